@@ -1,0 +1,254 @@
+//! What is written to the log, and what is answered when it is applied.
+
+use std::fmt;
+
+use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, NodeId, RequestId, Revision, Slot, Term};
+use crate::intent::{Outcome, Reason};
+use crate::spec::GroupSpec;
+use crate::time::Timestamp;
+
+/// One entry of the log. The proposer reads the clock, so that no replica has to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// A repeated id gets the first answer.
+    pub id: RequestId,
+    pub by: Actor,
+    pub at: Timestamp,
+    pub change: Change,
+}
+
+/// Who caused a change: a user, or the manager itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Actor(pub String);
+
+/// What a command changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The first entry of a cluster, proposed by the manager that bootstraps it.
+    Found { cluster: ClusterId, lineage: u32, manager: Manager },
+    /// A manager asks to become a member. Its node id is the index of this entry.
+    Join { manager: Manager },
+    /// Accept these specs, all or none.
+    Commit { items: Vec<Commit> },
+    /// The plugins have accepted a group that was stored before they were there.
+    Validated { group: GroupId, revision: Revision },
+    /// Stop managing a group; its instances stay.
+    Free { group: GroupId },
+    /// Drain and destroy all members of a group, then forget it.
+    Destroy { group: GroupId },
+    /// One turn of the reconciler for one group.
+    Round(Round),
+    /// Store a small text under a name.
+    SetVariable { key: String, value: String },
+}
+
+/// A spec to accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    pub spec: GroupSpec,
+    /// Refuse when the stored revision is another; 0 means "does not exist yet".
+    pub if_revision: Option<Revision>,
+    /// Its plugins could not be asked: provision nothing before they have accepted it.
+    pub unvalidated: bool,
+}
+
+/// A manager, as it introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manager {
+    pub name: String,
+    /// Where its peers and clients reach it: `host:port`.
+    pub address: String,
+    /// The identity of its disk: a wiped disk is another manager.
+    pub storage: String,
+}
+
+/// What the reconciler found out and wants to do, in one entry: outcomes and verdicts first, so
+/// that the claims that follow from them find their slots free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    pub group: GroupId,
+    /// Applied only in this term: a deposed leader's round changes nothing.
+    pub term: Term,
+    pub outcomes: Vec<(IntentId, Outcome)>,
+    /// Members that a fresh listing no longer shows.
+    pub gone: Vec<(Slot, InstanceId)>,
+    /// Members that their flavor called healthy for the first time.
+    pub ready: Vec<(Slot, InstanceId)>,
+    /// Instances of this group that take an empty slot.
+    pub adopt: Vec<Adoption>,
+    pub claims: Vec<Claim>,
+    /// Open intents that are attempted again, under the same token.
+    pub repeats: Vec<IntentId>,
+    /// Every wanted member is ready at this template.
+    pub replaced: Option<Revision>,
+    /// The group was being destroyed, and nothing of it is left.
+    pub finished: bool,
+}
+
+/// An instance that fills an empty slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adoption {
+    pub slot: Slot,
+    pub instance: InstanceId,
+    /// The template it was made from; 0 when it is none that is known.
+    pub template: Revision,
+}
+
+/// A side effect for which an intent is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    Provision { slot: Slot },
+    Destroy { instance: InstanceId, slot: Option<Slot>, template: Revision, reason: Reason },
+}
+
+/// What is answered when a command is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing to say: it is done.
+    Done,
+    Joined(NodeId),
+    Committed(Vec<Committed>),
+    /// One for each claim of a round, in order.
+    Admitted(Vec<Admission>),
+    Refused(Refusal),
+}
+
+/// What became of one committed spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    pub group: GroupId,
+    pub revision: Revision,
+    /// The revision it replaced; none when the group is new.
+    pub replaced: Option<Revision>,
+    /// It was already so.
+    pub unchanged: bool,
+}
+
+/// The answer to one claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    Granted(IntentId),
+    Denied(Denial),
+}
+
+/// Why a claim was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// The round was proposed in another term.
+    OtherTerm,
+    /// The group is gone, not validated, or being destroyed.
+    GroupNotManaged,
+    /// The slot has a living or pending instance.
+    SlotTaken,
+    /// The group has as many members as it wants.
+    EnoughMembers,
+    /// Too many intents are open.
+    TooManyOpen,
+    /// The instance does not hold that slot, or is doomed already.
+    NotThere,
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    NotFound {
+        group: GroupId,
+    },
+    /// The stored revision is not the one the author saw.
+    Conflict {
+        group: GroupId,
+        stored: Revision,
+        expected: Revision,
+    },
+    BeingDestroyed {
+        group: GroupId,
+    },
+    /// Size cannot become LogicalIDs or the reverse: no member could keep its place.
+    OtherAllocation {
+        group: GroupId,
+    },
+    NameTaken {
+        name: String,
+    },
+    AddressTaken {
+        address: String,
+        name: String,
+    },
+    AlreadyFounded,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotFound { group } => write!(f, "there is no group `{group}`"),
+            Refusal::Conflict { group, stored: Revision(0), expected } => {
+                write!(f, "group `{group}` does not exist, and revision {expected} was expected")
+            }
+            Refusal::Conflict { group, stored, expected: Revision(0) } => {
+                write!(f, "group `{group}` exists already, at revision {stored}")
+            }
+            Refusal::Conflict { group, stored, expected } => {
+                write!(f, "group `{group}` is at revision {stored}, and revision {expected} was expected")
+            }
+            Refusal::BeingDestroyed { group } => write!(f, "group `{group}` is being destroyed"),
+            Refusal::OtherAllocation { group } => write!(
+                f,
+                "group `{group}` cannot change between Size and LogicalIDs: no member could keep its place"
+            ),
+            Refusal::NameTaken { name } => write!(f, "the name `{name}` belongs to another manager"),
+            Refusal::AddressTaken { address, name } => {
+                write!(f, "the address {address} belongs to manager `{name}`")
+            }
+            Refusal::AlreadyFounded => f.write_str("the cluster is founded already"),
+        }
+    }
+}
+
+impl Round {
+    /// A round that says nothing yet.
+    pub fn new(group: GroupId, term: Term) -> Self {
+        Self {
+            group,
+            term,
+            outcomes: Vec::new(),
+            gone: Vec::new(),
+            ready: Vec::new(),
+            adopt: Vec::new(),
+            claims: Vec::new(),
+            repeats: Vec::new(),
+            replaced: None,
+            finished: false,
+        }
+    }
+
+    /// Nothing is written when nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+            && self.gone.is_empty()
+            && self.ready.is_empty()
+            && self.adopt.is_empty()
+            && self.claims.is_empty()
+            && self.repeats.is_empty()
+            && self.replaced.is_none()
+            && !self.finished
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Denial::OtherTerm => "another manager leads",
+            Denial::GroupNotManaged => "the group is not managed",
+            Denial::SlotTaken => "the slot is taken",
+            Denial::EnoughMembers => "the group has enough members",
+            Denial::TooManyOpen => "too many intents are open",
+            Denial::NotThere => "the instance is not there",
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! A text as a person wrote it, turned into specs: every problem at once, each with its place.
+//!
+//! Accepts JSON and YAML 1.2, told apart by themselves, and InfraKit's three forms of a group
+//! (semantics §1.1): `v1` (`kind: group`), legacy (`ID`, `Properties`) and the list form.
+
+mod group;
+mod tree;
+
+use crate::problem::{Problem, Problems};
+use crate::spec::GroupSpec;
+
+/// The largest file that is read. Eight of the largest specs fit.
+pub const LARGEST_FILE: usize = 8 * GroupSpec::LARGEST;
+
+/// What a file says, valid, with what its author should know all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// In the order of the file; no group twice.
+    pub specs: Vec<GroupSpec>,
+    pub warnings: Problems,
+}
+
+/// Reads group specs from `bytes`; `file` only names them in messages.
+pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
+    let trees = documents(file, bytes)?;
+    let mut notes = group::Notes::default();
+    let mut specs = Vec::new();
+    for tree in &trees {
+        group::decode(tree, &mut notes, &mut specs);
+    }
+    if specs.is_empty() && notes.problems.is_empty() {
+        notes.problems.push(whole("there is no group in it", "declare one with `kind: group`"));
+    }
+    let named = |list| Problems { file: file.to_owned(), list };
+    if notes.problems.is_empty() {
+        Ok(Draft { specs, warnings: named(notes.warnings) })
+    } else {
+        notes.problems.sort_by_key(|problem| problem.place);
+        Err(named(notes.problems))
+    }
+}
+
+/// Turns one JSON or YAML document into JSON text, for the verbs that hand a file to a plugin.
+pub fn to_json(file: &str, bytes: &[u8]) -> Result<String, Problems> {
+    let trees = documents(file, bytes)?;
+    match trees.as_slice() {
+        [one] => Ok(one.json(&one.root)),
+        several => Err(Problems {
+            file: file.to_owned(),
+            list: vec![whole(
+                format!("it has {} documents where one is expected", several.len()),
+                "split it into one file a document",
+            )],
+        }),
+    }
+}
+
+fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {
+    let refuse = |problem| Problems { file: file.to_owned(), list: vec![problem] };
+    if bytes.len() > LARGEST_FILE {
+        return Err(refuse(whole(
+            format!("it has {} bytes; at most {LARGEST_FILE} are read", bytes.len()),
+            "split it into several files",
+        )));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        refuse(whole(
+            format!("it is not text: byte {} is not UTF-8", error.valid_up_to() + 1),
+            "give a JSON or YAML file",
+        ))
+    })?;
+    tree::parse(text).map_err(refuse)
+}
+
+fn whole(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    Problem { place: None, path: String::new(), what: what.into(), remedy: remedy.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,516 @@
+//! InfraKit's forms of a group, decoded from a tree (semantics §1.1, §1.2).
+
+use crate::ids::{GroupId, LogicalId, PluginName};
+use crate::problem::{Place, Problem};
+use crate::spec::{Allocation, Gate, GroupSpec, Opaque, Part, Template, Updating};
+use crate::time::Millis;
+
+use super::tree::{Node, Tree, Value};
+
+/// What is found on the way.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+impl Notes {
+    fn wrong(&mut self, place: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(note(place, path, what, remedy));
+    }
+
+    fn warn(&mut self, place: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.warnings.push(note(place, path, what, remedy));
+    }
+}
+
+fn note(place: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    Problem { place: Some(place), path: path.to_owned(), what: what.into(), remedy: remedy.into() }
+}
+
+/// Adds the groups of one document to `specs`.
+pub(super) fn decode(tree: &Tree, notes: &mut Notes, specs: &mut Vec<GroupSpec>) {
+    let mut reader = Reader { tree, notes };
+    match &tree.root.value {
+        Value::Sequence(items) => {
+            for (i, item) in items.iter().enumerate() {
+                reader.any_form(item, &format!("[{i}]"), specs);
+            }
+        }
+        _ => reader.any_form(&tree.root, "", specs),
+    }
+}
+
+struct Reader<'a> {
+    tree: &'a Tree,
+    notes: &'a mut Notes,
+}
+
+/// The values of a map by the names that are known.
+struct Fields<'a> {
+    place: Place,
+    found: Vec<(&'static str, &'a Node)>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a field; a `null` counts as absent, as InfraKit's decoder has it.
+    fn get(&self, name: &str) -> Option<&'a Node> {
+        let (_, node) = self.found.iter().find(|(known, _)| *known == name)?;
+        (!matches!(node.value, Value::Null)).then_some(*node)
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn any_form(&mut self, node: &'a Node, path: &str, specs: &mut Vec<GroupSpec>) {
+        let Value::Mapping(entries) = &node.value else {
+            self.notes.wrong(
+                node.place,
+                path,
+                format!("a group is expected, and this is {}", node.value.kind()),
+                "begin with `kind: group`",
+            );
+            return;
+        };
+        let has = |name: &str| entries.iter().any(|(key, _)| key.name.eq_ignore_ascii_case(name));
+        let spec = if has("kind") || has("metadata") {
+            self.v1(node, path)
+        } else if has("ID") {
+            self.legacy(node, path)
+        } else if has("Plugin") {
+            self.listed(node, path)
+        } else if has("Allocation") || has("Instance") || has("Flavor") {
+            self.notes.wrong(
+                node.place,
+                path,
+                "these are the properties of a group, without its name",
+                "put them under `properties`, beside `kind: group` and `metadata: {name: NAME}`",
+            );
+            None
+        } else {
+            self.notes.wrong(
+                node.place,
+                path,
+                "this is not a group: it has neither `kind` nor `ID`",
+                "begin with `kind: group`",
+            );
+            None
+        };
+        if let Some(spec) = spec {
+            if specs.iter().any(|other| other.id == spec.id) {
+                self.notes.wrong(
+                    node.place,
+                    path,
+                    format!("the group `{}` is declared twice", spec.id),
+                    "keep one of them",
+                );
+            }
+            specs.push(spec);
+        }
+    }
+
+    /// `{kind, version, metadata: {name}, properties}`.
+    fn v1(&mut self, node: &'a Node, path: &str) -> Option<GroupSpec> {
+        let fields = self.fields(
+            node,
+            path,
+            &["kind", "version", "metadata", "properties", "options", "template", "depends", "$schema"],
+        )?;
+        let kind = self.text(&fields, path, "kind")?;
+        if kind != "group" {
+            let place = fields.get("kind").map_or(node.place, |kind| kind.place);
+            self.notes.wrong(
+                place,
+                &join(path, "kind"),
+                format!("the kind `{kind}` is not known"),
+                "the only kind today is `group`",
+            );
+            return None;
+        }
+        for unused in ["template", "depends"] {
+            if let Some(node) = fields.get(unused) {
+                self.notes.wrong(node.place, &join(path, unused), "this is not supported", "take it out");
+            }
+        }
+        if let Some(options) = fields.get("options") {
+            let path = join(path, "options");
+            self.notes.warn(
+                options.place,
+                &path,
+                "a group has no options; these are not kept",
+                "take them out",
+            );
+        }
+        let id = self.metadata(&fields, path);
+        let properties = self.required(&fields, path, "properties");
+        let body = properties.and_then(|node| self.body(node, &join(path, "properties")));
+        self.spec(id?, body?)
+    }
+
+    fn metadata(&mut self, fields: &Fields<'a>, path: &str) -> Option<(GroupId, Place)> {
+        let node = self.required(fields, path, "metadata")?;
+        let path = join(path, "metadata");
+        let metadata = self.fields(node, &path, &["name", "id", "tags"])?;
+        if let Some(tags) = metadata.get("tags") {
+            self.notes.warn(
+                tags.place,
+                &join(&path, "tags"),
+                "a group has no tags; these are not kept",
+                "take them out",
+            );
+        }
+        if metadata.get("id").is_some() {
+            return self.group_id(&metadata, &path, "id", |text| text);
+        }
+        // `workers` and `group/workers` name the same group (semantics §1.1).
+        self.group_id(&metadata, &path, "name", |text| text.rsplit_once('/').map_or(text, |(_, last)| last))
+    }
+
+    /// `{ID, Properties}`.
+    fn legacy(&mut self, node: &'a Node, path: &str) -> Option<GroupSpec> {
+        let fields = self.fields(node, path, &["ID", "Properties", "$schema"])?;
+        let id = self.group_id(&fields, path, "ID", |text| text);
+        let properties = self.required(&fields, path, "Properties");
+        let body = properties.and_then(|node| self.body(node, &join(path, "Properties")));
+        self.spec(id?, body?)
+    }
+
+    /// `{Plugin, Properties: {ID, Properties}}`: an element of the list form.
+    fn listed(&mut self, node: &'a Node, path: &str) -> Option<GroupSpec> {
+        let fields = self.fields(node, path, &["Plugin", "Properties"])?;
+        self.text(&fields, path, "Plugin");
+        let inner = self.required(&fields, path, "Properties")?;
+        self.legacy(inner, &join(path, "Properties"))
+    }
+
+    fn group_id(
+        &mut self,
+        fields: &Fields<'a>,
+        path: &str,
+        field: &'static str,
+        part: fn(&str) -> &str,
+    ) -> Option<(GroupId, Place)> {
+        let text = self.text(fields, path, field)?;
+        let place = fields.get(field).map_or(fields.place, |node| node.place);
+        match GroupId::check(part(text)) {
+            Ok(id) => Some((id, place)),
+            Err(why) => {
+                self.notes.wrong(place, &join(path, field), why.to_string(), "name the group");
+                None
+            }
+        }
+    }
+
+    fn spec(
+        &mut self,
+        (id, place): (GroupId, Place),
+        (allocation, template, updating): (Allocation, Template, Updating),
+    ) -> Option<GroupSpec> {
+        let spec = GroupSpec { id, allocation, template, updating };
+        if spec.weight() > GroupSpec::LARGEST {
+            self.notes.wrong(
+                place,
+                "",
+                format!(
+                    "the properties of group `{}` have {} bytes; at most {} are accepted",
+                    spec.id,
+                    spec.weight(),
+                    GroupSpec::LARGEST
+                ),
+                "keep large scripts behind a URL",
+            );
+            return None;
+        }
+        Some(spec)
+    }
+
+    /// The group's properties: all four blocks are read, so that all problems are told.
+    fn body(&mut self, node: &'a Node, path: &str) -> Option<(Allocation, Template, Updating)> {
+        let fields = self.fields(node, path, &["Allocation", "Instance", "Flavor", "Updating"])?;
+        let allocation = self
+            .required(&fields, path, "Allocation")
+            .and_then(|node| self.allocation(node, &join(path, "Allocation")));
+        let instance = self
+            .required(&fields, path, "Instance")
+            .and_then(|node| self.part(node, &join(path, "Instance")));
+        let flavor =
+            self.required(&fields, path, "Flavor").and_then(|node| self.part(node, &join(path, "Flavor")));
+        let updating = match fields.get("Updating") {
+            None => Some(Updating::default()),
+            Some(node) => self.updating(node, &join(path, "Updating")),
+        };
+        Some((allocation?, Template { instance: instance?, flavor: flavor? }, updating?))
+    }
+
+    fn allocation(&mut self, node: &'a Node, path: &str) -> Option<Allocation> {
+        let fields = self.fields(node, path, &["Size", "LogicalIDs"])?;
+        let size = match fields.get("Size") {
+            None => None,
+            Some(node) => Some(self.whole_number(node, &join(path, "Size"))?),
+        };
+        let ids = match fields.get("LogicalIDs") {
+            None => Vec::new(),
+            Some(node) => self.logical_ids(node, &join(path, "LogicalIDs"))?,
+        };
+        let place = fields.place;
+        match (size, ids.is_empty()) {
+            (Some(size), false) if size > 0 => {
+                self.notes.wrong(
+                    place,
+                    path,
+                    "both Size and LogicalIDs are given",
+                    "keep Size for interchangeable members, or LogicalIDs for members with names",
+                );
+                None
+            }
+            (_, false) => Some(Allocation::LogicalIds(ids)),
+            (Some(size), true) if size > GroupSpec::MOST_MEMBERS => {
+                self.notes.wrong(
+                    place,
+                    &join(path, "Size"),
+                    format!("{size} members are asked for; a group has at most {}", GroupSpec::MOST_MEMBERS),
+                    "split it into several groups",
+                );
+                None
+            }
+            (Some(size), true) => Some(Allocation::Size(size)),
+            (None, true) => {
+                self.notes.wrong(
+                    place,
+                    path,
+                    "neither Size nor LogicalIDs is given",
+                    "give `Size: N` for interchangeable members, or `LogicalIDs: [...]` for members with names",
+                );
+                None
+            }
+        }
+    }
+
+    fn logical_ids(&mut self, node: &'a Node, path: &str) -> Option<Vec<LogicalId>> {
+        let Value::Sequence(items) = &node.value else {
+            self.mistyped(node, path, "a list of strings");
+            return None;
+        };
+        let mut ids: Vec<LogicalId> = Vec::new();
+        let mut fine = true;
+        for (i, item) in items.iter().enumerate() {
+            let path = format!("{path}[{i}]");
+            match &item.value {
+                Value::String(text) if text.trim().is_empty() => {
+                    self.notes.wrong(item.place, &path, "the logical id is empty", "name it, or take it out");
+                    fine = false;
+                }
+                Value::String(text) if ids.iter().any(|id| id.as_str() == text) => {
+                    self.notes.wrong(
+                        item.place,
+                        &path,
+                        format!("the logical id `{text}` stands twice"),
+                        "keep one of them",
+                    );
+                    fine = false;
+                }
+                Value::String(text) => ids.push(LogicalId::new(text)),
+                _ => {
+                    self.mistyped(item, &path, "a string");
+                    fine = false;
+                }
+            }
+        }
+        if ids.len() > GroupSpec::MOST_MEMBERS as usize {
+            self.notes.wrong(
+                node.place,
+                path,
+                format!(
+                    "{} members are asked for; a group has at most {}",
+                    ids.len(),
+                    GroupSpec::MOST_MEMBERS
+                ),
+                "split it into several groups",
+            );
+            fine = false;
+        }
+        fine.then_some(ids)
+    }
+
+    fn part(&mut self, node: &'a Node, path: &str) -> Option<Part> {
+        let fields = self.fields(node, path, &["Plugin", "Properties", "Options"])?;
+        if let Some(options) = fields.get("Options") {
+            self.notes.warn(
+                options.place,
+                &join(path, "Options"),
+                "options of a plugin are given where it is started; these are not kept",
+                "take them out",
+            );
+        }
+        let text = self.text(&fields, path, "Plugin")?;
+        let properties = match fields.get("Properties") {
+            None => Opaque::null(),
+            Some(node) => Opaque::from_json(self.tree.json(node)),
+        };
+        match PluginName::check(text) {
+            Ok(plugin) => Some(Part { plugin, properties }),
+            Err(why) => {
+                let place = fields.get("Plugin").map_or(fields.place, |node| node.place);
+                self.notes.wrong(place, &join(path, "Plugin"), why.to_string(), "");
+                None
+            }
+        }
+    }
+
+    fn updating(&mut self, node: &'a Node, path: &str) -> Option<Updating> {
+        let fields = self.fields(node, path, &["Count", "Duration", "SkipBeforeInstanceDestroy"])?;
+        let count = match fields.get("Count") {
+            None => 0,
+            Some(node) => self.whole_number(node, &join(path, "Count"))?,
+        };
+        let duration = match fields.get("Duration") {
+            None => Millis(0),
+            Some(node) => self.duration(node, &join(path, "Duration"))?,
+        };
+        let skip_drain = match fields.get("SkipBeforeInstanceDestroy") {
+            None => false,
+            Some(node) => match &node.value {
+                Value::String(text) if text == "drain" => true,
+                Value::String(text) => {
+                    self.notes.wrong(
+                        node.place,
+                        &join(path, "SkipBeforeInstanceDestroy"),
+                        format!("`{text}` is not known"),
+                        "the only value is `drain`",
+                    );
+                    return None;
+                }
+                _ => {
+                    self.mistyped(node, &join(path, "SkipBeforeInstanceDestroy"), "the string `drain`");
+                    return None;
+                }
+            },
+        };
+        let gate = match (count, duration) {
+            (0, Millis(0)) => Gate::Once,
+            (count, Millis(0)) => Gate::Count(count),
+            (0, duration) => Gate::Duration(duration),
+            _ => {
+                self.notes.wrong(fields.place, path, "both Count and Duration are given", "keep one of them");
+                return None;
+            }
+        };
+        Some(Updating { gate, skip_drain })
+    }
+
+    fn duration(&mut self, node: &'a Node, path: &str) -> Option<Millis> {
+        let Value::String(text) = &node.value else {
+            self.mistyped(node, path, "a duration such as `10s`");
+            return None;
+        };
+        match Millis::parse_go(text) {
+            Ok(span) => Some(span),
+            Err(why) => {
+                self.notes.wrong(node.place, path, why, "");
+                None
+            }
+        }
+    }
+
+    fn whole_number(&mut self, node: &'a Node, path: &str) -> Option<u32> {
+        let Value::Number(text) = &node.value else {
+            self.mistyped(node, path, "a whole number");
+            return None;
+        };
+        match text.parse::<u32>() {
+            Ok(number) => Some(number),
+            Err(_) => {
+                self.notes.wrong(
+                    node.place,
+                    path,
+                    format!("`{text}` is not a whole number from 0 to {}", u32::MAX),
+                    "",
+                );
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, fields: &Fields<'a>, path: &str, field: &'static str) -> Option<&'a str> {
+        let node = self.required(fields, path, field)?;
+        match &node.value {
+            Value::String(text) => Some(text),
+            _ => {
+                self.mistyped(node, &join(path, field), "a string");
+                None
+            }
+        }
+    }
+
+    fn required(&mut self, fields: &Fields<'a>, path: &str, field: &'static str) -> Option<&'a Node> {
+        let found = fields.get(field);
+        if found.is_none() {
+            self.notes.wrong(fields.place, path, format!("`{field}` is missing"), format!("add `{field}`"));
+        }
+        found
+    }
+
+    fn mistyped(&mut self, node: &Node, path: &str, wanted: &str) {
+        self.notes.wrong(
+            node.place,
+            path,
+            format!("this is {}, and should be {wanted}", node.value.kind()),
+            "",
+        );
+    }
+
+    /// Sorts a map's entries by the names that are known. Names match exactly, or apart from case
+    /// with a warning; anything else is a problem with the nearest name as its remedy.
+    fn fields(&mut self, node: &'a Node, path: &str, known: &[&'static str]) -> Option<Fields<'a>> {
+        let Value::Mapping(entries) = &node.value else {
+            self.mistyped(node, path, "a map");
+            return None;
+        };
+        let mut found: Vec<(&'static str, &'a Node)> = Vec::new();
+        for (key, value) in entries {
+            let here = join(path, &key.name);
+            let name = match known.iter().find(|name| **name == key.name) {
+                Some(name) => *name,
+                None => match known.iter().find(|name| name.eq_ignore_ascii_case(&key.name)) {
+                    Some(name) => {
+                        let what = format!("`{}` is read as `{name}`", key.name);
+                        self.notes.warn(key.place, &here, what, format!("write `{name}`"));
+                        *name
+                    }
+                    None => {
+                        let remedy = match nearest(&key.name, known) {
+                            Some(name) => format!("did you mean `{name}`?"),
+                            None => format!("known here: {}", known.join(", ")),
+                        };
+                        self.notes.wrong(
+                            key.place,
+                            &here,
+                            format!("the field `{}` is not known", key.name),
+                            remedy,
+                        );
+                        continue;
+                    }
+                },
+            };
+            if found.iter().any(|(other, _)| *other == name) {
+                self.notes.wrong(key.place, &here, format!("`{name}` stands twice"), "keep one of them");
+                continue;
+            }
+            found.push((name, value));
+        }
+        Some(Fields { place: node.place, found })
+    }
+}
+
+fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase();
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase()), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn join(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+}

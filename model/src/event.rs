@@ -1,0 +1,62 @@
+//! What happened, told by applying the log: every replica tells the same story.
+
+use crate::ids::GroupId;
+use crate::time::Timestamp;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The log entry that made it so.
+    pub index: u64,
+    pub at: Timestamp,
+    /// Empty when the cluster as a whole is meant.
+    pub group: Option<GroupId>,
+    /// Who caused it.
+    pub by: String,
+    pub kind: Kind,
+    pub message: String,
+}
+
+/// The kinds of events, as scripts see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    ClusterFounded,
+    ManagerJoined,
+    GroupCommitted,
+    GroupValidated,
+    GroupFreed,
+    GroupDestroying,
+    GroupDestroyed,
+    RolloutStarted,
+    RolloutSucceeded,
+    InstanceProvisioned,
+    InstanceAdopted,
+    InstanceLost,
+    InstanceReady,
+    InstanceDestroyed,
+    ProvisionRefused,
+    DestroyRefused,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::ClusterFounded => "ClusterFounded",
+            Kind::ManagerJoined => "ManagerJoined",
+            Kind::GroupCommitted => "GroupCommitted",
+            Kind::GroupValidated => "GroupValidated",
+            Kind::GroupFreed => "GroupFreed",
+            Kind::GroupDestroying => "GroupDestroying",
+            Kind::GroupDestroyed => "GroupDestroyed",
+            Kind::RolloutStarted => "RolloutStarted",
+            Kind::RolloutSucceeded => "RolloutSucceeded",
+            Kind::InstanceProvisioned => "InstanceProvisioned",
+            Kind::InstanceAdopted => "InstanceAdopted",
+            Kind::InstanceLost => "InstanceLost",
+            Kind::InstanceReady => "InstanceReady",
+            Kind::InstanceDestroyed => "InstanceDestroyed",
+            Kind::ProvisionRefused => "ProvisionRefused",
+            Kind::DestroyRefused => "DestroyRefused",
+        }
+    }
+}

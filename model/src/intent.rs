@@ -1,0 +1,90 @@
+//! A record written before a side effect, so that no crash can hide one.
+
+use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot, Term};
+use crate::time::Timestamp;
+
+/// A side effect that was admitted and whose outcome is not yet known.
+///
+/// ```text
+///            claimed                  Done, Refused
+///  (nothing) --------> open (attempt n) ------------> closed
+///                       |   ^
+///                Unsure |   | repeated: same intent, same token, attempt n+1
+///                       v   |
+///                      looked for at the provider
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    pub id: IntentId,
+    pub task: Task,
+    /// From 1.
+    pub attempt: u32,
+    /// The log index that admitted this attempt.
+    pub admitted: u64,
+    /// The term of the leader that makes this attempt.
+    pub term: Term,
+    /// When this attempt was admitted.
+    pub since: Timestamp,
+}
+
+/// What an intent is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    Provision {
+        slot: Slot,
+        generation: Generation,
+        /// The revision whose template is used.
+        template: Revision,
+    },
+    Destroy {
+        instance: InstanceId,
+        /// The slot it holds; none for an instance of ours that holds no slot.
+        slot: Option<Slot>,
+        /// The revision whose plugins drain and destroy it.
+        template: Revision,
+        reason: Reason,
+    },
+}
+
+/// Why an instance is destroyed: InfraKit's `Context.Reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Terminate,
+    RollingUpdate,
+}
+
+/// What came of an attempt. A timeout is `Unsure`, never "not created".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is so: this instance exists (provision), or no longer does (destroy).
+    Done(InstanceId),
+    /// It was refused, and nothing was done.
+    Refused { because: String, retryable: bool },
+    /// It may have been done. Look before doing anything else.
+    Unsure { because: String },
+}
+
+impl Task {
+    pub fn template(&self) -> Revision {
+        match self {
+            Task::Provision { template, .. } | Task::Destroy { template, .. } => *template,
+        }
+    }
+
+    pub fn slot(&self) -> Option<&Slot> {
+        match self {
+            Task::Provision { slot, .. } => Some(slot),
+            Task::Destroy { slot, .. } => slot.as_ref(),
+        }
+    }
+}
+
+impl Reason {
+    /// The text on the wire (plugin-protocol §8.2).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Terminate => "terminate",
+            Reason::RollingUpdate => "rolling_update",
+        }
+    }
+}

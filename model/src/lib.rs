@@ -1,0 +1,35 @@
+//! What is true, and what follows from it: values and functions of values.
+//!
+//! Nothing in this crate does I/O, reads a clock, draws a random number or waits. Every manager
+//! applies the same commands to the same state and must reach the same result, so the collections
+//! keep an order and the time is always an argument.
+
+pub mod command;
+pub mod draft;
+pub mod event;
+pub mod fingerprint;
+pub mod ids;
+pub mod intent;
+pub mod observed;
+pub mod plan;
+pub mod problem;
+pub mod rollout;
+pub mod spec;
+pub mod state;
+pub mod status;
+pub mod tags;
+pub mod time;
+
+pub use command::{Actor, Answer, Change, Command, Refusal};
+pub use ids::{
+    ClusterId, Generation, GroupId, InstanceId, IntentId, LogId, LogicalId, NodeId, PluginName, RequestId,
+    Revision, Slot, Term,
+};
+pub use intent::{Intent, Outcome, Task};
+pub use observed::{Description, Health, Listing, Observed};
+pub use plan::{Action, Plan, Waiting, plan};
+pub use problem::{Problem, Problems};
+pub use rollout::Phase;
+pub use spec::{Allocation, GroupSpec, Opaque, Part, Template, Updating};
+pub use state::{GroupState, Member, State};
+pub use time::{Millis, Timestamp};

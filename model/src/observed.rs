@@ -1,0 +1,204 @@
+//! What was last seen at the providers. Never replicated: the provider alone knows, and is asked again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId, PluginName, Slot};
+use crate::spec::Opaque;
+use crate::tags::{self, Tags};
+use crate::time::Timestamp;
+
+/// One instance as its plugin describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    pub id: InstanceId,
+    pub logical_id: Option<LogicalId>,
+    pub tags: Tags,
+    pub properties: Option<Opaque>,
+}
+
+/// Everything one plugin listed at one time. An error is not a listing.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    pub items: Vec<Arc<Description>>,
+    /// When the look began.
+    pub taken_at: Timestamp,
+    /// The last log entry that was applied when the look began: what it did not yet show then,
+    /// it cannot tell about.
+    pub after: u64,
+    /// Whether the plugin knows a repeated token again, so that a repeat is harmless.
+    pub knows_tokens: bool,
+}
+
+/// A flavor's word about an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Unknown,
+    Healthy,
+    Unhealthy,
+}
+
+/// What is known of one instance's health, by repeated asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulse {
+    pub health: Health,
+    /// Since when every answer was this one.
+    pub since: Timestamp,
+    /// How many answers in a row were this one.
+    pub streak: u32,
+    /// Why, when the flavor says.
+    pub because: String,
+}
+
+/// The instances of one group among one plugin's listing.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    pub taken_at: Timestamp,
+    pub after: u64,
+    pub knows_tokens: bool,
+    pub seen: BTreeMap<InstanceId, Seen>,
+    /// Who carries the token of which intent of ours.
+    pub by_intent: BTreeMap<IntentId, InstanceId>,
+}
+
+/// One instance of a group, with its tags understood.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub description: Arc<Description>,
+    /// It carries this cluster's owner tag.
+    pub ours: bool,
+    /// It was made by hand to be adopted (semantics §2.8).
+    pub bootstrap: bool,
+}
+
+/// A slot that failed, and when it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    pub until: Timestamp,
+    pub because: String,
+}
+
+/// An attempt whose outcome is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsure {
+    /// When the call ended here; it may still take effect there until its limit has passed.
+    pub ended_at: Timestamp,
+    pub retry_at: Timestamp,
+    pub because: String,
+}
+
+/// Everything the leader knows about the world, as far as one group is concerned.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// The latest view for each plugin of the group that could be asked.
+    pub views: BTreeMap<PluginName, Arc<View>>,
+    /// Plugins that cannot be asked: since when and why.
+    pub troubles: BTreeMap<PluginName, Trouble>,
+    /// Answers of the flavor.
+    pub pulses: BTreeMap<InstanceId, Pulse>,
+    /// Intents whose call is under way here, or whose outcome is on its way to the log.
+    pub in_flight: BTreeSet<IntentId>,
+    pub unsure: BTreeMap<IntentId, Unsure>,
+    pub backoff: BTreeMap<Slot, Backoff>,
+    /// Since when this manager leads: calls of earlier leaders began before.
+    pub leading_since: Timestamp,
+}
+
+/// Why a plugin cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub since: Timestamp,
+    pub because: String,
+}
+
+impl View {
+    /// The part of `listing` that concerns `group`. A missing tag never matches.
+    pub fn of(listing: &Listing, group: &GroupId, cluster: &ClusterId, lineage: u32) -> Self {
+        let mut view = View {
+            taken_at: listing.taken_at,
+            after: listing.after,
+            knows_tokens: listing.knows_tokens,
+            ..View::default()
+        };
+        let stem = format!("{}-{}-", cluster.short(), lineage);
+        for description in &listing.items {
+            let tag = |name: &str| description.tags.get(name).map(String::as_str);
+            if tag(tags::GROUP) != Some(group.as_str()) {
+                continue;
+            }
+            let ours = tag(tags::OWNER) == Some(cluster.as_str());
+            if ours && let Some(intent) = tag(tags::INTENT).and_then(|token| intent_of(token, &stem)) {
+                view.by_intent.insert(intent, description.id.clone());
+            }
+            let seen = Seen {
+                description: description.clone(),
+                ours,
+                bootstrap: tag(tags::CONFIG_HASH) == Some(tags::BOOTSTRAP),
+            };
+            view.seen.insert(description.id.clone(), seen);
+        }
+        view
+    }
+}
+
+impl Seen {
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.description.tags.get(name).map(String::as_str)
+    }
+
+    /// The logical id, by itself or by its tag (semantics §2.2).
+    pub fn logical_id(&self) -> Option<LogicalId> {
+        match &self.description.logical_id {
+            Some(id) => Some(id.clone()),
+            None => self.tag(tags::LOGICAL_ID).map(LogicalId::new),
+        }
+    }
+}
+
+fn intent_of(token: &str, stem: &str) -> Option<IntentId> {
+    let (index, offset) = token.strip_prefix(stem)?.split_once('-')?;
+    Some(IntentId { index: index.parse().ok()?, offset: offset.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_different_group_tag_is_no_match() {
+        let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
+        let item = |id: &str, tags: &[(&str, &str)]| {
+            Arc::new(Description {
+                id: id.into(),
+                logical_id: None,
+                tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                properties: None,
+            })
+        };
+        let token = tags::token(&cluster, 1, IntentId { index: 7, offset: 2 });
+        let listing = Listing {
+            items: vec![
+                item("bare", &[]),
+                item("foreign", &[("tier", "web")]),
+                item("other", &[(tags::GROUP, "web2")]),
+                item("seed", &[(tags::GROUP, "web"), (tags::CONFIG_HASH, "bootstrap")]),
+                item(
+                    "mine",
+                    &[(tags::GROUP, "web"), (tags::OWNER, cluster.as_str()), (tags::INTENT, &token)],
+                ),
+                item("theirs", &[(tags::GROUP, "web"), (tags::OWNER, "ffff"), (tags::INTENT, &token)]),
+            ],
+            taken_at: Timestamp(1),
+            after: 0,
+            knows_tokens: true,
+        };
+        let view = View::of(&listing, &"web".into(), &cluster, 1);
+        let ids: Vec<_> = view.seen.keys().map(InstanceId::as_str).collect();
+        assert_eq!(ids, ["mine", "seed", "theirs"]);
+        assert!(view.seen[&InstanceId::new("mine")].ours);
+        assert!(view.seen[&InstanceId::new("seed")].bootstrap);
+        assert!(!view.seen[&InstanceId::new("theirs")].ours);
+        let by_intent: Vec<_> = view.by_intent.values().map(InstanceId::as_str).collect();
+        assert_eq!(by_intent, ["mine"], "only our own tokens count");
+    }
+}

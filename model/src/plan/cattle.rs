@@ -1,0 +1,31 @@
+//! Members without names: the right number of them, in the lowest free slots.
+
+use crate::ids::Slot;
+use crate::intent::Reason;
+
+use super::Desk;
+
+impl Desk<'_> {
+    /// Makes what is missing, destroys what is too many.
+    pub(super) fn size(&mut self, size: usize) {
+        if self.present < size {
+            if !self.can_provision() {
+                return;
+            }
+            let missing = size - self.present;
+            let free: Vec<Slot> = (0..)
+                .map(Slot::Ordinal)
+                .filter(|slot| !self.taken.contains(slot))
+                .take(missing.min(self.room))
+                .collect();
+            for slot in free {
+                self.provision(slot);
+            }
+        } else if self.present > size {
+            let surplus = self.present - size;
+            for victim in self.by_worth(self.living.clone()).into_iter().take(surplus) {
+                self.destroy(&victim, Reason::Terminate);
+            }
+        }
+    }
+}

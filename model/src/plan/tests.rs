@@ -1,0 +1,690 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::command::{Admission, Answer, Change, Command, Commit};
+use crate::ids::{ClusterId, Generation, LogId, RequestId};
+use crate::observed::{Description, Pulse, Seen};
+use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
+use crate::state::State;
+use crate::tags;
+use crate::{Actor, Timestamp};
+
+/// A group, the provider it lives on, and the clock, told in the domain's words.
+#[derive(Clone)]
+struct Story {
+    state: State,
+    index: u64,
+    now: Timestamp,
+    observed: Observed,
+    /// What is at the provider: instance id, tags, health.
+    provider: Vec<(InstanceId, tags::Tags, Health)>,
+    made: u32,
+}
+
+const TERM: Term = Term(1);
+
+fn web() -> GroupId {
+    GroupId::new("web")
+}
+
+fn spec(version: &str, allocation: Allocation) -> GroupSpec {
+    let part = |plugin: &str, properties: String| Part {
+        plugin: plugin.into(),
+        properties: Opaque::from_json(properties),
+    };
+    GroupSpec {
+        id: web(),
+        allocation,
+        template: Template {
+            instance: part("simulator/compute", format!("{{\"image\":\"{version}\"}}")),
+            flavor: part("vanilla", "null".into()),
+        },
+        updating: Updating::default(),
+    }
+}
+
+impl Story {
+    fn new(spec: GroupSpec) -> Self {
+        let mut story = Story {
+            state: State {
+                cluster: Some(ClusterId::new("0123456789abcdef0123456789abcdef")),
+                lineage: 1,
+                ..State::default()
+            },
+            index: 0,
+            now: Timestamp(1_000_000),
+            observed: Observed::default(),
+            provider: Vec::new(),
+            made: 0,
+        };
+        story.commit(spec);
+        story
+    }
+
+    fn of(size: u32) -> Self {
+        Self::new(spec("v1", Allocation::Size(size)))
+    }
+
+    fn apply(&mut self, change: Change) -> Answer {
+        self.index += 1;
+        let command =
+            Command { id: RequestId(u128::from(self.index)), by: Actor("test".into()), at: self.now, change };
+        self.state.apply(LogId { term: TERM, index: self.index }, &command).answer
+    }
+
+    fn commit(&mut self, spec: GroupSpec) {
+        let answer = self
+            .apply(Change::Commit { items: vec![Commit { spec, if_revision: None, unvalidated: false }] });
+        assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+    }
+
+    fn wants(mut self, version: &str, allocation: Allocation) -> Self {
+        self.commit(spec(version, allocation));
+        self
+    }
+
+    fn group(&self) -> &GroupState {
+        self.state.group(&web()).expect("the group is there")
+    }
+
+    /// A fresh look at the provider.
+    fn look(&mut self) {
+        let seen = self.provider.iter().map(|(id, tags, _)| {
+            let description = Arc::new(Description {
+                id: id.clone(),
+                logical_id: None,
+                tags: tags.clone(),
+                properties: None,
+            });
+            let ours = tags.contains_key(tags::OWNER);
+            let bootstrap = tags.get(tags::CONFIG_HASH).is_some_and(|hash| hash == tags::BOOTSTRAP);
+            (id.clone(), Seen { description, ours, bootstrap })
+        });
+        let by_intent = self.provider.iter().filter_map(|(id, tags, _)| {
+            let (index, offset) = tags.get(tags::INTENT)?.split_once('-')?;
+            Some((IntentId { index: index.parse().ok()?, offset: offset.parse().ok()? }, id.clone()))
+        });
+        let view = View {
+            taken_at: self.now,
+            after: self.index,
+            knows_tokens: true,
+            seen: seen.collect(),
+            by_intent: by_intent.collect(),
+        };
+        let plugin = self.group().template().template.instance.plugin.clone();
+        self.observed.views.insert(plugin, Arc::new(view));
+        let now = self.now;
+        self.observed.pulses = self
+            .provider
+            .iter()
+            .map(|(id, _, health)| {
+                (id.clone(), Pulse { health: *health, since: now, streak: 1, because: String::new() })
+            })
+            .collect();
+    }
+
+    fn plan(&self) -> Plan {
+        plan(self.group(), &self.observed, self.now)
+    }
+
+    /// Does what the plan says, everything coming true; false when there was nothing to do.
+    fn step(&mut self) -> bool {
+        self.now = self.now + Millis(1000);
+        self.look();
+        let plan = self.plan();
+        for action in &plan.actions {
+            if let Action::Label { instance, .. } = action {
+                let hash = self.group().template().hash.clone();
+                for (_, tags, _) in self.provider.iter_mut().filter(|(id, ..)| id == instance) {
+                    tags.insert(tags::CONFIG_HASH.into(), hash.clone());
+                }
+            }
+        }
+        let round = plan.round(web(), TERM);
+        if round.is_empty() {
+            return !plan.actions.is_empty();
+        }
+        let claims = round.claims.len();
+        let repeats = round.repeats.clone();
+        let Answer::Admitted(admissions) = self.apply(Change::Round(round)) else {
+            panic!("a round is answered so")
+        };
+        assert_eq!(admissions.len(), claims);
+        for admission in admissions {
+            let Admission::Granted(intent) = admission else {
+                panic!("a plan is always admissible: {admission:?}")
+            };
+            self.perform(intent);
+        }
+        for intent in repeats {
+            self.perform(intent);
+        }
+        true
+    }
+
+    fn perform(&mut self, id: IntentId) {
+        let group = self.group();
+        let intent = group.intents.get(&id).expect("it was granted").clone();
+        let hash = group.template_of(intent.task.template()).hash.clone();
+        let outcome = match &intent.task {
+            Task::Provision { slot, .. } => {
+                let known =
+                    self.provider.iter().find(|(_, tags, _)| tags.get(tags::INTENT) == Some(&id.to_string()));
+                let instance = match known {
+                    Some((instance, ..)) => instance.clone(),
+                    None => {
+                        self.made += 1;
+                        let instance = InstanceId::new(format!("i{:03}", self.made));
+                        let tags = tags_of(&hash, Some(slot), Some(id));
+                        self.provider.push((instance.clone(), tags, Health::Healthy));
+                        instance
+                    }
+                };
+                Outcome::Done(instance)
+            }
+            Task::Destroy { instance, .. } => {
+                self.provider.retain(|(id, ..)| id != instance);
+                Outcome::Done(instance.clone())
+            }
+        };
+        let mut round = Round::new(web(), TERM);
+        round.outcomes.push((id, outcome));
+        self.apply(Change::Round(round));
+    }
+
+    fn settles(mut self) -> Self {
+        for _ in 0..60 {
+            if !self.step() {
+                return self;
+            }
+        }
+        panic!("it did not come to rest: {:?}\n{:?}", self.plan(), self.group());
+    }
+
+    /// Everything is as declared, at the provider as in the roster.
+    fn is_as_declared(&self) {
+        let group = self.group();
+        let hash = &group.template().hash;
+        let current: Vec<_> =
+            self.provider.iter().filter(|(_, tags, _)| tags.get(tags::CONFIG_HASH) == Some(hash)).collect();
+        assert_eq!(group.living(), group.wanted(), "{group:?}");
+        assert!(current.len() >= group.wanted(), "{:?}", self.provider);
+        assert_eq!(group.phase, Phase::Succeeded { at: group.target }, "{group:?}");
+        let mut held: Vec<_> = group
+            .roster
+            .values()
+            .filter_map(|member| match &member.holder {
+                Holder::Living { instance, .. } => Some(instance),
+                Holder::Nobody | Holder::Pending(_) => None,
+            })
+            .collect();
+        let count = held.len();
+        held.sort();
+        held.dedup();
+        assert_eq!(held.len(), count, "no instance holds two slots");
+        assert!(held.iter().all(|id| self.provider.iter().any(|(there, ..)| there == *id)), "no ghosts");
+    }
+
+    fn told(&self) -> Vec<String> {
+        self.plan()
+            .actions
+            .iter()
+            .map(|action| match action {
+                Action::Provision { slot } => format!("create slot {slot}"),
+                Action::Destroy { instance, reason, .. } => {
+                    format!("destroy {instance}: {}", reason.as_str())
+                }
+                Action::Repeat { intent } => format!("repeat {intent}"),
+                Action::Label { instance, .. } => format!("label {instance}"),
+            })
+            .collect()
+    }
+}
+
+fn tags_of(hash: &str, slot: Option<&Slot>, intent: Option<IntentId>) -> tags::Tags {
+    let mut tags = tags::Tags::from([
+        (tags::GROUP.to_owned(), "web".to_owned()),
+        (tags::CONFIG_HASH.to_owned(), hash.to_owned()),
+        (tags::OWNER.to_owned(), "0123456789abcdef0123456789abcdef".to_owned()),
+    ]);
+    if let Some(slot) = slot {
+        tags.insert(tags::SLOT.into(), slot.to_string());
+        if let Slot::Logical(id) = slot {
+            tags.insert(tags::LOGICAL_ID.into(), id.to_string());
+        }
+    }
+    if let Some(intent) = intent {
+        tags.insert(tags::INTENT.into(), intent.to_string());
+    }
+    tags
+}
+
+fn ids(names: &[&str]) -> Allocation {
+    Allocation::LogicalIds(names.iter().map(|name| (*name).into()).collect())
+}
+
+#[test]
+fn nothing_is_made_before_somebody_has_looked() {
+    let mut story = Story::of(2);
+    assert!(story.told().is_empty());
+    assert!(matches!(story.plan().waiting[0], Waiting::ForListing { .. }));
+    story.look();
+    assert_eq!(story.told(), ["create slot 0", "create slot 1"]);
+}
+
+#[test]
+fn a_group_comes_true_and_then_rests() {
+    let story = Story::of(3).settles();
+    story.is_as_declared();
+    assert!(story.plan().is_at_rest());
+    assert!(story.plan().round(web(), TERM).is_empty(), "nothing is written when nothing changes");
+}
+
+#[test]
+fn a_lost_member_is_replaced_in_its_slot_with_the_next_generation() {
+    let mut story = Story::of(3).settles();
+    story.provider.remove(1);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.group().roster[&Slot::Ordinal(1)].generation, Generation(2));
+    assert_eq!(story.group().roster[&Slot::Ordinal(0)].generation, Generation(1));
+}
+
+#[test]
+fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
+    let mut story = Story::of(1);
+    story.look();
+    let stale = story.observed.clone();
+    story.step();
+    let plan = plan(story.group(), &stale, story.now);
+    assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
+}
+
+#[test]
+fn scaling_in_takes_the_sick_then_the_old_then_the_lowest_id() {
+    let mut story = Story::of(4).settles();
+    story.provider[2].2 = Health::Unhealthy;
+    let mut story = story.wants("v1", Allocation::Size(2));
+    story.look();
+    assert_eq!(story.told(), ["destroy i003: terminate", "destroy i001: terminate"]);
+    let story = story.settles().wants("v1", Allocation::Size(0)).settles();
+    assert!(story.provider.is_empty());
+    story.is_as_declared();
+    let story = story.wants("v1", Allocation::Size(1)).settles();
+    assert_eq!(
+        story.group().roster[&Slot::Ordinal(0)].generation,
+        Generation(2),
+        "the lowest free slot is used again"
+    );
+}
+
+#[test]
+fn a_new_template_replaces_one_member_at_a_time_and_waits_for_health() {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    story.look();
+    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
+    story.step();
+    story.look();
+    assert_eq!(story.told(), ["create slot 0"]);
+    story.step();
+    story.look();
+    let sick = story.provider.iter_mut().find(|(id, ..)| id.as_str() == "i004").expect("it was made");
+    sick.2 = Health::Unhealthy;
+    for _ in 0..3 {
+        story.step();
+        assert!(story.told().is_empty(), "the new one is not well yet");
+        assert!(story.plan().waiting.iter().any(|w| matches!(w, Waiting::ForHealth { .. })));
+    }
+    story.provider.iter_mut().for_each(|(_, _, health)| *health = Health::Healthy);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 6);
+}
+
+#[test]
+fn the_gate_waits_for_its_count_or_its_duration() {
+    for (gate, looks) in [(Gate::Count(3), 3), (Gate::Duration(Millis(2000)), 3)] {
+        let mut wish = spec("v2", Allocation::Size(2));
+        wish.updating.gate = gate;
+        let mut story = Story::of(2).settles();
+        story.commit(wish);
+        story.step(); // destroys the first
+        story.step(); // makes its replacement
+        story.step(); // ready
+        let begun = story.now;
+        for look in 1..=looks {
+            story.now = begun + Millis(1000 * (look - 1));
+            story.look();
+            for pulse in story.observed.pulses.values_mut() {
+                *pulse = Pulse {
+                    health: Health::Healthy,
+                    since: begun,
+                    streak: look as u32,
+                    because: String::new(),
+                };
+            }
+            assert_eq!(story.told().is_empty(), look < looks, "{gate:?} at look {look}");
+        }
+    }
+}
+
+#[test]
+fn going_back_to_the_old_template_replaces_only_what_was_already_new() {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    story.step();
+    story.step();
+    story.step();
+    let story = story.wants("v1", Allocation::Size(3)).settles();
+    story.is_as_declared();
+    assert!(story.provider.iter().any(|(id, ..)| id.as_str() == "i003"), "untouched members stay");
+}
+
+#[test]
+fn changing_the_plugin_leaves_nobody_behind() {
+    let mut story = Story::of(2).settles();
+    let mut wish = spec("v1", Allocation::Size(2));
+    wish.template.instance.plugin = "file".into();
+    story.commit(wish);
+    story.look();
+    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
+    let plan = story.plan();
+    let Action::Destroy { template, .. } = &plan.actions[0] else { panic!("{plan:?}") };
+    assert_eq!(story.group().template_of(*template).template.instance.plugin.as_str(), "simulator/compute");
+}
+
+#[test]
+fn pets_keep_their_names_and_no_other_stays() {
+    let story = Story::new(spec("v1", ids(&["a", "b", "c"]))).settles();
+    story.is_as_declared();
+    let mut story = story.wants("v1", ids(&["c", "a", "d"]));
+    story.look();
+    assert_eq!(story.told(), ["destroy i002: terminate", "create slot d"]);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 4);
+}
+
+#[test]
+fn the_second_instance_of_a_pet_goes_when_it_is_ours_and_is_only_reported_when_it_is_not() {
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
+    let hash = story.group().template().hash.clone();
+    let twin = tags_of(&hash, Some(&Slot::Logical("a".into())), None);
+    let mut foreign = twin.clone();
+    foreign.remove(tags::OWNER);
+    let mut other_cluster = twin.clone();
+    other_cluster.insert(tags::OWNER.into(), "another".into());
+    story.provider.push(("z-foreign".into(), foreign, Health::Healthy));
+    story.provider.push(("z-twin".into(), twin, Health::Healthy));
+    story.look();
+    assert_eq!(story.told(), ["destroy z-twin: terminate"]);
+    let story = story.settles();
+    let left: Vec<_> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
+    assert_eq!(left, ["i001", "z-foreign"]);
+    assert_eq!(story.plan().strays, ["z-foreign".into()]);
+}
+
+#[test]
+fn instances_that_are_there_already_fill_the_slots_first() {
+    let mut story = Story::of(3);
+    let hash = story.group().template().hash.clone();
+    let mut seed = tags_of(tags::BOOTSTRAP, None, None);
+    seed.remove(tags::OWNER);
+    story.provider.push(("seed".into(), seed, Health::Healthy));
+    story.provider.push(("freed".into(), tags_of(&hash, Some(&Slot::Ordinal(2)), None), Health::Healthy));
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (3, 1));
+    let Holder::Living { instance, .. } = &story.group().roster[&Slot::Ordinal(2)].holder else { panic!() };
+    assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
+}
+
+#[test]
+fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
+    let mut story = Story::of(1);
+    story.provider.push(("old".into(), tags_of("whatever", None, None), Health::Healthy));
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.provider.len(), 1);
+    assert_eq!(story.provider[0].0.as_str(), "i001");
+}
+
+#[test]
+fn an_open_intent_is_settled_by_its_token_and_never_doubled() {
+    let mut story = Story::of(1);
+    story.look();
+    let round = story.plan().round(web(), TERM);
+    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let Admission::Granted(intent) = granted[0] else { panic!() };
+    // The leader died here. The next one finds nothing: the same intent, once more.
+    story.look();
+    assert_eq!(story.told(), [format!("repeat {intent}")]);
+    // It had come true after all: the token on the instance says so.
+    let hash = story.group().template().hash.clone();
+    story.provider.push(("late".into(), tags_of(&hash, None, Some(intent)), Health::Healthy));
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (1, 0));
+}
+
+#[test]
+fn a_plugin_that_does_not_know_tokens_is_asked_again_only_when_the_first_call_is_surely_over() {
+    let mut story = Story::of(1);
+    story.look();
+    let round = story.plan().round(web(), TERM);
+    story.apply(Change::Round(round));
+    story.observed.leading_since = story.now;
+    let begun = story.now;
+    let told_at = |story: &mut Story, after: Millis| {
+        story.now = begun + after;
+        story.look();
+        let view = story.observed.views.values_mut().next().expect("it was looked");
+        Arc::make_mut(view).knows_tokens = false;
+        story.told()
+    };
+    assert!(told_at(&mut story, Millis(0)).is_empty());
+    assert!(told_at(&mut story, LONGEST_CALL.min(Millis(LONGEST_CALL.0 - 1))).is_empty());
+    assert!(story.plan().wake_at.is_some(), "it will look again by itself");
+    assert_eq!(told_at(&mut story, LONGEST_CALL).len(), 1);
+}
+
+#[test]
+fn a_failed_slot_is_tried_again_after_its_pause_and_says_why() {
+    let mut story = Story::of(2);
+    story.look();
+    let until = story.now + Millis(500);
+    story
+        .observed
+        .backoff
+        .insert(Slot::Ordinal(0), crate::observed::Backoff { until, because: "quota".into() });
+    assert_eq!(story.told(), ["create slot 1"]);
+    assert!(matches!(&story.plan().waiting[..], [Waiting::ForBackoff { because, .. }] if because == "quota"));
+    assert_eq!(story.plan().wake_at, Some(until));
+    story.now = until;
+    assert_eq!(story.told(), ["create slot 0", "create slot 1"]);
+}
+
+#[test]
+fn destroying_leaves_nothing_and_then_forgets_the_group() {
+    let mut story = Story::of(3).settles();
+    story.provider.push(("foreign".into(), tags::Tags::new(), Health::Healthy));
+    story.apply(Change::Destroy { group: web() });
+    for _ in 0..5 {
+        if story.state.group(&web()).is_none() {
+            break;
+        }
+        story.step();
+    }
+    assert!(story.state.group(&web()).is_none());
+    assert_eq!(story.provider.len(), 1, "only the foreign one is left");
+}
+
+/// What one slot of a small group may hold, for laws over all of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Held {
+    Nobody,
+    Lost,
+    Old,
+    OldSick,
+    New,
+    NewSick,
+    Pending,
+    PendingDone,
+    Doomed,
+}
+
+const HELD: [Held; 9] = [
+    Held::Nobody,
+    Held::Lost,
+    Held::Old,
+    Held::OldSick,
+    Held::New,
+    Held::NewSick,
+    Held::Pending,
+    Held::PendingDone,
+    Held::Doomed,
+];
+
+/// A group of `size` at v2 whose three slots hold what is said, after its leader died.
+fn after_a_crash(held: [Held; 3], size: u32) -> Story {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    let old = story.group().roster.clone();
+    let new_template = story.group().target;
+    let new_hash = story.group().template().hash.clone();
+    let mut group = story.group().clone();
+    story.provider.clear();
+    for (n, held) in held.into_iter().enumerate() {
+        let slot = Slot::Ordinal(n as u32);
+        let Holder::Living { instance, template, since, recorded, .. } = old[&slot].holder.clone() else {
+            unreachable!()
+        };
+        let living = |template, doomed| Holder::Living {
+            instance: instance.clone(),
+            template,
+            since,
+            recorded,
+            ready: true,
+            doomed,
+        };
+        let intent = IntentId { index: story.index, offset: n as u32 };
+        let old_hash = group.template_of(template).hash.clone();
+        let mut open = |task| {
+            let open = Intent { id: intent, task, attempt: 1, admitted: story.index, term: TERM, since };
+            group.intents.insert(intent, open);
+        };
+        let provision =
+            Task::Provision { slot: slot.clone(), generation: Generation(2), template: new_template };
+        let mut there = |template_hash: &str, health, token: Option<IntentId>| {
+            story.provider.push((instance.clone(), tags_of(template_hash, Some(&slot), token), health));
+        };
+        let holder = match held {
+            Held::Nobody => Holder::Nobody,
+            Held::Lost => living(new_template, None),
+            Held::Old => {
+                there(&old_hash, Health::Healthy, None);
+                living(template, None)
+            }
+            Held::OldSick => {
+                there(&old_hash, Health::Unhealthy, None);
+                living(template, None)
+            }
+            Held::New => {
+                there(&new_hash, Health::Healthy, None);
+                living(new_template, None)
+            }
+            Held::NewSick => {
+                there(&new_hash, Health::Unhealthy, None);
+                living(new_template, None)
+            }
+            Held::Pending => {
+                open(provision);
+                Holder::Pending(intent)
+            }
+            Held::PendingDone => {
+                there(&new_hash, Health::Healthy, Some(intent));
+                open(provision);
+                Holder::Pending(intent)
+            }
+            Held::Doomed => {
+                there(&old_hash, Health::Healthy, None);
+                open(Task::Destroy {
+                    instance: instance.clone(),
+                    slot: Some(slot.clone()),
+                    template,
+                    reason: Reason::RollingUpdate,
+                });
+                living(template, Some(intent))
+            }
+        };
+        group.roster.insert(slot.clone(), crate::state::Member { generation: Generation(1), holder });
+    }
+    story.state.groups.insert(web(), Arc::new(group));
+    story.wants("v2", Allocation::Size(size))
+}
+
+fn every_small_group() -> impl Iterator<Item = ([Held; 3], u32)> {
+    let triples = HELD.into_iter().flat_map(|a| HELD.into_iter().flat_map(move |b| HELD.map(|c| [a, b, c])));
+    triples.flat_map(|held| (0..=4).map(move |size| (held, size)))
+}
+
+#[test]
+fn from_every_small_state_a_group_comes_true_with_no_instance_too_many() {
+    for (held, size) in every_small_group() {
+        let mut story = after_a_crash(held, size);
+        // The sick get well, or nothing could ever finish.
+        story.provider.iter_mut().for_each(|(_, _, health)| *health = Health::Healthy);
+        let story = story.settles();
+        story.is_as_declared();
+        assert_eq!(story.provider.len(), size as usize, "{held:?} to {size}");
+    }
+}
+
+#[test]
+fn in_every_small_state_a_step_respects_the_slots_and_the_capacity() {
+    for (held, size) in every_small_group() {
+        let mut story = after_a_crash(held, size);
+        story.look();
+        let plan = story.plan();
+        let count = |wanted: fn(&Action) -> bool| plan.actions.iter().filter(|action| wanted(action)).count();
+        let provisions = count(|action| matches!(action, Action::Provision { .. }));
+        let rolls = count(|action| matches!(action, Action::Destroy { reason: Reason::RollingUpdate, .. }));
+        let alive =
+            held.iter().filter(|held| !matches!(held, Held::Nobody | Held::Lost | Held::Doomed)).count();
+        assert!(alive + provisions <= (size as usize).max(alive), "{held:?} to {size}: {plan:?}");
+        assert!(rolls <= 1, "{held:?} to {size}: one at a time");
+        if rolls == 1 {
+            assert_eq!(alive, size as usize, "{held:?} to {size}: nobody is taken while somebody is missing");
+            assert!(
+                !held.contains(&Held::NewSick),
+                "{held:?} to {size}: nobody is taken while a new one is sick"
+            );
+            let sick_first = !held.contains(&Held::OldSick)
+                || plan.actions.iter().any(|action| match action {
+                    Action::Destroy { slot: Some(Slot::Ordinal(n)), .. } => {
+                        held[*n as usize] == Held::OldSick
+                    }
+                    _ => false,
+                });
+            assert!(sick_first, "{held:?}: the sick first, for they cost no availability");
+        }
+        for action in &plan.actions {
+            if let Action::Provision { slot: Slot::Ordinal(n) } = action {
+                let free = held.get(*n as usize).is_none_or(|held| matches!(held, Held::Nobody | Held::Lost));
+                assert!(free, "{held:?} to {size}: slot {n} is taken");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_plan_is_admitted_as_it_stands() {
+    for (held, size) in every_small_group() {
+        let mut story = after_a_crash(held, size);
+        story.look();
+        let round = story.plan().round(web(), TERM);
+        let Answer::Admitted(answers) = story.apply(Change::Round(round)) else { panic!() };
+        assert!(
+            answers.iter().all(|answer| matches!(answer, Admission::Granted(_))),
+            "{held:?} to {size}: {answers:?}"
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! What a person asks for, valid by type: whoever holds a [`GroupSpec`] need not check it again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::fingerprint;
+use crate::ids::{GroupId, LogicalId, PluginName};
+use crate::time::Millis;
+
+/// JSON that belongs to somebody else: kept byte for byte, compared as text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opaque(Arc<str>);
+
+impl Opaque {
+    /// Takes text that is known to be one JSON value; the door (`draft`, `convert`) checks it.
+    pub fn from_json(text: impl AsRef<str>) -> Self {
+        Self(Arc::from(text.as_ref()))
+    }
+
+    pub fn null() -> Self {
+        Self::from_json("null")
+    }
+
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_null(&self) -> bool {
+        &*self.0 == "null"
+    }
+}
+
+impl fmt::Debug for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A plugin, and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub plugin: PluginName,
+    pub properties: Opaque,
+}
+
+/// What an instance is made from. Two members are alike when their templates have one fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    pub instance: Part,
+    pub flavor: Part,
+}
+
+impl Template {
+    /// The value of the tag `infrakit.config.hash`, bit for bit InfraKit's.
+    pub fn fingerprint(&self) -> String {
+        fingerprint::of(&self.instance, &self.flavor)
+    }
+}
+
+/// How many members, and whether they have names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Allocation {
+    /// Cattle: interchangeable, any number of them.
+    Size(u32),
+    /// Pets: exactly these, each keeping its identity. Never empty, no id twice.
+    LogicalIds(Vec<LogicalId>),
+}
+
+impl Allocation {
+    /// How many members are wanted.
+    pub fn count(&self) -> usize {
+        match self {
+            Allocation::Size(n) => *n as usize,
+            Allocation::LogicalIds(ids) => ids.len(),
+        }
+    }
+
+    pub fn logical_ids(&self) -> Option<&[LogicalId]> {
+        match self {
+            Allocation::Size(_) => None,
+            Allocation::LogicalIds(ids) => Some(ids),
+        }
+    }
+}
+
+/// When a replacement counts as well, before the next member is taken (semantics §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gate {
+    /// At its first healthy answer.
+    #[default]
+    Once,
+    /// After so many healthy answers in a row.
+    Count(u32),
+    /// After being healthy without a break for so long.
+    Duration(Millis),
+}
+
+/// How members are replaced when the template changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Updating {
+    pub gate: Gate,
+    /// Leave out the flavor's drain while replacing (`SkipBeforeInstanceDestroy: drain`).
+    pub skip_drain: bool,
+}
+
+/// A group as declared: valid, complete, and without the text it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSpec {
+    pub id: GroupId,
+    pub allocation: Allocation,
+    pub template: Template,
+    pub updating: Updating,
+}
+
+impl GroupSpec {
+    /// The largest spec that is accepted, in bytes of its opaque properties: a Raft entry must stay
+    /// far below the message limit of the peers' transport.
+    pub const LARGEST: usize = 512 * 1024;
+
+    /// The largest group: above it one listing no longer fits a look per second.
+    pub const MOST_MEMBERS: u32 = 100_000;
+
+    /// Bytes that the opaque properties take.
+    pub fn weight(&self) -> usize {
+        self.template.instance.properties.as_json().len() + self.template.flavor.properties.as_json().len()
+    }
+}

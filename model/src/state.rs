@@ -1,0 +1,275 @@
+//! The replicated machine: intentions and verdicts, never observations.
+//!
+//! Its collections share structure between versions, so that a clone for readers costs nothing
+//! worth counting, whatever its size.
+
+mod group;
+mod round;
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, Vector};
+
+use crate::command::{Actor, Answer, Change, Command, Commit, Committed, Manager, Refusal};
+use crate::event::{Event, Kind};
+use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
+use crate::spec::Allocation;
+use crate::time::Timestamp;
+
+pub use group::{GroupState, Holder, Known, Life, MOST_OPEN, Member};
+
+/// How many first answers are kept for repeated requests. A client repeats within seconds, and
+/// even at 10,000 writes a second this reaches back that far for everything but rounds, which
+/// need no answer kept: their term and the intents in them make repeating harmless.
+pub const ANSWERS_KEPT: usize = 4096;
+
+/// Everything the managers agree on.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// Empty until the cluster is founded.
+    pub cluster: Option<ClusterId>,
+    /// Raised when a cluster is recovered from a lost majority: its members form a new lineage.
+    pub lineage: u32,
+    /// The latest time that a proposer read. Never runs backwards.
+    pub time: Timestamp,
+    pub groups: OrdMap<GroupId, Arc<GroupState>>,
+    /// Revision numbers outlive their group: a group that is declared again goes on counting, so
+    /// that an old `--if-revision` never fits by accident.
+    pub revisions: OrdMap<GroupId, Revision>,
+    pub managers: OrdMap<NodeId, Manager>,
+    pub variables: OrdMap<String, Variable>,
+    /// First answers, oldest first.
+    pub answers: Vector<(RequestId, Answer)>,
+    /// Where in the log a request was first answered: the index into `answers`, counted for ever.
+    pub answered: OrdMap<RequestId, u64>,
+    /// How many answers were dropped from the front.
+    pub answers_dropped: u64,
+}
+
+/// A small text under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable {
+    pub value: Arc<str>,
+    /// The log index that wrote it.
+    pub index: u64,
+}
+
+/// What applying one command brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    pub answer: Answer,
+    pub events: Vec<Event>,
+}
+
+/// Where a command stands, for the functions that apply it.
+pub(crate) struct Context<'a> {
+    pub(crate) log: LogId,
+    pub(crate) at: Timestamp,
+    pub(crate) by: &'a Actor,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Context<'_> {
+    pub(crate) fn tell(&mut self, group: Option<&GroupId>, kind: Kind, message: impl Into<String>) {
+        self.events.push(Event {
+            index: self.log.index,
+            at: self.at,
+            group: group.cloned(),
+            by: self.by.to_string(),
+            kind,
+            message: message.into(),
+        });
+    }
+}
+
+impl State {
+    pub fn group(&self, id: &GroupId) -> Option<&Arc<GroupState>> {
+        self.groups.get(id)
+    }
+
+    /// Applies one entry. Cannot fail: a command that no longer fits is answered, not refused, so
+    /// that every replica stays in step.
+    pub fn apply(&mut self, log: LogId, command: &Command) -> Applied {
+        self.time = self.time.max(command.at);
+        if let Some(place) = self.answered.get(&command.id) {
+            let kept = usize::try_from(place - self.answers_dropped).ok();
+            if let Some((_, answer)) = kept.and_then(|at| self.answers.get(at)) {
+                return Applied { answer: answer.clone(), events: Vec::new() };
+            }
+        }
+        let mut context = Context { log, at: self.time, by: &command.by, events: Vec::new() };
+        let answer = match &command.change {
+            Change::Found { cluster, lineage, manager } => {
+                self.found(&mut context, cluster, *lineage, manager)
+            }
+            Change::Join { manager } => self.join(&mut context, manager),
+            Change::Commit { items } => self.commit(&mut context, items),
+            Change::Validated { group, revision } => self.validated(&mut context, group, *revision),
+            Change::Free { group } => self.free(&mut context, group),
+            Change::Destroy { group } => self.destroy(&mut context, group),
+            Change::Round(round) => self.round(&mut context, round),
+            Change::SetVariable { key, value } => {
+                let variable = Variable { value: Arc::from(value.as_str()), index: log.index };
+                self.variables.insert(key.clone(), variable);
+                Answer::Done
+            }
+        };
+        if !matches!(command.change, Change::Round(_)) {
+            self.keep_answer(command.id, &answer);
+        }
+        Applied { answer, events: context.events }
+    }
+
+    fn keep_answer(&mut self, id: RequestId, answer: &Answer) {
+        self.answered.insert(id, self.answers_dropped + self.answers.len() as u64);
+        self.answers.push_back((id, answer.clone()));
+        while self.answers.len() > ANSWERS_KEPT {
+            if let Some((old, _)) = self.answers.pop_front() {
+                self.answered.remove(&old);
+                self.answers_dropped += 1;
+            }
+        }
+    }
+
+    fn found(
+        &mut self,
+        context: &mut Context<'_>,
+        cluster: &ClusterId,
+        lineage: u32,
+        manager: &Manager,
+    ) -> Answer {
+        if self.cluster.is_some() {
+            return Answer::Refused(Refusal::AlreadyFounded);
+        }
+        self.cluster = Some(cluster.clone());
+        self.lineage = lineage;
+        // The log index of this entry could serve, but the founder must know its id before there
+        // is a log. No entry before this one can join, so 1 is never given again.
+        self.managers.insert(NodeId(1), manager.clone());
+        context.tell(None, Kind::ClusterFounded, format!("manager `{}` founded the cluster", manager.name));
+        Answer::Joined(NodeId(1))
+    }
+
+    fn join(&mut self, context: &mut Context<'_>, manager: &Manager) -> Answer {
+        for (id, known) in &self.managers {
+            if known.storage == manager.storage {
+                let id = *id;
+                self.managers.insert(id, manager.clone());
+                return Answer::Joined(id);
+            }
+            if known.name == manager.name {
+                return Answer::Refused(Refusal::NameTaken { name: manager.name.clone() });
+            }
+            if known.address == manager.address {
+                return Answer::Refused(Refusal::AddressTaken {
+                    address: manager.address.clone(),
+                    name: known.name.clone(),
+                });
+            }
+        }
+        let id = NodeId(context.log.index);
+        self.managers.insert(id, manager.clone());
+        context.tell(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
+        Answer::Joined(id)
+    }
+
+    fn commit(&mut self, context: &mut Context<'_>, items: &[Commit]) -> Answer {
+        // All or nothing: everything is checked before anything is stored.
+        for item in items {
+            if let Some(refusal) = self.refuse_commit(item) {
+                return Answer::Refused(refusal);
+            }
+        }
+        let mut committed = Vec::new();
+        for item in items {
+            let id = &item.spec.id;
+            let before = self.groups.get(id).cloned();
+            let replaced = before.as_ref().map(|group| group.revision);
+            if let Some(before) = &before
+                && *before.spec == item.spec
+            {
+                let revision = before.revision;
+                committed.push(Committed { group: id.clone(), revision, replaced, unchanged: true });
+                continue;
+            }
+            let revision = Revision(self.revisions.get(id).map_or(0, |last| last.0) + 1);
+            let group = GroupState::committed(before.as_deref(), item, revision, context);
+            context.tell(Some(id), Kind::GroupCommitted, format!("revision {revision}: {}", group.wish()));
+            if let Some(before) = &before
+                && before.target != group.target
+            {
+                context.tell(
+                    Some(id),
+                    Kind::RolloutStarted,
+                    format!("to the template of revision {}", group.target),
+                );
+            }
+            self.revisions.insert(id.clone(), revision);
+            self.groups.insert(id.clone(), Arc::new(group));
+            committed.push(Committed { group: id.clone(), revision, replaced, unchanged: false });
+        }
+        Answer::Committed(committed)
+    }
+
+    fn refuse_commit(&self, item: &Commit) -> Option<Refusal> {
+        let id = &item.spec.id;
+        let stored = self.groups.get(id);
+        if let Some(expected) = item.if_revision {
+            let stored = stored.map_or(Revision(0), |group| group.revision);
+            if stored != expected {
+                return Some(Refusal::Conflict { group: id.clone(), stored, expected });
+            }
+        }
+        let stored = stored?;
+        if stored.life == Life::Destroying {
+            return Some(Refusal::BeingDestroyed { group: id.clone() });
+        }
+        match (&stored.spec.allocation, &item.spec.allocation) {
+            (Allocation::Size(_), Allocation::Size(_))
+            | (Allocation::LogicalIds(_), Allocation::LogicalIds(_)) => None,
+            // An empty group has no member to lose.
+            _ if stored.is_empty() => None,
+            _ => Some(Refusal::OtherAllocation { group: id.clone() }),
+        }
+    }
+
+    fn validated(&mut self, context: &mut Context<'_>, id: &GroupId, revision: Revision) -> Answer {
+        let Some(group) = self.groups.get_mut(id) else {
+            return Answer::Refused(Refusal::NotFound { group: id.clone() });
+        };
+        if group.revision == revision && group.life == Life::PendingValidation {
+            Arc::make_mut(group).life = Life::Managed;
+            context.tell(Some(id), Kind::GroupValidated, "its plugins have accepted it");
+        }
+        Answer::Done
+    }
+
+    fn free(&mut self, context: &mut Context<'_>, id: &GroupId) -> Answer {
+        match self.groups.remove(id) {
+            Some(group) => {
+                context.tell(
+                    Some(id),
+                    Kind::GroupFreed,
+                    format!("{} instances are left as they are", group.living()),
+                );
+                Answer::Done
+            }
+            None => Answer::Refused(Refusal::NotFound { group: id.clone() }),
+        }
+    }
+
+    fn destroy(&mut self, context: &mut Context<'_>, id: &GroupId) -> Answer {
+        let Some(group) = self.groups.get_mut(id) else {
+            return Answer::Refused(Refusal::NotFound { group: id.clone() });
+        };
+        if group.life != Life::Destroying {
+            let group = Arc::make_mut(group);
+            group.life = Life::Destroying;
+            context.tell(Some(id), Kind::GroupDestroying, format!("{} instances are to go", group.living()));
+        }
+        Answer::Done
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! One turn of the reconciler, applied: outcomes and verdicts first, then admission.
+//!
+//! Admission happens here, on every replica alike, so that not even a faulty or deposed leader
+//! gets past it (ha-raft §3.2).
+
+use std::sync::Arc;
+
+use crate::command::{Admission, Adoption, Answer, Claim, Denial, Round};
+use crate::event::Kind;
+use crate::ids::{Generation, GroupId, InstanceId, IntentId, Slot};
+use crate::intent::{Intent, Outcome, Task};
+use crate::rollout::Event as Turn;
+use crate::spec::Allocation;
+
+use super::group::{GroupState, Holder, Life, MOST_OPEN, Member};
+use super::{Context, State};
+
+impl State {
+    pub(super) fn round(&mut self, context: &mut Context<'_>, round: &Round) -> Answer {
+        let denied = |why| Answer::Admitted(vec![Admission::Denied(why); round.claims.len()]);
+        if context.log.term != round.term {
+            return denied(Denial::OtherTerm);
+        }
+        let Some(group) = self.groups.get_mut(&round.group) else {
+            return denied(Denial::GroupNotManaged);
+        };
+        let id = &round.group;
+        let group = Arc::make_mut(group);
+        let phase = group.phase;
+        for (intent, outcome) in &round.outcomes {
+            group.close(context, id, *intent, outcome);
+        }
+        for (slot, instance) in &round.gone {
+            group.lose(context, id, slot, instance);
+        }
+        for (slot, instance) in &round.ready {
+            group.ready(context, id, slot, instance);
+        }
+        for adoption in &round.adopt {
+            group.adopt(context, id, adoption);
+        }
+        let mut present = group.roster.values().filter(|member| member.holder.counts()).count();
+        let mut answers = Vec::with_capacity(round.claims.len());
+        for (offset, claim) in round.claims.iter().enumerate() {
+            let intent = IntentId { index: context.log.index, offset: offset as u32 };
+            answers.push(match group.admit(context, intent, claim, &mut present) {
+                Ok(()) => Admission::Granted(intent),
+                Err(denial) => Admission::Denied(denial),
+            });
+        }
+        for intent in &round.repeats {
+            if let Some(open) = group.intents.get_mut(intent) {
+                open.attempt += 1;
+                open.admitted = context.log.index;
+                open.term = context.log.term;
+                open.since = context.at;
+            }
+        }
+        if let Some(at) = round.replaced {
+            group.phase = group.phase.after(Turn::AllReplaced(at));
+            if group.phase != phase {
+                context.tell(Some(id), Kind::RolloutSucceeded, format!("all members are at revision {at}"));
+            }
+        }
+        group.forget_templates();
+        if round.finished && group.life == Life::Destroying && group.is_empty() {
+            self.groups.remove(id);
+            context.tell(Some(id), Kind::GroupDestroyed, "nothing of it is left");
+        }
+        Answer::Admitted(answers)
+    }
+}
+
+impl GroupState {
+    fn close(&mut self, context: &mut Context<'_>, id: &GroupId, intent: IntentId, outcome: &Outcome) {
+        // What is not open was closed before: a repeated report changes nothing.
+        if matches!(outcome, Outcome::Unsure { .. }) {
+            return;
+        }
+        let Some(open) = self.intents.remove(&intent) else { return };
+        self.changed = context.log.index;
+        match (open.task, outcome) {
+            (Task::Provision { slot, generation, template }, Outcome::Done(instance)) => {
+                let message = format!("slot {slot} is held by {instance} (generation {generation})");
+                context.tell(Some(id), Kind::InstanceProvisioned, message);
+                self.settle(
+                    slot,
+                    generation,
+                    Holder::Living {
+                        instance: instance.clone(),
+                        template,
+                        since: context.at,
+                        recorded: context.log.index,
+                        ready: false,
+                        doomed: None,
+                    },
+                );
+            }
+            (Task::Provision { slot, generation, .. }, Outcome::Refused { because, .. }) => {
+                context.tell(Some(id), Kind::ProvisionRefused, format!("slot {slot}: {because}"));
+                self.settle(slot, generation, Holder::Nobody);
+            }
+            (Task::Destroy { instance, slot, .. }, Outcome::Done(_)) => {
+                context.tell(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
+                self.vacate(slot.as_ref(), &instance);
+            }
+            (Task::Destroy { instance, slot, .. }, Outcome::Refused { because, .. }) => {
+                let message = format!("{}: {because}", of_slot(&instance, slot.as_ref()));
+                context.tell(Some(id), Kind::DestroyRefused, message);
+                self.doomed_strays.remove(&instance);
+                if let Some(slot) = slot
+                    && let Some(Member { holder: Holder::Living { instance: held, doomed, .. }, .. }) =
+                        self.roster.get_mut(&slot)
+                    && *held == instance
+                {
+                    *doomed = None;
+                }
+            }
+            (Task::Provision { .. } | Task::Destroy { .. }, Outcome::Unsure { .. }) => {
+                unreachable!("unsure outcomes returned above: they close nothing")
+            }
+        }
+    }
+
+    fn lose(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, lost: &InstanceId) {
+        if let Some(Member { holder: Holder::Living { instance, doomed: None, .. }, .. }) =
+            self.roster.get(slot)
+            && instance == lost
+        {
+            self.changed = context.log.index;
+            context.tell(Some(id), Kind::InstanceLost, of_slot(lost, Some(slot)));
+            self.vacate(Some(slot), lost);
+        }
+    }
+
+    fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceId) {
+        if let Some(Member { holder: Holder::Living { instance, ready, .. }, .. }) = self.roster.get_mut(slot)
+            && instance == healthy
+            && !*ready
+        {
+            *ready = true;
+            context.tell(Some(id), Kind::InstanceReady, of_slot(healthy, Some(slot)));
+        }
+    }
+
+    fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) {
+        let Adoption { slot, instance, template } = adoption;
+        let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
+        let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
+        if !free || !self.wants(slot) || self.life != Life::Managed || self.roster.values().any(holds) {
+            return;
+        }
+        self.changed = context.log.index;
+        context.tell(Some(id), Kind::InstanceAdopted, of_slot(instance, Some(slot)));
+        let generation = self.next_generation(slot);
+        self.settle(
+            slot.clone(),
+            generation,
+            Holder::Living {
+                instance: instance.clone(),
+                template: *template,
+                since: context.at,
+                recorded: context.log.index,
+                ready: false,
+                doomed: None,
+            },
+        );
+    }
+
+    /// The rules that no leader gets past: one living or pending instance a slot, never more
+    /// members than wanted, a destroy only of a named and not yet doomed instance.
+    fn admit(
+        &mut self,
+        context: &Context<'_>,
+        id: IntentId,
+        claim: &Claim,
+        present: &mut usize,
+    ) -> Result<(), Denial> {
+        if self.intents.len() >= MOST_OPEN {
+            return Err(Denial::TooManyOpen);
+        }
+        let task = match claim {
+            Claim::Provision { slot } => {
+                if self.life != Life::Managed {
+                    return Err(Denial::GroupNotManaged);
+                }
+                if self.roster.get(slot).is_some_and(|member| member.holder != Holder::Nobody) {
+                    return Err(Denial::SlotTaken);
+                }
+                let enough = match &self.spec.allocation {
+                    Allocation::Size(size) => *present >= *size as usize,
+                    Allocation::LogicalIds(_) => false,
+                };
+                if enough || !self.wants(slot) {
+                    return Err(Denial::EnoughMembers);
+                }
+                let generation = self.next_generation(slot);
+                self.settle(slot.clone(), generation, Holder::Pending(id));
+                *present += 1;
+                Task::Provision { slot: slot.clone(), generation, template: self.target }
+            }
+            Claim::Destroy { instance, slot, template, reason } => {
+                match slot {
+                    Some(slot) => {
+                        let Some(Member { holder: Holder::Living { instance: held, doomed, .. }, .. }) =
+                            self.roster.get_mut(slot)
+                        else {
+                            return Err(Denial::NotThere);
+                        };
+                        if held != instance || doomed.is_some() {
+                            return Err(Denial::NotThere);
+                        }
+                        *doomed = Some(id);
+                        *present -= 1;
+                    }
+                    None => {
+                        let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
+                        if self.doomed_strays.contains(instance) || self.roster.values().any(holds) {
+                            return Err(Denial::NotThere);
+                        }
+                        self.doomed_strays.insert(instance.clone());
+                    }
+                }
+                Task::Destroy {
+                    instance: instance.clone(),
+                    slot: slot.clone(),
+                    template: *template,
+                    reason: *reason,
+                }
+            }
+        };
+        let intent = Intent {
+            id,
+            task,
+            attempt: 1,
+            admitted: context.log.index,
+            term: context.log.term,
+            since: context.at,
+        };
+        self.intents.insert(id, intent);
+        Ok(())
+    }
+
+    fn next_generation(&self, slot: &Slot) -> Generation {
+        Generation(self.roster.get(slot).map_or(0, |member| member.generation.0) + 1)
+    }
+
+    fn settle(&mut self, slot: Slot, generation: Generation, holder: Holder) {
+        self.roster.insert(slot, Member { generation, holder });
+    }
+
+    fn vacate(&mut self, slot: Option<&Slot>, gone: &InstanceId) {
+        self.doomed_strays.remove(gone);
+        if let Some(slot) = slot
+            && let Some(member) = self.roster.get_mut(slot)
+            && matches!(&member.holder, Holder::Living { instance, .. } if instance == gone)
+        {
+            member.holder = Holder::Nobody;
+        }
+    }
+}
+
+fn of_slot(instance: &InstanceId, slot: Option<&Slot>) -> String {
+    match slot {
+        Some(slot) => format!("{instance} in slot {slot}"),
+        None => format!("{instance}, which holds no slot"),
+    }
+}

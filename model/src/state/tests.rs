@@ -1,0 +1,232 @@
+use super::*;
+use crate::command::{Admission, Claim, Denial, Round};
+use crate::ids::{InstanceId, IntentId, Slot, Term};
+use crate::intent::{Outcome, Reason};
+use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
+
+fn spec(id: &str, allocation: Allocation) -> GroupSpec {
+    let part = |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::null() };
+    GroupSpec {
+        id: id.into(),
+        allocation,
+        template: Template { instance: part("simulator/compute"), flavor: part("vanilla") },
+        updating: Updating::default(),
+    }
+}
+
+struct Machine {
+    state: State,
+    index: u64,
+    term: u64,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Machine { state: State::default(), index: 0, term: 1 }
+    }
+
+    fn apply(&mut self, change: Change) -> Answer {
+        self.index += 1;
+        let id = RequestId(u128::from(self.index));
+        self.repeat(id, change)
+    }
+
+    fn repeat(&mut self, id: RequestId, change: Change) -> Answer {
+        let log = LogId { term: Term(self.term), index: self.index };
+        let command = Command { id, by: Actor("test".into()), at: Timestamp(self.index), change };
+        self.state.apply(log, &command).answer
+    }
+
+    fn commit(&mut self, spec: GroupSpec) -> Answer {
+        self.apply(commit(spec, None))
+    }
+
+    fn claim(&mut self, claims: Vec<Claim>) -> Vec<Admission> {
+        let round = Round { claims, ..Round::new("web".into(), Term(self.term)) };
+        match self.apply(Change::Round(round)) {
+            Answer::Admitted(answers) => answers,
+            other => panic!("a round is answered by admissions, not {other:?}"),
+        }
+    }
+
+    fn done(&mut self, intent: IntentId, instance: &str) {
+        let mut round = Round::new("web".into(), Term(self.term));
+        round.outcomes.push((intent, Outcome::Done(instance.into())));
+        self.apply(Change::Round(round));
+    }
+}
+
+fn commit(spec: GroupSpec, if_revision: Option<Revision>) -> Change {
+    Change::Commit { items: vec![Commit { spec, if_revision, unvalidated: false }] }
+}
+
+fn provision(n: u32) -> Claim {
+    Claim::Provision { slot: Slot::Ordinal(n) }
+}
+
+fn destroy(n: u32, instance: &str) -> Claim {
+    Claim::Destroy {
+        instance: instance.into(),
+        slot: Some(Slot::Ordinal(n)),
+        template: Revision(1),
+        reason: Reason::Terminate,
+    }
+}
+
+#[test]
+fn a_slot_has_one_living_or_pending_instance_and_a_group_no_more_than_it_wants() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(2)));
+    let answers = machine.claim(vec![provision(0), provision(0), provision(1), provision(2)]);
+    assert!(matches!(answers[0], Admission::Granted(IntentId { offset: 0, .. })));
+    assert_eq!(answers[1], Admission::Denied(Denial::SlotTaken));
+    assert!(matches!(answers[2], Admission::Granted(IntentId { offset: 2, .. })));
+    assert_eq!(answers[3], Admission::Denied(Denial::EnoughMembers));
+    machine.done(IntentId { index: 2, offset: 0 }, "i0");
+    assert_eq!(machine.claim(vec![provision(0)]), [Admission::Denied(Denial::SlotTaken)]);
+}
+
+#[test]
+fn only_a_named_and_not_yet_doomed_instance_is_destroyed() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(1)));
+    machine.claim(vec![provision(0)]);
+    machine.done(IntentId { index: 2, offset: 0 }, "i0");
+    assert_eq!(
+        machine.claim(vec![destroy(0, "other"), destroy(7, "i0")]),
+        [Admission::Denied(Denial::NotThere); 2]
+    );
+    let answers = machine.claim(vec![destroy(0, "i0"), destroy(0, "i0")]);
+    assert!(matches!(answers[0], Admission::Granted(_)));
+    assert_eq!(answers[1], Admission::Denied(Denial::NotThere), "it is doomed already");
+    let free = Claim::Destroy {
+        instance: "i0".into(),
+        slot: None,
+        template: Revision(1),
+        reason: Reason::Terminate,
+    };
+    assert_eq!(machine.claim(vec![free]), [Admission::Denied(Denial::NotThere)], "a member is no stray");
+}
+
+#[test]
+fn a_deposed_leaders_round_changes_nothing() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(1)));
+    machine.term = 2;
+    let before = machine.state.groups.clone();
+    let mut late = Round::new("web".into(), Term(1));
+    late.claims = vec![provision(0)];
+    late.gone = vec![(Slot::Ordinal(0), InstanceId::new("i0"))];
+    let answer = machine.apply(Change::Round(late));
+    assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherTerm)]));
+    assert_eq!(machine.state.groups, before);
+}
+
+#[test]
+fn no_more_intents_are_open_than_the_bound() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(5000)));
+    let answers = machine.claim((0..1500).map(provision).collect());
+    let granted = answers.iter().filter(|answer| matches!(answer, Admission::Granted(_))).count();
+    assert_eq!(granted, MOST_OPEN);
+    assert_eq!(answers[MOST_OPEN], Admission::Denied(Denial::TooManyOpen));
+}
+
+#[test]
+fn a_repeated_request_gets_the_first_answer() {
+    let mut machine = Machine::new();
+    let id = RequestId(77);
+    machine.index = 1;
+    let first = machine.repeat(id, commit(spec("web", Allocation::Size(1)), Some(Revision(0))));
+    machine.commit(spec("web", Allocation::Size(2)));
+    let again = machine.repeat(id, commit(spec("web", Allocation::Size(1)), Some(Revision(0))));
+    assert_eq!(first, again);
+    assert_eq!(
+        machine.state.group(&"web".into()).map(|group| group.wanted()),
+        Some(2),
+        "the repeat had no effect"
+    );
+    for n in 0..ANSWERS_KEPT as u128 + 10 {
+        machine.repeat(RequestId(1000 + n), Change::SetVariable { key: "k".into(), value: "v".into() });
+    }
+    assert_eq!((machine.state.answers.len(), machine.state.answered.len()), (ANSWERS_KEPT, ANSWERS_KEPT));
+}
+
+#[test]
+fn several_documents_are_committed_all_or_none() {
+    let mut machine = Machine::new();
+    machine.commit(spec("api", Allocation::Size(1)));
+    let item = |id: &str, size, if_revision| Commit {
+        spec: spec(id, Allocation::Size(size)),
+        if_revision,
+        unvalidated: false,
+    };
+    let answer = machine
+        .apply(Change::Commit { items: vec![item("web", 1, None), item("api", 2, Some(Revision(9)))] });
+    let refusal = Refusal::Conflict { group: "api".into(), stored: Revision(1), expected: Revision(9) };
+    assert_eq!(answer, Answer::Refused(refusal));
+    assert!(machine.state.group(&"web".into()).is_none(), "nothing of it was stored");
+}
+
+#[test]
+fn the_same_spec_again_is_unchanged_and_revisions_outlive_the_group() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(1)));
+    let Answer::Committed(again) = machine.commit(spec("web", Allocation::Size(1))) else { panic!() };
+    assert!(again[0].unchanged && again[0].revision == Revision(1));
+    assert_eq!(machine.apply(Change::Free { group: "web".into() }), Answer::Done);
+    let Answer::Committed(anew) = machine.commit(spec("web", Allocation::Size(1))) else { panic!() };
+    assert_eq!((anew[0].revision, anew[0].replaced), (Revision(2), None));
+}
+
+#[test]
+fn size_does_not_become_names_while_somebody_is_there() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(1)));
+    machine.claim(vec![provision(0)]);
+    let names = spec("web", Allocation::LogicalIds(vec!["a".into()]));
+    let refusal = Answer::Refused(Refusal::OtherAllocation { group: "web".into() });
+    assert_eq!(machine.commit(names.clone()), refusal);
+    machine.done(IntentId { index: 2, offset: 0 }, "i0");
+    assert_eq!(machine.commit(names.clone()), refusal);
+    machine.claim(vec![destroy(0, "i0")]);
+    let doom = IntentId { index: machine.index, offset: 0 };
+    machine.done(doom, "i0");
+    assert!(matches!(machine.commit(names), Answer::Committed(_)), "an empty group may change its kind");
+}
+
+#[test]
+fn a_disk_keeps_its_id_and_a_name_or_address_its_owner() {
+    let mut machine = Machine::new();
+    let manager = |name: &str, address: &str, storage: &str| Manager {
+        name: name.into(),
+        address: address.into(),
+        storage: storage.into(),
+    };
+    let found = Change::Found { cluster: "c".into(), lineage: 1, manager: manager("m1", "h:1", "s1") };
+    assert_eq!(machine.apply(found.clone()), Answer::Joined(NodeId(1)));
+    assert_eq!(machine.apply(found), Answer::Refused(Refusal::AlreadyFounded));
+    let join = |m| Change::Join { manager: m };
+    let second = machine.apply(join(manager("m2", "h:2", "s2")));
+    assert_eq!(second, Answer::Joined(NodeId(3)), "the id is the index of the entry");
+    assert_eq!(machine.apply(join(manager("m2", "h:9", "s2"))), second, "the same disk is the same manager");
+    assert!(matches!(
+        machine.apply(join(manager("m2", "h:4", "s4"))),
+        Answer::Refused(Refusal::NameTaken { .. })
+    ));
+    assert!(matches!(
+        machine.apply(join(manager("m5", "h:1", "s5"))),
+        Answer::Refused(Refusal::AddressTaken { .. })
+    ));
+}
+
+#[test]
+fn time_never_runs_backwards() {
+    let mut machine = Machine::new();
+    machine.index = 100;
+    machine.commit(spec("web", Allocation::Size(1)));
+    let at = machine.state.time;
+    machine.index = 50;
+    machine.commit(spec("web", Allocation::Size(2)));
+    assert_eq!(machine.state.time, at);
+}

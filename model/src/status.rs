@@ -1,0 +1,245 @@
+//! What a person is told about a group: desired beside observed, and why it does not move.
+
+use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
+use crate::observed::{Health, Observed};
+use crate::plan::{Plan, Waiting};
+use crate::rollout::Phase;
+use crate::spec::Allocation;
+use crate::state::{GroupState, Holder, Life};
+use crate::time::Timestamp;
+
+/// A group at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupStatus {
+    pub id: GroupId,
+    pub revision: Revision,
+    pub committed_at: Timestamp,
+    pub committed_by: String,
+    pub life: Life,
+    pub phase: Phase,
+    /// The template members should have: the revision that brought it, and its fingerprint.
+    pub target: Revision,
+    pub hash: String,
+    pub wanted: usize,
+    /// Living and not doomed.
+    pub living: usize,
+    /// Living, and called healthy by the flavor once.
+    pub ready: usize,
+    /// Living, and made from the target's template.
+    pub updated: usize,
+    /// Everything is as declared, and nothing is under way.
+    pub converged: bool,
+    /// One sentence.
+    pub summary: String,
+    pub slots: Vec<SlotStatus>,
+    /// Reasons for every wait, each a sentence.
+    pub waiting: Vec<String>,
+    /// Instances that carry the group's tag, hold no slot, and are left alone.
+    pub strays: Vec<InstanceId>,
+    /// When the providers were last looked at; none before the first look of this leader.
+    pub observed_at: Option<Timestamp>,
+}
+
+/// One slot of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotStatus {
+    pub slot: Slot,
+    pub generation: Generation,
+    pub instance: Option<InstanceId>,
+    pub state: SlotState,
+    /// The template of its instance; 0 when it is none that is known.
+    pub template: Revision,
+    pub since: Option<Timestamp>,
+    pub because: String,
+}
+
+/// States of a slot, as users know them (glossary).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotState {
+    Pending,
+    Creating,
+    Booting,
+    Ready,
+    Unhealthy,
+    Deleting,
+    Gone,
+    Unknown,
+}
+
+impl SlotState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SlotState::Pending => "Pending",
+            SlotState::Creating => "Creating",
+            SlotState::Booting => "Booting",
+            SlotState::Ready => "Ready",
+            SlotState::Unhealthy => "Unhealthy",
+            SlotState::Deleting => "Deleting",
+            SlotState::Gone => "Gone",
+            SlotState::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The status of a group. A manager that does not lead knows no observation and no plan.
+pub fn status(
+    id: &GroupId,
+    group: &GroupState,
+    seen: Option<(&Observed, &Plan)>,
+    now: Timestamp,
+) -> GroupStatus {
+    let mut slots: Vec<SlotStatus> =
+        group.roster.iter().filter_map(|(slot, member)| slot_status(slot, member, group, seen)).collect();
+    slots.extend(unfilled(group));
+    let living: Vec<_> = slots
+        .iter()
+        .filter(|slot| matches!(slot.state, SlotState::Booting | SlotState::Ready | SlotState::Unhealthy))
+        .collect();
+    let ready = living.iter().filter(|slot| slot.state == SlotState::Ready).count();
+    let updated = living.iter().filter(|slot| slot.template == group.target).count();
+    let living = living.len();
+    let wanted = group.wanted();
+    let converged = group.life == Life::Managed
+        && group.phase == (Phase::Succeeded { at: group.target })
+        && (living, ready, updated) == (wanted, wanted, wanted)
+        && group.intents.is_empty()
+        && seen.is_none_or(|(_, plan)| plan.is_at_rest());
+    let waiting: Vec<String> = seen.map_or_else(Vec::new, |(_, plan)| {
+        let told = plan.waiting.iter().take(MOST_REASONS).map(|waiting| explain(waiting, now));
+        let more = plan.waiting.len().saturating_sub(MOST_REASONS);
+        told.chain((more > 0).then(|| format!("and {more} more like these"))).collect()
+    });
+    let summary = summary(group, (living, ready, updated), converged);
+    let observed_at = seen.and_then(|(observed, _)| observed.views.values().map(|view| view.taken_at).max());
+    GroupStatus {
+        id: id.clone(),
+        revision: group.revision,
+        committed_at: group.committed_at,
+        committed_by: group.committed_by.to_string(),
+        life: group.life,
+        phase: group.phase,
+        target: group.target,
+        hash: group.template().hash.clone(),
+        wanted,
+        living,
+        ready,
+        updated,
+        converged,
+        summary,
+        slots,
+        waiting,
+        strays: seen.map_or_else(Vec::new, |(_, plan)| plan.strays.clone()),
+        observed_at,
+    }
+}
+
+/// A screen holds about so many reasons; a group of thousands would have thousands.
+const MOST_REASONS: usize = 10;
+
+fn slot_status(
+    slot: &Slot,
+    member: &crate::state::Member,
+    group: &GroupState,
+    seen: Option<(&Observed, &Plan)>,
+) -> Option<SlotStatus> {
+    let base = SlotStatus {
+        slot: slot.clone(),
+        generation: member.generation,
+        instance: None,
+        state: SlotState::Pending,
+        template: group.target,
+        since: None,
+        because: String::new(),
+    };
+    match &member.holder {
+        // An empty slot is told only when somebody is wanted in it; see `unfilled`.
+        Holder::Nobody => None,
+        Holder::Pending(id) => {
+            let intent = group.intents.get(id);
+            let unsure = seen.and_then(|(observed, _)| observed.unsure.get(id));
+            Some(SlotStatus {
+                state: if unsure.is_some() { SlotState::Unknown } else { SlotState::Creating },
+                template: intent.map_or(group.target, |intent| intent.task.template()),
+                since: intent.map(|intent| intent.since),
+                because: unsure.map_or_else(String::new, |unsure| unsure.because.clone()),
+                ..base
+            })
+        }
+        Holder::Living { instance, template, since, ready, doomed, .. } => {
+            let pulse = seen.and_then(|(observed, _)| observed.pulses.get(instance));
+            let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| lost == instance));
+            let state = match pulse.map(|pulse| pulse.health) {
+                _ if doomed.is_some() => SlotState::Deleting,
+                _ if gone => SlotState::Gone,
+                Some(Health::Unhealthy) => SlotState::Unhealthy,
+                Some(Health::Healthy | Health::Unknown) | None if *ready => SlotState::Ready,
+                Some(Health::Healthy | Health::Unknown) | None => SlotState::Booting,
+            };
+            Some(SlotStatus {
+                instance: Some(instance.clone()),
+                state,
+                template: *template,
+                since: Some(*since),
+                because: pulse.map_or_else(String::new, |pulse| pulse.because.clone()),
+                ..base
+            })
+        }
+    }
+}
+
+/// Slots that are wanted and that nobody holds yet.
+fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
+    let empty = |slot: &Slot| group.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
+    let slots: Vec<Slot> = match &group.spec.allocation {
+        _ if group.life == Life::Destroying => Vec::new(),
+        Allocation::LogicalIds(ids) => ids.iter().cloned().map(Slot::Logical).filter(empty).collect(),
+        Allocation::Size(size) => {
+            let present = group.roster.values().filter(|member| member.holder.counts()).count();
+            let missing = (*size as usize).saturating_sub(present);
+            (0..).map(Slot::Ordinal).filter(empty).take(missing).collect()
+        }
+    };
+    let pending = |slot: Slot| SlotStatus {
+        generation: group.roster.get(&slot).map_or(Generation(0), |member| member.generation),
+        slot,
+        instance: None,
+        state: SlotState::Pending,
+        template: group.target,
+        since: None,
+        because: String::new(),
+    };
+    slots.into_iter().map(pending).collect()
+}
+
+fn summary(group: &GroupState, (living, ready, updated): (usize, usize, usize), converged: bool) -> String {
+    let wanted = group.wanted();
+    match group.life {
+        Life::PendingValidation => "waits until its plugins have accepted it".to_owned(),
+        Life::Destroying => format!("is being destroyed: {living} left"),
+        Life::Managed if converged => format!("{ready}/{wanted} ready at revision {}", group.revision),
+        Life::Managed if updated < living => format!("{ready}/{wanted} ready, {updated}/{wanted} updated"),
+        Life::Managed => format!("{ready}/{wanted} ready"),
+    }
+}
+
+fn explain(waiting: &Waiting, now: Timestamp) -> String {
+    let ending = |because: &str| if because.is_empty() { String::new() } else { format!(": {because}") };
+    match waiting {
+        Waiting::ForValidation => "for its plugins, which have not accepted its spec yet".to_owned(),
+        Waiting::ForPlugin { plugin, since, because } => {
+            format!("for plugin `{plugin}`, out of reach for {}{}", now.since(*since), ending(because))
+        }
+        Waiting::ForListing { plugin } => format!("for plugin `{plugin}` to list its instances"),
+        Waiting::ForCalls { open: 1 } => "for 1 call under way".to_owned(),
+        Waiting::ForCalls { open } => format!("for {open} calls under way"),
+        Waiting::ForSettling { intent, until, because } => {
+            format!("{} until intent {intent} is looked at again{}", until.since(now), ending(because))
+        }
+        Waiting::ForBackoff { slot, until, because } => {
+            format!("{} until slot {slot} is tried again{}", until.since(now), ending(because))
+        }
+        Waiting::ForHealth { slot, instance, because } => {
+            format!("for {instance} in slot {slot} to become healthy{}", ending(because))
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The tags that instances carry: InfraKit's own, so that existing fleets are understood, and ours.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{ClusterId, IntentId};
+
+/// Tags of one instance, in order.
+pub type Tags = BTreeMap<String, String>;
+
+/// The group an instance belongs to (semantics §2.2).
+pub const GROUP: &str = "infrakit.group";
+/// The fingerprint of the template it was made from (semantics §2.3).
+pub const CONFIG_HASH: &str = "infrakit.config.hash";
+/// The logical id of a pet.
+pub const LOGICAL_ID: &str = "infrakit.logical_id";
+/// The cluster that made it: only such instances, and adopted ones, are ours to destroy.
+pub const OWNER: &str = "infrakit.owner";
+/// The token of the intent that made it.
+pub const INTENT: &str = "infrakit.intent";
+/// The slot it was made for.
+pub const SLOT: &str = "infrakit.slot";
+
+/// The value of [`CONFIG_HASH`] on a machine that was made by hand to be adopted (semantics §2.8).
+pub const BOOTSTRAP: &str = "bootstrap";
+
+/// The name of an intent as the outside sees it: at most 64 characters of `[a-z0-9-]`.
+pub fn token(cluster: &ClusterId, lineage: u32, intent: IntentId) -> String {
+    format!("{}-{}-{}-{}", cluster.short(), lineage, intent.index, intent.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_token_fits_where_providers_limit_it() {
+        let intent = IntentId { index: u64::MAX, offset: u32::MAX };
+        let token = token(&ClusterId::new("0123456789abcdef0123456789abcdef"), u32::MAX, intent);
+        assert!(token.len() <= 64, "{token}");
+        assert!(token.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+    }
+}
