@@ -1,1 +1,27 @@
-//! placeholder
+//! Agrees on a log, keeps it, and replays it: openraft over gRPC, with RocksDB underneath.
+//!
+//! This is the only room that knows openraft and RocksDB. It calls `State::apply` and never looks
+//! at what a change means.
+
+mod codec;
+mod error;
+mod log_store;
+mod machine;
+mod peer_service;
+mod peers;
+mod replica;
+mod snapshot;
+mod types;
+
+/// The generated wire and disk forms.
+#[allow(clippy::all, unreachable_pub)]
+mod proto {
+    tonic::include_proto!("infrakit.raft.v1");
+}
+
+pub use error::Error;
+pub use log_store::Sync;
+pub use peer_service::{JoinHandler, Joined};
+pub use peers::join;
+pub use proto::peers_server::PeersServer;
+pub use replica::{Disk, Identity, MemberStatus, Profile, Published, Replica, Role};

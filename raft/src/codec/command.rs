@@ -1,0 +1,419 @@
+//! `model::Command` and what it is made of, to protobuf and back.
+
+use model::command::{Adoption, Claim, Commit, Committed, Manager, Round};
+use model::intent::Reason;
+use model::spec::Gate;
+use model::{
+    Actor, Allocation, Answer, Change, ClusterId, Command, GroupSpec, InstanceId, IntentId, LogicalId,
+    Millis, NodeId, Opaque, Outcome, Part, Refusal, RequestId, Revision, Slot, Template, Term, Timestamp,
+    Updating,
+};
+use prost::Message;
+
+use super::{Corrupt, FORMAT, open, seal};
+use crate::proto as pb;
+use crate::types::Sealed;
+
+pub(crate) fn encode_command(command: &Command) -> Sealed {
+    let written = pb::Command {
+        format: FORMAT,
+        id: command.id.0.to_be_bytes().to_vec().into(),
+        by: command.by.0.clone(),
+        at: command.at.0,
+        change: Some(change(&command.change)),
+    };
+    Sealed(seal(written.encode_to_vec()))
+}
+
+/// A form that is newer than this program stops it: to skip an entry would be to diverge.
+pub(crate) fn decode_command(sealed: &Sealed) -> Result<Command, Corrupt> {
+    let read = pb::Command::decode(open(&sealed.0))?;
+    if read.format > FORMAT {
+        return Err(Corrupt(format!(
+            "the log holds a command of format {}, and this program reads up to {FORMAT}: use the newer program",
+            read.format
+        )));
+    }
+    Ok(Command {
+        id: request_id(&read.id)?,
+        by: Actor(read.by),
+        at: Timestamp(read.at),
+        change: from_change(read.change.ok_or_else(|| {
+            Corrupt("the log holds a change that this program does not know: use the newer program".into())
+        })?)?,
+    })
+}
+
+fn change(change: &Change) -> pb::command::Change {
+    use pb::command::Change as Written;
+    match change {
+        Change::Found { cluster, lineage, manager: founder } => Written::Found(pb::Found {
+            cluster: cluster.to_string(),
+            lineage: *lineage,
+            manager: Some(manager(founder)),
+        }),
+        Change::Join { manager: joiner } => Written::Join(pb::Join { manager: Some(manager(joiner)) }),
+        Change::Commit { items } => {
+            Written::Commit(pb::Commit { items: items.iter().map(commit_item).collect() })
+        }
+        Change::Validated { group, revision } => {
+            Written::Validated(pb::Validated { group: group.to_string(), revision: revision.0 })
+        }
+        Change::Free { group } => Written::Free(group.to_string()),
+        Change::Destroy { group } => Written::Destroy(group.to_string()),
+        Change::Round(it) => Written::Round(round(it)),
+        Change::SetVariable { key, value } => {
+            Written::SetVariable(pb::SetVariable { key: key.clone(), value: value.clone() })
+        }
+    }
+}
+
+fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
+    use pb::command::Change as Written;
+    Ok(match change {
+        Written::Found(it) => Change::Found {
+            cluster: ClusterId::new(it.cluster),
+            lineage: it.lineage,
+            manager: from_manager(it.manager)?,
+        },
+        Written::Join(it) => Change::Join { manager: from_manager(it.manager)? },
+        Written::Commit(it) => {
+            Change::Commit { items: it.items.into_iter().map(from_commit_item).collect::<Result<_, _>>()? }
+        }
+        Written::Validated(it) => {
+            Change::Validated { group: it.group.into(), revision: Revision(it.revision) }
+        }
+        Written::Free(group) => Change::Free { group: group.into() },
+        Written::Destroy(group) => Change::Destroy { group: group.into() },
+        Written::Round(it) => Change::Round(from_round(it)?),
+        Written::SetVariable(it) => Change::SetVariable { key: it.key, value: it.value },
+    })
+}
+
+fn commit_item(item: &Commit) -> pb::CommitItem {
+    pb::CommitItem {
+        spec: Some(spec(&item.spec)),
+        if_revision: item.if_revision.map(|revision| revision.0),
+        unvalidated: item.unvalidated,
+    }
+}
+
+fn from_commit_item(item: pb::CommitItem) -> Result<Commit, Corrupt> {
+    Ok(Commit {
+        spec: from_spec(item.spec)?,
+        if_revision: item.if_revision.map(Revision),
+        unvalidated: item.unvalidated,
+    })
+}
+
+pub(super) fn manager(manager: &Manager) -> pb::Manager {
+    pb::Manager {
+        name: manager.name.clone(),
+        address: manager.address.clone(),
+        storage: manager.storage.clone(),
+    }
+}
+
+pub(crate) fn from_manager(manager: Option<pb::Manager>) -> Result<Manager, Corrupt> {
+    let manager = manager.ok_or_else(|| Corrupt::missing("manager"))?;
+    Ok(Manager { name: manager.name, address: manager.address, storage: manager.storage })
+}
+
+fn part(part: &Part) -> pb::Part {
+    pb::Part { plugin: part.plugin.to_string(), properties: part.properties.as_json().to_owned() }
+}
+
+fn from_part(part: Option<pb::Part>) -> Result<Part, Corrupt> {
+    let part = part.ok_or_else(|| Corrupt::missing("part"))?;
+    Ok(Part { plugin: part.plugin.into(), properties: Opaque::from_json(part.properties) })
+}
+
+pub(super) fn template(template: &Template) -> pb::Template {
+    pb::Template { instance: Some(part(&template.instance)), flavor: Some(part(&template.flavor)) }
+}
+
+pub(super) fn from_template(template: Option<pb::Template>) -> Result<Template, Corrupt> {
+    let template = template.ok_or_else(|| Corrupt::missing("template"))?;
+    Ok(Template { instance: from_part(template.instance)?, flavor: from_part(template.flavor)? })
+}
+
+pub(super) fn spec(spec: &GroupSpec) -> pb::GroupSpec {
+    pb::GroupSpec {
+        id: spec.id.to_string(),
+        allocation: Some(match &spec.allocation {
+            Allocation::Size(size) => pb::group_spec::Allocation::Size(*size),
+            Allocation::LogicalIds(ids) => pb::group_spec::Allocation::LogicalIds(pb::LogicalIds {
+                ids: ids.iter().map(LogicalId::to_string).collect(),
+            }),
+        }),
+        template: Some(template(&spec.template)),
+        gate: match spec.updating.gate {
+            Gate::Once => None,
+            Gate::Count(count) => Some(pb::group_spec::Gate::Count(count)),
+            Gate::Duration(span) => Some(pb::group_spec::Gate::DurationMs(span.0)),
+        },
+        skip_drain: spec.updating.skip_drain,
+    }
+}
+
+pub(super) fn from_spec(spec: Option<pb::GroupSpec>) -> Result<GroupSpec, Corrupt> {
+    let spec = spec.ok_or_else(|| Corrupt::missing("spec"))?;
+    Ok(GroupSpec {
+        id: spec.id.into(),
+        allocation: match spec.allocation.ok_or_else(|| Corrupt::missing("allocation"))? {
+            pb::group_spec::Allocation::Size(size) => Allocation::Size(size),
+            pb::group_spec::Allocation::LogicalIds(ids) => {
+                Allocation::LogicalIds(ids.ids.into_iter().map(LogicalId::from).collect())
+            }
+        },
+        template: from_template(spec.template)?,
+        updating: Updating {
+            gate: match spec.gate {
+                None => Gate::Once,
+                Some(pb::group_spec::Gate::Count(count)) => Gate::Count(count),
+                Some(pb::group_spec::Gate::DurationMs(ms)) => Gate::Duration(Millis(ms)),
+            },
+            skip_drain: spec.skip_drain,
+        },
+    })
+}
+
+pub(super) fn slot(slot: &Slot) -> pb::Slot {
+    pb::Slot {
+        slot: Some(match slot {
+            Slot::Ordinal(n) => pb::slot::Slot::Ordinal(*n),
+            Slot::Logical(id) => pb::slot::Slot::Logical(id.to_string()),
+        }),
+    }
+}
+
+pub(super) fn from_slot(slot: Option<pb::Slot>) -> Result<Slot, Corrupt> {
+    Ok(match slot.and_then(|slot| slot.slot).ok_or_else(|| Corrupt::missing("slot"))? {
+        pb::slot::Slot::Ordinal(n) => Slot::Ordinal(n),
+        pb::slot::Slot::Logical(id) => Slot::Logical(id.into()),
+    })
+}
+
+pub(super) fn intent_id(id: IntentId) -> pb::IntentId {
+    pb::IntentId { index: id.index, offset: id.offset }
+}
+
+pub(super) fn from_intent_id(id: Option<pb::IntentId>) -> Result<IntentId, Corrupt> {
+    let id = id.ok_or_else(|| Corrupt::missing("intent"))?;
+    Ok(IntentId { index: id.index, offset: id.offset })
+}
+
+fn round(round: &Round) -> pb::Round {
+    let verdict =
+        |(at, who): &(Slot, InstanceId)| pb::Verdict { slot: Some(slot(at)), instance: who.to_string() };
+    pb::Round {
+        group: round.group.to_string(),
+        term: round.term.0,
+        outcomes: round
+            .outcomes
+            .iter()
+            .map(|(id, outcome)| pb::Report {
+                intent: Some(intent_id(*id)),
+                outcome: Some(match outcome {
+                    Outcome::Done(instance) => pb::report::Outcome::Done(instance.to_string()),
+                    Outcome::Refused { because, retryable } => pb::report::Outcome::Refused(pb::Refused {
+                        because: because.clone(),
+                        retryable: *retryable,
+                    }),
+                    Outcome::Unsure { because } => pb::report::Outcome::Unsure(because.clone()),
+                }),
+            })
+            .collect(),
+        gone: round.gone.iter().map(verdict).collect(),
+        ready: round.ready.iter().map(verdict).collect(),
+        adopt: round
+            .adopt
+            .iter()
+            .map(|adoption| pb::Adoption {
+                slot: Some(slot(&adoption.slot)),
+                instance: adoption.instance.to_string(),
+                template: adoption.template.0,
+            })
+            .collect(),
+        claims: round
+            .claims
+            .iter()
+            .map(|claim| pb::Claim {
+                claim: Some(match claim {
+                    Claim::Provision { slot: at } => pb::claim::Claim::Provision(slot(at)),
+                    Claim::Destroy { instance, slot, template, reason } => {
+                        pb::claim::Claim::Destroy(doom(instance, slot.as_ref(), *template, *reason))
+                    }
+                }),
+            })
+            .collect(),
+        repeats: round.repeats.iter().copied().map(intent_id).collect(),
+        replaced: round.replaced.map(|revision| revision.0),
+        finished: round.finished,
+    }
+}
+
+fn from_round(round: pb::Round) -> Result<Round, Corrupt> {
+    let verdicts = |list: Vec<pb::Verdict>| {
+        list.into_iter()
+            .map(|it| Ok((from_slot(it.slot)?, it.instance.into())))
+            .collect::<Result<Vec<_>, Corrupt>>()
+    };
+    Ok(Round {
+        group: round.group.into(),
+        term: Term(round.term),
+        outcomes: round
+            .outcomes
+            .into_iter()
+            .map(|report| {
+                let outcome = match report.outcome.ok_or_else(|| Corrupt::missing("outcome"))? {
+                    pb::report::Outcome::Done(instance) => Outcome::Done(instance.into()),
+                    pb::report::Outcome::Refused(it) => {
+                        Outcome::Refused { because: it.because, retryable: it.retryable }
+                    }
+                    pb::report::Outcome::Unsure(because) => Outcome::Unsure { because },
+                };
+                Ok((from_intent_id(report.intent)?, outcome))
+            })
+            .collect::<Result<_, Corrupt>>()?,
+        gone: verdicts(round.gone)?,
+        ready: verdicts(round.ready)?,
+        adopt: round
+            .adopt
+            .into_iter()
+            .map(|it| {
+                Ok(Adoption {
+                    slot: from_slot(it.slot)?,
+                    instance: it.instance.into(),
+                    template: Revision(it.template),
+                })
+            })
+            .collect::<Result<_, Corrupt>>()?,
+        claims: round
+            .claims
+            .into_iter()
+            .map(|it| match it.claim.ok_or_else(|| Corrupt::missing("claim"))? {
+                pb::claim::Claim::Provision(slot) => Ok(Claim::Provision { slot: from_slot(Some(slot))? }),
+                pb::claim::Claim::Destroy(doom) => {
+                    let (instance, slot, template, reason) = from_doom(doom)?;
+                    Ok(Claim::Destroy { instance, slot, template, reason })
+                }
+            })
+            .collect::<Result<_, Corrupt>>()?,
+        repeats: round
+            .repeats
+            .into_iter()
+            .map(|id| from_intent_id(Some(id)))
+            .collect::<Result<_, Corrupt>>()?,
+        replaced: round.replaced.map(Revision),
+        finished: round.finished,
+    })
+}
+
+pub(super) fn doom(instance: &InstanceId, at: Option<&Slot>, template: Revision, reason: Reason) -> pb::Doom {
+    pb::Doom {
+        instance: instance.to_string(),
+        slot: at.map(slot),
+        template: template.0,
+        reason: match reason {
+            Reason::Terminate => pb::Reason::Terminate,
+            Reason::RollingUpdate => pb::Reason::RollingUpdate,
+        }
+        .into(),
+    }
+}
+
+pub(super) fn from_doom(doom: pb::Doom) -> Result<(InstanceId, Option<Slot>, Revision, Reason), Corrupt> {
+    let reason = match doom.reason() {
+        pb::Reason::Terminate => Reason::Terminate,
+        pb::Reason::RollingUpdate => Reason::RollingUpdate,
+    };
+    let slot = doom.slot.map(|slot| from_slot(Some(slot))).transpose()?;
+    Ok((doom.instance.into(), slot, Revision(doom.template), reason))
+}
+
+pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId, Corrupt> {
+    let bytes: [u8; 16] = bytes.try_into().map_err(|_| Corrupt("a request id has not 16 bytes".into()))?;
+    Ok(RequestId(u128::from_be_bytes(bytes)))
+}
+
+/// The kept form of an answer; none for admissions, which are never kept.
+pub(super) fn answer(answer: &Answer) -> Option<pb::Answer> {
+    use pb::answer::Answer as Written;
+    let written = match answer {
+        Answer::Done => Written::Done(pb::Blank {}),
+        Answer::Joined(node) => Written::Joined(node.0),
+        Answer::Committed(list) => Written::Committed(pb::CommittedList {
+            list: list
+                .iter()
+                .map(|it| pb::Committed {
+                    group: it.group.to_string(),
+                    revision: it.revision.0,
+                    replaced: it.replaced.map(|revision| revision.0),
+                    unchanged: it.unchanged,
+                })
+                .collect(),
+        }),
+        Answer::Refused(it) => Written::Refused(refusal(it)),
+        Answer::Admitted(_) => return None,
+    };
+    Some(pb::Answer { answer: Some(written) })
+}
+
+pub(super) fn from_answer(answer: pb::Answer) -> Result<Answer, Corrupt> {
+    use pb::answer::Answer as Written;
+    Ok(match answer.answer.ok_or_else(|| Corrupt::missing("answer"))? {
+        Written::Done(_) => Answer::Done,
+        Written::Joined(node) => Answer::Joined(NodeId(node)),
+        Written::Committed(it) => Answer::Committed(
+            it.list
+                .into_iter()
+                .map(|it| Committed {
+                    group: it.group.into(),
+                    revision: Revision(it.revision),
+                    replaced: it.replaced.map(Revision),
+                    unchanged: it.unchanged,
+                })
+                .collect(),
+        ),
+        Written::Refused(it) => Answer::Refused(from_refusal(it)?),
+    })
+}
+
+fn refusal(refusal: &Refusal) -> pb::Refusal {
+    use pb::refusal::Refusal as Written;
+    pb::Refusal {
+        refusal: Some(match refusal {
+            Refusal::NotFound { group } => Written::NotFound(group.to_string()),
+            Refusal::Conflict { group, stored, expected } => Written::Conflict(pb::Conflict {
+                group: group.to_string(),
+                stored: stored.0,
+                expected: expected.0,
+            }),
+            Refusal::BeingDestroyed { group } => Written::BeingDestroyed(group.to_string()),
+            Refusal::OtherAllocation { group } => Written::OtherAllocation(group.to_string()),
+            Refusal::NameTaken { name } => Written::NameTaken(name.clone()),
+            Refusal::AddressTaken { address, name } => {
+                Written::AddressTaken(pb::AddressTaken { address: address.clone(), name: name.clone() })
+            }
+            Refusal::AlreadyFounded => Written::AlreadyFounded(pb::Blank {}),
+        }),
+    }
+}
+
+fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
+    use pb::refusal::Refusal as Written;
+    Ok(match refusal.refusal.ok_or_else(|| Corrupt::missing("refusal"))? {
+        Written::NotFound(group) => Refusal::NotFound { group: group.into() },
+        Written::Conflict(it) => Refusal::Conflict {
+            group: it.group.into(),
+            stored: Revision(it.stored),
+            expected: Revision(it.expected),
+        },
+        Written::BeingDestroyed(group) => Refusal::BeingDestroyed { group: group.into() },
+        Written::OtherAllocation(group) => Refusal::OtherAllocation { group: group.into() },
+        Written::NameTaken(name) => Refusal::NameTaken { name },
+        Written::AddressTaken(it) => Refusal::AddressTaken { address: it.address, name: it.name },
+        Written::AlreadyFounded(_) => Refusal::AlreadyFounded,
+    })
+}

@@ -1,0 +1,249 @@
+//! `model::State` to protobuf and back: what a snapshot holds.
+
+use std::sync::Arc;
+
+use model::intent::{Intent, Task};
+use model::state::{Holder, Known, Life, Member, Variable};
+use model::{
+    Actor, ClusterId, Generation, GroupState, InstanceId, NodeId, Phase, Revision, State, Term, Timestamp,
+};
+use prost::Message;
+
+use super::command::{
+    answer, doom, from_answer, from_doom, from_intent_id, from_manager, from_slot, from_spec, from_template,
+    intent_id, manager, request_id, slot, spec, template,
+};
+use super::{Corrupt, FORMAT};
+use crate::proto as pb;
+
+pub(crate) fn encode_state(state: &State) -> Vec<u8> {
+    let written = pb::State {
+        format: FORMAT,
+        cluster: state.cluster.as_ref().map(ClusterId::to_string),
+        lineage: state.lineage,
+        time: state.time.0,
+        groups: state.groups.values().map(|it| group(it)).collect(),
+        revisions: state
+            .revisions
+            .iter()
+            .map(|(id, revision)| pb::RevisionOf { group: id.to_string(), revision: revision.0 })
+            .collect(),
+        managers: state
+            .managers
+            .iter()
+            .map(|(id, it)| pb::ManagerOf { id: id.0, manager: Some(manager(it)) })
+            .collect(),
+        variables: state
+            .variables
+            .iter()
+            .map(|(key, it)| pb::VariableOf {
+                key: key.clone(),
+                value: it.value.to_string(),
+                index: it.index,
+            })
+            .collect(),
+        answers: state
+            .answers
+            .iter()
+            .map(|(id, it)| pb::Kept { id: id.0.to_be_bytes().to_vec().into(), answer: answer(it) })
+            .collect(),
+        answers_dropped: state.answers_dropped,
+    };
+    written.encode_to_vec()
+}
+
+pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
+    let read = pb::State::decode(bytes)?;
+    if read.format > FORMAT {
+        return Err(Corrupt(format!(
+            "the snapshot has format {}, and this program reads up to {FORMAT}: use the newer program",
+            read.format
+        )));
+    }
+    let mut state = State {
+        cluster: read.cluster.map(ClusterId::from),
+        lineage: read.lineage,
+        time: Timestamp(read.time),
+        answers_dropped: read.answers_dropped,
+        ..State::default()
+    };
+    for it in read.groups {
+        let group = from_group(it)?;
+        state.groups.insert(group.spec.id.clone(), Arc::new(group));
+    }
+    for it in read.revisions {
+        state.revisions.insert(it.group.into(), Revision(it.revision));
+    }
+    for it in read.managers {
+        state.managers.insert(NodeId(it.id), from_manager(it.manager)?);
+    }
+    for it in read.variables {
+        let variable = Variable { value: Arc::from(it.value), index: it.index };
+        state.variables.insert(it.key, variable);
+    }
+    for kept in read.answers {
+        let id = request_id(&kept.id)?;
+        let answer = from_answer(kept.answer.ok_or_else(|| Corrupt::missing("answer"))?)?;
+        state.answered.insert(id, state.answers_dropped + state.answers.len() as u64);
+        state.answers.push_back((id, answer));
+    }
+    Ok(state)
+}
+
+fn group(group: &GroupState) -> pb::Group {
+    pb::Group {
+        spec: Some(spec(&group.spec)),
+        revision: group.revision.0,
+        committed_at: group.committed_at.0,
+        committed_by: group.committed_by.0.clone(),
+        life: match group.life {
+            Life::Managed => pb::Life::Managed,
+            Life::PendingValidation => pb::Life::PendingValidation,
+            Life::Destroying => pb::Life::Destroying,
+        }
+        .into(),
+        target: group.target.0,
+        templates: group
+            .templates
+            .iter()
+            .map(|(at, known)| pb::TemplateOf {
+                revision: at.0,
+                template: Some(template(&known.template)),
+                hash: known.hash.clone(),
+            })
+            .collect(),
+        phase: Some(match group.phase {
+            Phase::Running { to } => pb::group::Phase::RunningTo(to.0),
+            Phase::Succeeded { at } => pb::group::Phase::SucceededAt(at.0),
+        }),
+        roster: group
+            .roster
+            .iter()
+            .map(|(at, member)| pb::Member {
+                slot: Some(slot(at)),
+                generation: member.generation.0,
+                holder: Some(holder(&member.holder)),
+            })
+            .collect(),
+        intents: group.intents.values().map(intent).collect(),
+        doomed_strays: group.doomed_strays.iter().map(InstanceId::to_string).collect(),
+        changed: group.changed,
+        look_from: group.look_from,
+    }
+}
+
+fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
+    let life = match read.life() {
+        pb::Life::Managed => Life::Managed,
+        pb::Life::PendingValidation => Life::PendingValidation,
+        pb::Life::Destroying => Life::Destroying,
+    };
+    let mut group = GroupState {
+        spec: Arc::new(from_spec(read.spec)?),
+        revision: Revision(read.revision),
+        committed_at: Timestamp(read.committed_at),
+        committed_by: Actor(read.committed_by),
+        life,
+        target: Revision(read.target),
+        templates: Default::default(),
+        phase: match read.phase.ok_or_else(|| Corrupt::missing("phase"))? {
+            pb::group::Phase::RunningTo(to) => Phase::Running { to: Revision(to) },
+            pb::group::Phase::SucceededAt(at) => Phase::Succeeded { at: Revision(at) },
+        },
+        roster: Default::default(),
+        intents: Default::default(),
+        doomed_strays: read.doomed_strays.into_iter().map(InstanceId::from).collect(),
+        changed: read.changed,
+        look_from: read.look_from,
+    };
+    for it in read.templates {
+        let known = Known { template: from_template(it.template)?, hash: it.hash };
+        group.templates.insert(Revision(it.revision), Arc::new(known));
+    }
+    if !group.templates.contains_key(&group.target) {
+        return Err(Corrupt(format!("group `{}` has no template for its target", group.spec.id)));
+    }
+    for it in read.roster {
+        let holder = from_holder(it.holder.ok_or_else(|| Corrupt::missing("holder"))?)?;
+        let member = Member { generation: Generation(it.generation), holder };
+        group.roster.insert(from_slot(it.slot)?, member);
+    }
+    for it in read.intents {
+        let intent = from_intent(it)?;
+        group.intents.insert(intent.id, intent);
+    }
+    Ok(group)
+}
+
+fn holder(holder: &Holder) -> pb::member::Holder {
+    match holder {
+        Holder::Nobody => pb::member::Holder::Nobody(pb::Blank {}),
+        Holder::Pending(id) => pb::member::Holder::Pending(intent_id(*id)),
+        Holder::Living { instance, template, since, recorded, ready, doomed } => {
+            pb::member::Holder::Living(pb::Living {
+                instance: instance.to_string(),
+                template: template.0,
+                since: since.0,
+                recorded: *recorded,
+                ready: *ready,
+                doomed: doomed.map(intent_id),
+            })
+        }
+    }
+}
+
+fn from_holder(holder: pb::member::Holder) -> Result<Holder, Corrupt> {
+    Ok(match holder {
+        pb::member::Holder::Nobody(_) => Holder::Nobody,
+        pb::member::Holder::Pending(id) => Holder::Pending(from_intent_id(Some(id))?),
+        pb::member::Holder::Living(it) => Holder::Living {
+            instance: it.instance.into(),
+            template: Revision(it.template),
+            since: Timestamp(it.since),
+            recorded: it.recorded,
+            ready: it.ready,
+            doomed: it.doomed.map(|id| from_intent_id(Some(id))).transpose()?,
+        },
+    })
+}
+
+fn intent(intent: &Intent) -> pb::Intent {
+    pb::Intent {
+        id: Some(intent_id(intent.id)),
+        task: Some(match &intent.task {
+            Task::Provision { slot: at, generation, template } => pb::intent::Task::Provision(pb::Making {
+                slot: Some(slot(at)),
+                generation: generation.0,
+                template: template.0,
+            }),
+            Task::Destroy { instance, slot, template, reason } => {
+                pb::intent::Task::Destroy(doom(instance, slot.as_ref(), *template, *reason))
+            }
+        }),
+        attempt: intent.attempt,
+        admitted: intent.admitted,
+        term: intent.term.0,
+        since: intent.since.0,
+    }
+}
+
+fn from_intent(read: pb::Intent) -> Result<Intent, Corrupt> {
+    Ok(Intent {
+        id: from_intent_id(read.id)?,
+        task: match read.task.ok_or_else(|| Corrupt::missing("task"))? {
+            pb::intent::Task::Provision(it) => Task::Provision {
+                slot: from_slot(it.slot)?,
+                generation: Generation(it.generation),
+                template: Revision(it.template),
+            },
+            pb::intent::Task::Destroy(it) => {
+                let (instance, slot, template, reason) = from_doom(it)?;
+                Task::Destroy { instance, slot, template, reason }
+            }
+        },
+        attempt: read.attempt,
+        admitted: read.admitted,
+        term: Term(read.term),
+        since: Timestamp(read.since),
+    })
+}

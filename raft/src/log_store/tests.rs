@@ -1,0 +1,106 @@
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
+use tempfile::TempDir;
+
+use super::*;
+use crate::machine::Machine;
+use crate::types::Types;
+
+struct Builder;
+
+impl StoreBuilder<Types, LogStore, Machine, TempDir> for Builder {
+    async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<Types>> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let db = open_db(&dir.path().join("db")).expect("a new database");
+        let store = LogStore::open(db.clone(), Sync::Grouped).expect("a new log");
+        let machine = Machine::open(db).expect("a new machine").0;
+        Ok((dir, store, machine))
+    }
+}
+
+/// openraft's own suite for log stores and state machines.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_passes_openrafts_suite() {
+    Suite::test_all(Builder).await.expect("the suite passes");
+    Suite::transfer_snapshot(&Builder).await.expect("a snapshot can be carried over");
+}
+
+fn entry(index: u64, bytes: usize) -> Entry {
+    Entry {
+        log_id: LogId::new_term_index(1, index),
+        payload: openraft::EntryPayload::Normal(crate::types::Sealed(Bytes::from(vec![7; bytes]))),
+    }
+}
+
+async fn append(store: &mut LogStore, entries: Vec<Entry>) {
+    let (done, wait) = Types::oneshot();
+    store.append(entries, IOFlushed::signal(done)).await.expect("an append");
+    wait.await.expect("the callback comes").expect("the sync succeeds");
+}
+
+#[tokio::test]
+async fn one_read_for_a_follower_is_bounded_in_bytes_but_never_empty() {
+    let (_dir, mut store, _) = Builder.build().await.expect("a store");
+    append(&mut store, (1..=4).map(|index| entry(index, APPEND_BYTES / 2)).collect()).await;
+    append(&mut store, vec![entry(5, APPEND_BYTES * 2)]).await;
+    let indexes =
+        |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.log_id.index).collect::<Vec<_>>();
+    assert_eq!(indexes(store.limited_get_log_entries(1, 6).await.expect("a read")), [1]);
+    assert_eq!(indexes(store.limited_get_log_entries(5, 6).await.expect("a read")), [5]);
+    assert_eq!(indexes(store.try_get_log_entries(1..6).await.expect("a read")), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_the_store_is_opened_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("db");
+    for sync in [Sync::Grouped, Sync::Inline] {
+        let db = open_db(&path).expect("the database");
+        let mut store = LogStore::open(db, sync).expect("the log");
+        let before = store.get_log_state().await.expect("a state").last_log_id.map_or(0, |id| id.index);
+        append(&mut store, vec![entry(before + 1, 10), entry(before + 2, 10)]).await;
+        let vote = Vote::new_committed(before + 7, 3);
+        store.save_vote(&vote).await.expect("a vote");
+        drop(store);
+        // The thread that syncs holds the database until its queue closes.
+        let mut store = reopen(&path);
+        assert_eq!(store.read_vote().await.expect("a vote"), Some(vote));
+        assert_eq!(
+            store.get_log_state().await.expect("a state").last_log_id.map(|id| id.index),
+            Some(before + 2)
+        );
+    }
+}
+
+fn reopen(path: &std::path::Path) -> LogStore {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match open_db(path) {
+            Ok(db) => return LogStore::open(db, Sync::Inline).expect("the log"),
+            Err(error) => {
+                assert!(std::time::Instant::now() < deadline, "the lock was not given back: {error}");
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_a_newer_layout_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("db");
+    let db = open_db(&path).expect("a new database");
+    put(&db, META, SCHEMA, &99u32.to_be_bytes()).expect("a write");
+    drop(db);
+    let error = open_db(&path).expect_err("it is newer");
+    assert!(error.to_string().contains("use the program that wrote it"), "{error}");
+}
+
+#[test]
+fn a_second_process_cannot_open_the_same_directory() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("db");
+    let _first = open_db(&path).expect("a new database");
+    assert!(open_db(&path).is_err());
+}

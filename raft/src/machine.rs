@@ -1,0 +1,190 @@
+//! The replicated machine as openraft drives it: decode, `State::apply`, publish.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use model::event::Event;
+use model::{State, Term};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::{broadcast, watch};
+
+use crate::codec;
+use crate::log_store::Db;
+use crate::replica::Published;
+use crate::snapshot;
+use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+
+/// How many events are kept for who asks late: a screenful of history for hundreds of groups.
+const EVENTS_KEPT: usize = 4096;
+
+/// The state of one replica.
+pub(crate) struct Machine {
+    db: Db,
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    published: watch::Sender<Published>,
+    history: History,
+}
+
+/// What happened, as far back as it is kept, and as it goes on.
+#[derive(Clone)]
+pub(crate) struct History {
+    kept: Arc<Mutex<VecDeque<Arc<Event>>>>,
+    live: broadcast::Sender<Arc<Event>>,
+}
+
+impl History {
+    fn new() -> Self {
+        Self { kept: Arc::default(), live: broadcast::Sender::new(EVENTS_KEPT) }
+    }
+
+    fn add(&self, events: Vec<Event>) {
+        let mut kept = self.kept.lock().expect("nobody panics while holding the history");
+        for event in events {
+            let event = Arc::new(event);
+            if kept.len() == EVENTS_KEPT {
+                kept.pop_front();
+            }
+            kept.push_back(event.clone());
+            // Nobody may be listening.
+            let _ = self.live.send(event);
+        }
+    }
+
+    /// What is kept, and what follows without a gap.
+    pub(crate) fn follow(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        let kept = self.kept.lock().expect("nobody panics while holding the history");
+        (kept.iter().cloned().collect(), self.live.subscribe())
+    }
+}
+
+impl Machine {
+    /// Begins at the stored snapshot; openraft replays the log from there.
+    pub(crate) fn open(db: Db) -> io::Result<(Self, watch::Receiver<Published>, History)> {
+        let (state, applied, membership) = match snapshot::load(&db)? {
+            None => Default::default(),
+            Some(stored) => {
+                let state = codec::decode_state(&stored.snapshot)?;
+                (state, stored.meta.last_log_id, stored.meta.last_membership)
+            }
+        };
+        let (published, readers) = watch::channel(Published::of(&state, applied));
+        let history = History::new();
+        let machine = Self { db, state, applied, membership, published, history: history.clone() };
+        Ok((machine, readers, history))
+    }
+
+    fn publish(&self) {
+        self.published.send_replace(Published::of(&self.state, self.applied));
+    }
+}
+
+impl Published {
+    fn of(state: &State, applied: Option<LogId>) -> Self {
+        Published { state: Arc::new(state.clone()), index: applied.map_or(0, |id| id.index) }
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    /// Applies one batch; it is published once, before anybody is answered, so that whoever has
+    /// an answer also sees its effect.
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        let mut events = Vec::new();
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let id = entry.log_id;
+            let answer = match entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Normal(sealed) => {
+                    let command = codec::decode_command(&sealed)?;
+                    let log = model::LogId { term: Term(id.leader_id.term), index: id.index };
+                    let applied = self.state.apply(log, &command);
+                    events.extend(applied.events);
+                    Some(applied.answer)
+                }
+                EntryPayload::Membership(members) => {
+                    self.membership = StoredMembership::new(Some(id), members);
+                    None
+                }
+            };
+            self.applied = Some(id);
+            if let Some(responder) = responder {
+                answers.push((responder, answer));
+            }
+        }
+        self.publish();
+        self.history.add(events);
+        for (responder, answer) in answers {
+            responder.send(answer);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            db: self.db.clone(),
+            state: self.state.clone(),
+            meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
+        }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> Result<(), io::Error> {
+        // Read before it replaces anything.
+        let state = codec::decode_state(&data)?;
+        let stored = Snapshot { meta: meta.clone(), snapshot: data };
+        let db = self.db.clone();
+        blocking(move || snapshot::store(&db, &stored)).await?;
+        self.state = state;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let db = self.db.clone();
+        blocking(move || snapshot::load(&db)).await
+    }
+}
+
+/// Writes a snapshot of the state as it was when the builder was made.
+pub(crate) struct Builder {
+    db: Db,
+    state: State,
+    meta: SnapshotMeta,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let (db, state, meta) = (self.db.clone(), self.state.clone(), self.meta.clone());
+        blocking(move || {
+            let snapshot = Snapshot { meta, snapshot: Bytes::from(codec::encode_state(&state)) };
+            snapshot::store(&db, &snapshot)?;
+            Ok(snapshot)
+        })
+        .await
+    }
+}
+
+/// RocksDB blocks; the runtime's own threads must not.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,219 @@
+//! How this manager answers its peers. Only members of this cluster are heard.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
+use model::command::Manager;
+use model::{ClusterId, NodeId};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::codec::{self, Corrupt};
+use crate::peers::{LARGEST_MESSAGE, VERSION};
+use crate::proto as pb;
+use crate::proto::peers_server::{Peers, PeersServer};
+use crate::replica::Identity;
+use crate::snapshot;
+use crate::types::{Raft, Snapshot, Types};
+
+/// Takes in new managers: the membership policy belongs to whoever runs the replica.
+pub trait JoinHandler: Send + Sync + 'static {
+    /// Makes `manager` a member, here or at the leader. The error says whether it was refused for
+    /// good (`true`) or may be asked again.
+    fn join(&self, manager: Manager) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
+}
+
+/// What a new member is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    pub cluster: ClusterId,
+    pub lineage: u32,
+    pub node: NodeId,
+}
+
+/// Answers peers on behalf of one replica.
+pub(crate) struct PeerService {
+    raft: Raft,
+    identity: Identity,
+    joins: Arc<dyn JoinHandler>,
+}
+
+impl PeerService {
+    pub(crate) fn server(
+        raft: Raft,
+        identity: Identity,
+        joins: Arc<dyn JoinHandler>,
+    ) -> PeersServer<impl Peers> {
+        PeersServer::new(Self { raft, identity, joins })
+            .max_decoding_message_size(LARGEST_MESSAGE)
+            .max_encoding_message_size(LARGEST_MESSAGE)
+    }
+
+    fn check(&self, header: Option<pb::Header>) -> Result<(), Status> {
+        check(&self.identity, header)
+    }
+}
+
+/// Who speaks, to whom: a stranger, or a peer that takes us for somebody else, changes nothing.
+fn check(identity: &Identity, header: Option<pb::Header>) -> Result<(), Status> {
+    let header = header.ok_or_else(|| Status::invalid_argument("the header is missing"))?;
+    let why = if header.version != VERSION {
+        format!("protocol version {} is not {VERSION}", header.version)
+    } else if header.cluster != identity.cluster.as_str() {
+        format!("this manager belongs to cluster {}, not {}", identity.cluster.short(), header.cluster)
+    } else if header.lineage != identity.lineage {
+        format!("this manager belongs to lineage {}, not {}", identity.lineage, header.lineage)
+    } else if header.to != identity.node.0 {
+        format!("this is manager {}, not {}", identity.node, header.to)
+    } else {
+        return Ok(());
+    };
+    Err(Status::failed_precondition(why))
+}
+
+impl From<Corrupt> for Status {
+    fn from(corrupt: Corrupt) -> Self {
+        Status::invalid_argument(corrupt.to_string())
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("the replica cannot answer: {error}"))
+}
+
+fn append_request(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Types>, Corrupt> {
+    Ok(AppendEntriesRequest {
+        vote: codec::from_vote(request.vote.ok_or_else(|| Corrupt::missing("vote"))?),
+        prev_log_id: request.prev.map(codec::from_log_id),
+        entries: request.entries.into_iter().map(codec::from_entry).collect::<Result<_, _>>()?,
+        leader_commit: request.commit.map(codec::from_log_id),
+    })
+}
+
+fn vote_request(request: pb::VoteRequest) -> Result<VoteRequest<Types>, Corrupt> {
+    let vote = codec::from_vote(request.vote.ok_or_else(|| Corrupt::missing("vote"))?);
+    let mut asked = VoteRequest::new(vote, request.last_log_id.map(codec::from_log_id));
+    asked.leadership_transfer = request.leadership_transfer;
+    Ok(asked)
+}
+
+fn vote_reply(reply: &openraft::raft::VoteResponse<Types>) -> pb::VoteReply {
+    pb::VoteReply {
+        vote: Some(codec::vote(&reply.vote)),
+        granted: reply.vote_granted,
+        last_log_id: reply.last_log_id.as_ref().map(codec::log_id),
+    }
+}
+
+#[tonic::async_trait]
+impl Peers for PeerService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendReply, Status>> + Send>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let identity = self.identity.clone();
+        // A request that is not for us ends the stream; the peer sees it close and asks again.
+        let requests = request.into_inner().map(move |request| {
+            let mut request = request.ok()?;
+            check(&identity, request.header.take()).ok()?;
+            append_request(request).ok()
+        });
+        let requests = requests
+            .take_while(|request| std::future::ready(request.is_some()))
+            .filter_map(std::future::ready);
+        let replies = self.raft.stream_append(requests).map(|result| {
+            let result = match result.map_err(stopped)? {
+                Ok(matching) => pb::append_reply::Result::Matching(pb::Matching {
+                    log_id: matching.as_ref().map(codec::log_id),
+                }),
+                Err(StreamAppendError::Conflict(id)) => {
+                    pb::append_reply::Result::Conflict(codec::log_id(&id))
+                }
+                Err(StreamAppendError::HigherVote(vote)) => {
+                    pb::append_reply::Result::HigherVote(codec::vote(&vote))
+                }
+            };
+            Ok(pb::AppendReply { result: Some(result) })
+        });
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
+        let mut request = request.into_inner();
+        self.check(request.header.take())?;
+        let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
+        Ok(Response::new(vote_reply(&reply)))
+    }
+
+    async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
+        let mut request = request.into_inner();
+        self.check(request.header.take())?;
+        let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
+        Ok(Response::new(vote_reply(&reply)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferRequest>,
+    ) -> Result<Response<pb::TransferReply>, Status> {
+        let mut request = request.into_inner();
+        self.check(request.header.take())?;
+        let from = codec::from_vote(request.from.ok_or_else(|| Corrupt::missing("vote"))?);
+        let last = request.last_log_id.map(codec::from_log_id);
+        let asked = TransferLeaderRequest::new(from, request.to, last);
+        let refused = match self.raft.handle_transfer_leader(asked).await.map_err(stopped)? {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        Ok(Response::new(pb::TransferReply { refused }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::SnapshotChunk>>,
+    ) -> Result<Response<pb::SnapshotReply>, Status> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
+        let mut head = first.head.ok_or_else(|| Status::invalid_argument("the head is missing"))?;
+        self.check(head.header.take())?;
+        let vote = codec::from_vote(head.vote.ok_or_else(|| Corrupt::missing("vote"))?);
+        let mut data = BytesMut::from(&first.data[..]);
+        while let Some(chunk) = chunks.message().await? {
+            if (data.len() + chunk.data.len()) as u64 > head.bytes {
+                return Err(Status::invalid_argument("the snapshot is longer than its head says"));
+            }
+            data.extend_from_slice(&chunk.data);
+        }
+        let data: Bytes = data.freeze();
+        snapshot::check(&head, &data)?;
+        let snapshot = Snapshot { meta: snapshot::meta(head)?, snapshot: data };
+        let reply = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(pb::SnapshotReply { vote: Some(codec::vote(&reply.vote)) }))
+    }
+
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {
+        let request = request.into_inner();
+        if request.version != VERSION {
+            let why = format!(
+                "protocol version {} is not {VERSION}: use the same version of infrakit",
+                request.version
+            );
+            return Err(Status::failed_precondition(why));
+        }
+        let manager = codec::from_manager(request.manager)?;
+        match self.joins.join(manager).await {
+            Ok(joined) => Ok(Response::new(pb::JoinReply {
+                cluster: joined.cluster.to_string(),
+                lineage: joined.lineage,
+                node: joined.node.0,
+            })),
+            Err((why, true)) => Err(Status::failed_precondition(why)),
+            Err((why, false)) => Err(Status::unavailable(why)),
+        }
+    }
+}

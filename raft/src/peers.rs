@@ -1,0 +1,301 @@
+//! How this manager calls its peers: three connections each, so that a large snapshot or a long
+//! append never delays a heartbeat (ha-raft §1.6).
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use model::command::Manager;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::impls::BasicNode;
+use openraft::network::{RPCOption, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{OptionalSend, RaftNetworkFactory};
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::codec::{self, Corrupt};
+use crate::proto as pb;
+use crate::proto::peers_client::PeersClient;
+use crate::replica::Identity;
+use crate::snapshot;
+use crate::types::{Snapshot, Types, Vote};
+
+/// The version of this protocol. A peer of another version is refused with a clear word.
+pub(crate) const VERSION: u32 = 1;
+
+/// The largest message between peers: four full appends, far above the largest entry.
+pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
+
+/// A snapshot travels in pieces of this size; the next is read only when the window opens.
+const CHUNK: usize = 1 << 20;
+
+/// A peer on the same network answers a connect in a few milliseconds. Waiting longer would only
+/// delay the next attempt.
+const CONNECT: Duration = Duration::from_millis(400);
+
+/// Makes clients for peers.
+pub(crate) struct Peers {
+    identity: Identity,
+}
+
+impl Peers {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { identity }
+    }
+
+    fn peer(&self, target: u64, node: &BasicNode) -> Peer {
+        let header = pb::Header {
+            cluster: self.identity.cluster.to_string(),
+            lineage: self.identity.lineage,
+            from: self.identity.node.0,
+            to: target,
+            version: VERSION,
+        };
+        Peer { header, client: channel(&node.addr).map(client) }
+    }
+}
+
+fn client(channel: Channel) -> PeersClient<Channel> {
+    PeersClient::new(channel)
+        .max_decoding_message_size(LARGEST_MESSAGE)
+        .max_encoding_message_size(LARGEST_MESSAGE)
+}
+
+fn channel(address: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| format!("`{address}` is not an address: {error}"))?
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        // A hung peer is noticed within three seconds, though its machine still answers.
+        .http2_keep_alive_interval(Duration::from_secs(1))
+        .keep_alive_timeout(Duration::from_secs(2))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20);
+    Ok(endpoint.connect_lazy())
+}
+
+impl RaftNetworkFactory<Types> for Peers {
+    type Network = Peer;
+
+    // openraft asks for a client of its own for appends, heartbeats and snapshots; each gets a
+    // connection of its own.
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        self.peer(target, node)
+    }
+}
+
+/// One peer, over one connection.
+pub(crate) struct Peer {
+    header: pb::Header,
+    client: Result<PeersClient<Channel>, String>,
+}
+
+impl Peer {
+    fn client(&self) -> Result<PeersClient<Channel>, RPCError<Types>> {
+        self.client.clone().map_err(|error| unreachable(&Corrupt(error)))
+    }
+}
+
+/// Unreachable, never "network error": openraft backs off from the one and spins on the other.
+fn unreachable<E: StdError + 'static>(error: &E) -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+/// Waits for an answer as long as openraft gives it.
+async fn within<T>(
+    ttl: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, RPCError<Types>> {
+    match tokio::time::timeout(ttl, call).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(unreachable(&status)),
+        Err(late) => Err(unreachable(&late)),
+    }
+}
+
+fn append_request(header: &pb::Header, request: &AppendEntriesRequest<Types>) -> pb::AppendRequest {
+    pb::AppendRequest {
+        header: Some(header.clone()),
+        vote: Some(codec::vote(&request.vote)),
+        prev: request.prev_log_id.as_ref().map(codec::log_id),
+        entries: request.entries.iter().map(codec::entry).collect(),
+        commit: request.leader_commit.as_ref().map(codec::log_id),
+    }
+}
+
+fn append_result(reply: pb::AppendReply) -> Result<StreamAppendResult<Types>, Corrupt> {
+    Ok(match reply.result.ok_or_else(|| Corrupt::missing("append result"))? {
+        pb::append_reply::Result::Matching(it) => Ok(it.log_id.map(codec::from_log_id)),
+        pb::append_reply::Result::Conflict(id) => Err(StreamAppendError::Conflict(codec::from_log_id(id))),
+        pb::append_reply::Result::HigherVote(vote) => {
+            Err(StreamAppendError::HigherVote(codec::from_vote(vote)))
+        }
+    })
+}
+
+impl RaftNetworkV2<Types> for Peer {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let mut replies = self.stream_append(stream::iter([rpc]), option).await?;
+        match replies.next().await {
+            Some(reply) => Ok(reply?.into()),
+            None => Err(unreachable(&Corrupt("the peer closed the stream without an answer".into()))),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let header = self.header.clone();
+        let client = self.client();
+        async move {
+            let requests = input.map(move |request| append_request(&header, &request));
+            let mut client = client?;
+            let replies = within(option.hard_ttl(), client.append(requests)).await?;
+            let replies: BoxStream<'s, _> = Box::pin(replies.map(|reply| {
+                let reply = reply.map_err(|status| unreachable(&status))?;
+                append_result(reply).map_err(|corrupt| unreachable(&corrupt))
+            }));
+            Ok(replies)
+        }
+        .boxed()
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let request = vote_request(&self.header, &rpc);
+        let reply = within(option.hard_ttl(), self.client()?.vote(request)).await?;
+        vote_response(reply)
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let request = vote_request(&self.header, &rpc);
+        let reply = within(option.hard_ttl(), self.client()?.pre_vote(request)).await?;
+        vote_response(reply)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let mut head = snapshot::head(&snapshot.meta, &snapshot.snapshot);
+        head.header = Some(self.header.clone());
+        head.vote = Some(codec::vote(&vote));
+        let first = pb::SnapshotChunk { head: Some(head), data: Bytes::new() };
+        let data = snapshot.snapshot;
+        let pieces = (0..data.len()).step_by(CHUNK).map(move |at| {
+            let end = (at + CHUNK).min(data.len());
+            pb::SnapshotChunk { head: None, data: data.slice(at..end) }
+        });
+        let chunks = stream::iter(std::iter::once(first).chain(pieces));
+        let mut client = self.client.clone().map_err(|error| Unreachable::new(&Corrupt(error)))?;
+        let reply = tokio::select! {
+            reply = tokio::time::timeout(option.hard_ttl(), client.install_snapshot(chunks)) => reply,
+            closed = cancel => return Err(closed.into()),
+        };
+        let reply = match reply {
+            Ok(Ok(reply)) => reply.into_inner(),
+            Ok(Err(status)) => return Err(Unreachable::new(&status).into()),
+            Err(late) => return Err(Unreachable::new(&late).into()),
+        };
+        let vote = reply.vote.ok_or_else(|| Unreachable::new(&Corrupt::missing("vote")))?;
+        Ok(SnapshotResponse::new(codec::from_vote(vote)))
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let request = pb::TransferRequest {
+            header: Some(self.header.clone()),
+            from: Some(codec::vote(request.from_leader())),
+            to: *request.to_node_id(),
+            last_log_id: request.last_log_id().map(codec::log_id),
+        };
+        let reply = within(option.hard_ttl(), self.client()?.transfer_leader(request)).await?;
+        if reply.refused.is_empty() { Ok(Ok(())) } else { Err(unreachable(&Corrupt(reply.refused))) }
+    }
+}
+
+fn vote_request(header: &pb::Header, request: &VoteRequest<Types>) -> pb::VoteRequest {
+    pb::VoteRequest {
+        header: Some(header.clone()),
+        vote: Some(codec::vote(&request.vote)),
+        last_log_id: request.last_log_id.as_ref().map(codec::log_id),
+        leadership_transfer: request.leadership_transfer,
+    }
+}
+
+fn vote_response(reply: pb::VoteReply) -> Result<VoteResponse<Types>, RPCError<Types>> {
+    let vote = reply.vote.ok_or_else(|| unreachable(&Corrupt::missing("vote")))?;
+    let last = reply.last_log_id.map(codec::from_log_id);
+    Ok(VoteResponse::new(codec::from_vote(vote), last, reply.granted))
+}
+
+/// Asks the manager at `address` to take this one in. The error is a sentence, and tells whether
+/// asking again may help.
+pub async fn join(
+    address: &str,
+    manager: &Manager,
+    deadline: Duration,
+) -> Result<crate::Joined, (String, bool)> {
+    let mut client = client(channel(address).map_err(|error| (error, false))?);
+    let request = pb::JoinRequest {
+        version: VERSION,
+        manager: Some(pb::Manager {
+            name: manager.name.clone(),
+            address: manager.address.clone(),
+            storage: manager.storage.clone(),
+        }),
+    };
+    match tokio::time::timeout(deadline, client.join(request)).await {
+        Ok(Ok(reply)) => {
+            let reply = reply.into_inner();
+            Ok(crate::Joined {
+                cluster: reply.cluster.into(),
+                lineage: reply.lineage,
+                node: model::NodeId(reply.node),
+            })
+        }
+        Ok(Err(status)) => {
+            let refused = matches!(
+                status.code(),
+                Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists
+            );
+            Err((status.message().to_owned(), !refused))
+        }
+        Err(_) => Err((format!("no answer within {deadline:?}"), true)),
+    }
+}

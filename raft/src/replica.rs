@@ -1,0 +1,367 @@
+//! One replica of the cluster's state: propose, read, watch, and the membership.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::event::Event;
+use model::{Answer, ClusterId, Command, NodeId, State, Term};
+use openraft::Instant;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::{BasicNode, ProgressResponder};
+use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use prost::Message;
+use tokio::sync::{broadcast, watch};
+
+use crate::codec;
+use crate::error::Error;
+use crate::log_store::{self, Db, LogStore, Sync};
+use crate::machine::{History, Machine};
+use crate::peer_service::{JoinHandler, PeerService};
+use crate::peers::Peers;
+use crate::proto as pb;
+use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
+use crate::types::{Raft, Types};
+
+const IDENTITY: &[u8] = b"identity";
+const STORAGE: &[u8] = b"storage";
+
+/// Who this replica is; stored with its log, and never another's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster: ClusterId,
+    pub lineage: u32,
+    pub node: NodeId,
+}
+
+/// The state after some batch of entries.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub state: Arc<State>,
+    /// The last applied log index.
+    pub index: u64,
+}
+
+/// Whether this replica leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Leader { term: Term },
+    Other { term: Term, leader: Option<NodeId> },
+}
+
+/// One member, as this replica sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberStatus {
+    pub node: NodeId,
+    pub address: String,
+    pub voter: bool,
+    /// Entries it is behind; known to the leader only.
+    pub lag: Option<u64>,
+    /// Since when it has not acknowledged; known to the leader only.
+    pub last_ack: Option<Duration>,
+}
+
+/// How patient members are with a silent leader (ha-raft §0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// Heartbeat 100 ms, election after 400 to 800 ms.
+    #[default]
+    Default,
+    /// 50 ms, 150 to 300 ms: where a sync takes less than 20 ms.
+    Fast,
+    /// 500 ms, 2.5 to 5 s: between sites.
+    Wan,
+}
+
+/// The disk of a replica, before it is known who it is.
+pub struct Disk {
+    db: Db,
+    storage: String,
+}
+
+/// A running replica.
+#[derive(Clone)]
+pub struct Replica {
+    raft: Raft,
+    identity: Identity,
+    published: watch::Receiver<Published>,
+    history: History,
+}
+
+impl Disk {
+    /// Opens the data of a replica. Fails when another process has it open. Blocks.
+    ///
+    /// `fresh` draws the identity of a new disk.
+    pub fn open(path: &Path, fresh: impl FnOnce() -> String) -> io::Result<Self> {
+        let db = log_store::open_db(path)?;
+        let storage = match log_store::get_meta(&db, STORAGE)? {
+            Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            None => {
+                let storage = fresh();
+                log_store::put_meta(&db, STORAGE, storage.as_bytes())?;
+                storage
+            }
+        };
+        Ok(Self { db, storage })
+    }
+
+    /// The identity of the disk itself: a wiped one is another.
+    pub fn storage(&self) -> &str {
+        &self.storage
+    }
+
+    /// Who this replica is, when it has been a member before.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        let Some(bytes) = log_store::get_meta(&self.db, IDENTITY)? else { return Ok(None) };
+        let header = codec::decode::<pb::Header>(bytes)?;
+        Ok(Some(Identity {
+            cluster: ClusterId::from(header.cluster),
+            lineage: header.lineage,
+            node: NodeId(header.from),
+        }))
+    }
+
+    /// Binds the disk to a member, durably.
+    pub fn bind(&self, identity: &Identity) -> io::Result<()> {
+        let header = pb::Header {
+            cluster: identity.cluster.to_string(),
+            lineage: identity.lineage,
+            from: identity.node.0,
+            ..pb::Header::default()
+        };
+        log_store::put_meta(&self.db, IDENTITY, &header.encode_to_vec())
+    }
+}
+
+impl Profile {
+    /// Heartbeat, shortest and longest election timeout, in milliseconds.
+    fn timing(self) -> (u64, u64, u64) {
+        match self {
+            Profile::Default => (100, 400, 800),
+            Profile::Fast => (50, 150, 300),
+            Profile::Wan => (500, 2500, 5000),
+        }
+    }
+
+    fn config(self, identity: &Identity) -> Config {
+        let (heartbeat, shortest, longest) = self.timing();
+        Config {
+            cluster_name: identity.cluster.to_string(),
+            heartbeat_interval: heartbeat,
+            election_timeout_min: shortest,
+            election_timeout_max: longest,
+            enable_pre_vote: Some(true),
+            // A restarted leader must not lead on in its old term: its work is gone.
+            enable_leader_restore: Some(false),
+            // A leader that lost its majority stops reaching the rest, so that they can elect.
+            quorum_loss_probe_interval: Some(2 * longest),
+            // The followers sync while the leader does.
+            broadcast_submitted_on_append: Some(true),
+            install_snapshot_timeout: 30_000,
+            // A follower that is a little behind is served from the log.
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(5_000),
+            max_in_snapshot_log_to_keep: 10_000,
+            ..Config::default()
+        }
+    }
+}
+
+impl Replica {
+    /// Starts the replica. What it had applied is replayed before it answers.
+    pub async fn start(disk: Disk, identity: Identity, profile: Profile, sync: Sync) -> Result<Self, Error> {
+        let stopped = |error: &dyn std::fmt::Display| Error::Fatal(error.to_string());
+        let config = profile.config(&identity).validate().map_err(|error| stopped(&error))?;
+        let (machine, published, history) =
+            Machine::open(disk.db.clone()).map_err(|error| stopped(&error))?;
+        let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
+        let network = Peers::new(identity.clone());
+        let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
+            .await
+            .map_err(|error| stopped(&error))?;
+        Ok(Self { raft, identity, published, history })
+    }
+
+    /// Forms a cluster of one; does nothing when the replica has a log already.
+    pub async fn initialize(&self, address: &str) -> Result<(), Error> {
+        if self.raft.is_initialized().await.map_err(fatal)? {
+            return Ok(());
+        }
+        let members = BTreeMap::from([(self.identity.node.0, BasicNode::new(address))]);
+        self.raft.initialize(members).await.map_err(|error| Error::Fatal(error.to_string()))
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Answers the peers of this replica.
+    pub fn peer_server(&self, joins: Arc<dyn JoinHandler>) -> PeersServer<impl PeersRpc> {
+        PeerService::server(self.raft.clone(), self.identity.clone(), joins)
+    }
+
+    /// Proposes a command and waits until it is applied here. With a `term`, it is written only
+    /// if this replica still leads in that term.
+    ///
+    /// Safe to repeat with the same request id after `Unavailable`: the state keeps first answers.
+    pub async fn propose(&self, command: &Command, term: Option<Term>) -> Result<Answer, Error> {
+        let (responder, answer) = ProgressResponder::complete_only();
+        let mut write = self.raft.write(codec::encode_command(command)).responder(responder);
+        if let Some(term) = term {
+            write = write.with_leader(term.0);
+        }
+        write.await.map_err(fatal)?;
+        match answer.await {
+            Ok(Ok(response)) => {
+                response.data.ok_or_else(|| Error::Fatal("a command was answered like a blank entry".into()))
+            }
+            Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(Error::NotLeader {
+                leader: forward
+                    .leader_id
+                    .filter(|leader| *leader != self.identity.node.0)
+                    .zip(forward.leader_node)
+                    .map(|(id, node)| (NodeId(id), node.addr)),
+            }),
+            Ok(Err(error)) => Err(Error::Unavailable(error.to_string())),
+            Err(_) => match self.raft.metrics().borrow_watched().running_state.clone() {
+                Err(fatal) => Err(Error::Fatal(fatal.to_string())),
+                Ok(()) => Err(Error::Unavailable("the leader changed while it was under way".into())),
+            },
+        }
+    }
+
+    /// Waits until this replica has applied everything that was committed when it was asked; only
+    /// the leader can tell.
+    pub async fn read(&self) -> Result<Published, Error> {
+        match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => Ok(self.published()),
+            Err(RaftError::APIError(openraft::errors::LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(Error::NotLeader {
+                    leader: forward
+                        .leader_id
+                        .filter(|leader| *leader != self.identity.node.0)
+                        .zip(forward.leader_node)
+                        .map(|(id, node)| (NodeId(id), node.addr)),
+                })
+            }
+            Err(RaftError::APIError(error)) => Err(Error::Unavailable(error.to_string())),
+            Err(RaftError::Fatal(error)) => Err(Error::Fatal(error.to_string())),
+        }
+    }
+
+    /// The state as this replica has it: perhaps a moment old.
+    pub fn published(&self) -> Published {
+        self.published.borrow().clone()
+    }
+
+    /// The state after every batch.
+    pub fn watch_state(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+
+    /// What happened, as far back as it is kept, and what follows without a gap.
+    pub fn events(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
+        self.history.follow()
+    }
+
+    /// Whether this replica leads, at every change. Ends with the replica.
+    pub fn watch_role(&self) -> watch::Receiver<Role> {
+        let mut metrics = self.raft.server_metrics();
+        let me = self.identity.node.0;
+        let role = move |metrics: &openraft::metrics::RaftServerMetrics<Types>| {
+            let term = Term(metrics.vote.leader_id.term);
+            if metrics.state == ServerState::Leader && metrics.current_leader == Some(me) {
+                Role::Leader { term }
+            } else {
+                Role::Other { term, leader: metrics.current_leader.map(NodeId) }
+            }
+        };
+        let first = role(&metrics.borrow_watched());
+        let (roles, watch) = watch::channel(first);
+        tokio::spawn(async move {
+            while metrics.changed().await.is_ok() {
+                let now = role(&metrics.borrow_watched());
+                roles.send_if_modified(|known| std::mem::replace(known, now) != now);
+                if roles.is_closed() {
+                    break;
+                }
+            }
+        });
+        watch
+    }
+
+    /// The address of a member.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&node.0).map(|node| node.addr.clone())
+    }
+
+    /// The members, as this replica knows them.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched().clone();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let last = metrics.last_log_index.unwrap_or(0);
+        metrics
+            .membership_config
+            .nodes()
+            .map(|(id, node)| {
+                let replicated = metrics.replication.as_ref().and_then(|all| all.get(id));
+                let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id)).and_then(Option::as_ref);
+                MemberStatus {
+                    node: NodeId(*id),
+                    address: node.addr.clone(),
+                    voter: voters.contains(id),
+                    lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
+                    last_ack: acked.map(|at| at.elapsed()),
+                }
+            })
+            .collect()
+    }
+
+    /// How long ago a majority last acknowledged this leader; none when it does not lead.
+    pub fn quorum_ack_age(&self) -> Option<Duration> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.last_quorum_acked.as_ref().map(|at| at.elapsed())
+    }
+
+    /// Adds a member that receives the log and does not vote. Returns at once.
+    pub async fn add_learner(&self, node: NodeId, address: &str) -> Result<(), Error> {
+        let added = self.raft.add_learner(node.0, BasicNode::new(address), false).await;
+        added.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Gives these learners a vote, in one joint change.
+    pub async fn promote(&self, nodes: &[NodeId]) -> Result<(), Error> {
+        let ids = nodes.iter().map(|node| node.0).collect();
+        let changed = self.raft.change_membership(ChangeMembers::AddVoterIds(ids), true).await;
+        changed.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Writes a snapshot now, and drops the log that it covers as far as the settings allow.
+    pub async fn snapshot(&self) -> Result<(), Error> {
+        self.raft.trigger().snapshot().await.map_err(fatal)
+    }
+
+    /// Stops the replica and gives its disk back.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "the replica did not stop cleanly");
+        }
+    }
+}
+
+fn fatal(error: impl std::fmt::Display) -> Error {
+    Error::Fatal(error.to_string())
+}
+
+fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+    match error {
+        RaftError::APIError(error) => Error::Unavailable(error.to_string()),
+        RaftError::Fatal(error) => Error::Fatal(error.to_string()),
+    }
+}

@@ -1,0 +1,62 @@
+//! A snapshot at rest: the whole state, what it covers, and a digest that tells damage.
+
+use std::io;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::codec::{self, Corrupt};
+use crate::log_store::{self, Db, SNAPSHOT};
+use crate::proto as pb;
+use crate::types::{Snapshot, SnapshotMeta};
+
+const CURRENT: &[u8] = b"current";
+
+/// Stores a snapshot in place of the one before, durably. Blocks.
+pub(crate) fn store(db: &Db, snapshot: &Snapshot) -> io::Result<()> {
+    let head = head(&snapshot.meta, &snapshot.snapshot);
+    let chunk = pb::SnapshotChunk { head: Some(head), data: codec::seal(snapshot.snapshot.to_vec()) };
+    log_store::put(db, SNAPSHOT, CURRENT, &chunk.encode_to_vec())
+}
+
+/// Reads the stored snapshot. Damage is an error, never an empty state.
+pub(crate) fn load(db: &Db) -> io::Result<Option<Snapshot>> {
+    let Some(bytes) = log_store::get(db, SNAPSHOT, CURRENT)? else { return Ok(None) };
+    let chunk = codec::decode::<pb::SnapshotChunk>(bytes)?;
+    let data = Bytes::copy_from_slice(codec::open(&chunk.data));
+    let head = chunk.head.ok_or_else(|| Corrupt::missing("snapshot head"))?;
+    check(&head, &data)?;
+    Ok(Some(Snapshot { meta: meta(head)?, snapshot: data }))
+}
+
+/// What precedes the data of a snapshot, here and on the wire.
+pub(crate) fn head(meta: &SnapshotMeta, data: &Bytes) -> pb::SnapshotHead {
+    pb::SnapshotHead {
+        header: None,
+        vote: None,
+        last_log_id: meta.last_log_id.as_ref().map(codec::log_id),
+        membership: Some(codec::stored_membership(&meta.last_membership)),
+        bytes: data.len() as u64,
+        digest: Bytes::copy_from_slice(blake3::hash(data).as_bytes()),
+    }
+}
+
+pub(crate) fn meta(head: pb::SnapshotHead) -> Result<SnapshotMeta, Corrupt> {
+    Ok(SnapshotMeta {
+        last_log_id: head.last_log_id.map(codec::from_log_id),
+        last_membership: codec::from_stored_membership(
+            head.membership.ok_or_else(|| Corrupt::missing("snapshot membership"))?,
+        )?,
+    })
+}
+
+/// Whether the data is what its head says.
+pub(crate) fn check(head: &pb::SnapshotHead, data: &Bytes) -> Result<(), Corrupt> {
+    if data.len() as u64 != head.bytes {
+        return Err(Corrupt(format!("the snapshot has {} bytes where {} belong", data.len(), head.bytes)));
+    }
+    if blake3::hash(data).as_bytes()[..] != head.digest[..] {
+        return Err(Corrupt("the snapshot is damaged: its digest differs".into()));
+    }
+    Ok(())
+}

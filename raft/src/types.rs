@@ -1,0 +1,45 @@
+//! openraft's types, bound to ours.
+
+use std::fmt;
+
+use bytes::Bytes;
+use model::Answer;
+use openraft::impls::BasicNode;
+
+/// A command as it stands in the log: encoded, and sealed. It is decoded once, when it is applied.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Sealed(pub(crate) Bytes);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl fmt::Display for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// What applying an entry answers; entries that are not commands answer nothing.
+pub(crate) type Response = Option<Answer>;
+
+openraft::declare_raft_types!(
+    /// One leader a term, so that the term alone names a leader.
+    pub(crate) Types:
+        D = Sealed,
+        R = Response,
+        NodeId = u64,
+        Node = BasicNode,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+);
+
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<Types>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<Types>;
+pub(crate) type Entry = openraft::type_config::alias::EntryOf<Types>;
+pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Bytes>;
+pub(crate) type Raft = openraft::Raft<Types, crate::machine::Machine>;
