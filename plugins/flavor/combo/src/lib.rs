@@ -1,1 +1,226 @@
-//! placeholder
+//! Several flavors as one: each prepares its own copy, and what they add is put together.
+//!
+//! The base `Init` stands once, then each child's part in order; a later child's tags win;
+//! attachments are collected (flavors-cli §A.2, and not its defect of repeating the base).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::{Allocation, Description, Health, Opaque, PluginName};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use spi::{Directory, Error, Flavors, Index, InstanceSpec, Plugin, Verdict};
+
+/// The plugin; its children are found in `directory`.
+pub fn plugin(directory: Directory) -> Plugin {
+    Plugin::default().with_flavor("", Arc::new(Combo { directory }))
+}
+
+struct Combo {
+    directory: Directory,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Child {
+    #[serde(rename = "Plugin")]
+    plugin: String,
+    #[serde(rename = "Properties", default)]
+    properties: Option<Box<RawValue>>,
+}
+
+/// A child, found and ready to be asked.
+struct Ready<F> {
+    name: PluginName,
+    properties: Opaque,
+    flavor: F,
+}
+
+impl Combo {
+    fn children(&self, properties: &Opaque) -> Result<Vec<Ready<impl Flavors + use<>>>, Error> {
+        let children: Vec<Child> = serde_json::from_str(properties.as_json()).map_err(|error| {
+            Error::invalid(format!("combo: a list of {{Plugin, Properties}} is expected: {error}"))
+        })?;
+        if children.is_empty() {
+            return Err(Error::invalid("combo: the list is empty; name at least one flavor"));
+        }
+        children
+            .into_iter()
+            .map(|child| {
+                let name = PluginName::check(&child.plugin)
+                    .map_err(|why| Error::invalid(format!("combo: {why}")))?;
+                let flavor = self.directory.find(&name)?.client().flavors(name.subtype());
+                let properties =
+                    child.properties.map_or_else(Opaque::null, |raw| Opaque::from_json(raw.get()));
+                Ok(Ready { name, properties, flavor })
+            })
+            .collect()
+    }
+}
+
+fn of_child(name: &PluginName) -> impl Fn(Error) -> Error + '_ {
+    move |error| Error::new(error.class, format!("combo: {name}: {}", error.message))
+}
+
+#[async_trait]
+impl Flavors for Combo {
+    async fn validate(&self, properties: &Opaque, allocation: &Allocation) -> Result<(), Error> {
+        for child in self.children(properties)? {
+            child.flavor.validate(&child.properties, allocation).await.map_err(of_child(&child.name))?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        properties: &Opaque,
+        spec: InstanceSpec,
+        allocation: &Allocation,
+        index: &Index,
+    ) -> Result<InstanceSpec, Error> {
+        let mut whole = spec.clone();
+        for child in self.children(properties)? {
+            let part = child
+                .flavor
+                .prepare(&child.properties, spec.clone(), allocation, index)
+                .await
+                .map_err(of_child(&child.name))?;
+            // Only what the child added: everything else came from the base.
+            let added = part.init.strip_prefix(&spec.init).unwrap_or(&part.init);
+            let added = if spec.init.is_empty() { added } else { added.strip_prefix('\n').unwrap_or(added) };
+            if !added.is_empty() {
+                if !whole.init.is_empty() {
+                    whole.init.push('\n');
+                }
+                whole.init.push_str(added);
+            }
+            whole.tags.extend(part.tags.into_iter().filter(|(key, value)| spec.tags.get(key) != Some(value)));
+            whole
+                .attachments
+                .extend(part.attachments.into_iter().filter(|it| !spec.attachments.contains(it)));
+        }
+        Ok(whole)
+    }
+
+    /// The first word that is not "healthy" counts.
+    async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error> {
+        for child in self.children(properties)? {
+            let verdict =
+                child.flavor.healthy(&child.properties, instance).await.map_err(of_child(&child.name))?;
+            if verdict.health != Health::Healthy {
+                return Ok(Verdict { because: format!("{}: {}", child.name, verdict.because), ..verdict });
+            }
+        }
+        Ok(Verdict::healthy())
+    }
+
+    /// All are drained, also when one fails; every failure is told.
+    async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error> {
+        let mut failures = Vec::new();
+        for child in self.children(properties)? {
+            if let Err(error) = child.flavor.drain(&child.properties, instance).await {
+                failures.push(format!("{}: {}", child.name, error.message));
+            }
+        }
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::internal(format!("combo: {}", failures.join(", "))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::tags::Tags;
+    use spi::Attachment;
+
+    use super::*;
+
+    /// Adds its own name to everything, and says what it is told to say of health.
+    struct Child(&'static str, Health);
+
+    #[async_trait]
+    impl Flavors for Child {
+        async fn validate(&self, properties: &Opaque, _: &Allocation) -> Result<(), Error> {
+            if properties.is_null() { Ok(()) } else { Err(Error::invalid("no properties please")) }
+        }
+
+        async fn prepare(
+            &self,
+            _: &Opaque,
+            mut spec: InstanceSpec,
+            _: &Allocation,
+            _: &Index,
+        ) -> Result<InstanceSpec, Error> {
+            spec.init =
+                if spec.init.is_empty() { self.0.into() } else { format!("{}\n{}", spec.init, self.0) };
+            spec.tags.insert("by".into(), self.0.into());
+            spec.attachments.push(Attachment { id: self.0.into(), kind: "v".into() });
+            Ok(spec)
+        }
+
+        async fn healthy(&self, _: &Opaque, _: &Description) -> Result<Verdict, Error> {
+            Ok(Verdict { health: self.1, because: format!("{} says so", self.0) })
+        }
+
+        async fn drain(&self, _: &Opaque, _: &Description) -> Result<(), Error> {
+            if self.1 == Health::Healthy { Ok(()) } else { Err(Error::internal("cannot")) }
+        }
+    }
+
+    fn base() -> InstanceSpec {
+        InstanceSpec {
+            properties: Opaque::from_json("{}"),
+            tags: Tags::from([("infrakit.group".into(), "web".into()), ("by".into(), "base".into())]),
+            init: "BASE".into(),
+            logical_id: Some("a".into()),
+            attachments: vec![Attachment { id: "base".into(), kind: "v".into() }],
+        }
+    }
+
+    #[tokio::test]
+    async fn the_base_stands_once_and_the_last_child_wins() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let serve = |name: &'static str, health| {
+            let plugin = Plugin::default().with_flavor("", Arc::new(Child(name, health)));
+            spi::serve(dir.path(), name, plugin).expect("it is served")
+        };
+        let _running =
+            [serve("A", Health::Healthy), serve("B", Health::Healthy), serve("C", Health::Unhealthy)];
+        let combo = Combo { directory: Directory::new(dir.path()) };
+        let index = Index { group: "web".into(), sequence: 1 };
+        let both = Opaque::from_json(r#"[{"Plugin":"A"},{"Plugin":"B"}]"#);
+        let spec = combo.prepare(&both, base(), &Allocation::Size(1), &index).await.expect("a spec");
+        assert_eq!(spec.init, "BASE\nA\nB");
+        assert_eq!(
+            spec.tags,
+            Tags::from([("infrakit.group".into(), "web".into()), ("by".into(), "B".into())])
+        );
+        let attached: Vec<_> = spec.attachments.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(attached, ["base", "A", "B"]);
+        let bare = InstanceSpec { init: String::new(), ..base() };
+        let spec = combo.prepare(&both, bare, &Allocation::Size(1), &index).await.expect("a spec");
+        assert_eq!(spec.init, "A\nB");
+
+        let instance = Description { id: "i".into(), logical_id: None, tags: Tags::new(), properties: None };
+        assert_eq!(combo.healthy(&both, &instance).await.expect("a verdict").health, Health::Healthy);
+        let sick = Opaque::from_json(r#"[{"Plugin":"A"},{"Plugin":"C"}]"#);
+        let verdict = combo.healthy(&sick, &instance).await.expect("a verdict");
+        assert_eq!((verdict.health, verdict.because.as_str()), (Health::Unhealthy, "C: C says so"));
+        assert!(combo.drain(&sick, &instance).await.expect_err("C cannot").message.contains("C: cannot"));
+
+        let told = async |properties: &str| {
+            let checked = combo.validate(&Opaque::from_json(properties), &Allocation::Size(1)).await;
+            checked.expect_err(properties).message
+        };
+        assert!(told("{}").await.contains("a list of"));
+        assert!(told("[]").await.contains("the list is empty"));
+        assert!(told(r#"[{"Plugin":"nosuch"}]"#).await.contains("plugin not found:nosuch"));
+        assert!(
+            told(r#"[{"Plugin":"A"},{"Plugin":"B","Properties":{"x":1}}]"#)
+                .await
+                .contains("B: no properties please")
+        );
+    }
+}

@@ -1,1 +1,236 @@
-//! placeholder
+//! The plainest flavor: a boot script, tags and attachments for every instance, and an optional
+//! health probe.
+
+mod probe;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::{Allocation, Description, Millis, Opaque};
+use serde::Deserialize;
+use spi::{Attachment, Error, Flavors, Index, InstanceSpec, Plugin, Verdict};
+
+use probe::{Probe, Watch};
+
+/// The plugin. Scripts are fetched only from below these places; none allows none.
+pub fn plugin(config: Config) -> Plugin {
+    Plugin::default().with_flavor("", Arc::new(Vanilla { config, watch: Watch::default() }))
+}
+
+/// What the operator who starts the plugin allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Directories from which `InitScriptTemplateURL` may name files, and URL prefixes from which it
+    /// may fetch. Without this list, whoever commits a group could read this machine's files.
+    pub scripts: Vec<String>,
+    /// Whether probes may run commands on this machine.
+    pub commands: bool,
+}
+
+/// The properties, by InfraKit's names, with `Health` beside them.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Properties {
+    #[serde(rename = "Init")]
+    init: Option<Vec<String>>,
+    #[serde(rename = "InitScriptTemplateURL")]
+    script: Option<String>,
+    #[serde(rename = "Tags")]
+    tags: Option<BTreeMap<String, String>>,
+    #[serde(rename = "Attachments")]
+    attachments: Option<Vec<Attached>>,
+    #[serde(rename = "Health")]
+    health: Option<HealthSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attached {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Type")]
+    kind: String,
+}
+
+/// How an instance shows that it is well.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct HealthSpec {
+    /// `host:port` that accepts a connection.
+    #[serde(rename = "TCP")]
+    tcp: Option<String>,
+    /// A URL that answers with a status below 400.
+    #[serde(rename = "HTTP")]
+    http: Option<String>,
+    /// A command that ends with 0.
+    #[serde(rename = "Command")]
+    command: Option<Vec<String>>,
+    /// How long one probe may take. Default 3 s, at most 10 s: a call has 15 s in all.
+    #[serde(rename = "Timeout")]
+    timeout: Option<String>,
+    /// How long after it was first asked about an instance may be ill without being called so.
+    #[serde(rename = "Grace")]
+    grace: Option<String>,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+struct Vanilla {
+    config: Config,
+    watch: Watch,
+}
+
+fn read(properties: &Opaque) -> Result<Properties, Error> {
+    if properties.is_null() {
+        return Ok(Properties::default());
+    }
+    let read: Properties = serde_json::from_str(properties.as_json())
+        .map_err(|error| Error::invalid(format!("vanilla properties: {error}")))?;
+    if read.init.is_some() && read.script.is_some() {
+        return Err(Error::invalid("vanilla: Init and InitScriptTemplateURL exclude each other"));
+    }
+    for it in read.attachments.iter().flatten() {
+        if it.id.is_empty() || it.kind.is_empty() {
+            return Err(Error::invalid("vanilla: an attachment needs an ID and a Type"));
+        }
+    }
+    Ok(read)
+}
+
+fn span(text: Option<&str>, field: &str) -> Result<Option<Duration>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    let span =
+        Millis::parse_go(text).map_err(|why| Error::invalid(format!("vanilla: Health.{field}: {why}")))?;
+    Ok(Some(Duration::from_millis(span.0)))
+}
+
+impl Vanilla {
+    fn probe(&self, health: &HealthSpec) -> Result<(Probe, Duration, Duration), Error> {
+        let kinds = [health.tcp.is_some(), health.http.is_some(), health.command.is_some()];
+        if kinds.into_iter().filter(|given| *given).count() != 1 {
+            return Err(Error::invalid("vanilla: Health needs exactly one of TCP, HTTP and Command"));
+        }
+        let probe = match health {
+            HealthSpec { tcp: Some(address), .. } => Probe::tcp(address),
+            HealthSpec { http: Some(url), .. } => Probe::http(url),
+            HealthSpec { command: Some(command), .. } if self.config.commands => Probe::command(command),
+            _ => Err("commands are not allowed; start the plugin with --set commands=true".to_owned()),
+        };
+        let probe = probe.map_err(|why| Error::invalid(format!("vanilla: Health: {why}")))?;
+        let timeout = span(health.timeout.as_deref(), "Timeout")?.unwrap_or(TIMEOUT);
+        if timeout > LONGEST_TIMEOUT || timeout.is_zero() {
+            return Err(Error::invalid(format!(
+                "vanilla: Health.Timeout: more than 0 and at most {LONGEST_TIMEOUT:?}"
+            )));
+        }
+        Ok((probe, timeout, span(health.grace.as_deref(), "Grace")?.unwrap_or_default()))
+    }
+
+    /// The script, as it is: templates come later.
+    async fn fetch(&self, url: &str) -> Result<String, Error> {
+        let allowed = || {
+            Error::invalid(format!(
+                "vanilla: {url} is not below an allowed place; start the plugin with --set scripts=PREFIX[,PREFIX]"
+            ))
+        };
+        if let Some(script) = url.strip_prefix("str://") {
+            return Ok(script.to_owned());
+        }
+        if url.starts_with("http://") {
+            let below = |prefix: &&String| url.starts_with(prefix.as_str()) && prefix.starts_with("http://");
+            self.config.scripts.iter().find(below).ok_or_else(allowed)?;
+            return probe::get(url, LONGEST_TIMEOUT)
+                .await
+                .map_err(|why| Error::internal(format!("{url}: {why}")));
+        }
+        let path = url.strip_prefix("file://").unwrap_or(url);
+        // Resolved first, so that neither `..` nor a link leads out of the allowed place.
+        let path = std::fs::canonicalize(path)
+            .map_err(|error| Error::invalid(format!("vanilla: {url}: {error}")))?;
+        let below = |prefix: &&String| {
+            let place = PathBuf::from(prefix.strip_prefix("file://").unwrap_or(prefix));
+            std::fs::canonicalize(place).is_ok_and(|place| path.starts_with(place))
+        };
+        self.config.scripts.iter().find(below).ok_or_else(allowed)?;
+        std::fs::read_to_string(&path).map_err(|error| Error::invalid(format!("vanilla: {url}: {error}")))
+    }
+}
+
+#[async_trait]
+impl Flavors for Vanilla {
+    async fn validate(&self, properties: &Opaque, _: &Allocation) -> Result<(), Error> {
+        let read = read(properties)?;
+        if let Some(health) = &read.health {
+            self.probe(health)?;
+        }
+        if let Some(url) = &read.script {
+            self.fetch(url).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        properties: &Opaque,
+        mut spec: InstanceSpec,
+        _: &Allocation,
+        _: &Index,
+    ) -> Result<InstanceSpec, Error> {
+        let read = read(properties)?;
+        let script = match (&read.init, &read.script) {
+            (Some(lines), _) => lines.join("\n"),
+            (None, Some(url)) => self.fetch(url).await?,
+            (None, None) => String::new(),
+        };
+        // A `#!` must stay the first two bytes, so nothing ever comes before it.
+        spec.init = match (spec.init.is_empty(), script.is_empty()) {
+            (_, true) => spec.init,
+            (true, false) => script,
+            (false, false) => format!("{}\n{script}", spec.init),
+        };
+        spec.tags.extend(read.tags.unwrap_or_default());
+        let attachments = read.attachments.unwrap_or_default().into_iter();
+        spec.attachments.extend(attachments.map(|it| Attachment { id: it.id, kind: it.kind }));
+        Ok(spec)
+    }
+
+    async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error> {
+        let read = read(properties)?;
+        match &read.health {
+            None => Ok(Verdict::healthy()),
+            Some(health) => {
+                let (probe, timeout, grace) = self.probe(health)?;
+                let result = probe.run(instance, timeout).await;
+                Ok(self.watch.judge(&instance.id, result, grace))
+            }
+        }
+    }
+
+    async fn drain(&self, _: &Opaque, instance: &Description) -> Result<(), Error> {
+        self.watch.forget(&instance.id);
+        Ok(())
+    }
+}
+
+/// Options as `infrakit plugin start vanilla --set KEY=VALUE` takes them.
+pub fn configure(options: &BTreeMap<String, String>) -> Result<Config, String> {
+    let mut config = Config::default();
+    for (key, value) in options {
+        match key.as_str() {
+            "scripts" => config.scripts = value.split(',').map(str::to_owned).collect(),
+            "commands" => {
+                config.commands =
+                    value.parse().map_err(|_| format!("commands: `{value}` is not true or false"))?;
+            }
+            other => return Err(format!("`{other}` is not an option of vanilla; known: scripts, commands")),
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,298 @@
-//! placeholder
+//! An instance plugin that makes nothing real: instances in memory or in files, with delays, and,
+//! for tests, faults on request and a history of every call.
+
+mod faults;
+mod store;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use model::tags::{self, Tags};
+use model::{Description, InstanceId, Opaque};
+use spi::{Call, Class, Error, Event, Events, InstanceSpec, Instances, Plugin};
+
+use faults::{Fault, Faults};
+use store::{Kept, Store};
+
+/// How a simulator behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The name it is served under; stands on every instance as the tag `simulator`.
+    pub name: String,
+    /// The types it serves.
+    pub types: Vec<String>,
+    /// Where instances are kept; none keeps them in memory only.
+    pub store: Option<PathBuf>,
+    /// Where faults are asked for and the history is written; none for neither.
+    pub lab: Option<PathBuf>,
+    pub describe_delay: Duration,
+    pub provision_delay: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: "simulator".into(),
+            types: ["compute", "disk", "net"].map(String::from).into(),
+            store: None,
+            lab: None,
+            describe_delay: Duration::ZERO,
+            provision_delay: Duration::ZERO,
+        }
+    }
+}
+
+/// The plugin, ready to be served.
+pub fn plugin(config: &Config) -> std::io::Result<Plugin> {
+    let topics = config
+        .types
+        .iter()
+        .flat_map(|kind| ["found", "lost", "changed"].map(|what| format!("{kind}/{what}")));
+    let events = Events::new(topics);
+    let history = match &config.lab {
+        None => None,
+        Some(lab) => {
+            std::fs::create_dir_all(lab)?;
+            Some(std::fs::File::options().create(true).append(true).open(lab.join("history.jsonl"))?)
+        }
+    };
+    let history = Arc::new(Mutex::new(history));
+    let mut plugin = Plugin::default().with_events(events.clone()).knowing_tokens();
+    for kind in &config.types {
+        let store = match &config.store {
+            None => Store::memory(),
+            Some(dir) => Store::files(&dir.join(kind))?,
+        };
+        let simulator = Simulator {
+            kind: kind.clone(),
+            config: config.clone(),
+            store: Mutex::new(store),
+            faults: Faults::new(config.lab.as_ref().map(|lab| lab.join("faults"))),
+            history: history.clone(),
+            events: events.clone(),
+        };
+        plugin = plugin.with_instances(kind, Arc::new(simulator));
+    }
+    Ok(plugin)
+}
+
+/// One type of instance.
+struct Simulator {
+    kind: String,
+    config: Config,
+    store: Mutex<Store>,
+    faults: Faults,
+    history: Arc<Mutex<Option<std::fs::File>>>,
+    events: Events,
+}
+
+/// What an instance's own properties may ask of the simulator.
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct Wishes {
+    /// At most so many instances of this type.
+    simulator_cap: Option<usize>,
+    /// How long provisioning takes, as a Go duration.
+    simulator_delay: Option<String>,
+}
+
+impl Simulator {
+    fn store(&self) -> std::sync::MutexGuard<'_, Store> {
+        self.store.lock().expect("nobody panics while holding the store")
+    }
+
+    fn tell(&self, what: &str, id: &InstanceId) {
+        self.events.publish(Event {
+            topic: format!("{}/{what}", self.kind),
+            kind: what.to_owned(),
+            id: id.to_string(),
+            message: String::new(),
+        });
+    }
+
+    /// One line of history: what was asked, of whom, and what came of it.
+    fn record(&self, call: &str, id: &str, tags: &Tags, outcome: &str) {
+        let mut history = self.history.lock().expect("nobody panics while holding the history");
+        let Some(file) = history.as_mut() else { return };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let tag = |name: &str| tags.get(name).map_or("", String::as_str);
+        let line = serde_json::json!({
+            "at": now.as_millis() as u64,
+            "type": self.kind,
+            "call": call,
+            "id": id,
+            "group": tag(tags::GROUP),
+            "slot": tag(tags::SLOT),
+            "token": tag(tags::INTENT),
+            "hash": tag(tags::CONFIG_HASH),
+            "outcome": outcome,
+        });
+        if let Err(error) = writeln!(file, "{line}") {
+            tracing::warn!(%error, "the history could not be written");
+        }
+    }
+
+    /// Carries out the part of a fault that comes before the work.
+    async fn before(&self, fault: &Option<Fault>) -> Result<(), Error> {
+        match fault {
+            Some(Fault::Refuse) => Err(Error::new(Class::Exhausted, "simulated: out of capacity")),
+            Some(Fault::Error) => Err(Error::unsure("simulated: it failed, and may have been done")),
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Slow(span)) => {
+                tokio::time::sleep(*span).await;
+                Ok(())
+            }
+            Some(Fault::Lose | Fault::Empty | Fault::Partial) | None => Ok(()),
+        }
+    }
+
+    /// Carries out the part of a fault that comes after the work: the answer is lost.
+    async fn after(&self, fault: &Option<Fault>) {
+        if fault == &Some(Fault::Lose) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn wishes(properties: &Opaque) -> Result<Wishes, Error> {
+    let value: serde_json::Value =
+        serde_json::from_str(properties.as_json()).map_err(|error| Error::invalid(error.to_string()))?;
+    if value.is_null() {
+        return Ok(Wishes::default());
+    }
+    if !value.is_object() {
+        return Err(Error::invalid("the simulator's properties are a map"));
+    }
+    serde_json::from_value(value).map_err(|error| Error::invalid(error.to_string()))
+}
+
+#[async_trait]
+impl Instances for Simulator {
+    async fn validate(&self, properties: &Opaque) -> Result<(), Error> {
+        self.before(&self.faults.take("validate")).await?;
+        let wishes = wishes(properties)?;
+        match wishes.simulator_delay.as_deref().map(model::Millis::parse_go) {
+            Some(Err(why)) => Err(Error::invalid(format!("simulator_delay: {why}"))),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
+    async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error> {
+        let fault = self.faults.take("provision");
+        self.record("provision-asked", "", &spec.tags, "");
+        self.before(&fault).await?;
+        let wishes = wishes(&spec.properties)?;
+        let delay = match wishes.simulator_delay.as_deref().map(model::Millis::parse_go) {
+            Some(Ok(span)) => Duration::from_millis(span.0),
+            Some(Err(why)) => return Err(Error::invalid(format!("simulator_delay: {why}"))),
+            None => self.config.provision_delay,
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let token = call.token.as_ref().or_else(|| spec.tags.get(tags::INTENT));
+        let (id, fresh) = {
+            let mut store = self.store();
+            match token.and_then(|token| store.by_token(token)) {
+                Some(known) => (known, false),
+                None => {
+                    if wishes.simulator_cap.is_some_and(|cap| store.len() >= cap) {
+                        return Err(Error::new(Class::Exhausted, "the simulator is full (simulator_cap)"));
+                    }
+                    let id = InstanceId::new(format!("sim-{:015x}", rand::random::<u64>() >> 4));
+                    let mut tags = spec.tags.clone();
+                    tags.insert("simulator".into(), self.config.name.clone());
+                    let spec = InstanceSpec { tags, ..spec.clone() };
+                    store.insert(id.clone(), Kept::new(spec))?;
+                    (id, true)
+                }
+            }
+        };
+        self.record("provision", id.as_str(), &spec.tags, if fresh { "made" } else { "known" });
+        self.tell("found", &id);
+        self.after(&fault).await;
+        Ok(id)
+    }
+
+    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error> {
+        let fault = self.faults.take("label");
+        self.before(&fault).await?;
+        self.store().label(instance, labels)?;
+        self.record("label", instance.as_str(), labels, "");
+        self.tell("changed", instance);
+        self.after(&fault).await;
+        Ok(())
+    }
+
+    async fn destroy(&self, instance: &InstanceId, reason: &str, _: &Call) -> Result<(), Error> {
+        let fault = self.faults.take("destroy");
+        self.before(&fault).await?;
+        let gone = self.store().remove(instance)?;
+        let tags = gone.map(|kept| kept.spec.tags);
+        self.record("destroy", instance.as_str(), tags.as_ref().unwrap_or(&Tags::new()), reason);
+        if tags.is_some() {
+            self.tell("lost", instance);
+        }
+        self.after(&fault).await;
+        Ok(())
+    }
+
+    async fn describe(&self, tags: &Tags, _: bool) -> Result<Vec<Description>, Error> {
+        let fault = self.faults.take("describe");
+        self.before(&fault).await?;
+        if !self.config.describe_delay.is_zero() {
+            tokio::time::sleep(self.config.describe_delay).await;
+        }
+        let mut found = self.store().matching(tags);
+        match fault {
+            Some(Fault::Empty) => found.clear(),
+            Some(Fault::Partial) => found.truncate(found.len() / 2),
+            Some(Fault::Refuse | Fault::Error | Fault::Hang | Fault::Slow(_) | Fault::Lose) | None => {}
+        }
+        self.after(&fault).await;
+        Ok(found)
+    }
+}
+
+/// Options as `infrakit plugin start simulator --set KEY=VALUE` takes them, over InfraKit's
+/// environment variables (`INFRAKIT_SIMULATOR_*`).
+pub fn configure(
+    name: &str,
+    options: &BTreeMap<String, String>,
+    var: impl Fn(&str) -> Option<String>,
+) -> Result<Config, String> {
+    let mut config = Config { name: name.to_owned(), ..Config::default() };
+    let known = ["types", "store", "dir", "lab", "describe-delay", "provision-delay"];
+    if let Some(other) = options.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(format!("`{other}` is not an option of the simulator; known: {}", known.join(", ")));
+    }
+    let read = |option: &str, variable: &str| options.get(option).cloned().or_else(|| var(variable));
+    let delay = |option: &str, variable: &str| match read(option, variable) {
+        None => Ok(Duration::ZERO),
+        Some(text) => model::Millis::parse_go(&text)
+            .map(|span| Duration::from_millis(span.0))
+            .map_err(|why| format!("{option}: {why}")),
+    };
+    if let Some(types) = read("types", "INFRAKIT_SIMULATOR_INSTANCE_TYPES") {
+        config.types =
+            types.split(',').map(|kind| kind.trim().to_owned()).filter(|kind| !kind.is_empty()).collect();
+    }
+    config.describe_delay = delay("describe-delay", "INFRAKIT_SIMULATOR_DESCRIBE_DELAY")?;
+    config.provision_delay = delay("provision-delay", "INFRAKIT_SIMULATOR_PROVISION_DELAY")?;
+    config.lab = options.get("lab").map(PathBuf::from);
+    config.store =
+        match (read("store", "INFRAKIT_SIMULATOR_STORE").as_deref(), read("dir", "INFRAKIT_SIMULATOR_DIR")) {
+            (Some("mem") | None, None) | (Some("mem"), Some(_)) => None,
+            (Some("file") | None, Some(dir)) => Some(PathBuf::from(dir).join(name)),
+            (Some("file"), None) => return Err("store=file needs dir=DIRECTORY".into()),
+            (Some(other), _) => return Err(format!("store: `{other}` is not known; it is mem or file")),
+        };
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

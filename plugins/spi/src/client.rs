@@ -1,0 +1,348 @@
+//! Calls a plugin in another process. Tolerant in what it reads, as InfraKit's client is
+//! (plugin-protocol §4), and exact about what it does not know.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::header::{ACCEPT, CONTENT_TYPE};
+use model::tags::Tags;
+use model::{Allocation, Description, InstanceId, Opaque};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::contract::{Call, Flavors, Index, InstanceSpec, Instances, Verdict};
+use crate::error::{Class, Error};
+use crate::events::{Event, Frames};
+use crate::transport::{Endpoint, Failure, Transport};
+use crate::{convert, fence, interface, wire};
+
+/// One plugin process.
+#[derive(Clone)]
+pub struct Client {
+    transport: Transport,
+    deadline: Duration,
+}
+
+/// What a plugin says it can do, and with which objects.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hello {
+    /// Object names by interface, such as `Instance/0.6.1` to `compute`, `disk`.
+    pub interfaces: BTreeMap<String, Vec<String>>,
+}
+
+impl Hello {
+    /// Whether the object `subtype` (empty for the base object) serves this interface.
+    pub fn serves(&self, interface: &str, subtype: &str) -> bool {
+        let wanted = if subtype.is_empty() { "." } else { subtype };
+        self.interfaces.get(interface).is_some_and(|objects| objects.iter().any(|name| name == wanted))
+    }
+
+    /// Whether a repeated token is known again, so that a repeat is harmless.
+    pub fn knows_tokens(&self) -> bool {
+        self.interfaces.contains_key(interface::FENCE)
+    }
+
+    pub fn has_events(&self) -> bool {
+        self.interfaces.contains_key(interface::EVENT)
+    }
+
+    /// Why `subtype` cannot be used as `interface`, in InfraKit's words where it has some.
+    pub fn lacks(&self, interface: &str, subtype: &str) -> String {
+        let (name, version) = interface.split_once('/').unwrap_or((interface, ""));
+        if self.interfaces.contains_key(interface) {
+            return format!("no-plugin:{subtype}");
+        }
+        let other = self.interfaces.keys().find_map(|key| key.strip_prefix(name)?.strip_prefix('/'));
+        match other {
+            Some(other) => {
+                format!("Plugin supports {name} interface version {other}, client requires {version}")
+            }
+            None => format!("Plugin does not support interface {interface}"),
+        }
+    }
+}
+
+/// An error as it came over the wire, before it is known what it means for the call.
+enum Fault {
+    NotConnected(String),
+    Broken(String),
+    Said { message: String, class: Option<Class> },
+}
+
+impl Fault {
+    /// `unsaid` is what an error means when the plugin does not classify it.
+    fn into_error(self, unsaid: Class) -> Error {
+        match self {
+            Fault::NotConnected(why) => Error::new(Class::Unavailable, why),
+            Fault::Broken(why) => Error::new(Class::Unsure, why),
+            Fault::Said { message, class } => Error::new(class.unwrap_or(unsaid), message),
+        }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(endpoint: Endpoint, deadline: Duration) -> Self {
+        Self { transport: Transport::new(endpoint), deadline }
+    }
+
+    /// Asks what the plugin is. Ask again rather than remember: objects come and go.
+    pub async fn hello(&self) -> Result<Hello, Error> {
+        let reply: wire::HelloReply = self
+            .call("Handshake.Hello", &serde_json::Map::new(), &Call::default())
+            .await
+            .map_err(|fault| fault.into_error(Class::Internal))?;
+        let names = |objects: Option<Vec<wire::Object>>| {
+            objects.unwrap_or_default().into_iter().map(|object| object.name).collect()
+        };
+        Ok(Hello {
+            interfaces: reply.objects.into_iter().map(|(key, objects)| (key, names(objects))).collect(),
+        })
+    }
+
+    /// The instance plugin at `subtype` (empty for the base object).
+    pub fn instances(&self, subtype: &str) -> impl Instances + use<> {
+        Remote { client: self.clone(), subtype: subtype.to_owned() }
+    }
+
+    /// The flavor plugin at `subtype`.
+    pub fn flavors(&self, subtype: &str) -> impl Flavors + use<> {
+        Remote { client: self.clone(), subtype: subtype.to_owned() }
+    }
+
+    /// Follows the plugin's events. The stream ends with the connection; the first event may take
+    /// for ever to come, for InfraKit's servers answer a subscription only with it.
+    pub async fn events(&self, topic: &str) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
+        let target = self.transport.target();
+        let uri = hyper::Uri::builder()
+            .scheme("http")
+            .authority(target.authority().map_or("e", |authority| authority.as_str()))
+            .path_and_query(format!("{}events?topic={}", directory_of(target.path()), escape(topic)))
+            .build()
+            .map_err(|error| Error::internal(format!("`{topic}` is not a topic: {error}")))?;
+        let request = Request::get(uri)
+            .header(ACCEPT, "text/event-stream")
+            .body(Full::default())
+            .map_err(Error::internal)?;
+        let response = self.transport.open(request).await.map_err(|failure| match failure {
+            Failure::NotConnected(why) => Error::new(Class::Unavailable, why),
+            Failure::Broken(why) => Error::unsure(why),
+        })?;
+        if !response.status().is_success() {
+            return Err(Error::internal(format!("the plugin has no event stream: {}", response.status())));
+        }
+        let state = (response.into_body(), Frames::default());
+        let batches = stream::unfold(state, |(mut body, mut frames)| async move {
+            let piece = body.frame().await?.ok()?;
+            let events = piece.data_ref().map(|data| frames.push(data)).unwrap_or_default();
+            Some((stream::iter(events), (body, frames)))
+        });
+        Ok(batches.flatten())
+    }
+
+    async fn call<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: &P,
+        call: &Call,
+    ) -> Result<R, Fault> {
+        // Plugins of the C SDK name instances by this id, so it must not repeat.
+        let id = rand::random::<u64>() >> 1;
+        let request = wire::Outgoing { jsonrpc: "2.0", method, params, id };
+        let body = serde_json::to_vec(&request).map_err(|error| Fault::Broken(error.to_string()))?;
+        let mut request = Request::post(self.transport.target().clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|error| Fault::Broken(error.to_string()))?;
+        fence::write(call, request.headers_mut());
+        let answer =
+            self.transport.exchange(request, self.deadline).await.map_err(|failure| match failure {
+                Failure::NotConnected(why) => Fault::NotConnected(why),
+                Failure::Broken(why) => Fault::Broken(why),
+            })?;
+        read_reply(&answer)
+    }
+}
+
+/// Reads a reply by the rules of InfraKit's client: `error` first, then `result`; the id, the
+/// version and the HTTP status do not count.
+fn read_reply<R: DeserializeOwned>(answer: &Bytes) -> Result<R, Fault> {
+    if answer.is_empty() {
+        return Err(Fault::Broken("the answer is empty (EOF)".into()));
+    }
+    let garbled = |error: serde_json::Error| Fault::Broken(format!("the answer is not JSON-RPC: {error}"));
+    // A text may follow the object; only the first value counts.
+    let mut values = serde_json::Deserializer::from_slice(answer).into_iter::<wire::Reply>();
+    let reply = match values.next() {
+        Some(reply) => reply.map_err(garbled)?,
+        None => return Err(Fault::Broken("the answer is empty (EOF)".into())),
+    };
+    if let Some(error) = reply.error {
+        return Err(match serde_json::from_str::<wire::ReadFault>(error.get()) {
+            Ok(fault) => {
+                let class = fault.data.and_then(|data| Class::parse(&data.class));
+                Fault::Said { message: fault.message, class }
+            }
+            Err(_) => read_plain_fault(error.get()),
+        });
+    }
+    let Some(result) = reply.result else { return Err(Fault::Broken("result is null".into())) };
+    serde_json::from_str(result.get()).map_err(garbled)
+}
+
+/// An error whose `data` is of another shape, or that is no object at all.
+fn read_plain_fault(error: &str) -> Fault {
+    let message = serde_json::from_str::<serde_json::Value>(error)
+        .ok()
+        .and_then(|value| value.get("message")?.as_str().map(str::to_owned));
+    Fault::Said { message: message.unwrap_or_else(|| error.to_owned()), class: None }
+}
+
+fn directory_of(path: &str) -> &str {
+    path.rfind('/').map_or("/", |at| &path[..=at])
+}
+
+/// Percent-encodes everything but unreserved characters.
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// An object inside a plugin process.
+struct Remote {
+    client: Client,
+    subtype: String,
+}
+
+#[async_trait]
+impl Instances for Remote {
+    async fn validate(&self, properties: &Opaque) -> Result<(), Error> {
+        let params =
+            wire::ValidateInstance { r#type: self.subtype.clone(), properties: convert::any(properties) };
+        let reply: Result<wire::Typed, _> =
+            self.client.call("Instance.Validate", &params, &Call::default()).await;
+        // `OK: false` counts as success, as in every client of InfraKit.
+        reply.map(|_| ()).map_err(|fault| fault.into_error(Class::InvalidSpec))
+    }
+
+    async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error> {
+        let params = wire::Provision { r#type: self.subtype.clone(), spec: convert::spec(spec) };
+        let reply: wire::Provisioned = self
+            .client
+            .call("Instance.Provision", &params, call)
+            .await
+            // Many plugins create before they fail (decision 13).
+            .map_err(|fault| fault.into_error(Class::Unsure))?;
+        match reply.id {
+            Some(id) if !id.is_empty() => Ok(id.into()),
+            Some(_) | None => Err(Error::unsure("the plugin answered without an instance id")),
+        }
+    }
+
+    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error> {
+        let params = wire::Label {
+            r#type: self.subtype.clone(),
+            instance: instance.to_string(),
+            labels: Some(labels.clone()),
+        };
+        let reply: Result<wire::Typed, _> =
+            self.client.call("Instance.Label", &params, &Call::default()).await;
+        reply.map(|_| ()).map_err(|fault| fault.into_error(Class::Unsure))
+    }
+
+    async fn destroy(&self, instance: &InstanceId, reason: &str, call: &Call) -> Result<(), Error> {
+        let params = wire::Destroy {
+            r#type: self.subtype.clone(),
+            instance: instance.to_string(),
+            context: wire::Context { reason: reason.to_owned() },
+        };
+        let reply: Result<wire::Typed, _> = self.client.call("Instance.Destroy", &params, call).await;
+        match reply.map_err(|fault| fault.into_error(Class::Unsure)) {
+            Ok(_) | Err(Error { class: Class::NotFound, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error> {
+        let params =
+            wire::DescribeInstances { r#type: self.subtype.clone(), tags: Some(tags.clone()), properties };
+        let reply: wire::Descriptions = self
+            .client
+            .call("Instance.DescribeInstances", &params, &Call::default())
+            .await
+            .map_err(|fault| fault.into_error(Class::Internal))?;
+        Ok(reply.descriptions.unwrap_or_default().into_iter().map(convert::from_described).collect())
+    }
+}
+
+#[async_trait]
+impl Flavors for Remote {
+    async fn validate(&self, properties: &Opaque, allocation: &Allocation) -> Result<(), Error> {
+        let params = wire::ValidateFlavor {
+            r#type: self.subtype.clone(),
+            properties: convert::any(properties),
+            allocation: convert::allocation(allocation),
+        };
+        let reply: Result<wire::Typed, _> =
+            self.client.call("Flavor.Validate", &params, &Call::default()).await;
+        reply.map(|_| ()).map_err(|fault| fault.into_error(Class::InvalidSpec))
+    }
+
+    async fn prepare(
+        &self,
+        properties: &Opaque,
+        spec: InstanceSpec,
+        allocation: &Allocation,
+        index: &Index,
+    ) -> Result<InstanceSpec, Error> {
+        let params = wire::Prepare {
+            r#type: self.subtype.clone(),
+            properties: convert::any(properties),
+            spec: convert::spec(&spec),
+            allocation: convert::allocation(allocation),
+            index: wire::GroupIndex { group: index.group.to_string(), sequence: index.sequence },
+        };
+        let reply: wire::Prepared = self
+            .client
+            .call("Flavor.Prepare", &params, &Call::default())
+            .await
+            .map_err(|fault| fault.into_error(Class::Internal))?;
+        Ok(convert::from_spec(reply.spec))
+    }
+
+    async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error> {
+        let params = self.about(properties, instance);
+        let reply: wire::Healthy = self
+            .client
+            .call("Flavor.Healthy", &params, &Call::default())
+            .await
+            .map_err(|fault| fault.into_error(Class::Internal))?;
+        Ok(Verdict { health: convert::from_health(reply.health), because: reply.because })
+    }
+
+    async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error> {
+        let params = self.about(properties, instance);
+        let reply: Result<wire::Typed, _> = self.client.call("Flavor.Drain", &params, &Call::default()).await;
+        reply.map(|_| ()).map_err(|fault| fault.into_error(Class::Internal))
+    }
+}
+
+impl Remote {
+    fn about(&self, properties: &Opaque, instance: &Description) -> wire::AboutInstance {
+        wire::AboutInstance {
+            r#type: self.subtype.clone(),
+            properties: convert::any(properties),
+            instance: convert::described(instance),
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! What any plugin must do, asked of a running one: ours, InfraKit's, a stranger's.
+//!
+//! The checks come from what real plugins got wrong (instance-plugins, contract suite). Everything
+//! that is made is destroyed again, also after a failure.
+
+use std::fmt;
+
+use model::tags::{self, Tags};
+use model::{Allocation, Description, InstanceId, Opaque};
+
+use crate::client::{Client, Hello};
+use crate::contract::{Attachment, Call, Flavors, Index, InstanceSpec, Instances};
+use crate::{convert, interface};
+
+/// What came of each check, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    pub checks: Vec<(&'static str, Outcome)>,
+}
+
+/// What came of one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    Failed(String),
+    /// The plugin does not claim to do this.
+    Skipped(String),
+}
+
+impl Report {
+    pub fn passed(&self) -> bool {
+        !self.checks.is_empty()
+            && !self.checks.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+    }
+
+    fn note(&mut self, law: &'static str, result: Result<(), String>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Passed,
+            Err(why) => Outcome::Failed(why),
+        };
+        self.checks.push((law, outcome));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (law, outcome) in &self.checks {
+            match outcome {
+                Outcome::Passed => writeln!(f, "ok    {law}")?,
+                Outcome::Failed(why) => writeln!(f, "FAIL  {law}: {why}")?,
+                Outcome::Skipped(why) => writeln!(f, "skip  {law}: {why}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// More instances than any provider lists on its smallest page.
+const MANY: usize = 12;
+
+/// A boot script with everything that has broken one: quotes, semicolons, blanks, other letters.
+fn awkward_init() -> String {
+    let mut init = "#!/bin/sh\n# ü — \"quoted\" 'single'; $HOME `x` \\ <&>\necho done; exit 0\n".to_owned();
+    while init.len() < 16 * 1024 {
+        init.push_str("# padding, so that sixteen kilobytes arrive\n");
+    }
+    init
+}
+
+/// Holds the instance plugin at `subtype` to its contract, making instances of `properties`.
+pub async fn instances(client: &Client, subtype: &str, properties: &Opaque) -> Report {
+    let mut report = Report::default();
+    let hello = match client.hello().await {
+        Ok(hello) => hello,
+        Err(error) => {
+            report.note("it answers Handshake.Hello", Err(error.message));
+            return report;
+        }
+    };
+    let serves = hello.serves(interface::INSTANCE, subtype);
+    let lacks = || hello.lacks(interface::INSTANCE, subtype);
+    report.note("it serves Instance/0.6.1", if serves { Ok(()) } else { Err(lacks()) });
+    if !serves {
+        return report;
+    }
+    let mark = format!("{:016x}", rand::random::<u64>());
+    let bench = Bench { plugin: client.instances(subtype), properties: properties.clone(), mark };
+    bench.run(&hello, &mut report).await;
+    let cleared = bench.clear().await;
+    report.note("destroying everything leaves nothing", cleared);
+    report
+}
+
+struct Bench<P> {
+    plugin: P,
+    properties: Opaque,
+    /// Every instance of this run carries it, and only they are ever destroyed.
+    mark: String,
+}
+
+const MARK: &str = "infrakit.conformance";
+
+impl<P: Instances> Bench<P> {
+    fn spec(&self, more: &[(&str, &str)]) -> InstanceSpec {
+        let mut tags = Tags::from([(MARK.to_owned(), self.mark.clone())]);
+        tags.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        InstanceSpec {
+            properties: self.properties.clone(),
+            tags,
+            init: String::new(),
+            logical_id: None,
+            attachments: Vec::new(),
+        }
+    }
+
+    async fn make(&self, spec: &InstanceSpec) -> Result<InstanceId, String> {
+        self.plugin.provision(spec, &Call::default()).await.map_err(|error| format!("Provision: {error}"))
+    }
+
+    async fn list(&self, more: &[(&str, &str)]) -> Result<Vec<Description>, String> {
+        let tags = self.spec(more).tags;
+        self.plugin.describe(&tags, true).await.map_err(|error| format!("DescribeInstances: {error}"))
+    }
+
+    async fn destroy(&self, id: &InstanceId) -> Result<(), String> {
+        let destroyed = self.plugin.destroy(id, "terminate", &Call::default()).await;
+        destroyed.map_err(|error| format!("Destroy: {error}"))
+    }
+
+    async fn clear(&self) -> Result<(), String> {
+        for found in self.list(&[]).await? {
+            self.destroy(&found.id).await?;
+        }
+        match self.list(&[]).await?.len() {
+            0 => Ok(()),
+            left => Err(format!("{left} instances are still listed")),
+        }
+    }
+
+    async fn run(&self, hello: &Hello, report: &mut Report) {
+        let valid = self.plugin.validate(&self.properties).await.map_err(|error| error.message);
+        report.note("Validate accepts the properties", valid);
+        report.note("what is made is listed, with its tags as they were given", self.tags_come_back().await);
+        report.note(
+            "a missing tag is no match, and neither is an unrelated one",
+            self.tags_match_exactly().await,
+        );
+        report.note("every instance is listed, however many there are", self.lists_are_whole().await);
+        report.note("a logical id comes back", self.logical_id_comes_back().await);
+        report.note("a boot script of 16 KiB is accepted", self.init_is_accepted().await);
+        report.note("Label adds tags and keeps the others", self.labels_merge().await);
+        report.note("Label of an unknown instance is an error", self.unknown_label_is_refused().await);
+        report.note("Destroy twice succeeds", self.destroying_twice_is_fine().await);
+        report.note("concurrent calls do not mix their instances up", self.concurrency_is_safe().await);
+        let law = "a repeated token makes no second instance";
+        if hello.knows_tokens() {
+            report.note(law, self.tokens_are_known().await);
+        } else {
+            let why = "the plugin does not list Fence/0.1.0".to_owned();
+            report.checks.push((law, Outcome::Skipped(why)));
+        }
+    }
+
+    async fn tags_come_back(&self) -> Result<(), String> {
+        let spec = self.spec(&[
+            (tags::GROUP, "conformance"),
+            ("Upper.Case/slash", "v"),
+            ("empty", ""),
+            ("unicode", "ü—"),
+        ]);
+        let id = self.make(&spec).await?;
+        let found = self.list(&[("Upper.Case/slash", "v")]).await?;
+        let one = found.iter().find(|found| found.id == id).ok_or("it is not listed")?;
+        for (key, value) in &spec.tags {
+            if one.tags.get(key) != Some(value) {
+                return Err(format!("the tag {key}={value:?} came back as {:?}", one.tags.get(key)));
+            }
+        }
+        self.destroy(&id).await
+    }
+
+    async fn tags_match_exactly(&self) -> Result<(), String> {
+        let id = self.make(&self.spec(&[("tier", "web"), ("unrelated", "x")])).await?;
+        for (tags, matches) in [
+            (&[("tier", "web")][..], true),
+            (&[("tier", "web"), ("unrelated", "x")], true),
+            (&[("tier", "db")], false),
+            (&[("tie", "web")], false),
+            (&[("nosuch", "web")], false),
+            (&[("nosuch", "")], false),
+            (&[("tier", "web"), ("nosuch", "x")], false),
+        ] {
+            let listed = self.list(tags).await?.iter().any(|found| found.id == id);
+            if listed != matches {
+                let not = if matches { "not " } else { "" };
+                return Err(format!("an instance with tier=web was {not}listed for {tags:?}"));
+            }
+        }
+        self.destroy(&id).await
+    }
+
+    async fn lists_are_whole(&self) -> Result<(), String> {
+        let spec = self.spec(&[("page", "yes")]);
+        for _ in 0..MANY {
+            self.make(&spec).await?;
+        }
+        let found = self.list(&[("page", "yes")]).await?;
+        if found.len() != MANY {
+            return Err(format!("{MANY} were made, {} are listed", found.len()));
+        }
+        for one in found {
+            self.destroy(&one.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn logical_id_comes_back(&self) -> Result<(), String> {
+        let name = format!("conf-{}", &self.mark[..8]);
+        let spec = InstanceSpec {
+            logical_id: Some(name.as_str().into()),
+            ..self.spec(&[(tags::LOGICAL_ID, &name)])
+        };
+        let id = self.make(&spec).await?;
+        let found = self.list(&[(tags::LOGICAL_ID, &name)]).await?;
+        let one = found.iter().find(|found| found.id == id).ok_or("it is not listed")?;
+        if one.logical_id.as_ref().map(|id| id.as_str()) != Some(name.as_str()) {
+            return Err(format!("{name} came back as {:?}", one.logical_id));
+        }
+        self.destroy(&id).await
+    }
+
+    async fn init_is_accepted(&self) -> Result<(), String> {
+        let spec = InstanceSpec { init: awkward_init(), ..self.spec(&[("init", "long")]) };
+        let id = self.make(&spec).await?;
+        self.destroy(&id).await
+    }
+
+    async fn labels_merge(&self) -> Result<(), String> {
+        let id = self.make(&self.spec(&[("keep", "me"), ("change", "old")])).await?;
+        let labels = Tags::from([("change".into(), "new".into()), ("added".into(), "x".into())]);
+        self.plugin.label(&id, &labels).await.map_err(|error| format!("Label: {error}"))?;
+        let found = self.list(&[("keep", "me"), ("change", "new"), ("added", "x")]).await?;
+        if !found.iter().any(|found| found.id == id) {
+            return Err("the instance is not listed by its old and new tags together".into());
+        }
+        if self.list(&[("change", "old")]).await?.iter().any(|found| found.id == id) {
+            return Err("the instance is still listed by the value that was changed".into());
+        }
+        self.destroy(&id).await
+    }
+
+    async fn unknown_label_is_refused(&self) -> Result<(), String> {
+        let labels = Tags::from([("a".into(), "b".into())]);
+        match self.plugin.label(&"no-such-instance".into(), &labels).await {
+            Err(_) => Ok(()),
+            Ok(()) => Err("it succeeded".into()),
+        }
+    }
+
+    async fn destroying_twice_is_fine(&self) -> Result<(), String> {
+        let id = self.make(&self.spec(&[])).await?;
+        self.destroy(&id).await?;
+        if self.list(&[]).await?.iter().any(|found| found.id == id) {
+            return Err("it is listed after Destroy".into());
+        }
+        self.destroy(&id).await.map_err(|why| format!("the second time: {why}"))
+    }
+
+    async fn concurrency_is_safe(&self) -> Result<(), String> {
+        let names: Vec<String> = (0..6).map(|n| format!("c{n}")).collect();
+        let specs: Vec<InstanceSpec> = names.iter().map(|name| self.spec(&[("who", name)])).collect();
+        let made = futures_util::future::join_all(specs.iter().map(|spec| self.make(spec))).await;
+        for (name, id) in names.iter().zip(made) {
+            let id = id?;
+            let found = self.list(&[("who", name)]).await?;
+            if found.len() != 1 || found[0].id != id {
+                return Err(format!("{id} was made as {name}, and {} are listed as such", found.len()));
+            }
+            self.destroy(&id).await?;
+        }
+        Ok(())
+    }
+
+    async fn tokens_are_known(&self) -> Result<(), String> {
+        let token = format!("conf-{}", self.mark);
+        let spec = self.spec(&[(tags::INTENT, &token)]);
+        let call = Call { token: Some(token.clone()), epoch: None };
+        let first =
+            self.plugin.provision(&spec, &call).await.map_err(|error| format!("Provision: {error}"))?;
+        let again =
+            self.plugin.provision(&spec, &call).await.map_err(|error| format!("the repeat: {error}"))?;
+        let listed = self.list(&[(tags::INTENT, &token)]).await?.len();
+        if first != again || listed != 1 {
+            return Err(format!("{first} and then {again}; {listed} are listed"));
+        }
+        self.destroy(&first).await
+    }
+}
+
+/// Holds the flavor plugin at `subtype` to its contract, with these properties.
+pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Report {
+    let mut report = Report::default();
+    let hello = match client.hello().await {
+        Ok(hello) => hello,
+        Err(error) => {
+            report.note("it answers Handshake.Hello", Err(error.message));
+            return report;
+        }
+    };
+    let serves = hello.serves(interface::FLAVOR, subtype);
+    let lacks = || hello.lacks(interface::FLAVOR, subtype);
+    report.note("it serves Flavor/0.1.1", if serves { Ok(()) } else { Err(lacks()) });
+    if !serves {
+        return report;
+    }
+    let flavor = client.flavors(subtype);
+    let allocation = Allocation::Size(2);
+    let valid = flavor.validate(properties, &allocation).await.map_err(|error| error.message);
+    report.note("Validate accepts the properties", valid);
+    report
+        .note("Prepare keeps what it does not change", prepare_keeps(&flavor, properties, &allocation).await);
+    let instance = Description {
+        id: "no-such-instance".into(),
+        logical_id: None,
+        tags: Tags::new(),
+        properties: Some(Opaque::from_json("{}")),
+    };
+    let verdict = flavor.healthy(properties, &instance).await;
+    let told = verdict.map(|_| ()).map_err(|error| error.message);
+    report.note("Healthy says a word about any instance", told);
+    let drained = flavor.drain(properties, &instance).await.map_err(|error| error.message);
+    report.note("Drain of an instance that is not there succeeds", drained);
+    report
+}
+
+async fn prepare_keeps<F: Flavors>(
+    flavor: &F,
+    properties: &Opaque,
+    allocation: &Allocation,
+) -> Result<(), String> {
+    let spec = InstanceSpec {
+        properties: Opaque::from_json(r#"{"big":12345678901234567890,"f":1.0e2}"#),
+        tags: Tags::from([(tags::GROUP.into(), "g".into()), ("a".into(), "b".into())]),
+        init: "echo base".into(),
+        logical_id: Some("l".into()),
+        attachments: vec![Attachment { id: "v".into(), kind: "volume".into() }],
+    };
+    let index = Index { group: "g".into(), sequence: 2 };
+    let prepared = flavor
+        .prepare(properties, spec.clone(), allocation, &index)
+        .await
+        .map_err(|error| format!("Prepare: {error}"))?;
+    let lost = spec.tags.keys().find(|key| !prepared.tags.contains_key(*key));
+    if let Some(lost) = lost {
+        return Err(format!("the tag {lost} is gone"));
+    }
+    let show = |spec: &InstanceSpec| serde_json::to_string(&convert::spec(spec)).unwrap_or_default();
+    if prepared.properties != spec.properties || prepared.logical_id != spec.logical_id {
+        return Err(format!("{} became {}", show(&spec), show(&prepared)));
+    }
+    if !prepared.init.contains("echo base") {
+        return Err(format!("the base Init is gone: {:?}", prepared.init));
+    }
+    if prepared.attachments.iter().filter(|it| it.id == "v").count() != 1 {
+        return Err("the attachment is not there exactly once".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! What a plugin promises, whoever keeps the promise.
+
+use async_trait::async_trait;
+use model::tags::Tags;
+use model::{Allocation, Description, GroupId, Health, InstanceId, LogicalId, Opaque};
+
+use crate::error::Error;
+
+/// What an instance is to be made from. Everything a flavor does not change, it returns as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceSpec {
+    pub properties: Opaque,
+    pub tags: Tags,
+    /// The boot script; empty for none.
+    pub init: String,
+    pub logical_id: Option<LogicalId>,
+    pub attachments: Vec<Attachment>,
+}
+
+/// Something to attach to an instance, as its plugin understands it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    pub id: String,
+    pub kind: String,
+}
+
+/// Which group a flavor prepares for. `sequence` is the group's size, as InfraKit has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub group: GroupId,
+    pub sequence: u32,
+}
+
+/// What accompanies a call with a side effect, for plugins that understand it (decision 18).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Call {
+    /// The name of the intent: a second call with it must not make a second instance.
+    pub token: Option<String>,
+    /// The term of the leader that calls.
+    pub epoch: Option<u64>,
+}
+
+/// A flavor's word about an instance, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub health: Health,
+    pub because: String,
+}
+
+impl Verdict {
+    pub fn healthy() -> Self {
+        Self { health: Health::Healthy, because: String::new() }
+    }
+}
+
+/// Makes, describes and destroys instances.
+#[async_trait]
+pub trait Instances: Send + Sync + 'static {
+    /// Checks the plugin's own properties, not a whole spec.
+    async fn validate(&self, properties: &Opaque) -> Result<(), Error>;
+
+    /// Makes one instance with all its tags, and returns its id.
+    ///
+    /// An `Unsure` error, or any error of a foreign plugin, may mean that it was made.
+    async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error>;
+
+    /// Adds labels to an instance's tags and keeps the others. An unknown id is an error.
+    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error>;
+
+    /// Destroys an instance; one that is not there counts as destroyed. `reason` is InfraKit's.
+    async fn destroy(&self, instance: &InstanceId, reason: &str, call: &Call) -> Result<(), Error>;
+
+    /// Every instance that has all these tags with exactly these values; a short list is an error.
+    async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error>;
+}
+
+/// Gives instances their meaning: prepares, judges and drains them.
+#[async_trait]
+pub trait Flavors: Send + Sync + 'static {
+    async fn validate(&self, properties: &Opaque, allocation: &Allocation) -> Result<(), Error>;
+
+    /// The spec to provision. Safe to repeat.
+    async fn prepare(
+        &self,
+        properties: &Opaque,
+        spec: InstanceSpec,
+        allocation: &Allocation,
+        index: &Index,
+    ) -> Result<InstanceSpec, Error>;
+
+    async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error>;
+
+    /// Moves work away from an instance before it is destroyed. Safe to repeat.
+    async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error>;
+}

@@ -1,0 +1,174 @@
+//! A plugin's events: published to whoever subscribes to their topic (plugin-protocol §9.7).
+
+use tokio::sync::broadcast;
+
+use crate::wire::StreamEvent;
+
+/// How many events a slow subscriber may fall behind before it loses some. An event only means
+/// "look now", so a lost one costs nothing while others follow.
+const BEHIND: usize = 1024;
+
+/// One event of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Components joined by `/`, such as `compute/found`.
+    pub topic: String,
+    /// `Found`, `Lost` or `Changed` for instances.
+    pub kind: String,
+    /// Which instance.
+    pub id: String,
+    pub message: String,
+}
+
+/// Where a plugin publishes its events. Clones share their subscribers.
+#[derive(Debug, Clone)]
+pub struct Events {
+    sender: broadcast::Sender<Event>,
+    topics: Vec<String>,
+}
+
+impl Events {
+    /// A source of events on these topics.
+    pub fn new(topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let topics = topics.into_iter().map(Into::into).collect();
+        Self { sender: broadcast::Sender::new(BEHIND), topics }
+    }
+
+    pub fn publish(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.sender.send(event);
+    }
+
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
+    }
+
+    /// The children of a topic; none when it is unknown.
+    pub(crate) fn children(&self, topic: &str) -> Option<Vec<String>> {
+        let topic = topic.trim_matches('/');
+        let stem = if topic.is_empty() || topic == "." { String::new() } else { format!("{topic}/") };
+        let mut known = stem.is_empty();
+        let mut children = Vec::new();
+        for other in &self.topics {
+            known |= other == topic;
+            if let Some(rest) = other.strip_prefix(&stem) {
+                known = true;
+                children.push(rest.split('/').next().unwrap_or(rest).to_owned());
+            }
+        }
+        children.sort();
+        children.dedup();
+        known.then_some(children)
+    }
+}
+
+/// Whether a subscription covers a topic: by string prefix when it ends in `/`, else exactly.
+pub(crate) fn covers(subscription: &str, topic: &str) -> bool {
+    let rooted = |text: &str| match text {
+        "" | "." => "/".to_owned(),
+        text if text.starts_with('/') => text.to_owned(),
+        text => format!("/{text}"),
+    };
+    let (subscription, topic) = (rooted(subscription), rooted(topic));
+    if subscription.ends_with('/') { topic.starts_with(&subscription) } else { topic == subscription }
+}
+
+/// One frame of the stream: a line that begins with `data: `, and an empty line.
+pub(crate) fn frame(event: &Event) -> String {
+    let written = StreamEvent {
+        topic: event.topic.clone(),
+        kind: event.kind.clone(),
+        id: event.id.clone(),
+        message: event.message.clone(),
+        timestamp: jiff::Timestamp::now().to_string(),
+        received: "0001-01-01T00:00:00Z".to_owned(),
+        data: None,
+    };
+    let json = serde_json::to_string(&written).expect("an event holds strings only");
+    format!("data: {json}\n\n")
+}
+
+/// Reads the frames out of a stream as it arrives in pieces.
+#[derive(Default)]
+pub(crate) struct Frames {
+    rest: Vec<u8>,
+}
+
+impl Frames {
+    /// The longest line that is kept while it is incomplete: a foreign stream must not fill memory.
+    const LONGEST: usize = 1 << 20;
+
+    pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<Event> {
+        self.rest.extend_from_slice(piece);
+        let mut events = Vec::new();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(data) = line.trim_end().strip_prefix("data:")
+                && let Ok(read) = serde_json::from_str::<StreamEvent>(data.trim_start())
+            {
+                events.push(Event { topic: read.topic, kind: read.kind, id: read.id, message: read.message });
+            }
+        }
+        if self.rest.len() > Self::LONGEST {
+            self.rest.clear();
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_ends_in_a_slash_or_names_one_topic() {
+        for (subscription, topic, yes) in [
+            ("", "a/b", true),
+            (".", "a/b", true),
+            ("/", "a", true),
+            ("a/", "a/b", true),
+            ("a/b", "a/b", true),
+            ("a", "a/b", false),
+            ("a/b/", "a/b", false),
+            ("streams/msec/5", "streams/msec/500", false),
+        ] {
+            assert_eq!(covers(subscription, topic), yes, "{subscription} {topic}");
+        }
+    }
+
+    #[test]
+    fn topics_are_listed_level_by_level() {
+        let events = Events::new(["compute/found", "compute/lost", "disk/found"]);
+        let list = |topic| events.children(topic);
+        assert_eq!(list("."), Some(vec!["compute".to_owned(), "disk".to_owned()]));
+        assert_eq!(list("compute"), Some(vec!["found".to_owned(), "lost".to_owned()]));
+        assert_eq!(list("disk/found"), Some(vec![]));
+        assert_eq!(list("nosuch"), None);
+    }
+
+    /// Chunks as InfraKit sent them, cut at every byte.
+    #[test]
+    fn recorded_frames_are_read_however_they_are_cut() {
+        let recorded = include_str!("../tests/transcripts/event-sse.jsonl");
+        let mut stream = String::new();
+        for line in recorded.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+            if let Some(chunk) = line["chunk"].as_str() {
+                // The chunk is recorded with its framing: a size line, the data, an empty line.
+                let (_, data) = chunk.split_once("\r\n").expect("a chunk has a size");
+                stream.push_str(data.strip_suffix("\r\n").expect("a chunk ends so"));
+            }
+        }
+        let whole = Frames::default().push(stream.as_bytes());
+        assert!(whole.len() > 20, "{}", whole.len());
+        for size in [1, 7, 100] {
+            let mut frames = Frames::default();
+            let cut: Vec<Event> =
+                stream.as_bytes().chunks(size).flat_map(|piece| frames.push(piece)).collect();
+            assert_eq!(cut, whole);
+        }
+        let ours = frame(&whole[0]);
+        assert_eq!(Frames::default().push(ours.as_bytes()), whole[..1]);
+    }
+}

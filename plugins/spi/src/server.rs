@@ -1,0 +1,245 @@
+//! Is a plugin: serves instances, flavors and events on a socket, as InfraKit's clients expect
+//! (plugin-protocol §1.1, §3, §4).
+
+mod rpc;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+
+use crate::contract::{Flavors, Instances};
+use crate::events::{Events, covers, frame};
+use crate::{fence, interface, socket};
+
+/// The largest request that is read: a spec with the largest accepted properties, twice over.
+const LARGEST_REQUEST: usize = 4 << 20;
+
+/// A plugin process's objects. `""` names the base object.
+#[derive(Clone, Default)]
+pub struct Plugin {
+    instances: BTreeMap<String, Arc<dyn Instances>>,
+    flavors: BTreeMap<String, Arc<dyn Flavors>>,
+    events: Option<Events>,
+    knows_tokens: bool,
+}
+
+impl Plugin {
+    #[must_use]
+    pub fn with_instances(mut self, subtype: &str, instances: Arc<dyn Instances>) -> Self {
+        self.instances.insert(subtype.to_owned(), instances);
+        self
+    }
+
+    #[must_use]
+    pub fn with_flavor(mut self, subtype: &str, flavor: Arc<dyn Flavors>) -> Self {
+        self.flavors.insert(subtype.to_owned(), flavor);
+        self
+    }
+
+    #[must_use]
+    pub fn with_events(mut self, events: Events) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// The plugin makes no second instance for a token that it has seen (`Fence/0.1.0`).
+    #[must_use]
+    pub fn knowing_tokens(mut self) -> Self {
+        self.knows_tokens = true;
+        self
+    }
+
+    /// Interfaces and their objects, the base object first, as Hello tells them.
+    fn objects(&self) -> BTreeMap<String, Vec<String>> {
+        // The empty name sorts first, and is written as a dot.
+        let names = |keys: Vec<&String>| {
+            keys.into_iter().map(|key| if key.is_empty() { ".".to_owned() } else { key.clone() }).collect()
+        };
+        let mut objects = BTreeMap::new();
+        if !self.instances.is_empty() {
+            objects.insert(interface::INSTANCE.to_owned(), names(self.instances.keys().collect()));
+        }
+        if !self.flavors.is_empty() {
+            objects.insert(interface::FLAVOR.to_owned(), names(self.flavors.keys().collect()));
+        }
+        if self.events.is_some() {
+            objects.insert(interface::EVENT.to_owned(), vec![".".to_owned()]);
+        }
+        if self.knows_tokens {
+            objects.insert(interface::FENCE.to_owned(), vec![".".to_owned()]);
+        }
+        objects
+    }
+}
+
+/// A plugin that is being served. Dropping it stops it and frees its name.
+pub struct Running {
+    socket: PathBuf,
+    _stop: watch::Sender<()>,
+}
+
+impl Running {
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+/// Serves `plugin` under `name` in `directory`. What a dead process left under that name is
+/// replaced; a living one is not.
+pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running> {
+    let (listener, held) = socket::bind(directory, name)?;
+    let socket = held.socket().to_owned();
+    let (stop, mut stopped) = watch::channel(());
+    let plugin = Arc::new(plugin);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                _ = stopped.changed() => break,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Too many open files, most likely: let some close before accepting more.
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                continue;
+            };
+            let plugin = plugin.clone();
+            let mut stopped = stopped.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| answer(plugin.clone(), request));
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::select! {
+                    // A client that breaks off is its own affair.
+                    _ = connection => {}
+                    _ = stopped.changed() => {}
+                }
+            });
+        }
+        drop(held);
+    });
+    Ok(Running { socket, _stop: stop })
+}
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Full::from(text.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn json(body: String) -> Response<Body> {
+    let mut response = Response::new(Full::from(body).boxed_unsync());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn answer(plugin: Arc<Plugin>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    Ok(match request.uri().path() {
+        "/" => call(&plugin, request).await,
+        "//" => {
+            let mut moved = text(StatusCode::MOVED_PERMANENTLY, "");
+            moved.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
+            moved
+        }
+        "/info/api.json" => json(rpc::api(&plugin)),
+        "/info/functions.json" => json("{}".to_owned()),
+        "/events" => follow(&plugin, &request),
+        _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+    })
+}
+
+async fn call(plugin: &Plugin, request: Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::POST {
+        let why = format!("rpc: POST method required, received {}", request.method());
+        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, why);
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return refused;
+    }
+    if let Some(kind) = request.headers().get(CONTENT_TYPE) {
+        let kind = kind.to_str().unwrap_or_default();
+        let media = kind.split(';').next().unwrap_or_default().trim();
+        if !media.eq_ignore_ascii_case("application/json") && !media.is_empty() {
+            let why = format!("rpc: unrecognized Content-Type: {kind}");
+            return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+        }
+    }
+    let call = fence::read(request.headers());
+    match Limited::new(request.into_body(), LARGEST_REQUEST).collect().await {
+        Ok(body) => json(rpc::answer(plugin, &body.to_bytes(), &call).await.unwrap_or_default()),
+        Err(_) => text(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("rpc: the request has more than {LARGEST_REQUEST} bytes"),
+        ),
+    }
+}
+
+/// A stream of the events that the topic covers; silent when there are none.
+fn follow(plugin: &Plugin, request: &Request<Incoming>) -> Response<Body> {
+    let topic =
+        request.uri().query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("topic="));
+    let topic = unescape(topic.unwrap_or_default());
+    let body = match &plugin.events {
+        None => StreamBody::new(stream::pending()).boxed_unsync(),
+        Some(events) => {
+            let subscription = events.subscribe();
+            let frames = stream::unfold(subscription, |mut subscription| async move {
+                loop {
+                    match subscription.recv().await {
+                        Ok(event) => return Some((event, subscription)),
+                        // A slow reader loses events, and is told of the next.
+                        Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return None,
+                    }
+                }
+            });
+            let frames = frames.filter_map(move |event| {
+                let told = covers(&topic, &event.topic).then(|| Ok(Frame::data(Bytes::from(frame(&event)))));
+                std::future::ready(told)
+            });
+            StreamBody::new(frames).boxed_unsync()
+        }
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+    response
+}
+
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let digits = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
+                let code =
+                    std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                bytes.push(code.unwrap_or(b'?'));
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! A plugin's name in the directory: its socket and its pid file, taken over from the dead and never
+//! from the living.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use tokio::net::UnixListener;
+
+/// Holds a name until it is dropped.
+pub(crate) struct Name {
+    socket: PathBuf,
+    pid: PathBuf,
+    /// The socket we made; another process may have put its own in its place.
+    inode: u64,
+    /// Locked as long as we live: the operating system lets go of it when we die, however we die.
+    _lock: File,
+}
+
+/// Binds `name` in the directory, replacing what a dead process left behind.
+pub(crate) fn bind(directory: &Path, name: &str) -> io::Result<(UnixListener, Name)> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // A leading dot and no socket: listings of the directory pass it over.
+    let lock = File::create(directory.join(format!(".{name}.lock")))?;
+    let socket = directory.join(name);
+    let taken = || {
+        io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("a plugin named `{name}` is running already, on {}", socket.display()),
+        )
+    };
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(taken());
+    }
+    // We hold the lock, so none of our own kind lives; a foreign plugin may, and takes no lock.
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        return Err(taken());
+    }
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&socket)?;
+    let inode = std::fs::symlink_metadata(&socket)?.ino();
+    let pid = directory.join(format!("{name}.pid"));
+    // No newline: InfraKit's reader stumbles over it.
+    std::fs::write(&pid, std::process::id().to_string())?;
+    Ok((listener, Name { socket, pid, inode, _lock: lock }))
+}
+
+impl Name {
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.socket).is_ok_and(|found| found.ino() == self.inode);
+        if ours {
+            // What cannot be removed now is replaced by the next to start.
+            let _ = std::fs::remove_file(&self.socket);
+            let _ = std::fs::remove_file(&self.pid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // What a killed process leaves: a socket nobody listens on, and its pid file.
+        drop(std::os::unix::net::UnixListener::bind(dir.path().join("web")).expect("a socket"));
+        std::fs::write(dir.path().join("web.pid"), "1").expect("a pid file");
+        let (_listener, name) = bind(dir.path(), "web").expect("the dead are replaced");
+        let pid = std::fs::read_to_string(dir.path().join("web.pid")).expect("a pid file");
+        assert_eq!(pid, std::process::id().to_string());
+        let error = bind(dir.path(), "web").map(|_| ()).expect_err("the living are not");
+        assert!(error.to_string().contains("is running already"), "{error}");
+        drop(name);
+        assert!(!dir.path().join("web").exists() && !dir.path().join("web.pid").exists());
+    }
+
+    #[tokio::test]
+    async fn a_foreign_plugin_that_lives_keeps_its_name() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let _foreign = std::os::unix::net::UnixListener::bind(dir.path().join("web")).expect("a socket");
+        assert!(bind(dir.path(), "web").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_old_process_does_not_remove_its_successors_socket() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (_listener, old) = bind(dir.path(), "web").expect("a name");
+        std::fs::remove_file(old.socket()).expect("somebody cleans up");
+        let _successor = std::os::unix::net::UnixListener::bind(old.socket()).expect("a foreign successor");
+        drop(old);
+        assert!(dir.path().join("web").exists());
+    }
+}
