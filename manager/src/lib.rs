@@ -1,1 +1,253 @@
-//! placeholder
+//! The daemon, as a library: one loop around the model, the replica, the plugins and the API.
+
+mod clock;
+mod config;
+mod leadership;
+mod members;
+mod reconcile;
+mod service;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use model::command::Manager;
+use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
+use raft::{Disk, Identity, Replica, Role};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::Server;
+
+pub use clock::Clock;
+pub use config::{Config, Start};
+pub use raft::Profile;
+
+use members::Members;
+use reconcile::Reports;
+use service::Service;
+use world::Plugins;
+
+/// Why a manager cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Error {
+    pub what: String,
+    pub cause: String,
+    pub remedy: String,
+}
+
+impl Error {
+    fn new(what: impl Into<String>, cause: impl ToString, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), cause: cause.to_string(), remedy: remedy.into() }
+    }
+}
+
+/// A manager that runs until it is told to stop.
+pub struct Running {
+    replica: Replica,
+    address: String,
+    name: String,
+    finished: BoxFuture<'static, Result<(), Error>>,
+}
+
+impl Running {
+    /// Who this manager is, in one line for its log.
+    pub fn describe(&self) -> String {
+        let identity = self.replica.identity();
+        format!(
+            "manager `{}` is node {} of cluster {}, on {}",
+            self.name,
+            identity.node,
+            identity.cluster.short(),
+            self.address
+        )
+    }
+
+    /// Waits until the manager has stopped.
+    pub async fn finished(self) -> Result<(), Error> {
+        self.finished.await
+    }
+}
+
+/// Starts a manager: the whole wiring, once, top to bottom. It serves until `stop` comes.
+pub async fn start(
+    config: Config,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<Running, Error> {
+    let listener = TcpListener::bind(&config.listen).await.map_err(|error| {
+        Error::new(
+            format!("cannot listen on {}", config.listen),
+            error,
+            "stop what listens there, or choose another --listen",
+        )
+    })?;
+    let local = listener.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
+    let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
+
+    let disk = open_disk(&config).await?;
+    let me =
+        Manager { name: config.name.clone(), address: address.clone(), storage: disk.storage().to_owned() };
+    let (identity, founder) = identify(&config, &disk, &me).await?;
+    let replica = Replica::start(disk, identity.clone(), config.profile, raft::Sync::Grouped).await.map_err(
+        |error| Error::new("the replica cannot start", error, "see the cause; nothing was changed"),
+    )?;
+    if founder {
+        replica
+            .initialize(&address)
+            .await
+            .map_err(|error| Error::new("the cluster cannot be formed", error, ""))?;
+    }
+
+    let clock = Clock::default();
+    let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
+    let world = Arc::new(Plugins::new(directory));
+    let reports = Reports::default();
+    let role = replica.watch_role();
+    let members = Arc::new(Members::new(replica.clone(), role.clone(), clock.clone()));
+    let service = Service::new(replica.clone(), role.clone(), world.clone(), reports.clone(), clock.clone());
+
+    let work = {
+        let (replica, clock, members) = (replica.clone(), clock.clone(), members.clone());
+        let founding = founder.then(|| found(&identity, &me, clock.now()));
+        leadership::while_leading(role, move |term| {
+            let (replica, world, reports) = (replica.clone(), world.clone(), reports.clone());
+            let (clock, members, founding) = (clock.clone(), members.clone(), founding.clone());
+            async move {
+                if let Some(command) = founding {
+                    propose_until_done(&replica, &command).await;
+                }
+                tokio::join!(
+                    members.keep(term),
+                    reconcile::run(term, replica.clone(), world, reports, clock),
+                );
+            }
+        })
+    };
+    let work = tokio::spawn(work);
+
+    let socket = config.data_dir.join("manager.sock");
+    let local_listener = bind_local(&socket)?;
+    let (closing, mut closed) = tokio::sync::watch::channel(());
+    let mut closed_too = closed.clone();
+    let tcp = Server::builder()
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(2)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(3)))
+        .initial_stream_window_size(4 << 20)
+        .initial_connection_window_size(8 << 20)
+        .add_service(replica.peer_server(members))
+        .add_service(service.server())
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+            let _ = closed.changed().await;
+        });
+    let unix = Server::builder().add_service(service.server()).serve_with_incoming_shutdown(
+        UnixListenerStream::new(local_listener),
+        async move {
+            let _ = closed_too.changed().await;
+        },
+    );
+    let serving = tokio::spawn(async move { tokio::try_join!(tcp, unix).map(drop) });
+
+    let finished = {
+        let replica = replica.clone();
+        Box::pin(async move {
+            stop.await;
+            work.abort();
+            drop(closing);
+            // Open calls get a moment; a stream that is watched has no end of its own.
+            let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
+            replica.shutdown().await;
+            // What cannot be removed now is replaced at the next start.
+            let _ = std::fs::remove_file(&socket);
+            match served {
+                Ok(Ok(Err(error))) => Err(Error::new("the server failed", error, "")),
+                Ok(Ok(Ok(())) | Err(_)) | Err(_) => Ok(()),
+            }
+        })
+    };
+    Ok(Running { replica, address, name: config.name, finished })
+}
+
+async fn open_disk(config: &Config) -> Result<Disk, Error> {
+    let dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        Disk::open(&dir.join("db"), || format!("{:032x}", rand::random::<u128>()))
+    });
+    let failed = |cause: String| {
+        Error::new(
+            format!("the data directory {} cannot be opened", config.data_dir.display()),
+            cause,
+            "stop the manager that uses it, or choose another --data-dir; nothing was changed",
+        )
+    };
+    match opened.await {
+        Ok(Ok(disk)) => Ok(disk),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Who this manager is: as its disk says, or as it becomes by founding or joining a cluster. The
+/// second value is whether it founded the cluster.
+async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<(Identity, bool), Error> {
+    let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
+    if let Some(identity) = disk.identity().map_err(unreadable)? {
+        // A restart uses the same command: --bootstrap and --join have done their work.
+        let founder = identity.node == NodeId(1);
+        return Ok((identity, founder));
+    }
+    let identity = match &config.start {
+        Start::Bootstrap => Identity {
+            cluster: ClusterId::new(format!("{:032x}", rand::random::<u128>())),
+            lineage: 1,
+            node: NodeId(1),
+        },
+        Start::Join(addresses) => members::join(addresses, me).await?,
+        Start::Restart => {
+            return Err(Error::new(
+                "this manager belongs to no cluster yet",
+                format!("{} is empty", config.data_dir.display()),
+                "form a cluster with --bootstrap, or join one with --join HOST:PORT",
+            ));
+        }
+    };
+    disk.bind(&identity).map_err(unreadable)?;
+    Ok((identity, matches!(config.start, Start::Bootstrap)))
+}
+
+fn found(identity: &Identity, me: &Manager, at: Timestamp) -> Command {
+    Command {
+        id: RequestId(rand::random()),
+        by: Actor(format!("manager:{}", me.name)),
+        at,
+        change: Change::Found {
+            cluster: identity.cluster.clone(),
+            lineage: identity.lineage,
+            manager: me.clone(),
+        },
+    }
+}
+
+/// Repeating is harmless: a founded cluster refuses to be founded.
+async fn propose_until_done(replica: &Replica, command: &Command) {
+    while let Err(error) = replica.propose(command, None).await {
+        tracing::debug!(%error, "the founding entry is not written yet");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
+    // The database is locked, so whoever left the socket is dead.
+    let _ = std::fs::remove_file(path);
+    UnixListener::bind(path).map_err(|error| {
+        Error::new(format!("cannot listen on {}", path.display()), error, "choose a shorter --data-dir")
+    })
+}
+
+/// Who leads, for the files of this crate that ask.
+fn leads(role: &tokio::sync::watch::Receiver<Role>) -> bool {
+    matches!(*role.borrow(), Role::Leader { .. })
+}

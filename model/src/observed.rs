@@ -100,6 +100,8 @@ pub struct Observed {
     pub in_flight: BTreeSet<IntentId>,
     pub unsure: BTreeMap<IntentId, Unsure>,
     pub backoff: BTreeMap<Slot, Backoff>,
+    /// Why the plugins have not accepted the spec yet; empty when they have, or were not asked.
+    pub unaccepted: String,
     /// Since when this manager leads: calls of earlier leaders began before.
     pub leading_since: Timestamp,
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::command::{Adoption, Claim, Round};
 use crate::ids::{GroupId, InstanceId, IntentId, PluginName, Revision, Slot, Term};
 use crate::intent::{Intent, Outcome, Reason, Task};
-use crate::observed::{Health, Observed, Pulse, View};
+use crate::observed::{Backoff, Health, Observed, Pulse, View};
 use crate::rollout::Phase;
 use crate::spec::{Allocation, Gate};
 use crate::state::{GroupState, Holder, Life, MOST_OPEN};
@@ -77,7 +77,7 @@ pub enum Action {
 /// Why a group does not move on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    ForValidation,
+    ForValidation { because: String },
     ForPlugin { plugin: PluginName, since: Timestamp, because: String },
     ForListing { plugin: PluginName },
     ForCalls { open: usize },
@@ -94,7 +94,9 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
     desk.settle_intents();
     desk.check_members();
     match group.life {
-        Life::PendingValidation => desk.plan.waiting.push(Waiting::ForValidation),
+        Life::PendingValidation => {
+            desk.plan.waiting.push(Waiting::ForValidation { because: observed.unaccepted.clone() });
+        }
         Life::Managed => {
             desk.take_in();
             match &group.spec.allocation {
@@ -350,18 +352,18 @@ impl<'a> Desk<'a> {
 
     /// Fills an empty slot, unless it failed a moment ago.
     fn provision(&mut self, slot: Slot) {
-        if let Some(backoff) = self.observed.backoff.get(&slot)
-            && self.now < backoff.until
-        {
-            self.wake(backoff.until);
-            self.plan.waiting.push(Waiting::ForBackoff {
-                until: backoff.until,
-                because: backoff.because.clone(),
-                slot,
-            });
-            return;
+        if !self.is_held_back(&slot) {
+            self.plan.actions.push(Action::Provision { slot });
         }
-        self.plan.actions.push(Action::Provision { slot });
+    }
+
+    /// Whether the last attempt at this slot failed a moment ago; if so, says why it waits.
+    fn is_held_back(&mut self, slot: &Slot) -> bool {
+        let backoff = self.observed.backoff.get(slot).filter(|backoff| self.now < backoff.until);
+        let Some(Backoff { until, because }) = backoff.cloned() else { return false };
+        self.wake(until);
+        self.plan.waiting.push(Waiting::ForBackoff { slot: slot.clone(), until, because });
+        true
     }
 
     /// Whether the plugin that new members are made with was looked at since the group was created
@@ -378,6 +380,9 @@ impl<'a> Desk<'a> {
     }
 
     fn destroy(&mut self, living: &Living<'_>, reason: Reason) {
+        if self.is_held_back(living.slot) {
+            return;
+        }
         self.plan.actions.push(Action::Destroy {
             instance: living.instance.clone(),
             slot: Some(living.slot.clone()),

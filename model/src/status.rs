@@ -225,7 +225,9 @@ fn summary(group: &GroupState, (living, ready, updated): (usize, usize, usize), 
 fn explain(waiting: &Waiting, now: Timestamp) -> String {
     let ending = |because: &str| if because.is_empty() { String::new() } else { format!(": {because}") };
     match waiting {
-        Waiting::ForValidation => "for its plugins, which have not accepted its spec yet".to_owned(),
+        Waiting::ForValidation { because } => {
+            format!("for its plugins, which have not accepted its spec yet{}", ending(because))
+        }
         Waiting::ForPlugin { plugin, since, because } => {
             format!("for plugin `{plugin}`, out of reach for {}{}", now.since(*since), ending(because))
         }

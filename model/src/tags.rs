@@ -20,6 +20,9 @@ pub const INTENT: &str = "infrakit.intent";
 /// The slot it was made for.
 pub const SLOT: &str = "infrakit.slot";
 
+/// Which incarnation of that slot it is, for plugins that name instances after their place.
+pub const GENERATION: &str = "infrakit.generation";
+
 /// The value of [`CONFIG_HASH`] on a machine that was made by hand to be adopted (semantics §2.8).
 pub const BOOTSTRAP: &str = "bootstrap";
 

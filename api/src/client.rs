@@ -1,0 +1,169 @@
+//! A client that knows the managers' addresses and goes on to the next when one does not answer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::error::{Code, Error};
+use crate::proto::manager_client::ManagerClient;
+
+/// Where the managers are: `host:port`, or the path of a local socket, one or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses(Vec<String>);
+
+/// The largest answer: a group of 100,000 with its slots.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// A manager that lives answers a connect at once; the next one is tried after this.
+const CONNECT: Duration = Duration::from_secs(1);
+
+impl Addresses {
+    /// Reads `host:port[,host:port…]`; a part that begins with `/` is a socket.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let parts: Vec<String> =
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        if parts.is_empty() {
+            return Err(Error::new(Code::Invalid, "no address of a manager is given"));
+        }
+        for part in &parts {
+            let port = part.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            if !part.starts_with('/') && port.is_none() {
+                return Err(Error::new(Code::Invalid, format!("`{part}` is not an address of a manager"))
+                    .remedy("write HOST:PORT[,HOST:PORT...], such as 127.0.0.1:7701"));
+            }
+        }
+        Ok(Self(parts))
+    }
+}
+
+impl std::fmt::Display for Addresses {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+/// Calls whichever manager answers. A call with a request id is safe to repeat at the next.
+#[derive(Clone)]
+pub struct Client {
+    managers: Vec<(String, ManagerClient<Channel>)>,
+    deadline: Duration,
+}
+
+impl Client {
+    /// How long a call may take altogether, over all managers. An election takes up to two seconds,
+    /// and whoever asks while there is none should not have to ask again.
+    pub const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Connects when it is first used.
+    pub fn new(addresses: &Addresses) -> Result<Self, Error> {
+        let managers = addresses
+            .0
+            .iter()
+            .map(|address| {
+                let client = ManagerClient::new(channel(address)?)
+                    .max_decoding_message_size(LARGEST_ANSWER)
+                    .max_encoding_message_size(LARGEST_ANSWER);
+                Ok((address.clone(), client))
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self { managers, deadline: Self::DEADLINE })
+    }
+
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Makes a call at one manager after another until one gives a real answer, or the time is up.
+    ///
+    /// Safe to repeat for reads, and for writes that carry a request id.
+    pub async fn call<T>(
+        &self,
+        call: impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, Error> {
+        let mut last = Error::new(Code::Unavailable, "no manager answers");
+        let ask_all = async {
+            loop {
+                for (address, client) in &self.managers {
+                    match call(client.clone()).await {
+                        Ok(response) => return Ok(response.into_inner()),
+                        Err(status) => {
+                            let error = Error::from(status);
+                            if error.code != Code::Unavailable {
+                                return Err(error);
+                            }
+                            last = Error { cause: format!("{address}: {}", error.cause), ..error };
+                        }
+                    }
+                }
+                // Between two rounds, as long as a heartbeat: an election may be under way.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        match tokio::time::timeout(self.deadline, ask_all).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let asked: Vec<&str> = self.managers.iter().map(|(address, _)| address.as_str()).collect();
+                Err(Error {
+                    what: format!("no manager answered within {:?}", self.deadline),
+                    remedy: format!(
+                        "asked: {}; start a majority of the managers, or name others with --host",
+                        asked.join(", ")
+                    ),
+                    ..last
+                })
+            }
+        }
+    }
+}
+
+fn channel(address: &str) -> Result<Channel, Error> {
+    let wrong = |error: tonic::transport::Error| {
+        Error::new(Code::Invalid, format!("`{address}` is not an address")).because(error.to_string())
+    };
+    if address.starts_with('/') {
+        let path = PathBuf::from(address);
+        let endpoint = Endpoint::from_static("http://local").connect_timeout(CONNECT);
+        return Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        })));
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(wrong)?;
+    let endpoint = endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        // A manager that is stopped while it answers must not hold its callers for ever.
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(3));
+    Ok(endpoint.connect_lazy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_hosts_with_ports_or_sockets() {
+        let parse = |text: &str| Addresses::parse(text).map(|it| it.0);
+        assert_eq!(parse("a:1, b:2"), Ok(vec!["a:1".into(), "b:2".into()]));
+        assert_eq!(parse("/run/x.sock"), Ok(vec!["/run/x.sock".into()]));
+        for bad in ["", " , ", "host", "host:port", "a:1,b"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn when_nobody_answers_the_error_says_who_was_asked() {
+        let client = Client::new(&Addresses::parse("127.0.0.1:1,/no/such.sock").expect("addresses"))
+            .expect("a client");
+        let client = client.with_deadline(Duration::from_millis(300));
+        let request = crate::proto::StatusRequest {};
+        let error = client.call(async |mut c| c.status(request).await).await.expect_err("nobody is there");
+        assert_eq!(error.code, Code::Unavailable);
+        assert!(error.remedy.contains("127.0.0.1:1, /no/such.sock"), "{error:?}");
+    }
+}

@@ -1,0 +1,210 @@
+//! Our values to the public messages and back. What comes from outside is checked here.
+
+use model::event::Event;
+use model::spec::Gate;
+use model::state::Life;
+use model::status::GroupStatus;
+use model::{
+    Allocation, GroupId, GroupSpec, LogicalId, Millis, Opaque, Part, PluginName, RequestId, Revision,
+    Template, Updating,
+};
+
+use crate::error::{Code, Error};
+use crate::proto as pb;
+
+/// The bytes of a request id.
+pub fn request_id_bytes(id: RequestId) -> Vec<u8> {
+    id.0.to_be_bytes().to_vec()
+}
+
+/// A request id from its bytes; a caller that gives none cannot repeat, and gets a new one.
+pub fn request_id(bytes: &[u8]) -> Result<RequestId, Error> {
+    if bytes.is_empty() {
+        return Ok(RequestId(rand::random()));
+    }
+    let bytes: [u8; 16] =
+        bytes.try_into().map_err(|_| Error::new(Code::Invalid, "a request id has 16 bytes"))?;
+    Ok(RequestId(u128::from_be_bytes(bytes)))
+}
+
+/// A spec as a message; `revision` is 0 when it is not stored.
+pub fn spec(spec: &GroupSpec, revision: Revision) -> pb::Spec {
+    let part = |part: &Part| pb::Part {
+        plugin: part.plugin.to_string(),
+        properties: part.properties.as_json().to_owned(),
+    };
+    let (size, logical_ids) = match &spec.allocation {
+        Allocation::Size(size) => (Some(*size), Vec::new()),
+        Allocation::LogicalIds(ids) => (None, ids.iter().map(LogicalId::to_string).collect()),
+    };
+    let (updating_count, updating_duration_ms) = match spec.updating.gate {
+        Gate::Once => (0, 0),
+        Gate::Count(count) => (count, 0),
+        Gate::Duration(span) => (0, span.0),
+    };
+    pb::Spec {
+        id: spec.id.to_string(),
+        size,
+        logical_ids,
+        instance: Some(part(&spec.template.instance)),
+        flavor: Some(part(&spec.template.flavor)),
+        updating_count,
+        updating_duration_ms,
+        skip_drain: spec.updating.skip_drain,
+        revision: revision.0,
+    }
+}
+
+/// A spec from a message. The client has read it from a file with all its rules; whoever writes
+/// his own client meets them here.
+pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
+    let wrong = |what: String| Error::new(Code::Invalid, what);
+    let spec = spec.ok_or_else(|| wrong("the spec is missing".into()))?;
+    let id = GroupId::check(&spec.id).map_err(|why| wrong(why.to_string()))?;
+    let mut ids: Vec<LogicalId> = Vec::new();
+    for id in &spec.logical_ids {
+        if id.trim().is_empty() || ids.iter().any(|other| other.as_str() == id) {
+            return Err(wrong(format!("the logical id `{id}` is empty or stands twice")));
+        }
+        ids.push(LogicalId::new(id));
+    }
+    let allocation = match (spec.size, ids.is_empty()) {
+        (Some(size), true) if size <= GroupSpec::MOST_MEMBERS => Allocation::Size(size),
+        (Some(0) | None, false) if ids.len() <= GroupSpec::MOST_MEMBERS as usize => {
+            Allocation::LogicalIds(ids)
+        }
+        (None, true) => return Err(wrong("neither a size nor logical ids are given".into())),
+        (Some(_), false) => return Err(wrong("both a size and logical ids are given".into())),
+        (Some(_), true) | (None, false) => {
+            return Err(wrong(format!("a group has at most {} members", GroupSpec::MOST_MEMBERS)));
+        }
+    };
+    let part = |part: Option<pb::Part>, which: &str| {
+        let part = part.ok_or_else(|| wrong(format!("the {which} is missing")))?;
+        let plugin = PluginName::check(&part.plugin).map_err(|why| wrong(why.to_string()))?;
+        let json = if part.properties.is_empty() { "null" } else { &part.properties };
+        if serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
+            return Err(wrong(format!("the properties of the {which} are not JSON")));
+        }
+        Ok(Part { plugin, properties: Opaque::from_json(json) })
+    };
+    let gate = match (spec.updating_count, spec.updating_duration_ms) {
+        (0, 0) => Gate::Once,
+        (count, 0) => Gate::Count(count),
+        (0, ms) => Gate::Duration(Millis(ms)),
+        _ => return Err(wrong("both a count and a duration are given for updating".into())),
+    };
+    let spec = GroupSpec {
+        id,
+        allocation,
+        template: Template {
+            instance: part(spec.instance, "instance")?,
+            flavor: part(spec.flavor, "flavor")?,
+        },
+        updating: Updating { gate, skip_drain: spec.skip_drain },
+    };
+    if spec.weight() > GroupSpec::LARGEST {
+        return Err(wrong(format!(
+            "the properties of group `{}` have {} bytes; at most {} are accepted",
+            spec.id,
+            spec.weight(),
+            GroupSpec::LARGEST
+        )));
+    }
+    Ok(spec)
+}
+
+/// A group's status as a message.
+pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb::Group {
+    let slot = |slot: &model::status::SlotStatus| pb::Slot {
+        slot: slot.slot.to_string(),
+        generation: slot.generation.0,
+        instance: slot.instance.as_ref().map(|id| id.to_string()).unwrap_or_default(),
+        state: slot.state.as_str().to_owned(),
+        template_revision: slot.template.0,
+        since_ms: slot.since.map(|at| at.0),
+        because: slot.because.clone(),
+    };
+    pb::Group {
+        id: status.id.to_string(),
+        revision: status.revision.0,
+        committed_at_ms: status.committed_at.0,
+        committed_by: status.committed_by.clone(),
+        life: match status.life {
+            Life::PendingValidation => "PendingValidation",
+            Life::Managed => "Managed",
+            Life::Destroying => "Destroying",
+        }
+        .to_owned(),
+        phase: status.phase.to_string(),
+        target_revision: status.target.0,
+        config_hash: status.hash.clone(),
+        wanted: status.wanted as u64,
+        living: status.living as u64,
+        ready: status.ready as u64,
+        updated: status.updated as u64,
+        converged: status.converged,
+        summary: status.summary.clone(),
+        slots: if with_slots { status.slots.iter().map(slot).collect() } else { Vec::new() },
+        waiting: status.waiting.clone(),
+        strays: status.strays.iter().map(|id| id.to_string()).collect(),
+        observed_at_ms: status.observed_at.map(|at| at.0),
+        instance_plugin: template.instance.plugin.to_string(),
+        flavor_plugin: template.flavor.plugin.to_string(),
+    }
+}
+
+/// An event as a message.
+pub fn event(event: &Event) -> pb::Event {
+    pb::Event {
+        index: event.index,
+        at_ms: event.at.0,
+        group: event.group.as_ref().map(GroupId::to_string).unwrap_or_default(),
+        by: event.by.clone(),
+        kind: event.kind.as_str().to_owned(),
+        message: event.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_comes_back_as_it_was_and_a_wrong_one_is_refused() {
+        let part =
+            |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::from_json("{\"a\":1.0}") };
+        for allocation in [Allocation::Size(0), Allocation::LogicalIds(vec!["a".into(), "b".into()])] {
+            for gate in [Gate::Once, Gate::Count(2), Gate::Duration(Millis(5))] {
+                let whole = GroupSpec {
+                    id: "web".into(),
+                    allocation: allocation.clone(),
+                    template: Template { instance: part("file"), flavor: part("vanilla") },
+                    updating: Updating { gate, skip_drain: true },
+                };
+                assert_eq!(spec_from(Some(spec(&whole, Revision(3)))), Ok(whole));
+            }
+        }
+        let good = || pb::Spec {
+            id: "web".into(),
+            size: Some(1),
+            instance: Some(pb::Part { plugin: "file".into(), properties: String::new() }),
+            flavor: Some(pb::Part { plugin: "vanilla".into(), properties: "{}".into() }),
+            ..pb::Spec::default()
+        };
+        assert!(spec_from(Some(good())).is_ok());
+        for bad in [
+            pb::Spec { id: "a/b".into(), ..good() },
+            pb::Spec { size: None, ..good() },
+            pb::Spec { logical_ids: vec!["a".into()], ..good() },
+            pb::Spec { size: None, logical_ids: vec!["a".into(), "a".into()], ..good() },
+            pb::Spec { size: Some(u32::MAX), ..good() },
+            pb::Spec { instance: None, ..good() },
+            pb::Spec { flavor: Some(pb::Part { plugin: String::new(), ..Default::default() }), ..good() },
+            pb::Spec { flavor: Some(pb::Part { plugin: "f".into(), properties: "{".into() }), ..good() },
+            pb::Spec { updating_count: 1, updating_duration_ms: 1, ..good() },
+        ] {
+            assert_eq!(spec_from(Some(bad)).expect_err("it is wrong").code, Code::Invalid);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! One failure, as a person is told: a stable code, what, why, and what to do.
+
+use std::fmt;
+
+use prost::Message;
+use tonic::Status;
+
+use crate::proto::Failure;
+
+/// What kind of failure it is. The number is stable; the exit code follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The spec or the request is wrong.
+    Invalid,
+    /// A plugin does not answer.
+    PluginUnavailable,
+    /// A plugin refused the spec.
+    PluginRefused,
+    NotFound,
+    /// The stored state is not what the author saw, or forbids the change.
+    Conflict,
+    /// No manager can be reached, or no majority of them.
+    Unavailable,
+    /// Too much is under way; try again.
+    Busy,
+    /// A defect, or a replica that has stopped.
+    Internal,
+}
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub code: Code,
+    pub what: String,
+    pub cause: String,
+    pub remedy: String,
+}
+
+impl Code {
+    /// The stable number, as in `error[E1203]`.
+    pub fn number(self) -> u32 {
+        match self {
+            Code::Invalid => 1101,
+            Code::PluginUnavailable => 1203,
+            Code::PluginRefused => 1204,
+            Code::NotFound => 1301,
+            Code::Conflict => 1302,
+            Code::Unavailable => 1401,
+            Code::Busy => 1402,
+            Code::Internal => 1501,
+        }
+    }
+
+    fn from_number(number: u32) -> Option<Self> {
+        [
+            Code::Invalid,
+            Code::PluginUnavailable,
+            Code::PluginRefused,
+            Code::NotFound,
+            Code::Conflict,
+            Code::Unavailable,
+            Code::Busy,
+            Code::Internal,
+        ]
+        .into_iter()
+        .find(|code| code.number() == number)
+    }
+
+    fn grpc(self) -> tonic::Code {
+        match self {
+            Code::Invalid => tonic::Code::InvalidArgument,
+            Code::PluginUnavailable | Code::PluginRefused => tonic::Code::FailedPrecondition,
+            Code::NotFound => tonic::Code::NotFound,
+            Code::Conflict => tonic::Code::Aborted,
+            Code::Unavailable => tonic::Code::Unavailable,
+            Code::Busy => tonic::Code::ResourceExhausted,
+            Code::Internal => tonic::Code::Internal,
+        }
+    }
+}
+
+impl Error {
+    pub fn new(code: Code, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), cause: String::new(), remedy: String::new() }
+    }
+
+    #[must_use]
+    pub fn because(self, cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), ..self }
+    }
+
+    #[must_use]
+    pub fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if !self.cause.is_empty() {
+            write!(f, ": {}", self.cause)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let failure =
+            Failure { code: error.code.number(), what: error.what, cause: error.cause, remedy: error.remedy };
+        Status::with_details(error.code.grpc(), message, failure.encode_to_vec().into())
+    }
+}
+
+impl From<Status> for Error {
+    /// The failure in the details; otherwise what gRPC itself says.
+    fn from(status: Status) -> Self {
+        if !status.details().is_empty()
+            && let Ok(failure) = Failure::decode(status.details())
+            && let Some(code) = Code::from_number(failure.code)
+        {
+            return Self { code, what: failure.what, cause: failure.cause, remedy: failure.remedy };
+        }
+        let code = match status.code() {
+            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
+                Code::Unavailable
+            }
+            tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Code::Invalid,
+            tonic::Code::NotFound => Code::NotFound,
+            tonic::Code::ResourceExhausted => Code::Busy,
+            tonic::Code::Aborted | tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => {
+                Code::Conflict
+            }
+            _ => Code::Internal,
+        };
+        Error::new(code, "the manager could not answer").because(status.message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_comes_through_grpc_as_it_was() {
+        let error = Error::new(Code::PluginRefused, "plugin `x` refused").because("ü").remedy("fix it");
+        assert_eq!(Error::from(Status::from(error.clone())), error);
+        assert_eq!(Error::from(Status::unavailable("gone")).code, Code::Unavailable);
+    }
+}

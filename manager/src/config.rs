@@ -1,0 +1,36 @@
+//! How a manager is told to run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raft::Profile;
+
+/// Everything a manager must be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name in the cluster; unique.
+    pub name: String,
+    /// Where its log and state are kept; its own, and nobody else's.
+    pub data_dir: PathBuf,
+    /// Where it listens, for peers and clients alike: `host:port`.
+    pub listen: String,
+    /// Where others reach it, when that is not `listen`.
+    pub advertise: Option<String>,
+    /// Where plugins are found.
+    pub plugins_dir: PathBuf,
+    /// The total time of one call to a plugin.
+    pub plugin_deadline: Duration,
+    pub profile: Profile,
+    pub start: Start,
+}
+
+/// What to do with a data directory that belongs to no cluster yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// Form a cluster of one.
+    Bootstrap,
+    /// Join the cluster of which one of these is a member.
+    Join(Vec<String>),
+    /// Nothing: it must belong to one.
+    Restart,
+}

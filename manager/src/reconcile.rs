@@ -1,0 +1,122 @@
+//! The leader's loop: one reconciler a group, one look for all groups of a plugin.
+
+mod group;
+mod observer;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use model::{GroupId, Observed, Plan, Term};
+use raft::Replica;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::world::World;
+use group::Reconciler;
+use observer::Observers;
+
+/// What the reconcilers know and intend, for whoever asks for a status.
+#[derive(Clone, Default)]
+pub(crate) struct Reports {
+    latest: Arc<Mutex<BTreeMap<GroupId, Arc<Report>>>>,
+    changed: Arc<watch::Sender<()>>,
+}
+
+/// What one reconciler last saw and planned.
+pub(crate) struct Report {
+    pub(crate) observed: Observed,
+    pub(crate) plan: Plan,
+}
+
+impl Reports {
+    pub(crate) fn of(&self, group: &GroupId) -> Option<Arc<Report>> {
+        self.all().get(group).cloned()
+    }
+
+    /// Fires whenever any report changes.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn put(&self, group: &GroupId, report: Report) {
+        self.all().insert(group.clone(), Arc::new(report));
+        self.changed.send_replace(());
+    }
+
+    fn drop_group(&self, group: &GroupId) {
+        self.all().remove(group);
+        self.changed.send_replace(());
+    }
+
+    fn clear(&self) {
+        self.all().clear();
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, Arc<Report>>> {
+        self.latest.lock().expect("nobody panics while holding the reports")
+    }
+}
+
+/// Reconciles every group for as long as this manager leads in `term`; dropping it stops all of it.
+pub(crate) async fn run<W: World>(
+    term: Term,
+    replica: Replica,
+    world: Arc<W>,
+    reports: Reports,
+    clock: Clock,
+) {
+    // The barrier: everything that earlier leaders had committed is applied here, so every intent
+    // that can be under way is known.
+    while let Err(error) = replica.read().await {
+        tracing::debug!(%term, %error, "not yet confirmed as leader");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    reports.clear();
+    let leading_since = clock.now();
+    let mut states = replica.watch_state();
+    let mut tasks = JoinSet::new();
+    let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone()));
+    let mut running: BTreeSet<GroupId> = BTreeSet::new();
+    loop {
+        let state = states.borrow_and_update().state.clone();
+        for id in state.groups.keys() {
+            if running.insert(id.clone()) {
+                let reconciler = Reconciler::new(
+                    id.clone(),
+                    term,
+                    replica.clone(),
+                    world.clone(),
+                    observers.clone(),
+                    reports.clone(),
+                    clock.clone(),
+                    leading_since,
+                );
+                tasks.spawn(contained(id.clone(), reconciler.run()));
+            }
+        }
+        tokio::select! {
+            changed = states.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            Some(Ok(id)) = tasks.join_next() => {
+                reports.drop_group(&id);
+                running.remove(&id);
+            }
+        }
+    }
+}
+
+/// One group's defect must not stop the others: its reconciler is started anew after a pause.
+async fn contained(id: GroupId, reconciler: impl Future<Output = ()>) -> GroupId {
+    if AssertUnwindSafe(reconciler).catch_unwind().await.is_err() {
+        tracing::error!(group = %id, "its reconciler failed, and is started anew");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    id
+}

@@ -1,0 +1,477 @@
+//! Reconciles one group: observe, plan, claim, act, report, and again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::command::{Admission, Round};
+use model::intent::Task;
+use model::observed::{Backoff, Observed, Pulse, Unsure, View};
+use model::plan::{PULSE_EVERY, Waiting};
+use model::state::{Holder, Life};
+use model::tags::{self, Tags};
+use model::{
+    Action, Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis,
+    Outcome, Plan, PluginName, RequestId, Slot, State, Term, Timestamp, plan,
+};
+use raft::{Published, Replica};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::observer::{Latest, Observers};
+use super::{Report, Reports};
+use crate::clock::Clock;
+use crate::world::{Rejection, Work, World};
+
+/// How many health questions of one group are open at once.
+const ASKED_AT_ONCE: usize = 64;
+/// The first pause after a failure; it doubles with every further one, up to the last.
+const FIRST_PAUSE: Millis = Millis(500);
+const LAST_PAUSE: Millis = Millis::seconds(30);
+
+/// One group's loop, in one term.
+pub(super) struct Reconciler<W> {
+    id: GroupId,
+    term: Term,
+    replica: Replica,
+    world: Arc<W>,
+    observers: Arc<Observers<W>>,
+    reports: Reports,
+    clock: Clock,
+    observed: Observed,
+    listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
+    /// Outcomes that are not in the log yet.
+    outcomes: Vec<(IntentId, Outcome)>,
+    /// How often each slot failed in a row.
+    failures: BTreeMap<Slot, u32>,
+    asked_at: BTreeMap<InstanceId, Timestamp>,
+    asking: BTreeSet<InstanceId>,
+    labelling: BTreeSet<InstanceId>,
+    validated_at: Option<Timestamp>,
+    tasks: JoinSet<()>,
+    news: mpsc::UnboundedSender<News>,
+    inbox: mpsc::UnboundedReceiver<News>,
+}
+
+/// What comes back from a call. Bounded by the calls, which are.
+enum News {
+    Performed(IntentId, Outcome),
+    Health(InstanceId, Health, String),
+    Labelled(PluginName, InstanceId, Result<(), String>),
+    Validated(model::Revision, Result<(), Rejection>),
+}
+
+impl<W: World> Reconciler<W> {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn new(
+        id: GroupId,
+        term: Term,
+        replica: Replica,
+        world: Arc<W>,
+        observers: Arc<Observers<W>>,
+        reports: Reports,
+        clock: Clock,
+        leading_since: Timestamp,
+    ) -> Self {
+        let (news, inbox) = mpsc::unbounded_channel();
+        Self {
+            id,
+            term,
+            replica,
+            world,
+            observers,
+            reports,
+            clock,
+            observed: Observed { leading_since, ..Observed::default() },
+            listings: BTreeMap::new(),
+            outcomes: Vec::new(),
+            failures: BTreeMap::new(),
+            asked_at: BTreeMap::new(),
+            asking: BTreeSet::new(),
+            labelling: BTreeSet::new(),
+            validated_at: None,
+            tasks: JoinSet::new(),
+            news,
+            inbox,
+        }
+    }
+
+    /// Runs until the group is gone.
+    pub(super) async fn run(mut self) {
+        let mut states = self.replica.watch_state();
+        loop {
+            let published = states.borrow_and_update().clone();
+            let Some(group) = published.state.group(&self.id).cloned() else { break };
+            self.take_news(&group);
+            self.refresh(&published, &group);
+            let now = self.clock.now_after(published.state.time);
+            let plan = plan(&group, &self.observed, now);
+            self.start_side_work(&plan, &group, now);
+            let mut round = plan.round(self.id.clone(), self.term);
+            round.outcomes.append(&mut self.outcomes);
+            let wake_at = plan.wake_at;
+            self.tell_observers(&group, &plan);
+            self.reports.put(&self.id, Report { observed: self.observed.clone(), plan });
+            if round.is_empty() {
+                self.wait(&mut states, &group, wake_at, now).await;
+            } else if !self.write(round, now).await {
+                // Without a majority nothing is done; asking again every moment would not help.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        for plugin in self.listings.keys() {
+            self.observers.moving(plugin, &self.id, false);
+        }
+    }
+
+    /// The views that are newer than those at hand, for every plugin the group has members with.
+    fn refresh(&mut self, published: &Published, group: &GroupState) {
+        let needed: BTreeSet<PluginName> =
+            group.templates.values().map(|known| known.template.instance.plugin.clone()).collect();
+        self.listings.retain(|plugin, _| needed.contains(plugin));
+        self.observed.views.retain(|plugin, _| needed.contains(plugin));
+        self.observed.troubles.retain(|plugin, _| needed.contains(plugin));
+        let State { cluster: Some(cluster), lineage, .. } = &*published.state else { return };
+        for plugin in needed {
+            let fresh = !self.listings.contains_key(&plugin);
+            let listing =
+                self.listings.entry(plugin.clone()).or_insert_with(|| self.observers.watch(&plugin));
+            if !fresh && !listing.has_changed().unwrap_or(false) {
+                continue;
+            }
+            let latest = listing.borrow_and_update().clone();
+            match latest.trouble {
+                Some(trouble) => drop(self.observed.troubles.insert(plugin.clone(), trouble)),
+                None => drop(self.observed.troubles.remove(&plugin)),
+            }
+            if let Some(listing) = latest.listing {
+                let known = self.observed.views.get(&plugin);
+                if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
+                    let view = View::of(&listing, &self.id, cluster, *lineage);
+                    self.observed.views.insert(plugin, Arc::new(view));
+                }
+            }
+        }
+        let living: BTreeSet<&InstanceId> = living(group).collect();
+        self.observed.pulses.retain(|id, _| living.contains(id));
+        self.asked_at.retain(|id, _| living.contains(id));
+        self.observed.unsure.retain(|id, _| group.intents.contains_key(id));
+        let unreported: BTreeSet<IntentId> = self.outcomes.iter().map(|(id, _)| *id).collect();
+        self.observed.in_flight.retain(|id| group.intents.contains_key(id) || unreported.contains(id));
+    }
+
+    fn take_news(&mut self, group: &GroupState) {
+        while let Ok(news) = self.inbox.try_recv() {
+            self.hear(news, group);
+        }
+    }
+
+    fn hear(&mut self, news: News, group: &GroupState) {
+        let now = self.clock.now();
+        match news {
+            News::Performed(id, outcome) => {
+                let slot = group.intents.get(&id).and_then(|intent| intent.task.slot().cloned());
+                let attempt = group.intents.get(&id).map_or(1, |intent| intent.attempt);
+                match &outcome {
+                    Outcome::Done(_) => {
+                        if let Some(slot) = slot {
+                            self.failures.remove(&slot);
+                            self.observed.backoff.remove(&slot);
+                        }
+                        self.outcomes.push((id, outcome));
+                    }
+                    Outcome::Refused { because, .. } => {
+                        tracing::warn!(group = %self.id, intent = %id, %because, "refused");
+                        if let Some(slot) = slot {
+                            let failures = self.failures.entry(slot.clone()).or_default();
+                            *failures += 1;
+                            let until = now + pause_after(*failures);
+                            self.observed.backoff.insert(slot, Backoff { until, because: because.clone() });
+                        }
+                        self.outcomes.push((id, outcome));
+                    }
+                    Outcome::Unsure { because } => {
+                        tracing::warn!(group = %self.id, intent = %id, %because, "the outcome is not known");
+                        self.observed.in_flight.remove(&id);
+                        let unsure = Unsure {
+                            ended_at: now,
+                            retry_at: now + pause_after(attempt),
+                            because: because.clone(),
+                        };
+                        self.observed.unsure.insert(id, unsure);
+                        for plugin in self.listings.keys() {
+                            self.observers.poke(plugin);
+                        }
+                    }
+                }
+            }
+            News::Health(id, health, because) => {
+                self.asking.remove(&id);
+                let pulse = match self.observed.pulses.get(&id) {
+                    Some(known) if known.health == health => {
+                        Pulse { streak: known.streak.saturating_add(1), because, ..known.clone() }
+                    }
+                    Some(_) | None => Pulse { health, since: now, streak: 1, because },
+                };
+                self.observed.pulses.insert(id, pulse);
+            }
+            News::Labelled(plugin, id, result) => {
+                self.labelling.remove(&id);
+                match result {
+                    Ok(()) => self.observers.poke(&plugin),
+                    Err(because) => {
+                        tracing::warn!(group = %self.id, instance = %id, %because, "it could not be labelled");
+                    }
+                }
+            }
+            News::Validated(revision, result) => {
+                self.observed.unaccepted = match &result {
+                    Ok(()) => String::new(),
+                    Err(Rejection::Absent { plugin, because }) => format!("{plugin}: {because}"),
+                    Err(Rejection::Refused { plugin, because }) => format!("{plugin} refuses it: {because}"),
+                };
+                if result.is_ok() {
+                    let change = Change::Validated { group: self.id.clone(), revision };
+                    let (replica, command) = (self.replica.clone(), self.command(change, now));
+                    let term = self.term;
+                    self.tasks.spawn(async move {
+                        // If it is lost, the group is still waiting and is validated again.
+                        let _ = replica.propose(&command, Some(term)).await;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Questions and labels: they change nothing that is replicated.
+    fn start_side_work(&mut self, plan: &Plan, group: &GroupState, now: Timestamp) {
+        // Finished tasks are forgotten as they end.
+        while self.tasks.try_join_next().is_some() {}
+        for (slot, instance) in &plan.ask {
+            let due = self.asked_at.get(instance).is_none_or(|at| now.since(*at) >= PULSE_EVERY);
+            if !due || self.asking.contains(instance) || self.asking.len() >= ASKED_AT_ONCE {
+                continue;
+            }
+            self.asked_at.insert(instance.clone(), now);
+            self.asking.insert(instance.clone());
+            let template = match group.roster.get(slot).map(|member| &member.holder) {
+                Some(Holder::Living { template, .. }) => *template,
+                Some(Holder::Nobody | Holder::Pending(_)) | None => group.target,
+            };
+            let known = group.template_of(template).clone();
+            let seen = self.seen(&known.template.instance.plugin, instance);
+            let (world, news, instance) = (self.world.clone(), self.news.clone(), instance.clone());
+            self.tasks.spawn(async move {
+                let bare = || {
+                    Arc::new(model::Description {
+                        id: instance.clone(),
+                        logical_id: None,
+                        tags: Tags::new(),
+                        properties: None,
+                    })
+                };
+                let description = seen.unwrap_or_else(bare);
+                let (health, because) = world.health(&known.template.flavor, &description).await;
+                let _ = news.send(News::Health(instance, health, because));
+            });
+        }
+        for action in &plan.actions {
+            let Action::Label { plugin, instance } = action else { continue };
+            if self.labelling.insert(instance.clone()) {
+                let labels = Tags::from([
+                    (tags::GROUP.to_owned(), self.id.to_string()),
+                    (tags::CONFIG_HASH.to_owned(), group.template().hash.clone()),
+                ]);
+                let (world, news) = (self.world.clone(), self.news.clone());
+                let (plugin, instance) = (plugin.clone(), instance.clone());
+                self.tasks.spawn(async move {
+                    let result = world.label(&plugin, &instance, &labels).await;
+                    let _ = news.send(News::Labelled(plugin, instance, result));
+                });
+            }
+        }
+        let due = self.validated_at.is_none_or(|at| now.since(at) >= Millis::seconds(1));
+        if group.life == Life::PendingValidation && due {
+            self.validated_at = Some(now);
+            let (world, news, spec, revision) =
+                (self.world.clone(), self.news.clone(), group.spec.clone(), group.revision);
+            self.tasks.spawn(async move {
+                let result = world.validate(&spec).await;
+                let _ = news.send(News::Validated(revision, result));
+            });
+        }
+    }
+
+    fn tell_observers(&self, group: &GroupState, plan: &Plan) {
+        let wants_look = plan
+            .waiting
+            .iter()
+            .any(|waiting| matches!(waiting, Waiting::ForListing { .. } | Waiting::ForSettling { .. }));
+        for plugin in self.listings.keys() {
+            self.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
+            if wants_look {
+                self.observers.poke(plugin);
+            }
+        }
+    }
+
+    fn seen(&self, plugin: &PluginName, instance: &InstanceId) -> Option<Arc<model::Description>> {
+        let view = self.observed.views.get(plugin)?;
+        view.seen.get(instance).map(|seen| seen.description.clone())
+    }
+
+    fn command(&self, change: Change, at: Timestamp) -> Command {
+        Command { id: RequestId(rand::random()), by: Actor("leader".into()), at, change }
+    }
+
+    /// Writes the round and starts what was admitted. False when it could not be written.
+    async fn write(&mut self, round: Round, now: Timestamp) -> bool {
+        let reported: Vec<(IntentId, Outcome)> = round.outcomes.clone();
+        let repeats = round.repeats.clone();
+        let command = self.command(Change::Round(round), now);
+        match self.replica.propose(&command, Some(self.term)).await {
+            Ok(Answer::Admitted(admissions)) => {
+                for (id, _) in &reported {
+                    self.observed.in_flight.remove(id);
+                    self.observed.unsure.remove(id);
+                }
+                let published = self.replica.published();
+                let Some(group) = published.state.group(&self.id).cloned() else { return true };
+                for admission in admissions {
+                    match admission {
+                        Admission::Granted(id) => self.perform(&published, &group, id),
+                        Admission::Denied(why) => {
+                            tracing::debug!(group = %self.id, %why, "a claim was denied");
+                        }
+                    }
+                }
+                for id in repeats {
+                    self.perform(&published, &group, id);
+                }
+                true
+            }
+            Ok(other) => {
+                tracing::error!(group = %self.id, ?other, "a round was answered oddly");
+                false
+            }
+            Err(error) => {
+                tracing::debug!(group = %self.id, %error, "a round was not written");
+                // It may have been written all the same. Reporting an outcome twice is harmless: what
+                // is not open was closed before.
+                self.outcomes.extend(reported);
+                false
+            }
+        }
+    }
+
+    fn perform(&mut self, published: &Published, group: &Arc<GroupState>, id: IntentId) {
+        let (Some(intent), Some(cluster)) = (group.intents.get(&id), &published.state.cluster) else {
+            return;
+        };
+        self.observed.in_flight.insert(id);
+        self.observed.unsure.remove(&id);
+        let known = group.template_of(intent.task.template()).clone();
+        let token = tags::token(cluster, published.state.lineage, id);
+        let mut own = Tags::from([
+            (tags::GROUP.to_owned(), self.id.to_string()),
+            (tags::CONFIG_HASH.to_owned(), known.hash.clone()),
+            (tags::OWNER.to_owned(), cluster.to_string()),
+            (tags::INTENT.to_owned(), token.clone()),
+        ]);
+        let mut seen = None;
+        match &intent.task {
+            Task::Provision { slot, generation, .. } => {
+                own.insert(tags::SLOT.to_owned(), slot.to_string());
+                own.insert(tags::GENERATION.to_owned(), generation.to_string());
+                if let Some(logical_id) = slot.logical_id() {
+                    own.insert(tags::LOGICAL_ID.to_owned(), logical_id.to_string());
+                }
+            }
+            Task::Destroy { instance, .. } => seen = self.seen(&known.template.instance.plugin, instance),
+        }
+        let work = Work {
+            group: self.id.clone(),
+            spec: group.spec.clone(),
+            intent: intent.clone(),
+            known,
+            token,
+            tags: own,
+            seen,
+        };
+        let (world, news) = (self.world.clone(), self.news.clone());
+        self.tasks.spawn(async move {
+            let outcome = world.perform(&work).await;
+            let _ = news.send(News::Performed(work.intent.id, outcome));
+        });
+    }
+
+    /// Waits for anything that may change the plan.
+    async fn wait(
+        &mut self,
+        states: &mut watch::Receiver<Published>,
+        group: &Arc<GroupState>,
+        wake_at: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        // A pending group is asked about every second; otherwise the observers wake us.
+        let pending = (group.life == Life::PendingValidation).then_some(now + Millis::seconds(1));
+        let due = wake_at.into_iter().chain(pending).min();
+        let alarm = async {
+            match due {
+                Some(at) => tokio::time::sleep(Duration::from_millis(at.since(now).0.max(1))).await,
+                None => std::future::pending().await,
+            }
+        };
+        let id = self.id.clone();
+        let changed = async {
+            // Other groups' entries are no news.
+            while states.changed().await.is_ok() {
+                let same = states
+                    .borrow_and_update()
+                    .state
+                    .group(&id)
+                    .is_some_and(|latest| Arc::ptr_eq(latest, group));
+                if !same {
+                    return;
+                }
+            }
+        };
+        let looks: Vec<_> = self.listings.values().cloned().map(|listing| Box::pin(next(listing))).collect();
+        let looked = async {
+            if looks.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            futures_util::future::select_all(looks).await;
+        };
+        let news = tokio::select! {
+            () = changed => None,
+            () = looked => None,
+            () = alarm => None,
+            news = self.inbox.recv() => news,
+        };
+        if let Some(news) = news {
+            self.hear(news, group);
+        }
+    }
+}
+
+/// The next look; never, when there will be none.
+async fn next(mut listing: watch::Receiver<Latest>) {
+    if listing.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn living(group: &GroupState) -> impl Iterator<Item = &InstanceId> {
+    group.roster.values().filter_map(|member| match &member.holder {
+        Holder::Living { instance, .. } => Some(instance),
+        Holder::Nobody | Holder::Pending(_) => None,
+    })
+}
+
+/// Doubles with every failure, with a fifth of chance in it, so that many slots do not come back at
+/// the same moment.
+fn pause_after(failures: u32) -> Millis {
+    let doubled = FIRST_PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LAST_PAUSE.0);
+    Millis(doubled * rand::random_range(80..=120) / 100)
+}

@@ -1,0 +1,558 @@
+//! The public API, as one manager answers it. What only the leader can do or know goes to the leader.
+
+mod forward;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::proto::manager_server::{Manager as ManagerRpc, ManagerServer};
+use api::{Code, Error, proto as pb};
+use futures_util::Stream;
+use model::command::{Commit, Refusal};
+use model::status::{self, GroupStatus};
+use model::{
+    Action, Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, LogId, Observed, RequestId,
+    Revision, State, plan,
+};
+use raft::{Published, Replica, Role};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::clock::Clock;
+use crate::leads;
+use crate::reconcile::Reports;
+use crate::world::{Plugins, Rejection, World};
+use forward::Forward;
+
+/// Proposals that wait at once; one more is told to come back. A majority that answers at all clears
+/// them in a fraction of a second.
+const WAITING: usize = 2048;
+/// How long a proposal waits for a majority before the caller is told to repeat it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a scale is tried again when somebody else committed in between.
+const RETRIES: usize = 5;
+/// The largest request: a commit of several of the largest specs.
+const LARGEST_REQUEST: usize = 16 << 20;
+/// A watched group is told at most this often.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// Texts under names are small.
+const LARGEST_VARIABLE: usize = 64 * 1024;
+
+/// Answers on behalf of one manager.
+#[derive(Clone)]
+pub(crate) struct Service {
+    replica: Replica,
+    role: watch::Receiver<Role>,
+    world: Arc<Plugins>,
+    reports: Reports,
+    clock: Clock,
+    forward: Forward,
+    waiting: Arc<Semaphore>,
+}
+
+type Answered<T> = Result<Response<T>, Status>;
+
+impl Service {
+    pub(crate) fn new(
+        replica: Replica,
+        role: watch::Receiver<Role>,
+        world: Arc<Plugins>,
+        reports: Reports,
+        clock: Clock,
+    ) -> Self {
+        let forward = Forward::new(replica.clone(), role.clone());
+        Self { replica, role, world, reports, clock, forward, waiting: Arc::new(Semaphore::new(WAITING)) }
+    }
+
+    pub(crate) fn server(&self) -> ManagerServer<Self> {
+        ManagerServer::new(self.clone())
+            .max_decoding_message_size(LARGEST_REQUEST)
+            .max_encoding_message_size(64 << 20)
+    }
+
+    async fn propose(&self, id: RequestId, actor: &str, change: Change) -> Result<Answer, Error> {
+        let Ok(_place) = self.waiting.try_acquire() else {
+            return Err(Error::new(Code::Busy, format!("{WAITING} changes are waiting already"))
+                .remedy("try again in a moment; nothing was changed"));
+        };
+        let by = if actor.is_empty() { "anonymous" } else { actor };
+        let at = self.clock.now();
+        let command = Command { id, by: Actor(by.to_owned()), at, change };
+        let proposed = tokio::time::timeout(PATIENCE, self.replica.propose(&command, None)).await;
+        match proposed {
+            Ok(Ok(Answer::Refused(refusal))) => Err(refused(&refusal)),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers has answered")
+                .because(format!("waited {PATIENCE:?}"))
+                .remedy("repeat the command: it takes effect once")),
+        }
+    }
+
+    /// The state with everything that was committed before the call.
+    async fn read(&self) -> Result<Published, Error> {
+        match tokio::time::timeout(PATIENCE, self.replica.read()).await {
+            Ok(Ok(published)) => Ok(published),
+            Ok(Err(error)) => Err(unavailable(&error)),
+            Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers has answered")),
+        }
+    }
+
+    /// Whether the plugins accept a spec; whether it must wait for one that is absent.
+    async fn accept(&self, spec: &GroupSpec, allow_missing: bool) -> Result<Option<String>, Error> {
+        match self.world.validate(spec).await {
+            Ok(()) => Ok(None),
+            Err(Rejection::Absent { plugin, because }) if allow_missing => {
+                Ok(Some(format!("plugin `{plugin}` does not answer: {because}")))
+            }
+            Err(Rejection::Absent { plugin, because }) => Err(Error::new(
+                Code::PluginUnavailable,
+                format!("group `{}`: plugin `{plugin}` does not answer", spec.id),
+            )
+            .because(because)
+            .remedy(format!(
+                "start `{}`, or name one that `infrakit plugin ls` lists, or commit with --allow-missing-plugins; nothing was changed",
+                plugin.lookup()
+            ))),
+            Err(Rejection::Refused { plugin, because }) => {
+                Err(Error::new(Code::PluginRefused, format!("group `{}`: plugin `{plugin}` refuses it", spec.id))
+                    .because(because)
+                    .remedy("correct the properties it names; nothing was changed"))
+            }
+        }
+    }
+
+    fn status_of(&self, state: &State, id: &GroupId) -> Option<GroupStatus> {
+        let group = state.group(id)?;
+        let report = self.reports.of(id).filter(|_| leads(&self.role));
+        let seen = report.as_ref().map(|report| (&report.observed, &report.plan));
+        Some(status::status(id, group, seen, self.clock.now_after(state.time)))
+    }
+
+    fn group(&self, state: &State, id: &GroupId, with_slots: bool) -> Option<pb::Group> {
+        let group = state.group(id)?;
+        let status = self.status_of(state, id)?;
+        Some(api::group(&status, &group.spec.template, with_slots))
+    }
+
+    fn groups(&self, state: &State) -> Vec<pb::Group> {
+        state.groups.keys().filter_map(|id| self.group(state, id, false)).collect()
+    }
+
+    async fn commit_now(&self, request: pb::CommitRequest) -> Result<pb::CommitReply, Error> {
+        let id = api::request_id(&request.request_id)?;
+        if request.items.is_empty() {
+            return Err(Error::new(Code::Invalid, "there is nothing to commit"));
+        }
+        let mut items = Vec::new();
+        let mut waits = Vec::new();
+        for item in request.items {
+            let spec = api::spec_from(item.spec)?;
+            if items.iter().any(|other: &Commit| other.spec.id == spec.id) {
+                return Err(Error::new(Code::Invalid, format!("the group `{}` is declared twice", spec.id)));
+            }
+            let waiting = self.accept(&spec, request.allow_missing_plugins).await?;
+            let if_revision = item.if_revision.map(Revision);
+            items.push(Commit { spec, if_revision, unvalidated: waiting.is_some() });
+            waits.push(waiting.unwrap_or_default());
+        }
+        let before = self.replica.published().state;
+        let plans: Vec<String> = items.iter().map(|item| self.forecast(&before, item).summary).collect();
+        let Answer::Committed(list) = self.propose(id, &request.actor, Change::Commit { items }).await?
+        else {
+            return Err(Error::new(Code::Internal, "a commit was answered oddly"));
+        };
+        let committed = list.into_iter().zip(plans).zip(waits).map(|((it, plan), waits)| pb::Committed {
+            group: it.group.to_string(),
+            revision: it.revision.0,
+            replaced: it.replaced.map(|revision| revision.0),
+            unchanged: it.unchanged,
+            plan,
+            waits,
+        });
+        Ok(pb::CommitReply { committed: committed.collect() })
+    }
+
+    /// What a commit would do: the same state machine and the same planner, on a copy.
+    fn forecast(&self, state: &State, item: &Commit) -> pb::Planned {
+        let mut copy = state.clone();
+        let id = &item.spec.id;
+        let log = LogId { index: u64::MAX, ..LogId::default() };
+        let command = Command {
+            id: RequestId(rand::random()),
+            by: Actor("plan".into()),
+            at: self.clock.now_after(state.time),
+            change: Change::Commit { items: vec![item.clone()] },
+        };
+        let stored = state.group(id).map_or(0, |group| group.revision.0);
+        let mut planned = pb::Planned {
+            group: id.to_string(),
+            summary: String::new(),
+            actions: Vec::new(),
+            stored_revision: stored,
+        };
+        if let Answer::Refused(refusal) = copy.apply(log, &command).answer {
+            planned.summary = format!("refused: {refusal}");
+            return planned;
+        }
+        let Some(group) = copy.group(id) else { return planned };
+        let mut group = (**group).clone();
+        // A plan is made from the latest look, however old: it is advice, and acts on nothing.
+        group.look_from = 0;
+        let observed = self.reports.of(id).map_or_else(Observed::default, |report| report.observed.clone());
+        let plan = plan(&group, &observed, command.at);
+        planned.actions = plan.actions.iter().map(planned_action).collect();
+        let outdated = group.roster.values().filter(|member| match &member.holder {
+            model::state::Holder::Living { template, doomed, .. } => {
+                *template != group.target && doomed.is_none()
+            }
+            _ => false,
+        });
+        let outdated = outdated.count();
+        let (before, after) = (state.group(id).map(|group| group.wanted()), group.wanted());
+        planned.summary =
+            summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == item.spec));
+        if before.is_none() && planned.actions.is_empty() {
+            planned.actions = creations(&group.spec.allocation);
+        }
+        planned
+    }
+}
+
+/// InfraKit's words for what a commit does (plugin-protocol §9.3).
+fn summary(before: Option<usize>, after: usize, outdated: usize, same: bool) -> String {
+    let Some(before) = before else { return format!("Managing {after} instances") };
+    if same {
+        return "Noop".to_owned();
+    }
+    let mut parts = Vec::new();
+    if after < before {
+        parts.push(format!("Terminating {} instances to reduce the group size to {after}", before - after));
+    }
+    if outdated > 0 {
+        parts.push(format!("Performing a rolling update on {} instances", outdated.min(after)));
+    }
+    if after > before {
+        parts.push(format!("Adding {} instances to increase the group size to {after}", after - before));
+    }
+    if parts.is_empty() { "Noop".to_owned() } else { parts.join(", then ") }
+}
+
+fn planned_action(action: &Action) -> pb::PlannedAction {
+    let make = |verb: &str, slot: Option<&model::Slot>, instance: &str| pb::PlannedAction {
+        verb: verb.to_owned(),
+        slot: slot.map(model::Slot::to_string).unwrap_or_default(),
+        instance: instance.to_owned(),
+    };
+    match action {
+        Action::Provision { slot } => make("create", Some(slot), ""),
+        Action::Destroy { instance, slot, reason, .. } => {
+            let verb = match reason {
+                model::intent::Reason::Terminate => "destroy",
+                model::intent::Reason::RollingUpdate => "replace",
+            };
+            make(verb, slot.as_ref(), instance.as_str())
+        }
+        Action::Repeat { intent } => make("repeat", None, &intent.to_string()),
+        Action::Label { instance, .. } => make("label", None, instance.as_str()),
+    }
+}
+
+fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {
+    let create = |slot: String| pb::PlannedAction { verb: "create".into(), slot, instance: String::new() };
+    match allocation {
+        Allocation::Size(size) => (0..*size).map(|n| create(n.to_string())).collect(),
+        Allocation::LogicalIds(ids) => ids.iter().map(|id| create(id.to_string())).collect(),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Error {
+    let error = |code, remedy: &str| Error::new(code, refusal.to_string()).remedy(remedy);
+    match refusal {
+        Refusal::NotFound { .. } => error(Code::NotFound, "`infrakit group ls` lists the groups"),
+        Refusal::Conflict { .. } => {
+            error(Code::Conflict, "look at it again with `infrakit group inspect`; nothing was changed")
+        }
+        Refusal::BeingDestroyed { .. } => error(Code::Conflict, "wait until it is gone; nothing was changed"),
+        Refusal::OtherAllocation { .. } => {
+            error(Code::Conflict, "scale it to 0 first, or use another name; nothing was changed")
+        }
+        Refusal::NameTaken { .. } | Refusal::AddressTaken { .. } | Refusal::AlreadyFounded => {
+            error(Code::Conflict, "nothing was changed")
+        }
+    }
+}
+
+fn unavailable(error: &raft::Error) -> Error {
+    match error {
+        raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
+            Error::new(Code::Unavailable, "the managers have no leader at the moment")
+                .because(error.to_string())
+        }
+        raft::Error::Fatal(_) => Error::new(Code::Internal, "this manager has stopped")
+            .because(error.to_string())
+            .remedy("look at its log, and start it again"),
+    }
+}
+
+fn no_group(id: &str) -> Error {
+    refused(&Refusal::NotFound { group: id.into() })
+}
+
+/// At the leader, goes on; anywhere else, returns the leader's answer.
+macro_rules! at_leader {
+    ($self:ident, $request:ident, $method:ident) => {
+        if let Some(mut leader) = $self.forward.leader(&$request)? {
+            return leader.$method(Forward::mark($request)).await;
+        }
+    };
+}
+
+#[tonic::async_trait]
+impl ManagerRpc for Service {
+    type WatchGroupStream = Pin<Box<dyn Stream<Item = Result<pb::Group, Status>> + Send>>;
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<pb::Event, Status>> + Send>>;
+
+    async fn commit(&self, request: Request<pb::CommitRequest>) -> Answered<pb::CommitReply> {
+        at_leader!(self, request, commit);
+        Ok(Response::new(self.commit_now(request.into_inner()).await?))
+    }
+
+    async fn plan(&self, request: Request<pb::CommitRequest>) -> Answered<pb::PlanReply> {
+        at_leader!(self, request, plan);
+        let request = request.into_inner();
+        let state = self.read().await?.state;
+        let mut planned = Vec::new();
+        for item in request.items {
+            let spec = api::spec_from(item.spec)?;
+            self.accept(&spec, request.allow_missing_plugins).await?;
+            let commit = Commit { spec, if_revision: item.if_revision.map(Revision), unvalidated: false };
+            planned.push(self.forecast(&state, &commit));
+        }
+        Ok(Response::new(pb::PlanReply { planned }))
+    }
+
+    async fn scale(&self, request: Request<pb::ScaleRequest>) -> Answered<pb::CommitReply> {
+        at_leader!(self, request, scale);
+        let request = request.into_inner();
+        for attempt in 0..RETRIES {
+            let state = self.read().await?.state;
+            let group =
+                state.group(&request.group.as_str().into()).ok_or_else(|| no_group(&request.group))?;
+            if let Allocation::LogicalIds(_) = group.spec.allocation {
+                return Err(Error::new(
+                    Code::Conflict,
+                    format!("group `{}` has logical ids, not a size", request.group),
+                )
+                .remedy("commit it with other LogicalIDs; nothing was changed")
+                .into());
+            }
+            let mut spec = (*group.spec).clone();
+            spec.allocation = Allocation::Size(request.size);
+            let stored = group.revision.0;
+            let commit = pb::CommitRequest {
+                // Each attempt is another request: the one before was refused and changed nothing.
+                request_id: if attempt == 0 { request.request_id.clone() } else { Vec::new() },
+                items: vec![pb::CommitItem {
+                    spec: Some(api::spec(&spec, Revision(0))),
+                    if_revision: Some(request.if_revision.unwrap_or(stored)),
+                }],
+                allow_missing_plugins: false,
+                actor: request.actor.clone(),
+            };
+            match self.commit_now(commit).await {
+                Err(Error { code: Code::Conflict, .. }) if request.if_revision.is_none() => {}
+                result => return Ok(Response::new(result?)),
+            }
+        }
+        Err(Error::new(
+            Code::Conflict,
+            format!("group `{}` is changed by others all the time", request.group),
+        )
+        .remedy("try again; nothing was changed")
+        .into())
+    }
+
+    async fn free(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, free);
+        let request = request.into_inner();
+        let id = api::request_id(&request.request_id)?;
+        self.propose(id, &request.actor, Change::Free { group: request.group.into() }).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn destroy(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, destroy);
+        let request = request.into_inner();
+        let id = api::request_id(&request.request_id)?;
+        self.propose(id, &request.actor, Change::Destroy { group: request.group.into() }).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn list_groups(&self, request: Request<pb::ListRequest>) -> Answered<pb::GroupList> {
+        at_leader!(self, request, list_groups);
+        let state = self.read().await?.state;
+        Ok(Response::new(pb::GroupList { groups: self.groups(&state) }))
+    }
+
+    async fn describe_group(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Group> {
+        at_leader!(self, request, describe_group);
+        let request = request.into_inner();
+        let state = self.read().await?.state;
+        let group = self.group(&state, &request.group.as_str().into(), true);
+        Ok(Response::new(group.ok_or_else(|| no_group(&request.group))?))
+    }
+
+    async fn inspect_group(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Spec> {
+        at_leader!(self, request, inspect_group);
+        let request = request.into_inner();
+        let state = self.read().await?.state;
+        let group = state.group(&request.group.as_str().into()).ok_or_else(|| no_group(&request.group))?;
+        Ok(Response::new(api::spec(&group.spec, group.revision)))
+    }
+
+    async fn watch_group(&self, request: Request<pb::GroupRequest>) -> Answered<Self::WatchGroupStream> {
+        if let Some(mut leader) = self.forward.leader(&request)? {
+            let stream = leader.watch_group(Forward::mark(request)).await?.into_inner();
+            return Ok(Response::new(Box::pin(stream)));
+        }
+        let id = GroupId::new(&request.into_inner().group);
+        self.read().await?;
+        let (groups, stream) = mpsc::channel(4);
+        let service = self.clone();
+        tokio::spawn(async move {
+            let (mut states, mut reports) = (service.replica.watch_state(), service.reports.watch());
+            let mut last = None;
+            loop {
+                let state = states.borrow_and_update().state.clone();
+                reports.mark_unchanged();
+                let message = if leads(&service.role) {
+                    service.group(&state, &id, true).ok_or_else(|| Status::from(no_group(id.as_str())))
+                } else {
+                    Err(Status::unavailable("the leader has changed"))
+                };
+                let ends = message.is_err();
+                if message.as_ref().ok() != last.as_ref() || ends {
+                    last = message.as_ref().ok().cloned();
+                    if groups.send(message).await.is_err() || ends {
+                        return;
+                    }
+                }
+                tokio::time::sleep(WATCH_EVERY).await;
+                tokio::select! {
+                    _ = states.changed() => {}
+                    _ = reports.changed() => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = groups.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Answered<pb::ClusterStatus> {
+        at_leader!(self, request, status);
+        let published = self.read().await?;
+        let state = &published.state;
+        let identity = self.replica.identity();
+        let (leader, term) = match *self.role.borrow() {
+            Role::Leader { term } => (identity.node, term),
+            Role::Other { term, leader } => (leader.unwrap_or_default(), term),
+        };
+        let members = self.replica.members();
+        let node = |member: &raft::MemberStatus| {
+            let is_leader = member.node == leader;
+            let fresh = member.last_ack.is_some_and(|age| age < Duration::from_secs(2));
+            pb::Node {
+                id: member.node.0,
+                name: state.managers.get(&member.node).map(|it| it.name.clone()).unwrap_or_default(),
+                address: member.address.clone(),
+                role: match (is_leader, member.voter) {
+                    (true, _) => "Leader",
+                    (false, true) => "Voter",
+                    (false, false) => "Learner",
+                }
+                .to_owned(),
+                status: if is_leader || fresh { "Reachable" } else { "Unreachable" }.to_owned(),
+                lag: if is_leader { Some(0) } else { member.lag },
+                last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
+            }
+        };
+        Ok(Response::new(pb::ClusterStatus {
+            cluster: identity.cluster.to_string(),
+            lineage: identity.lineage,
+            term: term.0,
+            leader: leader.0,
+            answered_by: identity.node.0,
+            nodes: members.iter().map(node).collect(),
+            groups: self.groups(state),
+            applied_index: published.index,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }))
+    }
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Answered<Self::EventsStream> {
+        let request = request.into_inner();
+        let (kept, mut live) = self.replica.events();
+        let wanted = move |event: &model::event::Event| {
+            request.group.is_empty()
+                || event.group.as_ref().is_some_and(|group| group.as_str() == request.group)
+        };
+        let (events, stream) = mpsc::channel(64);
+        tokio::spawn(async move {
+            for event in kept.iter().filter(|event| wanted(event)) {
+                if events.send(Ok(api::event(event))).await.is_err() {
+                    return;
+                }
+            }
+            while request.follow {
+                let event = tokio::select! {
+                    event = live.recv() => event,
+                    () = events.closed() => return,
+                };
+                match event {
+                    Ok(event) if wanted(&event) => {
+                        if events.send(Ok(api::event(&event))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(lost)) => {
+                        let told =
+                            Status::data_loss(format!("{lost} events came faster than they were read"));
+                        let _ = events.send(Err(told)).await;
+                        return;
+                    }
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn set_variable(&self, request: Request<pb::SetVariableRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, set_variable);
+        let request = request.into_inner();
+        if request.key.is_empty() || request.key.len() + request.value.len() > LARGEST_VARIABLE {
+            return Err(Error::new(Code::Invalid, "a variable needs a name, and at most 64 KiB").into());
+        }
+        let id = api::request_id(&request.request_id)?;
+        let change = Change::SetVariable { key: request.key, value: request.value };
+        self.propose(id, &request.actor, change).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn get_variable(&self, request: Request<pb::GetVariableRequest>) -> Answered<pb::Variable> {
+        at_leader!(self, request, get_variable);
+        let key = request.into_inner().key;
+        let state = self.read().await?.state;
+        match state.variables.get(&key) {
+            Some(variable) => {
+                Ok(Response::new(pb::Variable { value: variable.value.to_string(), index: variable.index }))
+            }
+            None => Err(Error::new(Code::NotFound, format!("there is no variable `{key}`")).into()),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Finds the leader for a call that only it can answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::proto::manager_client::ManagerClient;
+use model::NodeId;
+use raft::{Replica, Role};
+use tokio::sync::watch;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+/// Marks a call that was forwarded once: it is not forwarded again.
+const FORWARDED: &str = "infrakit-forwarded";
+
+/// Clients of the other managers.
+#[derive(Clone)]
+pub(super) struct Forward {
+    replica: Replica,
+    role: watch::Receiver<Role>,
+    clients: Arc<Mutex<BTreeMap<NodeId, (String, ManagerClient<Channel>)>>>,
+}
+
+impl Forward {
+    pub(super) fn new(replica: Replica, role: watch::Receiver<Role>) -> Self {
+        Self { replica, role, clients: Arc::default() }
+    }
+
+    /// The leader, when it is another manager; none when it is this one.
+    pub(super) fn leader<T>(&self, request: &Request<T>) -> Result<Option<ManagerClient<Channel>>, Status> {
+        let leader = match *self.role.borrow() {
+            Role::Leader { .. } => return Ok(None),
+            Role::Other { leader, .. } => leader,
+        };
+        let Some(leader) = leader.filter(|_| request.metadata().get(FORWARDED).is_none()) else {
+            return Err(Status::unavailable("the managers have no leader at the moment"));
+        };
+        let address = self
+            .replica
+            .address_of(leader)
+            .ok_or_else(|| Status::unavailable("the leader's address is not known yet"))?;
+        let mut clients = self.clients.lock().expect("nobody panics while holding the clients");
+        if let Some((known, client)) = clients.get(&leader)
+            && *known == address
+        {
+            return Ok(Some(client.clone()));
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| Status::unavailable(format!("the leader's address `{address}`: {error}")))?
+            .connect_timeout(Duration::from_millis(400))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(1))
+            .keep_alive_timeout(Duration::from_secs(2));
+        let client = ManagerClient::new(endpoint.connect_lazy())
+            .max_decoding_message_size(64 << 20)
+            .max_encoding_message_size(64 << 20);
+        clients.insert(leader, (address, client.clone()));
+        Ok(Some(client))
+    }
+
+    pub(super) fn mark<T>(mut request: Request<T>) -> Request<T> {
+        request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+        request
+    }
+}

@@ -1,0 +1,250 @@
+//! The world as the plugins show it.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use futures_util::{Stream, StreamExt};
+use model::intent::{Reason, Task};
+use model::tags::Tags;
+use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
+use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
+use tokio::sync::Semaphore;
+
+use super::{Look, Rejection, Work, World};
+
+/// How many calls one plugin process gets at once: enough to keep two cores of it busy, and no flood.
+const CALLS_AT_ONCE: usize = 64;
+
+/// Plugins found in a directory.
+pub(crate) struct Plugins {
+    directory: Directory,
+    known: Mutex<BTreeMap<String, Known>>,
+    streams: Mutex<BTreeMap<PluginName, Events>>,
+}
+
+type Events = Arc<tokio::sync::Mutex<Option<Pin<Box<dyn Stream<Item = spi::Event> + Send>>>>>;
+
+/// A plugin process as it was last met.
+#[derive(Clone)]
+struct Known {
+    found: spi::Found,
+    client: Client,
+    hello: Arc<Hello>,
+    calls: Arc<Semaphore>,
+}
+
+impl Plugins {
+    pub(crate) fn new(directory: Directory) -> Self {
+        Self { directory, known: Mutex::default(), streams: Mutex::default() }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().expect("nobody panics while holding the plugins")
+    }
+
+    /// The plugin, as it says of itself now. Its connections are kept as long as its address stays.
+    async fn meet(&self, name: &PluginName) -> Result<Known, spi::Error> {
+        let found = self.directory.find(name)?;
+        let before = self.known().get(name.lookup()).filter(|known| known.found == found).cloned();
+        let (client, calls) = match before {
+            Some(known) => (known.client, known.calls),
+            None => (found.client(), Arc::new(Semaphore::new(CALLS_AT_ONCE))),
+        };
+        let hello = Arc::new(client.hello().await?);
+        let known = Known { found, client, hello, calls };
+        self.known().insert(name.lookup().to_owned(), known.clone());
+        Ok(known)
+    }
+
+    /// The plugin as it was last met; met now if it never was.
+    async fn plugin(&self, name: &PluginName, interface: &str) -> Result<Known, spi::Error> {
+        let before = self.known().get(name.lookup()).cloned();
+        let known = match before {
+            Some(known) if known.hello.serves(interface, name.subtype()) => known,
+            Some(_) | None => self.meet(name).await?,
+        };
+        if known.hello.serves(interface, name.subtype()) {
+            Ok(known)
+        } else {
+            Err(spi::Error::new(Class::Unavailable, known.hello.lacks(interface, name.subtype())))
+        }
+    }
+
+    async fn provision(&self, work: &Work, slot: &Slot) -> Outcome {
+        let template = &work.known.template;
+        // Nothing has been made before the instance plugin is called, whatever goes wrong.
+        let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
+            because: format!("{}: {error}", part.plugin),
+            retryable: error.class.is_retryable(),
+        };
+        let flavor = match self.plugin(&template.flavor.plugin, interface::FLAVOR).await {
+            Ok(known) => known,
+            Err(error) => return refused(&template.flavor, &error),
+        };
+        let base = InstanceSpec {
+            properties: template.instance.properties.clone(),
+            tags: work.tags.clone(),
+            init: String::new(),
+            logical_id: slot.logical_id().cloned(),
+            attachments: Vec::new(),
+        };
+        let allocation = &work.spec.allocation;
+        let index = Index { group: work.group.clone(), sequence: allocation.count() as u32 };
+        let prepared = {
+            let _call = flavor.calls.acquire().await;
+            let flavor = flavor.client.flavors(template.flavor.plugin.subtype());
+            flavor.prepare(&template.flavor.properties, base, allocation, &index).await
+        };
+        let mut spec = match prepared {
+            Ok(spec) => spec,
+            Err(error) => return refused(&template.flavor, &error),
+        };
+        // A flavor that drops our tags must not make us lose the instance.
+        spec.tags.extend(work.tags.clone());
+        let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {
+            Ok(known) => known,
+            Err(error) => return refused(&template.instance, &error),
+        };
+        let call = call_of(work, &instances.hello);
+        let _call = instances.calls.acquire().await;
+        let plugin = instances.client.instances(template.instance.plugin.subtype());
+        match plugin.provision(&spec, &call).await {
+            Ok(id) => Outcome::Done(id),
+            Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
+            Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
+        }
+    }
+
+    async fn destroy(&self, work: &Work, instance: &InstanceId, reason: Reason) -> Outcome {
+        let template = &work.known.template;
+        let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
+            because: format!("{}: {error}", part.plugin),
+            retryable: true,
+        };
+        let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
+        if let Some(seen) = work.seen.as_ref().filter(|_| !skip_drain)
+            && let Err(error) = self.drain(&template.flavor, seen).await
+        {
+            // A member that is only replaced stays until it could be drained; one that must go goes
+            // (semantics §2.5).
+            match reason {
+                Reason::RollingUpdate => return refused(&template.flavor, &error),
+                Reason::Terminate => {
+                    tracing::warn!(group = %work.group, %instance, %error, "it is destroyed without a drain");
+                }
+            }
+        }
+        let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {
+            Ok(known) => known,
+            Err(error) => return refused(&template.instance, &error),
+        };
+        let call = call_of(work, &instances.hello);
+        let _call = instances.calls.acquire().await;
+        let plugin = instances.client.instances(template.instance.plugin.subtype());
+        match plugin.destroy(instance, reason.as_str(), &call).await {
+            Ok(()) => Outcome::Done(instance.clone()),
+            Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
+            Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
+        }
+    }
+
+    async fn drain(&self, flavor: &Part, seen: &Description) -> Result<(), spi::Error> {
+        let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
+        let _call = known.calls.acquire().await;
+        known.client.flavors(flavor.plugin.subtype()).drain(&flavor.properties, seen).await
+    }
+}
+
+/// The fence goes only to plugins that understand it (decision 18).
+fn call_of(work: &Work, hello: &Hello) -> Call {
+    if hello.knows_tokens() {
+        Call { token: Some(work.token.clone()), epoch: Some(work.intent.term.0) }
+    } else {
+        Call::default()
+    }
+}
+
+impl World for Plugins {
+    async fn look(&self, plugin: &PluginName) -> Result<Look, String> {
+        let known = self.meet(plugin).await.map_err(|error| error.message)?;
+        if !known.hello.serves(interface::INSTANCE, plugin.subtype()) {
+            return Err(known.hello.lacks(interface::INSTANCE, plugin.subtype()));
+        }
+        let listed = known.client.instances(plugin.subtype()).describe(&Tags::new(), true).await;
+        let items = listed.map_err(|error| error.message)?.into_iter().map(Arc::new).collect();
+        Ok(Look { items, knows_tokens: known.hello.knows_tokens(), has_events: known.hello.has_events() })
+    }
+
+    async fn next_event(&self, plugin: &PluginName) -> Result<(), String> {
+        let events = {
+            let mut streams = self.streams.lock().expect("nobody panics while holding the streams");
+            streams.entry(plugin.clone()).or_default().clone()
+        };
+        let mut events = events.lock().await;
+        if events.is_none() {
+            let known = self.plugin(plugin, interface::INSTANCE).await.map_err(|error| error.message)?;
+            let topic =
+                if plugin.subtype().is_empty() { String::new() } else { format!("{}/", plugin.subtype()) };
+            let stream = known.client.events(&topic).await.map_err(|error| error.message)?;
+            *events = Some(Box::pin(stream));
+            // What happened before the subscription is seen by looking once more.
+            return Ok(());
+        }
+        let next = match events.as_mut() {
+            Some(stream) => stream.next().await,
+            None => None,
+        };
+        match next {
+            Some(_) => Ok(()),
+            None => {
+                *events = None;
+                Err("the stream of events ended".into())
+            }
+        }
+    }
+
+    async fn perform(&self, work: &Work) -> Outcome {
+        match &work.intent.task {
+            Task::Provision { slot, .. } => self.provision(work, slot).await,
+            Task::Destroy { instance, reason, .. } => self.destroy(work, instance, *reason).await,
+        }
+    }
+
+    async fn health(&self, flavor: &Part, instance: &Description) -> (Health, String) {
+        let ask = async {
+            let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
+            let _call = known.calls.acquire().await;
+            known.client.flavors(flavor.plugin.subtype()).healthy(&flavor.properties, instance).await
+        };
+        match ask.await {
+            Ok(verdict) => (verdict.health, verdict.because),
+            // Not to know is not to be ill (semantics §8.1, TestHealthError).
+            Err(error) => (Health::Unknown, format!("{}: {error}", flavor.plugin)),
+        }
+    }
+
+    async fn label(&self, plugin: &PluginName, instance: &InstanceId, labels: &Tags) -> Result<(), String> {
+        let known = self.plugin(plugin, interface::INSTANCE).await.map_err(|error| error.message)?;
+        let labelled = known.client.instances(plugin.subtype()).label(instance, labels).await;
+        labelled.map_err(|error| error.message)
+    }
+
+    async fn validate(&self, spec: &GroupSpec) -> Result<(), Rejection> {
+        let rejected = |plugin: &PluginName| {
+            let plugin = plugin.clone();
+            move |error: spi::Error| match error.class {
+                Class::Unavailable | Class::Unsure => Rejection::Absent { plugin, because: error.message },
+                _ => Rejection::Refused { plugin, because: error.message },
+            }
+        };
+        let (flavor, instance) = (&spec.template.flavor, &spec.template.instance);
+        let known = self.plugin(&flavor.plugin, interface::FLAVOR).await.map_err(rejected(&flavor.plugin))?;
+        let plugin = known.client.flavors(flavor.plugin.subtype());
+        plugin.validate(&flavor.properties, &spec.allocation).await.map_err(rejected(&flavor.plugin))?;
+        let known =
+            self.plugin(&instance.plugin, interface::INSTANCE).await.map_err(rejected(&instance.plugin))?;
+        let plugin = known.client.instances(instance.plugin.subtype());
+        plugin.validate(&instance.properties).await.map_err(rejected(&instance.plugin))
+    }
+}
