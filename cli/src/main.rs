@@ -1,1 +1,56 @@
-fn main() {}
+//! `infrakit`: the manager, the plugins, and a person's verbs, in one binary.
+
+mod args;
+mod commands;
+mod output;
+mod progress;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use report::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are answers; anything else is a misuse (exit code 64).
+        Err(error) => {
+            let code = if error.use_stderr() { report::USAGE } else { 0 };
+            // A closed pipe is the reader's choice.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return report::tell(&Failure::new("the program cannot start").because(error.to_string()));
+        }
+    };
+    let result = runtime.block_on(run(cli));
+    // A task that hangs in a call must not hold the program.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => report::tell(&failure),
+    }
+}
+
+async fn run(cli: Cli) -> Result<u8, Failure> {
+    let global = cli.global;
+    match cli.verb {
+        Verb::Manager(verb) => commands::manager::run(verb, &global).await,
+        Verb::Plugin(verb) => commands::plugin::run(verb, &global).await,
+        Verb::Group(verb) => commands::interruptible(commands::group::run(verb, &global)).await,
+        Verb::Instance(verb) => commands::interruptible(commands::instance::run(verb, &global)).await,
+        Verb::Flavor(verb) => commands::interruptible(commands::flavor::run(verb, &global)).await,
+        Verb::Node(verb) => commands::interruptible(commands::cluster::nodes(verb, &global)).await,
+        Verb::Status => commands::interruptible(commands::cluster::status(&global)).await,
+        Verb::Events(events) => commands::interruptible(commands::cluster::events(events, &global)).await,
+        Verb::Var(verb) => commands::interruptible(commands::cluster::variables(verb, &global)).await,
+        Verb::Version => commands::version(&global),
+    }
+}

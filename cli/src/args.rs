@@ -1,0 +1,333 @@
+//! The command line: `infrakit <noun> <verb> [name] [flags]`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Declare groups of instances; the managers keep them real.
+#[derive(Parser)]
+#[command(name = "infrakit", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Addresses of managers: HOST:PORT[,HOST:PORT...], or the path of a manager's socket
+    #[arg(
+        short = 'H',
+        long,
+        global = true,
+        env = "INFRAKIT_HOST",
+        default_value = "127.0.0.1:7701,127.0.0.1:7702,127.0.0.1:7703",
+        hide_default_value = true
+    )]
+    pub(crate) host: String,
+    /// How data is printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Where plugins are found [default: $INFRAKIT_HOME/plugins, else ~/.infrakit/plugins]
+    #[arg(long, global = true, env = "INFRAKIT_PLUGINS_DIR", hide_env_values = true)]
+    pub(crate) plugins_dir: Option<PathBuf>,
+    /// How much the daemons log: error, warn, info, debug or trace
+    #[arg(long, global = true, env = "INFRAKIT_LOG", default_value = "info", hide_default_value = true)]
+    pub(crate) log_level: String,
+    /// How the daemons log
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, hide_default_value = true)]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+    Yaml,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Run a manager
+    #[command(subcommand)]
+    Manager(ManagerVerb),
+    /// Run and examine plugins
+    #[command(subcommand)]
+    Plugin(PluginVerb),
+    /// Declare groups and look at them
+    #[command(subcommand, visible_alias = "groups")]
+    Group(GroupVerb),
+    /// Speak with an instance plugin directly, past the managers
+    #[command(subcommand)]
+    Instance(InstanceVerb),
+    /// Speak with a flavor plugin directly, past the managers
+    #[command(subcommand)]
+    Flavor(FlavorVerb),
+    /// The managers of the cluster
+    #[command(subcommand)]
+    Node(NodeVerb),
+    /// The cluster in one look: leader, members, groups
+    Status,
+    /// What happened
+    Events(EventsArgs),
+    /// Small replicated texts
+    #[command(subcommand)]
+    Var(VarVerb),
+    /// The version of this program
+    Version,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ManagerVerb {
+    /// Start a manager and stay in the foreground
+    ///
+    /// A restart uses the same command: --bootstrap and --join are ignored once the data directory
+    /// belongs to a cluster.
+    Start(ManagerStart),
+}
+
+#[derive(Args)]
+pub(crate) struct ManagerStart {
+    /// The name of this manager, unique in the cluster
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where its log and state are kept
+    #[arg(long)]
+    pub(crate) data_dir: PathBuf,
+    /// Where it listens, for peers and clients alike
+    #[arg(long, default_value = "127.0.0.1:7701")]
+    pub(crate) listen: String,
+    /// Where others reach it, when that is not --listen
+    #[arg(long)]
+    pub(crate) advertise: Option<String>,
+    /// Form a new cluster
+    #[arg(long, conflicts_with = "join")]
+    pub(crate) bootstrap: bool,
+    /// Join the cluster of which one of these is a member: HOST:PORT[,HOST:PORT...]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
+    /// How patient members are with a silent leader
+    #[arg(long, value_enum, default_value_t = Profile::Default)]
+    pub(crate) profile: Profile,
+    /// The total time of one call to a plugin, such as 15s
+    #[arg(long, env = "INFRAKIT_CLIENT_TIMEOUT", default_value = "15s")]
+    pub(crate) plugin_timeout: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// Elects after 0.4 to 0.8 s
+    Default,
+    /// Elects after 0.15 to 0.3 s; for fast disks
+    Fast,
+    /// Elects after 2.5 to 5 s; between sites
+    Wan,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PluginVerb {
+    /// Start plugins in this process and stay in the foreground
+    ///
+    /// KIND is simulator, file, docker, vanilla or combo; the name is the kind unless given. Another
+    /// KIND starts the program infrakit-plugin-KIND.
+    Start {
+        #[arg(required = true, value_name = "KIND[:NAME]")]
+        plugins: Vec<String>,
+        /// An option for every plugin started here that knows it, as KEY=VALUE
+        ///
+        /// simulator: types, store (mem or file), dir, lab, describe-delay, provision-delay; file:
+        /// dir; docker: host, namespace; vanilla: scripts, commands.
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        options: Vec<String>,
+    },
+    /// List the plugins that have an entry in the plugin directory, dead ones too
+    Ls,
+    /// Hold a plugin to its contract; makes instances and destroys them again
+    Test {
+        /// NAME or NAME/TYPE
+        plugin: String,
+        /// The properties to use, as JSON
+        #[arg(long, default_value = "{}")]
+        properties: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Files {
+    /// Files with groups, in JSON or YAML; `-` is the standard input
+    #[arg(required_unless_present = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The same, as kubectl has it
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// Accept groups whose plugins are absent; they wait until the plugins have accepted them
+    #[arg(long)]
+    pub(crate) allow_missing_plugins: bool,
+    /// Refuse when the stored revision is another; 0 means that the group must not exist yet
+    #[arg(long, value_name = "N")]
+    pub(crate) if_revision: Option<u64>,
+}
+
+impl Files {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().chain(&self.file)
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Wait {
+    /// Wait until it is so, and show the progress
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to wait, such as 30s or 10m; then exit with 3
+    #[arg(long, default_value = "10m", value_name = "TIME")]
+    pub(crate) timeout: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum GroupVerb {
+    /// Show what a commit would do; changes nothing
+    Plan {
+        #[command(flatten)]
+        files: Files,
+        /// Exit with 2 when there is something to do
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Declare groups: all of them, or none when one is wrong
+    #[command(visible_alias = "apply")]
+    Commit {
+        #[command(flatten)]
+        files: Files,
+        /// Only show what it would do
+        #[arg(long)]
+        pretend: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// List the groups
+    Ls,
+    /// Show a group: its members, and why it does not move
+    #[command(visible_alias = "show")]
+    Describe {
+        name: String,
+        /// Go on at every change
+        #[arg(short, long)]
+        watch: bool,
+    },
+    /// Print the stored spec of a group
+    Inspect { name: String },
+    /// Change the number of members
+    Scale {
+        name: String,
+        size: u32,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Stop managing a group; its instances stay
+    #[command(visible_alias = "release")]
+    Free {
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Drain and destroy all members of a group, then forget it
+    Destroy {
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum InstanceVerb {
+    /// List instances
+    Ls {
+        /// NAME or NAME/TYPE; all instance plugins when left out
+        plugins: Vec<String>,
+        /// Only those with these tags
+        #[arg(long = "tag", value_name = "KEY=VALUE")]
+        tags: Vec<String>,
+    },
+    /// Show one instance with its properties
+    #[command(visible_alias = "show")]
+    Describe { plugin: String, id: String },
+    /// Make an instance from a spec {Properties, Tags, Init, LogicalID, Attachments}
+    Provision { plugin: String, file: PathBuf },
+    /// Check an instance plugin's properties
+    Validate { plugin: String, file: PathBuf },
+    /// Destroy instances
+    Destroy {
+        plugin: String,
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct FlavorArgs {
+    /// NAME or NAME/TYPE
+    pub(crate) plugin: String,
+    /// The flavor's properties, in JSON or YAML
+    pub(crate) file: PathBuf,
+    /// The size of the group it is for
+    #[arg(long, default_value_t = 1, conflicts_with = "logical_ids")]
+    pub(crate) size: u32,
+    /// The logical ids of the group it is for
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) logical_ids: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum FlavorVerb {
+    /// Check a flavor's properties
+    Validate(FlavorArgs),
+    /// Show the instance spec that a flavor prepares
+    Prepare(FlavorArgs),
+    /// Ask a flavor how an instance is
+    Healthy {
+        #[command(flatten)]
+        flavor: FlavorArgs,
+        /// The instance plugin that has it
+        instance_plugin: String,
+        /// Its id
+        id: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum NodeVerb {
+    /// List the managers
+    Ls,
+}
+
+#[derive(Args)]
+pub(crate) struct EventsArgs {
+    /// Only of this group
+    pub(crate) group: Option<String>,
+    /// Go on with what follows
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum VarVerb {
+    /// Print a variable
+    Get { key: String },
+    /// Store a variable
+    Set { key: String, value: String },
+}

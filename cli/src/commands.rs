@@ -1,0 +1,145 @@
+//! The verbs, a file for each noun.
+
+pub(crate) mod cluster;
+pub(crate) mod flavor;
+pub(crate) mod group;
+pub(crate) mod instance;
+pub(crate) mod manager;
+pub(crate) mod plugin;
+
+use std::future::Future;
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::{Addresses, Client};
+use model::{Millis, PluginName};
+use spi::Directory;
+
+use crate::args::{Global, LogFormat};
+use crate::output;
+use crate::report::{self, Failure};
+
+/// Runs a verb until Ctrl-C.
+pub(crate) async fn interruptible(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    tokio::select! {
+        result = verb => result,
+        _ = tokio::signal::ctrl_c() => Ok(report::INTERRUPTED),
+    }
+}
+
+/// The managers that the user named.
+pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
+    let host = &global.host;
+    if !host.contains([':', ',', '/']) {
+        return Err(Failure::usage(format!("`{host}` is neither an address nor a saved context"))
+            .remedy("give addresses as HOST:PORT[,HOST:PORT...] with --host or INFRAKIT_HOST"));
+    }
+    let addresses = Addresses::parse(host).map_err(|error| Failure::from(error).exit(report::USAGE))?;
+    Ok(Client::new(&addresses)?)
+}
+
+/// The plugin directory, by InfraKit's rules.
+pub(crate) fn plugins_dir(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(path) = global.plugins_dir.clone().filter(|path| !path.as_os_str().is_empty()) {
+        return Ok(path);
+    }
+    Directory::by_environment(|name| std::env::var(name).ok(), std::env::home_dir())
+        .ok_or_else(|| Failure::usage("no plugin directory is known").remedy("give --plugins-dir"))
+}
+
+/// An instance or flavor plugin by its name.
+pub(crate) fn plugin(global: &Global, name: &str) -> Result<(PluginName, spi::Client), Failure> {
+    let name = PluginName::check(name).map_err(|why| Failure::usage(why.to_string()))?;
+    let directory = Directory::new(plugins_dir(global)?);
+    let found = directory.find(&name).map_err(|error| {
+        Failure::from(error)
+            .because(format!("nothing of that name is in {}", directory.path().display()))
+            .remedy("`infrakit plugin ls` lists what is there")
+    })?;
+    Ok((name, found.client()))
+}
+
+/// Who asks, for the record.
+pub(crate) fn actor() -> String {
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+    format!("user:{}", user.unwrap_or_else(|| "unknown".to_owned()))
+}
+
+pub(crate) fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        // One byte more than is accepted tells that it is too much.
+        let limit = model::draft::LARGEST_FILE as u64 + 1;
+        let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::new("the standard input cannot be read").because(error.to_string()))?;
+        return Ok(("<stdin>".to_owned(), bytes));
+    }
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::new(format!("{name} cannot be read")).because(error.to_string()).exit(report::INVALID_FILE)
+    })?;
+    Ok((name, bytes))
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
+    Millis::parse_go(text).map(|span| Duration::from_millis(span.0)).map_err(Failure::usage)
+}
+
+/// Asks before something is destroyed. Without a terminal and without --yes it is refused.
+#[allow(clippy::print_stderr)]
+pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    let refuse = |what: &str| Failure::new(what).exit(report::REFUSED);
+    if !std::io::stdin().is_terminal() {
+        return Err(refuse(&format!("{effect}: this needs a confirmation"))
+            .remedy("give --yes, or run it on a terminal; nothing was changed"));
+    }
+    eprint!("{effect}.\nType `{name}` to go on: ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == name {
+        Ok(())
+    } else {
+        Err(refuse("not confirmed; nothing was changed"))
+    }
+}
+
+/// Logs of the daemons go to the standard error; colours only on a terminal.
+pub(crate) fn start_logging(global: &Global) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},openraft=error", global.log_level))
+        .map_err(|error| Failure::usage(format!("--log-level: {error}")))?;
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let logs =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    match global.log_format {
+        LogFormat::Text => logs.with_target(false).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}
+
+pub(crate) async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+pub(crate) fn version(global: &Global) -> Result<u8, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    if !output::object(global.output, "Version", serde_json::json!({ "version": version }))? {
+        output::line(&format!("infrakit {version}"))?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,141 @@
+//! `infrakit status`, `node`, `events` and `var`: the cluster as a whole.
+
+use api::proto as pb;
+use model::RequestId;
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+
+use super::group::{HEADER, brief_json, row};
+use super::{actor, client};
+use crate::args::{EventsArgs, Format, Global, NodeVerb, VarVerb};
+use crate::output::{self, rfc3339};
+use crate::report::Failure;
+
+async fn ask(global: &Global) -> Result<pb::ClusterStatus, Failure> {
+    Ok(client(global)?.call(async |mut c| c.status(pb::StatusRequest {}).await).await?)
+}
+
+fn node_json(node: &pb::Node, term: u64) -> Value {
+    json!({
+        "id": node.id,
+        "name": node.name,
+        "address": node.address,
+        "role": node.role,
+        "status": node.status,
+        "lag": node.lag,
+        "lastAckMs": node.last_ack_ms,
+        "term": term,
+    })
+}
+
+fn node_row(node: &pb::Node) -> Vec<String> {
+    vec![
+        node.id.to_string(),
+        node.name.clone(),
+        node.status.clone(),
+        node.role.clone(),
+        node.address.clone(),
+        node.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+    ]
+}
+
+const NODES: [&str; 6] = ["ID", "NAME", "STATUS", "ROLE", "ADDRESS", "LAG"];
+
+pub(crate) async fn nodes(NodeVerb::Ls: NodeVerb, global: &Global) -> Result<u8, Failure> {
+    let status = ask(global).await?;
+    let items: Vec<Value> = status.nodes.iter().map(|node| node_json(node, status.term)).collect();
+    if !output::object(global.output, "NodeList", json!({ "items": items }))? {
+        output::table(&NODES, status.nodes.iter().map(node_row))?;
+    }
+    Ok(0)
+}
+
+pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
+    let status = ask(global).await?;
+    let value = json!({
+        "cluster": status.cluster,
+        "lineage": status.lineage,
+        "term": status.term,
+        "leader": status.leader,
+        "appliedIndex": status.applied_index,
+        "version": status.version,
+        "nodes": status.nodes.iter().map(|node| node_json(node, status.term)).collect::<Vec<_>>(),
+        "groups": status.groups.iter().map(brief_json).collect::<Vec<_>>(),
+    });
+    if output::object(global.output, "ClusterStatus", value)? {
+        return Ok(0);
+    }
+    let leader = status.nodes.iter().find(|node| node.id == status.leader);
+    let voters: Vec<_> = status.nodes.iter().filter(|node| node.role != "Learner").collect();
+    let reachable = voters.iter().filter(|node| node.status == "Reachable").count();
+    let converged = status.groups.iter().filter(|group| group.converged).count();
+    output::line(&format!(
+        "cluster {}: leader {} in term {}, {reachable}/{} voters reachable, {converged}/{} groups converged",
+        status.cluster.get(..8).unwrap_or(&status.cluster),
+        leader.map_or("none", |node| node.name.as_str()),
+        status.term,
+        voters.len(),
+        status.groups.len(),
+    ))?;
+    output::line("")?;
+    output::table(&NODES, status.nodes.iter().map(node_row))?;
+    if !status.groups.is_empty() {
+        output::line("")?;
+        output::table(&HEADER, status.groups.iter().map(row))?;
+    }
+    Ok(0)
+}
+
+pub(crate) async fn events(args: EventsArgs, global: &Global) -> Result<u8, Failure> {
+    let request = pb::EventsRequest { group: args.group.unwrap_or_default(), follow: args.follow };
+    let mut stream = client(global)?.call(async |mut c| c.events(request.clone()).await).await?;
+    while let Some(event) = stream.next().await {
+        let event = event.map_err(api::Error::from)?;
+        let value = json!({
+            "index": event.index,
+            "at": rfc3339(event.at_ms),
+            "group": event.group,
+            "by": event.by,
+            "type": event.kind,
+            "message": event.message,
+        });
+        if global.output == Format::Table {
+            let group = if event.group.is_empty() { "-" } else { &event.group };
+            output::line(&format!(
+                "{}  {:<20} {:<12} {} ({})",
+                rfc3339(event.at_ms),
+                event.kind,
+                group,
+                event.message,
+                event.by
+            ))?;
+        } else {
+            output::object(global.output, "Event", value)?;
+        }
+    }
+    Ok(0)
+}
+
+pub(crate) async fn variables(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
+    let client = client(global)?;
+    match verb {
+        VarVerb::Get { key } => {
+            let request = pb::GetVariableRequest { key: key.clone() };
+            let found = client.call(async |mut c| c.get_variable(request.clone()).await).await?;
+            let value = json!({"key": key, "value": found.value, "index": found.index});
+            if !output::object(global.output, "Variable", value)? {
+                output::line(&found.value)?;
+            }
+        }
+        VarVerb::Set { key, value } => {
+            let request = pb::SetVariableRequest {
+                request_id: api::request_id_bytes(RequestId(rand::random())),
+                key,
+                value,
+                actor: actor(),
+            };
+            client.call(async |mut c| c.set_variable(request.clone()).await).await?;
+        }
+    }
+    Ok(0)
+}

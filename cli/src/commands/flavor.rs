@@ -1,0 +1,68 @@
+//! `infrakit flavor`: speak with a flavor plugin, past the managers.
+
+use model::spec::Allocation;
+use model::tags::Tags;
+use model::{Health, Opaque};
+use serde_json::json;
+use spi::{Flavors, Index, InstanceSpec};
+
+use super::{instance, plugin, read_file};
+use crate::args::{FlavorArgs, FlavorVerb, Global};
+use crate::output;
+use crate::report::Failure;
+
+pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure> {
+    match verb {
+        FlavorVerb::Validate(args) => {
+            let (flavor, properties, allocation) = open(&args, global)?;
+            flavor.validate(&properties, &allocation).await?;
+            output::line("valid")?;
+        }
+        FlavorVerb::Prepare(args) => {
+            let (flavor, properties, allocation) = open(&args, global)?;
+            let spec = InstanceSpec {
+                properties: Opaque::null(),
+                tags: Tags::new(),
+                init: String::new(),
+                logical_id: args.logical_ids.first().map(|id| id.as_str().into()),
+                attachments: Vec::new(),
+            };
+            let index = Index { group: "example".into(), sequence: allocation.count() as u32 };
+            let prepared = flavor.prepare(&properties, spec, &allocation, &index).await?;
+            let json = spi::instance_spec_to_json(&prepared);
+            let value: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
+            if !output::object(global.output, "InstanceSpec", value.clone())? {
+                output::line(&format!("{value:#}"))?;
+            }
+        }
+        FlavorVerb::Healthy { flavor: args, instance_plugin, id } => {
+            let found = instance::find(global, &instance_plugin, &id).await?;
+            let (flavor, properties, _) = open(&args, global)?;
+            let verdict = flavor.healthy(&properties, &found).await?;
+            let health = match verdict.health {
+                Health::Healthy => "Healthy",
+                Health::Unhealthy => "Unhealthy",
+                Health::Unknown => "Unknown",
+            };
+            let value = json!({"instance": id, "health": health, "because": verdict.because});
+            if !output::object(global.output, "Health", value)? {
+                let because =
+                    if verdict.because.is_empty() { String::new() } else { format!(": {}", verdict.because) };
+                output::line(&format!("{id} {health}{because}"))?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn open(args: &FlavorArgs, global: &Global) -> Result<(impl Flavors + use<>, Opaque, Allocation), Failure> {
+    let (file, bytes) = read_file(&args.file)?;
+    let properties = Opaque::from_json(model::draft::to_json(&file, &bytes)?);
+    let allocation = if args.logical_ids.is_empty() {
+        Allocation::Size(args.size)
+    } else {
+        Allocation::LogicalIds(args.logical_ids.iter().map(|id| id.as_str().into()).collect())
+    };
+    let (name, client) = plugin(global, &args.plugin)?;
+    Ok((client.flavors(name.subtype()), properties, allocation))
+}

@@ -1,0 +1,448 @@
+//! `infrakit group`: declare groups, look at them, change them.
+
+use std::time::{Duration, Instant};
+
+use api::{Client, Code, proto as pb};
+use model::draft::{self, Draft};
+use model::{RequestId, Revision};
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+
+use super::{actor, client, confirm, duration, read_file};
+use crate::args::{Files, Format, Global, GroupVerb, Wait};
+use crate::output::{self, ago, rfc3339};
+use crate::progress::Progress;
+use crate::report::{self, Failure};
+
+pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure> {
+    match verb {
+        GroupVerb::Plan { files, detailed_exitcode } => plan(&files, detailed_exitcode, global).await,
+        GroupVerb::Commit { files, pretend: true, .. } => plan(&files, false, global).await,
+        GroupVerb::Commit { files, wait, .. } => commit(&files, &wait, global).await,
+        GroupVerb::Ls => list(global).await,
+        GroupVerb::Describe { name, watch } => describe(&name, watch, global).await,
+        GroupVerb::Inspect { name } => inspect(&name, global).await,
+        GroupVerb::Scale { name, size, wait } => scale(&name, size, &wait, global).await,
+        GroupVerb::Free { name, yes } => free(&name, yes, global).await,
+        GroupVerb::Destroy { name, yes, wait } => destroy(&name, yes, &wait, global).await,
+    }
+}
+
+fn new_request() -> Vec<u8> {
+    api::request_id_bytes(RequestId(rand::random()))
+}
+
+fn about(name: &str) -> pb::GroupRequest {
+    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), actor: actor() }
+}
+
+/// Reads every file; all problems of all files are told together.
+fn read(files: &Files) -> Result<pb::CommitRequest, Failure> {
+    let mut items = Vec::new();
+    let mut problems: Option<Failure> = None;
+    for path in files.all() {
+        let (name, bytes) = read_file(path)?;
+        match draft::read(&name, &bytes) {
+            Ok(Draft { specs, warnings }) => {
+                for warning in warnings.to_string().lines() {
+                    report::warn(warning);
+                }
+                items.extend(specs.iter().map(|spec| pb::CommitItem {
+                    spec: Some(api::spec(spec, Revision(0))),
+                    if_revision: files.if_revision,
+                }));
+            }
+            Err(wrong) => {
+                let failure = Failure::from(wrong);
+                problems = Some(match problems {
+                    None => failure,
+                    Some(before) => Failure { what: format!("{}\n{}", before.what, failure.what), ..before },
+                });
+            }
+        }
+    }
+    match problems {
+        Some(failure) => Err(failure),
+        None => Ok(pb::CommitRequest {
+            request_id: new_request(),
+            items,
+            allow_missing_plugins: files.allow_missing_plugins,
+            actor: actor(),
+        }),
+    }
+}
+
+async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Failure> {
+    let request = read(files)?;
+    let reply = client(global)?.call(async |mut c| c.plan(request.clone()).await).await?;
+    let changes = reply.planned.iter().any(|planned| planned.summary != "Noop");
+    let items: Vec<Value> = reply.planned.iter().map(planned_json).collect();
+    if !output::object(global.output, "Plan", json!({ "items": items }))? {
+        for planned in &reply.planned {
+            let stored = match planned.stored_revision {
+                0 => "new".to_owned(),
+                revision => format!("at revision {revision}"),
+            };
+            output::line(&format!("{} ({stored}): {}", planned.group, planned.summary))?;
+            for action in planned.actions.iter().take(MOST_LINES) {
+                output::line(&format!("  {:<8} slot {:<12} {}", action.verb, action.slot, action.instance))?;
+            }
+            if planned.actions.len() > MOST_LINES {
+                output::line(&format!("  and {} more like these", planned.actions.len() - MOST_LINES))?;
+            }
+        }
+    }
+    Ok(if detailed && changes { report::CHANGES } else { 0 })
+}
+
+/// A screenful; `-o json` prints all.
+const MOST_LINES: usize = 20;
+
+fn planned_json(planned: &pb::Planned) -> Value {
+    let actions: Vec<Value> = planned
+        .actions
+        .iter()
+        .map(|it| json!({"verb": it.verb, "slot": it.slot, "instance": it.instance}))
+        .collect();
+    json!({
+        "group": planned.group,
+        "storedRevision": planned.stored_revision,
+        "summary": planned.summary,
+        "actions": actions,
+    })
+}
+
+async fn commit(files: &Files, wait: &Wait, global: &Global) -> Result<u8, Failure> {
+    let deadline = duration(&wait.timeout)?;
+    let request = read(files)?;
+    let client = client(global)?;
+    let reply = client.call(async |mut c| c.commit(request.clone()).await).await?;
+    tell_committed(&reply, global)?;
+    if wait.wait {
+        for committed in &reply.committed {
+            wait_for(&client, &committed.group, committed.revision, deadline).await?;
+        }
+    }
+    Ok(0)
+}
+
+fn tell_committed(reply: &pb::CommitReply, global: &Global) -> Result<(), Failure> {
+    let items: Vec<Value> = reply
+        .committed
+        .iter()
+        .map(|it| {
+            json!({
+                "group": it.group,
+                "revision": it.revision,
+                "replaced": it.replaced,
+                "unchanged": it.unchanged,
+                "plan": it.plan,
+                "waits": it.waits,
+            })
+        })
+        .collect();
+    if output::object(global.output, "Committed", json!({ "items": items }))? {
+        return Ok(());
+    }
+    for it in &reply.committed {
+        let replaced = match it.replaced {
+            _ if it.unchanged => "unchanged".to_owned(),
+            Some(before) => format!("committed revision {}, replacing {before}: {}", it.revision, it.plan),
+            None => format!("committed revision {}: {}", it.revision, it.plan),
+        };
+        output::line(&format!("{}: {replaced}", it.group))?;
+        if !it.waits.is_empty() {
+            report::warn(&format!("{}: accepted, and waits: {}", it.group, it.waits));
+        }
+    }
+    Ok(())
+}
+
+/// Follows a group until it is as declared at this revision or a later one.
+async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration) -> Result<(), Failure> {
+    let mut progress = Progress::new(name);
+    let mut last = None;
+    let follow = async {
+        loop {
+            let mut stream = client.call(async |mut c| c.watch_group(about(name)).await).await?;
+            while let Some(next) = stream.next().await {
+                match next {
+                    Ok(group) => {
+                        progress.show(&group);
+                        let there = group.converged && group.revision >= revision;
+                        last = Some(group);
+                        if there {
+                            return Ok(());
+                        }
+                    }
+                    // A new leader is found by asking again.
+                    Err(status) => match api::Error::from(status) {
+                        error if error.code == Code::Unavailable => break,
+                        error => return Err(Failure::from(error)),
+                    },
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    match tokio::time::timeout(deadline, follow).await {
+        Ok(result) => {
+            result?;
+            progress.done(&last.map(|group| group.summary).unwrap_or_default());
+            Ok(())
+        }
+        Err(_) => {
+            let (summary, waiting) = last.map(|group| (group.summary, group.waiting)).unwrap_or_default();
+            progress.done("is not there yet");
+            Err(Failure::new(format!("group `{name}` is not as declared within {deadline:?}: {summary}"))
+                .because(waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default())
+                .remedy(format!(
+                    "it goes on by itself; follow it with `infrakit group describe {name} --watch`"
+                ))
+                .exit(report::DEADLINE))
+        }
+    }
+}
+
+fn group_json(group: &pb::Group, slots: bool) -> Value {
+    let mut value = json!({
+        "name": group.id,
+        "revision": group.revision,
+        "committedAt": rfc3339(group.committed_at_ms),
+        "committedBy": group.committed_by,
+        "life": group.life,
+        "rollout": {"phase": group.phase, "targetRevision": group.target_revision, "configHash": group.config_hash},
+        "plugins": {"instance": group.instance_plugin, "flavor": group.flavor_plugin},
+        "wanted": group.wanted,
+        "living": group.living,
+        "ready": group.ready,
+        "updated": group.updated,
+        "converged": group.converged,
+        "summary": group.summary,
+        "waiting": group.waiting,
+        "strays": group.strays,
+        "observedAt": group.observed_at_ms.map(rfc3339),
+    });
+    if slots {
+        let slots: Vec<Value> = group
+            .slots
+            .iter()
+            .map(|slot| {
+                json!({
+                    "slot": slot.slot,
+                    "generation": slot.generation,
+                    "instance": if slot.instance.is_empty() { Value::Null } else { json!(slot.instance) },
+                    "state": slot.state,
+                    "templateRevision": slot.template_revision,
+                    "since": slot.since_ms.map(rfc3339),
+                    "because": slot.because,
+                })
+            })
+            .collect();
+        value["slots"] = json!(slots);
+    }
+    value
+}
+
+/// One row of a table of groups.
+pub(super) fn row(group: &pb::Group) -> Vec<String> {
+    let state = match (group.life.as_str(), group.converged) {
+        ("Managed", true) => "Converged".to_owned(),
+        ("Managed", false) => group.phase.replace("Succeeded", "Converging").replace("Running", "RollingOut"),
+        (life, _) => life.to_owned(),
+    };
+    vec![
+        group.id.clone(),
+        format!("{}/{}", group.ready, group.wanted),
+        format!("{}/{}", group.updated, group.wanted),
+        state,
+        group.revision.to_string(),
+        group.instance_plugin.clone(),
+        group.flavor_plugin.clone(),
+        ago(group.committed_at_ms),
+    ]
+}
+
+pub(super) const HEADER: [&str; 8] =
+    ["NAME", "READY", "UPDATED", "STATE", "REVISION", "INSTANCE", "FLAVOR", "COMMITTED"];
+
+pub(super) fn brief_json(group: &pb::Group) -> Value {
+    group_json(group, false)
+}
+
+async fn list(global: &Global) -> Result<u8, Failure> {
+    let groups = client(global)?.call(async |mut c| c.list_groups(pb::ListRequest {}).await).await?.groups;
+    let items: Vec<Value> = groups.iter().map(brief_json).collect();
+    if !output::object(global.output, "GroupList", json!({ "items": items }))? {
+        output::table(&HEADER, groups.iter().map(row))?;
+    }
+    Ok(0)
+}
+
+async fn describe(name: &str, watch: bool, global: &Global) -> Result<u8, Failure> {
+    let client = client(global)?;
+    if !watch {
+        let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
+        tell(&group, global)?;
+        return Ok(0);
+    }
+    loop {
+        let mut stream = client.call(async |mut c| c.watch_group(about(name)).await).await?;
+        while let Some(next) = stream.next().await {
+            match next {
+                Ok(group) => {
+                    tell(&group, global)?;
+                    if global.output == Format::Table {
+                        output::line("")?;
+                    }
+                }
+                Err(status) => match api::Error::from(status) {
+                    error if error.code == Code::Unavailable => break,
+                    error => return Err(error.into()),
+                },
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
+    if output::object(global.output, "Group", group_json(group, true))? {
+        return Ok(());
+    }
+    output::line(&format!("{}: {}", group.id, group.summary))?;
+    output::line(&format!(
+        "revision {} by {}, {}; {} with {}; template {}",
+        group.revision,
+        group.committed_by,
+        ago(group.committed_at_ms),
+        group.instance_plugin,
+        group.flavor_plugin,
+        group.config_hash
+    ))?;
+    for waiting in &group.waiting {
+        output::line(&format!("waiting {waiting}"))?;
+    }
+    if !group.strays.is_empty() {
+        output::line(&format!(
+            "strays, which carry the group's tag, hold no slot and are left alone: {}",
+            group.strays.join(", ")
+        ))?;
+    }
+    let rows = group.slots.iter().map(|slot| {
+        vec![
+            slot.slot.clone(),
+            if slot.instance.is_empty() { "-".to_owned() } else { slot.instance.clone() },
+            slot.state.clone(),
+            slot.template_revision.to_string(),
+            slot.generation.to_string(),
+            slot.since_ms.map(ago).unwrap_or_default(),
+            slot.because.clone(),
+        ]
+    });
+    output::table(&["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "WHY"], rows)
+}
+
+/// The stored spec in the form that `commit` reads.
+async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> {
+    let spec = client(global)?.call(async |mut c| c.inspect_group(about(name)).await).await?;
+    let part = |part: Option<pb::Part>| -> Value {
+        let part = part.unwrap_or_default();
+        let properties: Value = serde_json::from_str(&part.properties).unwrap_or(Value::Null);
+        json!({"Plugin": part.plugin, "Properties": properties})
+    };
+    let mut updating = json!({});
+    if spec.updating_count > 0 {
+        updating["Count"] = json!(spec.updating_count);
+    }
+    if spec.updating_duration_ms > 0 {
+        updating["Duration"] = json!(model::Millis(spec.updating_duration_ms).to_string());
+    }
+    if spec.skip_drain {
+        updating["SkipBeforeInstanceDestroy"] = json!("drain");
+    }
+    let allocation = match spec.size {
+        Some(size) => json!({ "Size": size }),
+        None => json!({ "LogicalIDs": spec.logical_ids }),
+    };
+    let value = json!({
+        "kind": "group",
+        "metadata": {"name": spec.id},
+        "properties": {
+            "Allocation": allocation,
+            "Instance": part(spec.instance),
+            "Flavor": part(spec.flavor),
+            "Updating": updating,
+        },
+    });
+    // This is a spec, not an answer: it must be committable as it is printed.
+    match global.output {
+        Format::Json => output::line(&format!("{value:#}"))?,
+        Format::Table | Format::Yaml => {
+            let yaml = serde_yaml_ng::to_string(&value)
+                .map_err(|error| Failure::new("this cannot be written as YAML").because(error.to_string()))?;
+            output::line(&format!("# revision {}\n{}", spec.revision, yaml.trim_end()))?;
+        }
+    }
+    Ok(0)
+}
+
+async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8, Failure> {
+    let deadline = duration(&wait.timeout)?;
+    let client = client(global)?;
+    let request = pb::ScaleRequest {
+        request_id: new_request(),
+        group: name.to_owned(),
+        size,
+        if_revision: None,
+        actor: actor(),
+    };
+    let reply = client.call(async |mut c| c.scale(request.clone()).await).await?;
+    tell_committed(&reply, global)?;
+    if wait.wait {
+        for committed in &reply.committed {
+            wait_for(&client, &committed.group, committed.revision, deadline).await?;
+        }
+    }
+    Ok(0)
+}
+
+async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
+    let client = client(global)?;
+    let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
+    confirm(yes, &format!("This stops managing `{name}`; its {} instances stay", group.living), name)?;
+    let request = about(name);
+    client.call(async |mut c| c.free(request.clone()).await).await?;
+    output::line(&format!("{name}: no longer managed; {} instances are left as they are", group.living))?;
+    Ok(0)
+}
+
+async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<u8, Failure> {
+    let deadline = duration(&wait.timeout)?;
+    let client = client(global)?;
+    let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
+    confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.living), name)?;
+    let request = about(name);
+    client.call(async |mut c| c.destroy(request.clone()).await).await?;
+    output::line(&format!("{name}: {} instances are to go", group.living))?;
+    let until = Instant::now() + deadline;
+    while wait.wait {
+        match client.call(async |mut c| c.describe_group(about(name)).await).await {
+            Err(error) if error.code == Code::NotFound => {
+                output::line(&format!("{name}: nothing of it is left"))?;
+                return Ok(0);
+            }
+            Err(error) => return Err(error.into()),
+            Ok(group) if Instant::now() > until => {
+                return Err(Failure::new(format!("{} instances of `{name}` are still there", group.living))
+                    .because(
+                        group.waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default(),
+                    )
+                    .remedy("it goes on by itself")
+                    .exit(report::DEADLINE));
+            }
+            Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,132 @@
+//! `infrakit instance`: speak with an instance plugin, past the managers.
+
+use model::tags::{self, Tags};
+use model::{Description, InstanceId, Opaque};
+use serde_json::{Value, json};
+use spi::{Call, Directory, Instances, interface};
+
+use super::{confirm, plugin, plugins_dir, read_file};
+use crate::args::{Global, InstanceVerb};
+use crate::output;
+use crate::report::{self, Failure};
+
+pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failure> {
+    match verb {
+        InstanceVerb::Ls { plugins, tags } => list(plugins, &tags, global).await,
+        InstanceVerb::Describe { plugin: name, id } => {
+            let found = find(global, &name, &id).await?;
+            if !output::object(global.output, "Instance", as_json(&name, &found))? {
+                output::line(&format!("{:#}", as_json(&name, &found)))?;
+            }
+            Ok(0)
+        }
+        InstanceVerb::Provision { plugin: name, file } => {
+            let (file, bytes) = read_file(&file)?;
+            let json = model::draft::to_json(&file, &bytes)?;
+            let spec = spi::instance_spec_from_json(&json)
+                .map_err(|error| Failure::new(format!("{file}: {error}")).exit(report::INVALID_FILE))?;
+            let (name, client) = plugin(global, &name)?;
+            let id = client.instances(name.subtype()).provision(&spec, &Call::default()).await?;
+            output::line(id.as_str())?;
+            Ok(0)
+        }
+        InstanceVerb::Validate { plugin: name, file } => {
+            let (file, bytes) = read_file(&file)?;
+            let json = model::draft::to_json(&file, &bytes)?;
+            let (name, client) = plugin(global, &name)?;
+            client.instances(name.subtype()).validate(&Opaque::from_json(json)).await?;
+            output::line("valid")?;
+            Ok(0)
+        }
+        InstanceVerb::Destroy { plugin: name, ids, yes } => {
+            let what = ids.join(", ");
+            confirm(yes, &format!("This destroys {what} of {name}"), &what)?;
+            for id in &ids {
+                find(global, &name, id).await?;
+            }
+            let (name, client) = plugin(global, &name)?;
+            for id in ids {
+                let destroyed = client.instances(name.subtype());
+                destroyed.destroy(&InstanceId::from(id.as_str()), "terminate", &Call::default()).await?;
+                output::line(&format!("destroyed {id}"))?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+pub(super) async fn find(global: &Global, name: &str, id: &str) -> Result<Description, Failure> {
+    let (name, client) = plugin(global, name)?;
+    let all = client.instances(name.subtype()).describe(&Tags::new(), true).await?;
+    all.into_iter().find(|found| found.id.as_str() == id).ok_or_else(|| {
+        Failure::new(format!("{name} has no instance `{id}`"))
+            .remedy(format!("`infrakit instance ls {name}` lists what it has"))
+            .exit(report::NOT_FOUND)
+    })
+}
+
+async fn list(plugins: Vec<String>, wanted: &[String], global: &Global) -> Result<u8, Failure> {
+    let mut tags = Tags::new();
+    for pair in wanted {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Failure::usage(format!("--tag {pair}: write KEY=VALUE")))?;
+        tags.insert(key.to_owned(), value.to_owned());
+    }
+    let plugins = if plugins.is_empty() { all_instance_plugins(global).await? } else { plugins };
+    let mut rows = Vec::new();
+    let mut items = Vec::new();
+    for full in plugins {
+        let (name, client) = plugin(global, &full)?;
+        for found in client.instances(name.subtype()).describe(&tags, true).await? {
+            let tag = |key: &str| found.tags.get(key).cloned().unwrap_or_else(|| "-".to_owned());
+            let logical_id = found.logical_id.as_ref().map_or_else(|| "-".to_owned(), |id| id.to_string());
+            rows.push(vec![
+                found.id.to_string(),
+                full.clone(),
+                logical_id,
+                tag(tags::GROUP),
+                tag(tags::SLOT),
+            ]);
+            items.push(as_json(&full, &found));
+        }
+    }
+    if !output::object(global.output, "InstanceList", json!({ "items": items }))? {
+        output::table(&["ID", "PLUGIN", "LOGICALID", "GROUP", "SLOT"], rows)?;
+    }
+    Ok(0)
+}
+
+async fn all_instance_plugins(global: &Global) -> Result<Vec<String>, Failure> {
+    let directory = Directory::new(plugins_dir(global)?);
+    let found = directory.list().map_err(|error| {
+        Failure::new(format!("{} cannot be read", directory.path().display())).because(error.to_string())
+    })?;
+    let mut names = Vec::new();
+    for plugin in found {
+        match plugin.client().hello().await {
+            Ok(hello) => {
+                for object in hello.interfaces.get(interface::INSTANCE).into_iter().flatten() {
+                    names.push(if object == "." {
+                        plugin.name.clone()
+                    } else {
+                        format!("{}/{object}", plugin.name)
+                    });
+                }
+            }
+            Err(error) => report::warn(&format!("plugin `{}` does not answer: {error}", plugin.name)),
+        }
+    }
+    Ok(names)
+}
+
+fn as_json(plugin: &str, found: &Description) -> Value {
+    let properties =
+        found.properties.as_ref().and_then(|it| serde_json::from_str::<Value>(it.as_json()).ok());
+    json!({
+        "id": found.id.as_str(),
+        "plugin": plugin,
+        "logicalID": found.logical_id.as_ref().map(|id| id.to_string()),
+        "tags": found.tags,
+        "properties": properties,
+    })
+}

@@ -1,0 +1,53 @@
+//! `infrakit manager`: run one.
+
+use manager::{Config, Profile as Patience, Start};
+
+use super::{duration, plugins_dir, start_logging, stop_signal};
+use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
+use crate::report::Failure;
+
+pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failure> {
+    let ManagerVerb::Start(start) = verb;
+    start_logging(global)?;
+    let config = configure(start, global)?;
+    let failed = |error: manager::Error| Failure::new(error.what).because(error.cause).remedy(error.remedy);
+    let running = manager::start(config, stop_signal()).await.map_err(failed)?;
+    tracing::info!("{}", running.describe());
+    running.finished().await.map_err(failed)?;
+    tracing::info!("stopped");
+    Ok(0)
+}
+
+fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
+    if start.name.trim().is_empty() {
+        return Err(Failure::usage("--name is empty"));
+    }
+    for address in start.join.iter().chain(start.advertise.iter()).chain([&start.listen]) {
+        if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
+            return Err(Failure::usage(format!("`{address}` is not an address")).remedy("write HOST:PORT"));
+        }
+    }
+    let unspecified = start.listen.starts_with("0.0.0.0:") || start.listen.starts_with("[::]:");
+    if unspecified && start.advertise.is_none() {
+        return Err(Failure::usage(format!("{} cannot be reached by others", start.listen))
+            .remedy("give --advertise HOST:PORT"));
+    }
+    Ok(Config {
+        name: start.name,
+        data_dir: start.data_dir,
+        listen: start.listen,
+        advertise: start.advertise,
+        plugins_dir: plugins_dir(global)?,
+        plugin_deadline: duration(&start.plugin_timeout)?,
+        profile: match start.profile {
+            Profile::Default => Patience::Default,
+            Profile::Fast => Patience::Fast,
+            Profile::Wan => Patience::Wan,
+        },
+        start: match (start.bootstrap, start.join.is_empty()) {
+            (true, _) => Start::Bootstrap,
+            (false, false) => Start::Join(start.join),
+            (false, true) => Start::Restart,
+        },
+    })
+}

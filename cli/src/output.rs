@@ -1,0 +1,74 @@
+//! Data to the standard output: tables for people, versioned JSON and YAML for programs.
+
+use std::io::{IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+use crate::args::Format;
+use crate::report::Failure;
+
+/// The version that every printed object carries.
+const API_VERSION: &str = "infrakit/v1";
+
+/// Writes a text and a newline. A reader that has gone away ends the program quietly.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        result => {
+            result.map_err(|error| Failure::new("the output cannot be written").because(error.to_string()))
+        }
+    }
+}
+
+/// Prints one object as JSON or YAML, with its version and kind; false when a table is wanted.
+pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<bool, Failure> {
+    if let Value::Object(map) = &mut value {
+        map.insert("apiVersion".into(), json!(API_VERSION));
+        map.insert("kind".into(), json!(kind));
+    }
+    match format {
+        Format::Table => return Ok(false),
+        Format::Json if std::io::stdout().is_terminal() => line(&format!("{value:#}"))?,
+        Format::Json => line(&value.to_string())?,
+        Format::Yaml => {
+            let text = serde_yaml_ng::to_string(&value)
+                .map_err(|error| Failure::new("this cannot be written as YAML").because(error.to_string()))?;
+            line(&format!("---\n{}", text.trim_end()))?;
+        }
+    }
+    Ok(true)
+}
+
+/// Prints aligned columns under a header.
+pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.to_string();
+    line(&text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+}
+
+/// How long ago a time was, for people.
+pub(crate) fn ago(at_ms: u64) -> String {
+    let now = jiff::Timestamp::now().as_millisecond();
+    let seconds = (now - at_ms as i64).max(0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86_400 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+/// A time for programs: RFC 3339 in UTC.
+pub(crate) fn rfc3339(at_ms: u64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms as i64).map(|at| at.to_string()).unwrap_or_default()
+}

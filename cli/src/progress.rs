@@ -1,0 +1,64 @@
+//! Shows a group on its way: a bar on a terminal, plain lines otherwise.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use api::proto as pb;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Between two plain lines though nothing changes, so that a log shows that it lives.
+const STILL_HERE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    group: String,
+    began: Instant,
+    last: Option<(String, Instant)>,
+}
+
+impl Progress {
+    pub(crate) fn new(group: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {msg} {elapsed}")
+            {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(group.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        Self { bar, group: group.to_owned(), began: Instant::now(), last: None }
+    }
+
+    #[allow(clippy::print_stderr)]
+    pub(crate) fn show(&mut self, group: &pb::Group) {
+        let mut text = group.summary.clone();
+        if let Some(first) = group.waiting.first() {
+            text.push_str(&format!("; waiting {first}"));
+        }
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(group.wanted);
+                bar.set_position(group.ready.min(group.updated));
+                bar.set_message(text);
+            }
+            None => {
+                let told =
+                    self.last.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < STILL_HERE);
+                if !told {
+                    eprintln!("{} [{:6.2}s] {text}", self.group, self.began.elapsed().as_secs_f64());
+                    self.last = Some((text, Instant::now()));
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::print_stderr)]
+    pub(crate) fn done(self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        eprintln!("{} {text} after {:.2} s", self.group, self.began.elapsed().as_secs_f64());
+    }
+}

@@ -1,0 +1,123 @@
+//! Failures to text and exit code: the only place.
+
+use std::process::ExitCode;
+
+use api::Code;
+
+/// What a person is told when something went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: u8,
+    /// The stable number; none for a plain failure.
+    pub(crate) number: Option<u32>,
+    pub(crate) what: String,
+    pub(crate) cause: String,
+    pub(crate) remedy: String,
+}
+
+pub(crate) const FAILED: u8 = 1;
+/// A plan has changes, and --detailed-exitcode was given.
+pub(crate) const CHANGES: u8 = 2;
+/// The deadline passed while waiting.
+pub(crate) const DEADLINE: u8 = 3;
+pub(crate) const NOT_FOUND: u8 = 4;
+pub(crate) const CONFLICT: u8 = 5;
+/// A guard or a missing confirmation.
+pub(crate) const REFUSED: u8 = 6;
+/// No manager, no leader.
+pub(crate) const UNREACHABLE: u8 = 8;
+pub(crate) const USAGE: u8 = 64;
+pub(crate) const INVALID_FILE: u8 = 65;
+pub(crate) const INTERRUPTED: u8 = 130;
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { exit: FAILED, number: None, what: what.into(), cause: String::new(), remedy: String::new() }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { exit: USAGE, ..Self::new(what) }
+    }
+
+    #[must_use]
+    pub(crate) fn exit(self, exit: u8) -> Self {
+        Self { exit, ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn because(self, cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+}
+
+impl From<api::Error> for Failure {
+    fn from(error: api::Error) -> Self {
+        let exit = match error.code {
+            Code::Invalid => INVALID_FILE,
+            Code::NotFound => NOT_FOUND,
+            Code::Conflict => CONFLICT,
+            Code::Unavailable => UNREACHABLE,
+            Code::PluginUnavailable | Code::PluginRefused | Code::Busy | Code::Internal => FAILED,
+        };
+        Self {
+            exit,
+            number: Some(error.code.number()),
+            what: error.what,
+            cause: error.cause,
+            remedy: error.remedy,
+        }
+    }
+}
+
+impl From<model::Problems> for Failure {
+    /// The problems themselves are the message: one line each, as compilers print them.
+    fn from(problems: model::Problems) -> Self {
+        let count = problems.list.len();
+        let what = match count {
+            1 => problems.to_string(),
+            _ => format!("{count} problems\n{problems}"),
+        };
+        Self { number: Some(Code::Invalid.number()), ..Self::new(what) }
+            .exit(INVALID_FILE)
+            .remedy("correct the file; nothing was changed")
+    }
+}
+
+impl From<spi::Error> for Failure {
+    fn from(error: spi::Error) -> Self {
+        let (number, exit) = match error.class {
+            spi::Class::Unavailable | spi::Class::Unsure => (Some(Code::PluginUnavailable.number()), FAILED),
+            spi::Class::NotFound => (Some(Code::NotFound.number()), NOT_FOUND),
+            spi::Class::InvalidSpec => (Some(Code::PluginRefused.number()), INVALID_FILE),
+            spi::Class::Conflict | spi::Class::Exhausted | spi::Class::Internal => (None, FAILED),
+        };
+        Self { number, exit, ..Self::new(error.message) }
+    }
+}
+
+/// Prints a failure to the standard error and gives its exit code.
+#[allow(clippy::print_stderr)]
+pub(crate) fn tell(failure: &Failure) -> ExitCode {
+    match failure.number {
+        Some(number) => eprintln!("error[E{number}]: {}", failure.what),
+        None => eprintln!("error: {}", failure.what),
+    }
+    if !failure.cause.is_empty() {
+        eprintln!("  cause: {}", failure.cause);
+    }
+    if !failure.remedy.is_empty() {
+        eprintln!(" remedy: {}", failure.remedy);
+    }
+    ExitCode::from(failure.exit)
+}
+
+/// Prints something worth knowing that is no failure.
+#[allow(clippy::print_stderr)]
+pub(crate) fn warn(text: &str) {
+    eprintln!("warning: {text}");
+}
