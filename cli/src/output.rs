@@ -12,6 +12,7 @@ use crate::report::Failure;
 const API_VERSION: &str = "infrakit/v1";
 
 /// Writes a text and a newline. A reader that has gone away ends the program quietly.
+#[allow(clippy::disallowed_methods)]
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {

@@ -507,7 +507,10 @@ impl ManagerRpc for Service {
                     return;
                 }
             }
-            while request.follow {
+            if !request.follow {
+                return;
+            }
+            loop {
                 let event = tokio::select! {
                     event = live.recv() => event,
                     () = events.closed() => return,

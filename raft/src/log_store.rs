@@ -218,7 +218,7 @@ fn sync_for_all(db: &Db, queue: &mpsc::Receiver<Waiter>) {
         for waiter in waiters {
             match waiter {
                 Waiter::Append(callback) => callback.io_completed(
-                    result.as_ref().map(|()| ()).map_err(|error| io::Error::other(error.to_string())),
+                    result.as_ref().copied().map_err(|error| io::Error::other(error.to_string())),
                 ),
                 Waiter::Task(done) => {
                     // The waiter may have gone; the sync stands all the same.

@@ -425,8 +425,11 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
     let request = about(name);
     client.call(async |mut c| c.destroy(request.clone()).await).await?;
     output::line(&format!("{name}: {} instances are to go", group.living))?;
+    if !wait.wait {
+        return Ok(0);
+    }
     let until = Instant::now() + deadline;
-    while wait.wait {
+    loop {
         match client.call(async |mut c| c.describe_group(about(name)).await).await {
             Err(error) if error.code == Code::NotFound => {
                 output::line(&format!("{name}: nothing of it is left"))?;
@@ -444,5 +447,4 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
             Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
-    Ok(0)
 }

@@ -20,8 +20,11 @@ const FORWARDED: &str = "infrakit-forwarded";
 pub(super) struct Forward {
     replica: Replica,
     role: watch::Receiver<Role>,
-    clients: Arc<Mutex<BTreeMap<NodeId, (String, ManagerClient<Channel>)>>>,
+    clients: Arc<Mutex<Clients>>,
 }
+
+/// A client for each manager, and the address it was made for.
+type Clients = BTreeMap<NodeId, (String, ManagerClient<Channel>)>;
 
 impl Forward {
     pub(super) fn new(replica: Replica, role: watch::Receiver<Role>) -> Self {

@@ -1,0 +1,77 @@
+//! Labels that were added after a container was created, kept as labels of small volumes.
+//!
+//! One volume an addition: it holds nothing, is never mounted, names its container, and is numbered,
+//! so that the latest value wins.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bollard::Docker;
+use bollard::models::VolumeCreateRequest;
+use bollard::query_parameters::{ListVolumesOptionsBuilder, RemoveVolumeOptionsBuilder};
+use model::tags::Tags;
+use spi::Error;
+
+use crate::engine;
+
+/// Which container a volume's labels belong to, by its whole id.
+const OF: &str = "infrakit.labels-of";
+/// The place of an addition in the order they were made.
+const NUMBER: &str = "infrakit.labels-number";
+
+/// A volume with an addition: its name, its number, and what it adds.
+type Addition = (String, u64, Tags);
+
+async fn volumes(docker: &Docker) -> Result<BTreeMap<String, Vec<Addition>>, Error> {
+    let filters = HashMap::from([("label".to_owned(), vec![OF.to_owned()])]);
+    let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
+    let listed = docker.list_volumes(Some(options)).await.map_err(engine::failed)?;
+    let mut all: BTreeMap<String, Vec<Addition>> = BTreeMap::new();
+    for volume in listed.volumes.unwrap_or_default() {
+        let mut tags: Tags = volume.labels.into_iter().collect();
+        let number = tags.remove(NUMBER).and_then(|number| number.parse().ok()).unwrap_or(0);
+        if let Some(container) = tags.remove(OF) {
+            all.entry(container).or_default().push((volume.name, number, tags));
+        }
+    }
+    for additions in all.values_mut() {
+        additions.sort_by_key(|(_, number, _)| *number);
+    }
+    Ok(all)
+}
+
+/// What was added, by container.
+pub(crate) async fn added(docker: &Docker) -> Result<BTreeMap<String, Tags>, Error> {
+    let merged = |additions: Vec<Addition>| additions.into_iter().flat_map(|(_, _, tags)| tags).collect();
+    Ok(volumes(docker)
+        .await?
+        .into_iter()
+        .map(|(container, additions)| (container, merged(additions)))
+        .collect())
+}
+
+pub(crate) async fn add(docker: &Docker, container: &str, tags: &Tags) -> Result<(), Error> {
+    let before = volumes(docker).await?.remove(container).unwrap_or_default();
+    let number = before.last().map_or(0, |(_, number, _)| number + 1);
+    let mut labels: HashMap<String, String> = tags.clone().into_iter().collect();
+    labels.insert(OF.to_owned(), container.to_owned());
+    labels.insert(NUMBER.to_owned(), number.to_string());
+    let short = container.get(..12).unwrap_or(container);
+    let request = VolumeCreateRequest {
+        name: Some(format!("infrakit-labels-{short}-{number}")),
+        labels: Some(labels),
+        ..VolumeCreateRequest::default()
+    };
+    docker.create_volume(request).await.map(drop).map_err(engine::unsure)
+}
+
+/// Removes what was added to a container that is gone.
+pub(crate) async fn forget(docker: &Docker, container: &str) -> Result<(), Error> {
+    for (name, _, _) in volumes(docker).await?.remove(container).unwrap_or_default() {
+        let options = RemoveVolumeOptionsBuilder::default().force(true).build();
+        match docker.remove_volume(&name, Some(options)).await {
+            Err(error) if engine::status(&error) != Some(404) => return Err(engine::unsure(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
