@@ -1,1 +1,10 @@
-//! placeholder
+//! Real managers and plugins as processes, and what a story needs to tell: start, kill, wait for a
+//! state, and look at what the provider was asked.
+
+mod cluster;
+mod history;
+mod process;
+
+pub use cluster::{Cluster, Options, group};
+pub use history::History;
+pub use process::{Process, program, until};

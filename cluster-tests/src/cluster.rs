@@ -1,0 +1,213 @@
+//! Some managers, their plugins, and a client.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use api::{Addresses, Client, proto as pb};
+use tempfile::TempDir;
+
+use crate::history::History;
+use crate::process::{Process, until};
+
+/// How a cluster is set up.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// More arguments for the simulator.
+    pub simulator: Vec<String>,
+    /// More arguments for every manager.
+    pub manager: Vec<String>,
+}
+
+/// A cluster on this machine, in a directory of its own.
+pub struct Cluster {
+    dir: TempDir,
+    ports: Vec<u16>,
+    options: Options,
+    managers: Vec<Option<Process>>,
+    plugins: Option<Process>,
+}
+
+/// A group of `size` in the simulator, as a person would write it.
+pub fn group(name: &str, size: u32, image: &str) -> String {
+    format!(
+        "kind: group\nmetadata: {{name: {name}}}\nproperties:\n  Allocation: {{Size: {size}}}\n  \
+         Instance: {{Plugin: simulator/compute, Properties: {{image: {image}}}}}\n  \
+         Flavor: {{Plugin: vanilla, Properties: {{Init: [echo hi]}}}}\n"
+    )
+}
+
+impl Cluster {
+    /// Starts `n` managers and their plugins, and waits until all of them vote.
+    pub async fn of(n: usize) -> Self {
+        Self::with(n, Options::default()).await
+    }
+
+    pub async fn with(n: usize, options: Options) -> Self {
+        // Held together, so that no port is given twice.
+        let held: Vec<TcpListener> =
+            (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let ports = held.iter().map(|it| it.local_addr().expect("an address").port()).collect();
+        drop(held);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir_all(dir.path().join("lab/faults")).expect("a directory");
+        let managers = (0..n).map(|_| None).collect();
+        let mut cluster = Cluster { dir, ports, options, managers, plugins: None };
+        cluster.start_plugins();
+        for i in 0..n {
+            cluster.start(i);
+        }
+        cluster.until_voters(n).await;
+        cluster
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.path().join("plugins")
+    }
+
+    pub fn address(&self, i: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[i])
+    }
+
+    pub fn addresses(&self) -> String {
+        (0..self.ports.len()).map(|i| self.address(i)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Starts the simulator and vanilla in one process, or starts them again.
+    pub fn start_plugins(&mut self) {
+        let (plugins, lab) = (self.plugins_dir(), self.path().join("lab"));
+        let (plugins, lab) = (plugins.display().to_string(), format!("lab={}", lab.display()));
+        let mut args =
+            vec!["plugin", "start", "simulator", "vanilla", "--plugins-dir", &plugins, "--set", &lab];
+        args.extend(self.options.simulator.iter().map(String::as_str));
+        self.plugins = Some(Process::start(&args, &self.path().join("plugins.log")));
+    }
+
+    pub fn kill_plugins(&mut self) {
+        self.plugins = None;
+    }
+
+    /// Starts a manager with the command it was first started with.
+    pub fn start(&mut self, i: usize) {
+        let name = format!("m{}", i + 1);
+        let data = self.path().join(&name).display().to_string();
+        let (listen, first) = (self.address(i), self.address(0));
+        let plugins = self.plugins_dir().display().to_string();
+        let mut args = vec![
+            "manager",
+            "start",
+            "--name",
+            &name,
+            "--data-dir",
+            &data,
+            "--listen",
+            &listen,
+            "--plugins-dir",
+            &plugins,
+        ];
+        args.extend(self.options.manager.iter().map(String::as_str));
+        if i == 0 {
+            args.push("--bootstrap");
+        } else {
+            args.extend(["--join", &first]);
+        }
+        self.managers[i] = Some(Process::start(&args, &self.path().join(format!("{name}.log"))));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, i: usize) {
+        self.managers[i] = None;
+    }
+
+    pub fn manager(&self, i: usize) -> &Process {
+        self.managers[i].as_ref().expect("it was started")
+    }
+
+    /// A client of all managers.
+    pub fn client(&self) -> Client {
+        Self::client_of(&self.addresses())
+    }
+
+    pub fn client_of(addresses: &str) -> Client {
+        Client::new(&Addresses::parse(addresses).expect("addresses")).expect("a client")
+    }
+
+    pub async fn status(&self) -> Option<pb::ClusterStatus> {
+        self.client().call(async |mut c| c.status(pb::StatusRequest {}).await).await.ok()
+    }
+
+    /// Which manager leads: its place, by its address.
+    pub async fn leader(&self) -> usize {
+        until("somebody leads", async || {
+            let status = self.status().await?;
+            let leader = status.nodes.iter().find(|node| node.id == status.leader)?;
+            (0..self.ports.len()).find(|i| self.address(*i) == leader.address)
+        })
+        .await
+    }
+
+    pub async fn until_voters(&self, n: usize) {
+        until(&format!("{n} managers vote and are reachable"), async || {
+            let status = self.status().await?;
+            let well = |node: &&pb::Node| node.role != "Learner" && node.status == "Reachable";
+            (status.nodes.iter().filter(well).count() == n).then_some(())
+        })
+        .await;
+    }
+
+    /// Commits a file as the command line would.
+    pub async fn commit(&self, text: &str) -> Result<pb::CommitReply, api::Error> {
+        self.commit_with(text, false).await
+    }
+
+    pub async fn commit_with(
+        &self,
+        text: &str,
+        allow_missing_plugins: bool,
+    ) -> Result<pb::CommitReply, api::Error> {
+        let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
+        let item = |spec: &model::GroupSpec| pb::CommitItem {
+            spec: Some(api::spec(spec, model::Revision(0))),
+            if_revision: None,
+        };
+        let request = pb::CommitRequest {
+            request_id: Vec::new(),
+            items: draft.specs.iter().map(item).collect(),
+            allow_missing_plugins,
+            actor: "test".into(),
+        };
+        self.client().call(async |mut c| c.commit(request.clone()).await).await
+    }
+
+    pub async fn describe(&self, name: &str) -> Option<pb::Group> {
+        let request = pb::GroupRequest { group: name.to_owned(), ..pb::GroupRequest::default() };
+        self.client().call(async |mut c| c.describe_group(request.clone()).await).await.ok()
+    }
+
+    /// Waits until a group is as declared, with `size` members.
+    pub async fn settles(&self, name: &str, size: u64) -> pb::Group {
+        until(&format!("{name} has {size} members and rests"), async || {
+            let group = self.describe(name).await?;
+            (group.converged && group.ready == size && group.observed_at_ms.is_some()).then_some(group)
+        })
+        .await
+    }
+
+    /// The simulator's instances, asked past the managers.
+    pub fn simulator(&self) -> impl spi::Instances + use<> {
+        let directory = spi::Directory::new(self.plugins_dir());
+        directory.find(&"simulator".into()).expect("the simulator").client().instances("compute")
+    }
+
+    /// Asks the simulator to fail: a call, and what goes wrong with it.
+    pub fn fault(&self, call: &str, what: &str) {
+        std::fs::write(self.path().join("lab/faults").join(call), what).expect("a file");
+    }
+
+    pub fn history(&self) -> History {
+        History::read(&self.path().join("lab"))
+    }
+}

@@ -1,0 +1,57 @@
+//! What the simulator was asked, and the promises that its record must show.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// One line of the simulator's record.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Call {
+    pub at: u64,
+    pub call: String,
+    pub id: String,
+    pub group: String,
+    pub slot: String,
+    pub token: String,
+    pub outcome: String,
+}
+
+/// The record, in order.
+#[derive(Debug, Clone)]
+pub struct History(pub Vec<Call>);
+
+impl History {
+    pub fn read(lab: &Path) -> Self {
+        let text = std::fs::read_to_string(lab.join("history.jsonl")).unwrap_or_default();
+        Self(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// How many instances were ever made for a group.
+    pub fn made(&self, group: &str) -> usize {
+        self.0.iter().filter(|call| call.group == group && call.outcome == "made").count()
+    }
+
+    /// No slot ever had two living instances, and no token ever made two.
+    pub fn shows_nothing_twice(&self) {
+        let mut living: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        let mut tokens: BTreeMap<&str, &str> = BTreeMap::new();
+        for call in self.0.iter().filter(|call| !call.group.is_empty()) {
+            let slot = (call.group.as_str(), call.slot.as_str());
+            match (call.call.as_str(), call.outcome.as_str()) {
+                ("provision", "made") => {
+                    if let Some(other) = living.insert(slot, &call.id) {
+                        panic!("slot {slot:?} got {} while {other} lived:\n{self:#?}", call.id);
+                    }
+                    if let Some(other) = tokens.insert(&call.token, &call.id) {
+                        panic!("the token {} made {other} and then {}", call.token, call.id);
+                    }
+                }
+                ("destroy", _) if living.get(&slot) == Some(&call.id.as_str()) => {
+                    living.remove(&slot);
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The program as a person meets it: what it says, and how it exits.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use cluster_tests::{Cluster, group, program};
+
+struct Shell {
+    cluster: Cluster,
+}
+
+impl Shell {
+    fn run(&self, args: &[&str]) -> Output {
+        self.feed(args, b"")
+    }
+
+    fn feed(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(program())
+            .args(args)
+            .env("INFRAKIT_HOST", self.cluster.addresses())
+            .env("INFRAKIT_PLUGINS_DIR", self.cluster.plugins_dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // It may refuse before it has read everything.
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        child.wait_with_output().expect("it ends")
+    }
+
+    fn groups(&self) -> String {
+        text(&self.run(&["group", "ls", "-o", "json"]).stdout)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    let before = shell.groups();
+    let web = group("web", 1, "v1");
+    let large = vec![b'x'; 10 << 20];
+    for (input, code, said) in [
+        (web.replace("Size", "Sze").into_bytes(), 65, "did you mean `Size`?"),
+        (web.replace("Size: 1", "Size: one").into_bytes(), 65, "<stdin>:4:22: properties.Allocation.Size"),
+        (web.replace("Size: 1", "Size: 1, LogicalIDs: [a]").into_bytes(), 65, "both Size and LogicalIDs"),
+        (web.replace("Size: 1", "").into_bytes(), 65, "neither Size nor LogicalIDs"),
+        (web.replace("Size: 1", "LogicalIDs: [a, a]").into_bytes(), 65, "`a` stands twice"),
+        (
+            web.replace("vanilla", "nosuch").into_bytes(),
+            1,
+            "error[E1203]: group `web`: plugin `nosuch` does not answer",
+        ),
+        (web.replace("Init: [echo hi]", "Init: 7").into_bytes(), 1, "error[E1204]"),
+        (large, 65, "at most 4194304 are read"),
+        (vec![0xff, 0xfe, 0x00, 0x01], 65, "it is not text"),
+        (b"".to_vec(), 65, "there is no group in it"),
+    ] {
+        let output = shell.feed(&["group", "commit", "-"], &input);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}: {told}");
+        assert!(told.contains(said), "{said}: {told}");
+        assert_eq!(told.matches("error").count(), 1, "one error, told once: {told}");
+        assert!(told.contains("remedy: "), "{told}");
+        assert!(output.stdout.is_empty(), "data only on the standard output");
+        assert_eq!(shell.groups(), before, "nothing is stored");
+    }
+    let began = std::time::Instant::now();
+    let output = shell.feed(&["group", "commit", "-", "--wait"], web.as_bytes());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(began.elapsed().as_secs() < 10, "a valid commit goes through after all that");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_say_what_happened() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    let web = group("web", 2, "v1");
+    for (args, input, code) in [
+        (&["group", "plan", "-", "--detailed-exitcode"][..], web.as_bytes(), 2),
+        (&["group", "commit", "-", "--pretend"], web.as_bytes(), 0),
+        (&["group", "describe", "web"], b"", 4),
+        (&["group", "commit", "-", "--if-revision", "3"], web.as_bytes(), 5),
+        (&["group", "commit", "-", "--wait"], web.as_bytes(), 0),
+        (&["group", "commit", "-"], web.as_bytes(), 0),
+        (&["group", "plan", "-", "--detailed-exitcode"], web.as_bytes(), 0),
+        (&["group", "destroy", "web"], b"", 6),
+        (&["group", "scale", "web", "3", "--wait"], b"", 0),
+        (&["instance", "describe", "simulator/compute", "nosuch"], b"", 4),
+        (&["group", "nosuch"], b"", 64),
+        (&["group", "--help"], b"", 0),
+        (&["--version"], b"", 0),
+        (&["status", "--host", "nonsense"], b"", 64),
+        (&["plugin", "test", "simulator/compute"], b"", 0),
+        (&["plugin", "test", "vanilla"], b"", 0),
+        (&["group", "free", "web", "--yes"], b"", 0),
+        (&["group", "free", "web", "--yes"], b"", 4),
+    ] {
+        let output = shell.feed(args, input);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{args:?}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_printed_for_programs_is_one_versioned_object() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    assert!(
+        shell.feed(&["group", "commit", "-", "--wait"], group("web", 2, "v1").as_bytes()).status.success()
+    );
+    for (args, kind) in [
+        (&["status"][..], "ClusterStatus"),
+        (&["node", "ls"], "NodeList"),
+        (&["group", "ls"], "GroupList"),
+        (&["group", "describe", "web"], "Group"),
+        (&["plugin", "ls"], "PluginList"),
+        (&["instance", "ls"], "InstanceList"),
+        (&["version"], "Version"),
+    ] {
+        let output = shell.run(&[args, &["-o", "json"]].concat());
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object of JSON");
+        assert_eq!((&value["apiVersion"], &value["kind"]), (&"infrakit/v1".into(), &kind.into()), "{args:?}");
+        assert!(
+            text(&shell.run(&[args, &["-o", "yaml"]].concat()).stdout).contains(&format!("kind: {kind}"))
+        );
+    }
+    for line in text(&shell.run(&["events", "-o", "json"]).stdout).lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect("one object a line");
+    }
+    // What `inspect` prints can be committed as it stands, and changes nothing.
+    let spec = shell.run(&["group", "inspect", "web"]).stdout;
+    let again = shell.feed(&["group", "commit", "-"], &spec);
+    assert_eq!(text(&again.stdout), "web: unchanged\n", "{}", text(&again.stderr));
+}
