@@ -25,6 +25,9 @@ pub struct Cluster {
     options: Options,
     managers: Vec<Option<Process>>,
     plugins: Option<Process>,
+    files: Option<Process>,
+    /// The simulator writes down what it is asked.
+    recorded: bool,
 }
 
 /// A group of `size` in the simulator, as a person would write it.
@@ -43,6 +46,15 @@ impl Cluster {
     }
 
     pub async fn with(n: usize, options: Options) -> Self {
+        Self::start_all(n, options, true).await
+    }
+
+    /// As [`Cluster::of`], with a simulator that writes nothing down: for measurements.
+    pub async fn without_history(n: usize) -> Self {
+        Self::start_all(n, Options::default(), false).await
+    }
+
+    async fn start_all(n: usize, options: Options, recorded: bool) -> Self {
         // Held together, so that no port is given twice.
         let held: Vec<TcpListener> =
             (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
@@ -51,7 +63,7 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir_all(dir.path().join("lab/faults")).expect("a directory");
         let managers = (0..n).map(|_| None).collect();
-        let mut cluster = Cluster { dir, ports, options, managers, plugins: None };
+        let mut cluster = Cluster { dir, ports, options, managers, plugins: None, files: None, recorded };
         cluster.start_plugins();
         for i in 0..n {
             cluster.start(i);
@@ -80,10 +92,21 @@ impl Cluster {
     pub fn start_plugins(&mut self) {
         let (plugins, lab) = (self.plugins_dir(), self.path().join("lab"));
         let (plugins, lab) = (plugins.display().to_string(), format!("lab={}", lab.display()));
-        let mut args =
-            vec!["plugin", "start", "simulator", "vanilla", "--plugins-dir", &plugins, "--set", &lab];
+        let mut args = vec!["plugin", "start", "simulator", "vanilla", "--plugins-dir", &plugins];
+        if self.recorded {
+            args.extend(["--set", &lab]);
+        }
         args.extend(self.options.simulator.iter().map(String::as_str));
         self.plugins = Some(Process::start(&args, &self.path().join("plugins.log")));
+    }
+
+    /// Starts the file plugin; gives the directory of its files.
+    pub fn start_files(&mut self) -> PathBuf {
+        let (plugins, files) = (self.plugins_dir().display().to_string(), self.path().join("files"));
+        let dir = format!("dir={}", files.display());
+        let args = ["plugin", "start", "file", "--plugins-dir", &plugins, "--set", &dir];
+        self.files = Some(Process::start(&args, &self.path().join("files.log")));
+        files
     }
 
     pub fn kill_plugins(&mut self) {

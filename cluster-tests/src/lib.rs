@@ -6,5 +6,5 @@ mod history;
 mod process;
 
 pub use cluster::{Cluster, Options, group};
-pub use history::History;
+pub use history::{Call, History};
 pub use process::{Process, program, until};

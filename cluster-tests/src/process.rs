@@ -55,6 +55,10 @@ impl Process {
         rustix::process::kill_process(pid, signal).expect("the process is there");
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -418,7 +418,8 @@ impl ManagerRpc for Service {
             let stream = leader.watch_group(Forward::mark(request)).await?.into_inner();
             return Ok(Response::new(Box::pin(stream)));
         }
-        let id = GroupId::new(&request.into_inner().group);
+        let request = request.into_inner();
+        let (id, with_slots) = (GroupId::new(&request.group), !request.brief);
         self.read().await?;
         let (groups, stream) = mpsc::channel(4);
         let service = self.clone();
@@ -428,8 +429,9 @@ impl ManagerRpc for Service {
             loop {
                 let state = states.borrow_and_update().state.clone();
                 reports.mark_unchanged();
+                let began = tokio::time::Instant::now();
                 let message = if leads(&service.role) {
-                    service.group(&state, &id, true).ok_or_else(|| Status::from(no_group(id.as_str())))
+                    service.group(&state, &id, with_slots).ok_or_else(|| Status::from(no_group(id.as_str())))
                 } else {
                     Err(Status::unavailable("the leader has changed"))
                 };
@@ -440,7 +442,8 @@ impl ManagerRpc for Service {
                         return;
                     }
                 }
-                tokio::time::sleep(WATCH_EVERY).await;
+                // A status of ten thousand members takes milliseconds, and is not for free.
+                tokio::time::sleep(WATCH_EVERY.max(began.elapsed() * 20)).await;
                 tokio::select! {
                     _ = states.changed() => {}
                     _ = reports.changed() => {}

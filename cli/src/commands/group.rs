@@ -164,7 +164,8 @@ async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration
     let mut last = None;
     let follow = async {
         loop {
-            let mut stream = client.call(async |mut c| c.watch_group(about(name)).await).await?;
+            let brief = || pb::GroupRequest { brief: true, ..about(name) };
+            let mut stream = client.call(async |mut c| c.watch_group(brief()).await).await?;
             while let Some(next) = stream.next().await {
                 match next {
                     Ok(group) => {

@@ -152,9 +152,10 @@ impl<W: World> Reconciler<W> {
                 }
             }
         }
-        let living: BTreeSet<&InstanceId> = living(group).collect();
-        self.observed.pulses.retain(|id, _| living.contains(id));
-        self.asked_at.retain(|id, _| living.contains(id));
+        // Of a large group at rest nobody's health is asked, so nothing of it is kept either.
+        let watched: BTreeSet<&InstanceId> = watched(group).collect();
+        self.observed.pulses.retain(|id, _| watched.contains(id));
+        self.asked_at.retain(|id, _| watched.contains(id));
         self.observed.unsure.retain(|id, _| group.intents.contains_key(id));
         let unreported: BTreeSet<IntentId> = self.outcomes.iter().map(|(id, _)| *id).collect();
         self.observed.in_flight.retain(|id| group.intents.contains_key(id) || unreported.contains(id));
@@ -462,10 +463,12 @@ async fn next(mut listing: watch::Receiver<Latest>) {
     }
 }
 
-fn living(group: &GroupState) -> impl Iterator<Item = &InstanceId> {
-    group.roster.values().filter_map(|member| match &member.holder {
-        Holder::Living { instance, .. } => Some(instance),
-        Holder::Nobody | Holder::Pending(_) => None,
+/// The members whose health is asked: those that are not ready yet, and all while some are replaced.
+fn watched(group: &GroupState) -> impl Iterator<Item = &InstanceId> {
+    let replacing = group.templates.len() > 1;
+    group.roster.values().filter_map(move |member| match &member.holder {
+        Holder::Living { instance, ready, .. } if replacing || !ready => Some(instance),
+        Holder::Living { .. } | Holder::Nobody | Holder::Pending(_) => None,
     })
 }
 

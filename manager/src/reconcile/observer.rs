@@ -19,8 +19,9 @@ use crate::world::World;
 const MOVING: Duration = Duration::from_secs(1);
 /// The longest time between two looks at rest.
 const RESTING: Duration = Duration::from_secs(10);
-/// Looks may take up to a fifth of the time, and no more: a slow plugin is not asked without a pause.
-const REST_PER_WORK: u32 = 4;
+/// Looks may take up to a tenth of the time, and no more: a slow plugin is not asked without a pause,
+/// and a large listing does not crowd out the work that it is for.
+const REST_PER_WORK: u32 = 9;
 /// Between two looks however fast the plugin is.
 const GAP: Duration = Duration::from_millis(15);
 

@@ -1,0 +1,438 @@
+//! Measures what the README states, and prints it as a table. Started by `deploy/bench`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use api::proto as pb;
+use cluster_tests::{Cluster, group, until};
+use model::tags::{self, Tags};
+use spi::{Call, Instances};
+
+/// etcd's API, as far as it is used.
+mod etcd {
+    tonic::include_proto!("etcdserverpb");
+}
+
+#[tokio::main]
+async fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let all = wanted.is_empty();
+    let wants = |name: &str| all || wanted.iter().any(|it| it == name);
+    let mut rows = Vec::new();
+    if wants("heal") {
+        rows.extend(heal().await);
+    }
+    if wants("scale") {
+        rows.push(scale().await);
+    }
+    if wants("large") {
+        rows.extend(large().await);
+    }
+    if wants("failover") {
+        rows.push(failover().await);
+    }
+    if wants("writes") {
+        rows.extend(writes().await);
+    }
+    println!("\n| what | must reach | measured |\n|---|---|---|");
+    for (what, bar, measured) in rows {
+        println!("| {what} | {bar} | {measured} |");
+    }
+}
+
+type Row = (String, String, String);
+
+fn row(what: &str, bar: &str, measured: String) -> Row {
+    eprintln!("{what}: {measured}");
+    (what.to_owned(), bar.to_owned(), measured)
+}
+
+/// The value at a share of a sorted list.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = ((values.len() as f64 * share).ceil() as usize).clamp(1, values.len());
+    values[at - 1]
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
+}
+
+async fn converged(cluster: &Cluster, name: &str, size: u64) {
+    let brief = pb::GroupRequest { group: name.to_owned(), brief: true, ..Default::default() };
+    let mut stream =
+        cluster.client().call(async |mut c| c.watch_group(brief.clone()).await).await.expect("a stream");
+    while let Ok(Some(group)) = stream.message().await {
+        if group.converged && group.ready == size {
+            return;
+        }
+    }
+    panic!("the stream ended before {name} had {size}");
+}
+
+/// An instance of a group of 100 is destroyed behind the managers' backs.
+async fn heal() -> Vec<Row> {
+    let cluster = Cluster::of(3).await;
+    cluster.commit(&group("web", 100, "v1")).await.expect("accepted");
+    converged(&cluster, "web", 100).await;
+    let mut times = Vec::new();
+    for n in 0..100 {
+        let slot = (n * 37 % 100).to_string();
+        let wanted = Tags::from([(tags::SLOT.to_owned(), slot.clone())]);
+        let found = cluster.simulator().describe(&wanted, false).await.expect("a listing").remove(0);
+        let began = now_ms();
+        cluster.simulator().destroy(&found.id, "bench", &Call::default()).await.expect("it goes");
+        let made = until("a replacement is provisioned", async || {
+            let history = cluster.history();
+            let made =
+                |call: &&cluster_tests::Call| call.outcome == "made" && call.slot == slot && call.at >= began;
+            history.0.iter().rev().find(made).map(|call| call.at)
+        })
+        .await;
+        times.push((made - began) as f64 / 1000.0);
+        converged(&cluster, "web", 100).await;
+    }
+    let worst = quantile(&mut times, 1.0);
+    let (p99, p50) = (quantile(&mut times, 0.99), median(&mut times));
+    let events = row(
+        "instance of 100 destroyed behind its back → replaced, with events",
+        "≤ 0.5 s p99",
+        format!("p50 {p50:.3} s, p99 {p99:.3} s, worst {worst:.3} s"),
+    );
+    drop(cluster);
+
+    // The file plugin has no events: it must be looked at.
+    let mut cluster = Cluster::of(3).await;
+    let files = cluster.start_files();
+    let spec = group("web", 100, "v1").replace("simulator/compute", "file");
+    cluster.commit(&spec).await.expect("accepted");
+    converged(&cluster, "web", 100).await;
+    let (mut resting, mut moving) = (Vec::new(), Vec::new());
+    for n in 0..6 {
+        // Long enough at rest for the pauses to have grown to their longest.
+        tokio::time::sleep(Duration::from_secs(22)).await;
+        resting.push(heal_file(&files).await);
+        if n % 2 == 0 {
+            converged(&cluster, "web", 100).await;
+        }
+        // The healing itself is motion, so the next loss is seen within a second.
+        moving.push(heal_file(&files).await);
+        converged(&cluster, "web", 100).await;
+    }
+    let worst = quantile(&mut resting, 1.0);
+    let at_rest = row(
+        "the same without events (file plugin), at rest",
+        "≤ 11 s worst",
+        format!("median {:.2} s, worst {worst:.2} s of {}", median(&mut resting), resting.len()),
+    );
+    let worst = quantile(&mut moving, 1.0);
+    let in_motion = row(
+        "the same without events, while in motion",
+        "≤ 1.2 s",
+        format!("median {:.2} s, worst {worst:.2} s of {}", median(&mut moving), moving.len()),
+    );
+    vec![events, at_rest, in_motion]
+}
+
+async fn heal_file(dir: &Path) -> f64 {
+    let count = || std::fs::read_dir(dir).expect("files").filter_map(Result::ok).filter(is_instance).count();
+    let victim = std::fs::read_dir(dir).expect("files").filter_map(Result::ok).find(is_instance);
+    let full = until("the group is whole", async || Some(count()).filter(|n| *n == 100)).await;
+    std::fs::remove_file(victim.expect("a file").path()).expect("it goes");
+    let began = Instant::now();
+    until("it is replaced", async || (count() == full).then_some(())).await;
+    began.elapsed().as_secs_f64()
+}
+
+fn is_instance(entry: &std::fs::DirEntry) -> bool {
+    entry.path().extension().is_some_and(|extension| extension == "json")
+}
+
+async fn scale() -> Row {
+    let cluster = Cluster::of(3).await;
+    cluster.commit(&group("web", 5, "v1")).await.expect("accepted");
+    converged(&cluster, "web", 5).await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let began = Instant::now();
+        scale_to(&cluster, 8).await;
+        converged(&cluster, "web", 8).await;
+        times.push(began.elapsed().as_secs_f64());
+        scale_to(&cluster, 5).await;
+        converged(&cluster, "web", 5).await;
+    }
+    let worst = quantile(&mut times, 1.0);
+    row(
+        "scale 5 → 8, converged",
+        "≤ 0.5 s",
+        format!("median {:.3} s, worst {worst:.3} s of 20", median(&mut times)),
+    )
+}
+
+async fn scale_to(cluster: &Cluster, size: u32) {
+    let request = pb::ScaleRequest { group: "web".into(), size, ..Default::default() };
+    cluster.client().call(async |mut c| c.scale(request.clone()).await).await.expect("accepted");
+}
+
+/// 0 → 10,000, and then at rest.
+async fn large() -> Vec<Row> {
+    let mut times = Vec::new();
+    let mut rest = None;
+    for _ in 0..3 {
+        let cluster = Cluster::without_history(3).await;
+        let began = Instant::now();
+        cluster.commit(&group("big", 10_000, "v1")).await.expect("accepted");
+        converged(&cluster, "big", 10_000).await;
+        times.push(began.elapsed().as_secs_f64());
+        eprintln!("0 → 10,000: {:.2} s", times[times.len() - 1]);
+        if rest.is_none() {
+            // Until the pauses between looks have grown to their longest.
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let pid = cluster.manager(cluster.leader().await).pid();
+            let (before, began) = (cpu_seconds(pid), Instant::now());
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            let share = (cpu_seconds(pid) - before) / began.elapsed().as_secs_f64() * 100.0;
+            rest = Some((share, resident_mib(pid)));
+        }
+    }
+    let worst = quantile(&mut times, 1.0);
+    let made = row(
+        "0 → 10,000 instances in one group, every intent and outcome durable on a majority",
+        "≤ 5 s",
+        format!("median {:.2} s, worst {worst:.2} s of 3", median(&mut times)),
+    );
+    let (share, mib) = rest.unwrap_or_default();
+    let rest = row(
+        "at rest with 10,000 instances: leader's processor use, resident memory",
+        "≤ 5 % of a core, ≤ 150 MiB",
+        format!("{share:.1} %, {mib:.0} MiB"),
+    );
+    vec![made, rest]
+}
+
+fn cpu_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: f64 = [11, 12].iter().map(|at| fields[*at].parse::<f64>().unwrap_or(0.0)).sum();
+    ticks / 100.0
+}
+
+fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
+}
+
+/// The leader is killed while a slot is empty; how long until a new one asks for an instance.
+async fn failover() -> Row {
+    let mut cluster = Cluster::of(3).await;
+    cluster.commit(&group("web", 5, "v1")).await.expect("accepted");
+    converged(&cluster, "web", 5).await;
+    let mut times = Vec::new();
+    for n in 0..30u32 {
+        cluster.fault("provision", "refuse");
+        scale_to(&cluster, 6 + n).await;
+        let asked = |since: u64| {
+            let calls = cluster.history().0;
+            calls
+                .into_iter()
+                .find(|call| call.call == "provision-asked" && call.at > since)
+                .map(|call| call.at)
+        };
+        let committed = now_ms();
+        until("the slot is asked for and refused", async || asked(committed - 1000)).await;
+        let leader = cluster.leader().await;
+        let killed = now_ms();
+        cluster.kill(leader);
+        let again = until("a new leader asks", async || {
+            let calls = cluster.history().0;
+            let later = |call: &&cluster_tests::Call| call.call == "provision-asked" && call.at > killed;
+            calls.iter().find(later).map(|call| call.at)
+        })
+        .await;
+        times.push((again - killed) as f64 / 1000.0);
+        std::fs::remove_file(cluster.path().join("lab/faults/provision")).expect("the fault is taken back");
+        converged(&cluster, "web", u64::from(6 + n)).await;
+        cluster.start(leader);
+        cluster.until_voters(3).await;
+    }
+    cluster.history().shows_nothing_twice();
+    let (p29, worst) = (quantile(&mut times, 29.0 / 30.0), quantile(&mut times, 1.0));
+    row(
+        "leader killed while a slot is empty → first Provision by the new leader, 30 kills",
+        "29 of 30 ≤ 2 s, all ≤ 3.5 s",
+        format!("median {:.2} s, 29 of 30 ≤ {p29:.2} s, worst {worst:.2} s", median(&mut times)),
+    )
+}
+
+/// Small writes, beside etcd on the same disk, in turns.
+async fn writes() -> Vec<Row> {
+    if std::process::Command::new("etcd").arg("--version").output().is_err() {
+        return vec![row(
+            "replicated write of 256 B, ratio to etcd",
+            "≤ 1.0 and ≥ 1.0",
+            "etcd is not installed".into(),
+        )];
+    }
+    let cluster = Cluster::of(3).await;
+    let etcd = Etcd::start().await;
+    let leader = cluster.address(cluster.leader().await);
+    let (mut alone, mut crowd) = (Vec::new(), Vec::new());
+    let mut sums = [[0.0; 4]; 7];
+    for sum in &mut sums {
+        let ours = load(Peer::Ours(leader.clone()), 1).await;
+        let theirs = load(Peer::Etcd(etcd.leader.clone()), 1).await;
+        let ours_64 = load(Peer::Ours(leader.clone()), 64).await;
+        let theirs_64 = load(Peer::Etcd(etcd.leader.clone()), 64).await;
+        alone.push(ours.p50 / theirs.p50);
+        crowd.push(ours_64.per_second / theirs_64.per_second);
+        *sum = [ours.p50 * 1e3, theirs.p50 * 1e3, ours_64.per_second, theirs_64.per_second];
+        eprintln!(
+            "p50 at 1: {:.2} and {:.2} ms; writes/s at 64: {:.0} and {:.0}",
+            sum[0], sum[1], sum[2], sum[3]
+        );
+    }
+    let middle = |at: usize| median(&mut sums.map(|sum| sum[at]));
+    vec![
+        row(
+            "replicated write of 256 B, 1 client, p50, ratio to etcd (median of 7, in turns)",
+            "≤ 1.0",
+            format!("{:.2} ({:.2} ms to {:.2} ms)", median(&mut alone), middle(0), middle(1)),
+        ),
+        row(
+            "the same with 64 clients, writes per second, ratio to etcd",
+            "≥ 1.0",
+            format!("{:.2} ({:.0} to {:.0})", median(&mut crowd), middle(2), middle(3)),
+        ),
+    ]
+}
+
+struct Measured {
+    p50: f64,
+    per_second: f64,
+}
+
+#[derive(Clone)]
+enum Peer {
+    Ours(String),
+    Etcd(String),
+}
+
+const CONNECTIONS: usize = 8;
+const LOAD: Duration = Duration::from_secs(3);
+
+async fn load(peer: Peer, clients: usize) -> Measured {
+    let address = match &peer {
+        Peer::Ours(address) | Peer::Etcd(address) => address.clone(),
+    };
+    let mut channels = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let endpoint =
+            tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        channels.push(endpoint.tcp_nodelay(true).connect().await.expect("a connection"));
+    }
+    let value = "v".repeat(256);
+    let until = Instant::now() + LOAD;
+    let work = (0..clients).map(|client| {
+        let (peer, channel, value) = (peer.clone(), channels[client % CONNECTIONS].clone(), value.clone());
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            let key = format!("bench-{client}");
+            while Instant::now() < until {
+                let began = Instant::now();
+                match &peer {
+                    Peer::Ours(_) => {
+                        let mut client = pb::manager_client::ManagerClient::new(channel.clone());
+                        let request = pb::SetVariableRequest {
+                            key: key.clone(),
+                            value: value.clone(),
+                            ..Default::default()
+                        };
+                        client.set_variable(request).await.expect("it is written");
+                    }
+                    Peer::Etcd(_) => {
+                        let mut client = etcd::kv_client::KvClient::new(channel.clone());
+                        let request = etcd::PutRequest {
+                            key: key.clone().into_bytes(),
+                            value: value.clone().into_bytes(),
+                        };
+                        client.put(request).await.expect("it is written");
+                    }
+                }
+                times.push(began.elapsed().as_secs_f64());
+            }
+            times
+        })
+    });
+    let mut times: Vec<f64> = Vec::new();
+    for task in work.collect::<Vec<_>>() {
+        times.extend(task.await.expect("a client"));
+    }
+    let per_second = times.len() as f64 / LOAD.as_secs_f64();
+    Measured { p50: median(&mut times), per_second }
+}
+
+/// Three members of etcd on loopback.
+struct Etcd {
+    _dir: tempfile::TempDir,
+    members: Vec<std::process::Child>,
+    leader: String,
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            let _ = member.kill();
+            let _ = member.wait();
+        }
+    }
+}
+
+impl Etcd {
+    async fn start() -> Self {
+        // Beside the managers' directories, on the same disk.
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let port = |n: usize| 23790 + 10 * n;
+        let peers: Vec<String> = (0..3).map(|n| format!("e{n}=http://127.0.0.1:{}", port(n) + 1)).collect();
+        let members = (0..3)
+            .map(|n| {
+                let (client, peer) =
+                    (format!("http://127.0.0.1:{}", port(n)), format!("http://127.0.0.1:{}", port(n) + 1));
+                std::process::Command::new("etcd")
+                    .args(["--name", &format!("e{n}"), "--data-dir"])
+                    .arg(dir.path().join(format!("e{n}")))
+                    .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+                    .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                    .args(["--initial-cluster", &peers.join(","), "--log-level", "error"])
+                    .stdout(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .spawn()
+                    .expect("etcd starts")
+            })
+            .collect();
+        let mut etcd = Etcd { _dir: dir, members, leader: String::new() };
+        // Its own tool says which member leads.
+        etcd.leader = until("etcd has a leader", async || {
+            let endpoints: Vec<String> = (0..3).map(|n| format!("127.0.0.1:{}", port(n))).collect();
+            let output = std::process::Command::new("etcdctl")
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &endpoints.join(","), "endpoint", "status", "-w", "json"])
+                .output()
+                .ok()?;
+            let all: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+            all.as_array()?.iter().find_map(|it| {
+                let status = &it["Status"];
+                let leads = status["leader"].as_u64()? == status["header"]["member_id"].as_u64()?;
+                leads.then(|| it["Endpoint"].as_str().map(str::to_owned))?
+            })
+        })
+        .await;
+        etcd
+    }
+}
