@@ -82,11 +82,11 @@ pub(crate) fn open_db(path: &Path) -> io::Result<Db> {
     options.set_keep_log_file_num(2);
     options.set_max_open_files(256);
     // The log is small and short-lived; memory is worth more elsewhere.
-    options.set_db_write_buffer_size(24 << 20);
+    options.set_db_write_buffer_size(8 << 20);
     options.set_max_total_wal_size(64 << 20);
     let columns = [LOG, META, SNAPSHOT].map(|name| {
         let mut options = Options::default();
-        options.set_write_buffer_size(8 << 20);
+        options.set_write_buffer_size(4 << 20);
         ColumnFamilyDescriptor::new(name, options)
     });
     let db = DB::open_cf_descriptors(&options, path, columns).map_err(other)?;

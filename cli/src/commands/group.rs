@@ -33,7 +33,7 @@ fn new_request() -> Vec<u8> {
 }
 
 fn about(name: &str) -> pb::GroupRequest {
-    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), actor: actor() }
+    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), actor: actor(), brief: false }
 }
 
 /// Reads every file; all problems of all files are told together.

@@ -11,6 +11,7 @@ use model::tags::{self, Tags};
 use spi::{Call, Instances};
 
 /// etcd's API, as far as it is used.
+#[allow(unreachable_pub)]
 mod etcd {
     tonic::include_proto!("etcdserverpb");
 }

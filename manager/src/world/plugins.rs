@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use model::intent::{Reason, Task};
 use model::tags::Tags;
 use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
@@ -196,7 +196,14 @@ impl World for Plugins {
             None => None,
         };
         match next {
-            Some(_) => Ok(()),
+            // One look answers for every event that has come so far: a burst is not looked at event by
+            // event.
+            Some(_) => {
+                while let Some(stream) = events.as_mut()
+                    && let Some(Some(_)) = stream.next().now_or_never()
+                {}
+                Ok(())
+            }
             None => {
                 *events = None;
                 Err("the stream of events ended".into())
@@ -246,5 +253,63 @@ impl World for Plugins {
             self.plugin(&instance.plugin, interface::INSTANCE).await.map_err(rejected(&instance.plugin))?;
         let plugin = known.client.instances(instance.plugin.subtype());
         plugin.validate(&instance.properties).await.map_err(rejected(&instance.plugin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_burst_of_events_is_one_reason_to_look() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let events = spi::Events::new(["found"]);
+        let plugin = spi::Plugin::default().with_instances("", Arc::new(Nothing)).with_events(events.clone());
+        let _running = spi::serve(dir.path(), "p", plugin).expect("it is served");
+        let world = Plugins::new(Directory::new(dir.path()));
+        let name = PluginName::new("p");
+        world.next_event(&name).await.expect("the subscription is a reason to look");
+        for n in 0..500 {
+            let id = n.to_string();
+            events.publish(spi::Event {
+                topic: "found".into(),
+                kind: "found".into(),
+                id,
+                message: String::new(),
+            });
+        }
+        let mut reasons = 0;
+        while tokio::time::timeout(Duration::from_millis(300), world.next_event(&name)).await.is_ok() {
+            reasons += 1;
+        }
+        // A few pieces may arrive apart from each other.
+        assert!((1..50).contains(&reasons), "{reasons} looks for one burst");
+    }
+
+    struct Nothing;
+
+    #[tonic::async_trait]
+    impl Instances for Nothing {
+        async fn validate(&self, _: &model::Opaque) -> Result<(), spi::Error> {
+            Ok(())
+        }
+
+        async fn provision(&self, _: &InstanceSpec, _: &Call) -> Result<InstanceId, spi::Error> {
+            Err(spi::Error::invalid("it makes nothing"))
+        }
+
+        async fn label(&self, _: &InstanceId, _: &Tags) -> Result<(), spi::Error> {
+            Ok(())
+        }
+
+        async fn destroy(&self, _: &InstanceId, _: &str, _: &Call) -> Result<(), spi::Error> {
+            Ok(())
+        }
+
+        async fn describe(&self, _: &Tags, _: bool) -> Result<Vec<Description>, spi::Error> {
+            Ok(Vec::new())
+        }
     }
 }
