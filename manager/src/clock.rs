@@ -1,26 +1,54 @@
 //! The one place that reads the clock.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use model::Timestamp;
 
-/// The wall clock, which here never runs backwards.
+/// The wall clock, which here never runs backwards and never stands still.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
-    latest: Arc<AtomicU64>,
+    base: Arc<Mutex<Option<(Instant, u64)>>>,
 }
 
 impl Clock {
     pub fn now(&self) -> Timestamp {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        let before = self.latest.fetch_max(wall, Ordering::Relaxed);
-        Timestamp(wall.max(before))
+        Timestamp(self.at_least(wall))
     }
 
-    /// Now, but not before what was agreed on already: an earlier leader's clock may have been ahead.
-    pub fn now_after(&self, agreed: Timestamp) -> Timestamp {
-        self.now().max(agreed)
+    /// From now on at least this late, and going on from there: an earlier leader's clock may have been
+    /// ahead, and what was agreed on then must not lie in the future for ever.
+    pub fn raise(&self, agreed: Timestamp) {
+        self.at_least(agreed.0);
+    }
+
+    fn at_least(&self, time: u64) -> u64 {
+        let mut base = self.base.lock().expect("nobody panics while holding the clock");
+        let reckoned = base.map_or(0, |(at, time)| time + at.elapsed().as_millis() as u64);
+        if time > reckoned {
+            *base = Some((Instant::now(), time));
+        }
+        time.max(reckoned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raised_clock_goes_on_from_there() {
+        let clock = Clock::default();
+        let ahead = Timestamp(clock.now().0 + 3_600_000);
+        clock.raise(ahead);
+        let first = clock.now();
+        assert!(first >= ahead);
+        let began = Instant::now();
+        while clock.now() == first {
+            assert!(began.elapsed().as_secs() < 5, "it stands still");
+        }
+        clock.raise(Timestamp(1));
+        assert!(clock.now() > first, "it never goes back");
     }
 }

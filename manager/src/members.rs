@@ -83,8 +83,8 @@ impl Members {
             return forwarded.map_err(|(why, retry)| (why, !retry));
         }
         let command = Command {
-            // The disk's own id: asking again is the same request.
-            id: RequestId(u128::from_str_radix(&manager.storage, 16).unwrap_or_else(|_| rand::random())),
+            // Asking again is harmless by the disk's identity, so a refusal need not be remembered.
+            id: RequestId(rand::random()),
             by: Actor(format!("manager:{}", manager.name)),
             at: self.clock.now(),
             change: Change::Join { manager },

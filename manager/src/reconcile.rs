@@ -76,7 +76,7 @@ pub(crate) async fn run<W: World>(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     reports.clear();
-    let leading_since = clock.now();
+    clock.raise(replica.published().state.time);
     let mut states = replica.watch_state();
     let mut tasks = JoinSet::new();
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone()));
@@ -93,7 +93,8 @@ pub(crate) async fn run<W: World>(
                     observers.clone(),
                     reports.clone(),
                     clock.clone(),
-                    leading_since,
+                    // Calls of earlier leaders, and of a reconciler that failed, began before.
+                    clock.now(),
                 );
                 tasks.spawn(contained(id.clone(), reconciler.run()));
             }

@@ -128,7 +128,7 @@ impl Service {
         let group = state.group(id)?;
         let report = self.reports.of(id).filter(|_| leads(&self.role));
         let seen = report.as_ref().map(|report| (&report.observed, &report.plan));
-        Some(status::status(id, group, seen, self.clock.now_after(state.time)))
+        Some(status::status(id, group, seen, self.clock.now().max(state.time)))
     }
 
     fn group(&self, state: &State, id: &GroupId, with_slots: bool) -> Option<pb::Group> {
@@ -183,7 +183,7 @@ impl Service {
         let command = Command {
             id: RequestId(rand::random()),
             by: Actor("plan".into()),
-            at: self.clock.now_after(state.time),
+            at: self.clock.now().max(state.time),
             change: Change::Commit { items: vec![item.clone()] },
         };
         let stored = state.group(id).map_or(0, |group| group.revision.0);

@@ -17,8 +17,6 @@ pub(crate) use plugins::Plugins;
 pub(crate) struct Look {
     pub(crate) items: Vec<Arc<Description>>,
     pub(crate) knows_tokens: bool,
-    /// It has events of its own, so that it need not be looked at to notice a change.
-    pub(crate) has_events: bool,
 }
 
 /// Everything a plugin must be told to carry out one intent.

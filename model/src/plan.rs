@@ -107,7 +107,10 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
         }
         Life::Destroying => desk.clear_out(),
     }
-    desk.plan.actions.truncate(desk.room);
+    // Only new work is bounded: a repeat opens no intent, and must be possible however many are open.
+    let repeats = desk.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();
+    let most = if repeats >= LARGEST_BATCH { LARGEST_BATCH } else { repeats + desk.room };
+    desk.plan.actions.truncate(most);
     desk.plan
 }
 

@@ -32,13 +32,18 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         return Err(Failure::usage(format!("{} cannot be reached by others", start.listen))
             .remedy("give --advertise HOST:PORT"));
     }
+    let plugin_deadline = duration(&start.plugin_timeout)?;
+    if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
+        return Err(Failure::usage("--plugin-timeout: more than 0 and at most 15s")
+            .remedy("how long a lost call is waited for is reckoned from it"));
+    }
     Ok(Config {
         name: start.name,
         data_dir: start.data_dir,
         listen: start.listen,
         advertise: start.advertise,
         plugins_dir: plugins_dir(global)?,
-        plugin_deadline: duration(&start.plugin_timeout)?,
+        plugin_deadline,
         profile: match start.profile {
             Profile::Default => Patience::Default,
             Profile::Fast => Patience::Fast,

@@ -111,6 +111,7 @@ async fn heal() -> Vec<Row> {
     // The file plugin has no events: it must be looked at.
     let mut cluster = Cluster::of(3).await;
     let files = cluster.start_files();
+    until("the file plugin serves", async || cluster.plugins_dir().join("file").exists().then_some(())).await;
     let spec = group("web", 100, "v1").replace("simulator/compute", "file");
     cluster.commit(&spec).await.expect("accepted");
     converged(&cluster, "web", 100).await;

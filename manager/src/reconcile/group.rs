@@ -28,6 +28,8 @@ const ASKED_AT_ONCE: usize = 64;
 /// The first pause after a failure; it doubles with every further one, up to the last.
 const FIRST_PAUSE: Millis = Millis(500);
 const LAST_PAUSE: Millis = Millis::seconds(30);
+/// Between two attempts to label one instance.
+const LABEL_AGAIN: Duration = Duration::from_secs(2);
 
 /// One group's loop, in one term.
 pub(super) struct Reconciler<W> {
@@ -57,7 +59,7 @@ pub(super) struct Reconciler<W> {
 enum News {
     Performed(IntentId, Outcome),
     Health(InstanceId, Health, String),
-    Labelled(PluginName, InstanceId, Result<(), String>),
+    Labelled(InstanceId, Result<(), String>),
     Validated(model::Revision, Result<(), Rejection>),
 }
 
@@ -104,7 +106,7 @@ impl<W: World> Reconciler<W> {
             let Some(group) = published.state.group(&self.id).cloned() else { break };
             self.take_news(&group);
             self.refresh(&published, &group);
-            let now = self.clock.now_after(published.state.time);
+            let now = self.clock.now();
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
             let mut round = plan.round(self.id.clone(), self.term);
@@ -216,13 +218,10 @@ impl<W: World> Reconciler<W> {
                 };
                 self.observed.pulses.insert(id, pulse);
             }
-            News::Labelled(plugin, id, result) => {
+            News::Labelled(id, result) => {
                 self.labelling.remove(&id);
-                match result {
-                    Ok(()) => self.observers.poke(&plugin),
-                    Err(because) => {
-                        tracing::warn!(group = %self.id, instance = %id, %because, "it could not be labelled");
-                    }
+                if let Err(because) = result {
+                    tracing::warn!(group = %self.id, instance = %id, %because, "it could not be labelled");
                 }
             }
             News::Validated(revision, result) => {
@@ -283,11 +282,15 @@ impl<W: World> Reconciler<W> {
                     (tags::GROUP.to_owned(), self.id.to_string()),
                     (tags::CONFIG_HASH.to_owned(), group.template().hash.clone()),
                 ]);
-                let (world, news) = (self.world.clone(), self.news.clone());
+                let (world, news, observers) =
+                    (self.world.clone(), self.news.clone(), self.observers.clone());
                 let (plugin, instance) = (plugin.clone(), instance.clone());
                 self.tasks.spawn(async move {
                     let result = world.label(&plugin, &instance, &labels).await;
-                    let _ = news.send(News::Labelled(plugin, instance, result));
+                    observers.poke(&plugin);
+                    // Until a look has shown it, or the plugin has had a pause, it is not asked again.
+                    tokio::time::sleep(LABEL_AGAIN).await;
+                    let _ = news.send(News::Labelled(instance, result));
                 });
             }
         }

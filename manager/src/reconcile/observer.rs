@@ -112,6 +112,18 @@ impl<W: World> Observers<W> {
     }
 }
 
+/// Turns the plugin's events into one wish to look, read as they come: a burst of ten thousand is
+/// one reason, however long a look takes.
+async fn follow_events<W: World>(plugin: &PluginName, world: &W, poke: &Notify) {
+    loop {
+        match world.next_event(plugin).await {
+            Ok(()) => poke.notify_one(),
+            // There is no stream, or it broke: the looks go on, and a new one is tried.
+            Err(_) => tokio::time::sleep(MOVING).await,
+        }
+    }
+}
+
 async fn observe<W: World>(
     plugin: PluginName,
     replica: Replica,
@@ -120,19 +132,32 @@ async fn observe<W: World>(
     latest: watch::Sender<Latest>,
     shared: Arc<Shared>,
 ) {
+    tokio::select! {
+        () = follow_events(&plugin, &*world, &shared.poke) => {}
+        () = look_again_and_again(&plugin, &replica, &*world, &clock, latest, &shared) => {}
+    }
+}
+
+async fn look_again_and_again<W: World>(
+    plugin: &PluginName,
+    replica: &Replica,
+    world: &W,
+    clock: &Clock,
+    latest: watch::Sender<Latest>,
+    shared: &Shared,
+) {
     let mut pause = MOVING;
     let mut trouble_since = None;
     loop {
         let began = Instant::now();
         let (after, taken_at) = (replica.published().index, clock.now());
-        let has_events = match world.look(&plugin).await {
+        match world.look(plugin).await {
             Ok(look) => {
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");
                 }
                 let listing = Listing { items: look.items, taken_at, after, knows_tokens: look.knows_tokens };
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
-                look.has_events
             }
             Err(because) => {
                 if trouble_since.is_none() {
@@ -141,22 +166,78 @@ async fn observe<W: World>(
                 let since = *trouble_since.get_or_insert(taken_at);
                 // What was seen before stays the latest evidence, with its age.
                 latest.send_modify(|latest| latest.trouble = Some(Trouble { since, because }));
-                false
             }
-        };
+        }
         tokio::time::sleep(GAP.max(began.elapsed() * REST_PER_WORK)).await;
         let in_motion = !shared.moving.lock().expect("nobody panics while holding this").is_empty();
         let broken = trouble_since.is_some();
         pause = if in_motion || broken { MOVING } else { (pause * 2).min(RESTING) };
-        let event = async {
-            if !has_events || world.next_event(&plugin).await.is_err() {
+        let why = tokio::select! {
+            () = tokio::time::sleep(pause) => "its time has come",
+            () = shared.poke.notified() => "a group asks, or the plugin has an event",
+        };
+        tracing::trace!(%plugin, why, in_motion, took = ?began.elapsed(), "looking again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use model::tags::Tags;
+    use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part};
+
+    use super::*;
+    use crate::world::{Look, Rejection, Work};
+
+    /// Has so many events waiting, and then none.
+    struct Burst(AtomicU32);
+
+    impl World for Burst {
+        async fn look(&self, _: &PluginName) -> Result<Look, String> {
+            Err("not asked here".into())
+        }
+
+        async fn next_event(&self, _: &PluginName) -> Result<(), String> {
+            if self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
                 std::future::pending::<()>().await;
             }
+            tokio::task::yield_now().await;
+            Ok(())
+        }
+
+        async fn perform(&self, _: &Work) -> Outcome {
+            Outcome::Unsure { because: "not asked here".into() }
+        }
+
+        async fn health(&self, _: &Part, _: &Description) -> (Health, String) {
+            (Health::Unknown, String::new())
+        }
+
+        async fn label(&self, _: &PluginName, _: &InstanceId, _: &Tags) -> Result<(), String> {
+            Ok(())
+        }
+
+        async fn validate(&self, _: &GroupSpec) -> Result<(), Rejection> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_events_is_one_reason_to_look() {
+        let (world, poke, plugin) = (Burst(AtomicU32::new(10_000)), Notify::new(), PluginName::new("p"));
+        let until_read = async {
+            while world.0.load(Ordering::SeqCst) > 0 {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::yield_now().await;
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = shared.poke.notified() => {}
-            () = event => {}
+            () = follow_events(&plugin, &world, &poke) => {}
+            () = until_read => {}
         }
+        poke.notified().await;
+        let again = tokio::time::timeout(Duration::from_millis(20), poke.notified()).await;
+        assert!(again.is_err(), "the whole burst was one wish");
     }
 }

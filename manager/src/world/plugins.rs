@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 use model::intent::{Reason, Task};
 use model::tags::Tags;
 use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
@@ -173,7 +173,7 @@ impl World for Plugins {
         }
         let listed = known.client.instances(plugin.subtype()).describe(&Tags::new(), true).await;
         let items = listed.map_err(|error| error.message)?.into_iter().map(Arc::new).collect();
-        Ok(Look { items, knows_tokens: known.hello.knows_tokens(), has_events: known.hello.has_events() })
+        Ok(Look { items, knows_tokens: known.hello.knows_tokens() })
     }
 
     async fn next_event(&self, plugin: &PluginName) -> Result<(), String> {
@@ -184,6 +184,9 @@ impl World for Plugins {
         let mut events = events.lock().await;
         if events.is_none() {
             let known = self.plugin(plugin, interface::INSTANCE).await.map_err(|error| error.message)?;
+            if !known.hello.has_events() {
+                return Err("the plugin has no events".into());
+            }
             let topic =
                 if plugin.subtype().is_empty() { String::new() } else { format!("{}/", plugin.subtype()) };
             let stream = known.client.events(&topic).await.map_err(|error| error.message)?;
@@ -196,14 +199,7 @@ impl World for Plugins {
             None => None,
         };
         match next {
-            // One look answers for every event that has come so far: a burst is not looked at event by
-            // event.
-            Some(_) => {
-                while let Some(stream) = events.as_mut()
-                    && let Some(Some(_)) = stream.next().now_or_never()
-                {}
-                Ok(())
-            }
+            Some(_) => Ok(()),
             None => {
                 *events = None;
                 Err("the stream of events ended".into())
@@ -253,63 +249,5 @@ impl World for Plugins {
             self.plugin(&instance.plugin, interface::INSTANCE).await.map_err(rejected(&instance.plugin))?;
         let plugin = known.client.instances(instance.plugin.subtype());
         plugin.validate(&instance.properties).await.map_err(rejected(&instance.plugin))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_burst_of_events_is_one_reason_to_look() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let events = spi::Events::new(["found"]);
-        let plugin = spi::Plugin::default().with_instances("", Arc::new(Nothing)).with_events(events.clone());
-        let _running = spi::serve(dir.path(), "p", plugin).expect("it is served");
-        let world = Plugins::new(Directory::new(dir.path()));
-        let name = PluginName::new("p");
-        world.next_event(&name).await.expect("the subscription is a reason to look");
-        for n in 0..500 {
-            let id = n.to_string();
-            events.publish(spi::Event {
-                topic: "found".into(),
-                kind: "found".into(),
-                id,
-                message: String::new(),
-            });
-        }
-        let mut reasons = 0;
-        while tokio::time::timeout(Duration::from_millis(300), world.next_event(&name)).await.is_ok() {
-            reasons += 1;
-        }
-        // A few pieces may arrive apart from each other.
-        assert!((1..50).contains(&reasons), "{reasons} looks for one burst");
-    }
-
-    struct Nothing;
-
-    #[tonic::async_trait]
-    impl Instances for Nothing {
-        async fn validate(&self, _: &model::Opaque) -> Result<(), spi::Error> {
-            Ok(())
-        }
-
-        async fn provision(&self, _: &InstanceSpec, _: &Call) -> Result<InstanceId, spi::Error> {
-            Err(spi::Error::invalid("it makes nothing"))
-        }
-
-        async fn label(&self, _: &InstanceId, _: &Tags) -> Result<(), spi::Error> {
-            Ok(())
-        }
-
-        async fn destroy(&self, _: &InstanceId, _: &str, _: &Call) -> Result<(), spi::Error> {
-            Ok(())
-        }
-
-        async fn describe(&self, _: &Tags, _: bool) -> Result<Vec<Description>, spi::Error> {
-            Ok(Vec::new())
-        }
     }
 }

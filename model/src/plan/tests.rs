@@ -488,6 +488,45 @@ fn a_plugin_that_does_not_know_tokens_is_asked_again_only_when_the_first_call_is
 }
 
 #[test]
+fn open_intents_are_repeated_even_when_no_more_may_be_opened() {
+    let most = crate::state::MOST_OPEN;
+    let mut story = Story::of(most as u32);
+    for _ in 0..2 {
+        story.look();
+        let round = story.plan().round(web(), TERM);
+        story.apply(Change::Round(round));
+        story.observed.in_flight = story.group().intents.keys().copied().collect();
+    }
+    assert_eq!(story.group().intents.len(), most, "every slot has an intent");
+    // The leader dies, and its successor makes no call yet.
+    story.observed.in_flight.clear();
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made as usize, most);
+}
+
+#[test]
+fn members_of_unknown_origin_stay_known_when_the_plugin_changes() {
+    let mut story = Story::of(2);
+    for name in ["old1", "old2"] {
+        story.provider.push((name.into(), tags_of("whatever", None, None), Health::Unhealthy));
+    }
+    story.step();
+    assert_eq!(story.group().living(), 2, "both are adopted");
+    let mut wish = spec("v1", Allocation::Size(2));
+    wish.template.instance.plugin = "file".into();
+    story.commit(wish);
+    let old = story.group().template_of(Revision(0));
+    assert_eq!(
+        old.template.instance.plugin.as_str(),
+        "simulator/compute",
+        "they are destroyed where they live"
+    );
+    let plan = story.plan();
+    assert!(plan.gone.is_empty(), "another plugin's listing says nothing about them: {plan:?}");
+}
+
+#[test]
 fn a_failed_slot_is_tried_again_after_its_pause_and_says_why() {
     let mut story = Story::of(2);
     story.look();

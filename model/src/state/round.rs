@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use crate::command::{Admission, Adoption, Answer, Claim, Denial, Round};
 use crate::event::Kind;
-use crate::ids::{Generation, GroupId, InstanceId, IntentId, Slot};
+use crate::ids::{Generation, GroupId, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
 use crate::rollout::Event as Turn;
 use crate::spec::Allocation;
 
-use super::group::{GroupState, Holder, Life, MOST_OPEN, Member};
+use super::group::{GroupState, Holder, Known, Life, MOST_OPEN, Member};
 use super::{Context, State};
 
 impl State {
@@ -148,6 +148,18 @@ impl GroupState {
         let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
         let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
         if !free || !self.wants(slot) || self.life != Life::Managed || self.roster.values().any(holds) {
+            return;
+        }
+        if *template == Revision(0) && !self.templates.contains_key(template) {
+            // Made from something that is not known, but by the plugin that is used now: it is kept in
+            // mind, so that it is drained and destroyed there even when the plugin has changed.
+            let known = Known { template: self.template().template.clone(), hash: String::new() };
+            self.templates.insert(*template, Arc::new(known));
+        }
+        let plugin = |at: &Revision| self.templates.get(at).map(|known| &known.template.instance.plugin);
+        let elsewhere = *template == Revision(0) && plugin(template) != plugin(&self.target);
+        if plugin(template).is_none() || elsewhere {
+            // The template was forgotten meanwhile: the next look decides anew.
             return;
         }
         self.changed = context.log.index;
