@@ -1,6 +1,7 @@
 //! A record written before a side effect, so that no crash can hide one.
 
 use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot, Term};
+use crate::plan::LONGEST_CALL;
 use crate::time::Timestamp;
 
 /// A side effect that was admitted and whose outcome is not yet known.
@@ -64,6 +65,24 @@ pub enum Outcome {
     Unsure { because: String },
 }
 
+impl Outcome {
+    /// What the outcome of a provision means while an earlier attempt may still take effect: a refusal
+    /// says only that *this* attempt did nothing. Were the intent closed now, its slot would be filled
+    /// under another token, and the first call might make a second instance after all.
+    ///
+    /// `ended_at` is when the earlier attempt ended here without a word, `looked_at` when the latest
+    /// look began; the look is known not to show the token, or the intent would be closed.
+    #[must_use]
+    pub fn given_doubt(self, attempt: u32, ended_at: Timestamp, looked_at: Timestamp) -> Outcome {
+        match self {
+            Outcome::Refused { because, .. } if attempt > 1 && looked_at < ended_at + LONGEST_CALL => {
+                Outcome::Unsure { because }
+            }
+            Outcome::Done(_) | Outcome::Refused { .. } | Outcome::Unsure { .. } => self,
+        }
+    }
+}
+
 impl Task {
     pub fn template(&self) -> Revision {
         match self {
@@ -86,5 +105,23 @@ impl Reason {
             Reason::Terminate => "terminate",
             Reason::RollingUpdate => "rolling_update",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_repeat_closes_nothing_while_the_first_call_may_still_take_effect() {
+        let refused = || Outcome::Refused { because: "full".into(), retryable: true };
+        let unsure = Outcome::Unsure { because: "full".into() };
+        let (ended, over) = (Timestamp(1000), Timestamp(1000) + LONGEST_CALL);
+        assert_eq!(refused().given_doubt(1, ended, ended), refused(), "a first attempt has no earlier one");
+        assert_eq!(refused().given_doubt(2, ended, ended), unsure);
+        assert_eq!(refused().given_doubt(2, ended, Timestamp(over.0 - 1)), unsure);
+        assert_eq!(refused().given_doubt(2, ended, over), refused(), "a late look has shown nothing");
+        let done = Outcome::Done("i".into());
+        assert_eq!(done.clone().given_doubt(2, ended, ended), done);
     }
 }

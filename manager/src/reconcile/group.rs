@@ -44,6 +44,9 @@ pub(super) struct Reconciler<W> {
     listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
     /// Outcomes that are not in the log yet.
     outcomes: Vec<(IntentId, Outcome)>,
+    /// When an attempt of these intents ended here without a word: until its longest time is over and a
+    /// look after that shows nothing, it may still take effect, whatever a later attempt is told.
+    doubts: BTreeMap<IntentId, Timestamp>,
     /// How often each slot failed in a row.
     failures: BTreeMap<Slot, u32>,
     asked_at: BTreeMap<InstanceId, Timestamp>,
@@ -87,6 +90,7 @@ impl<W: World> Reconciler<W> {
             observed: Observed { leading_since, ..Observed::default() },
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
+            doubts: BTreeMap::new(),
             failures: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             asking: BTreeSet::new(),
@@ -159,6 +163,7 @@ impl<W: World> Reconciler<W> {
         self.observed.pulses.retain(|id, _| watched.contains(id));
         self.asked_at.retain(|id, _| watched.contains(id));
         self.observed.unsure.retain(|id, _| group.intents.contains_key(id));
+        self.doubts.retain(|id, _| group.intents.contains_key(id));
         let unreported: BTreeSet<IntentId> = self.outcomes.iter().map(|(id, _)| *id).collect();
         self.observed.in_flight.retain(|id| group.intents.contains_key(id) || unreported.contains(id));
     }
@@ -173,6 +178,7 @@ impl<W: World> Reconciler<W> {
         let now = self.clock.now();
         match news {
             News::Performed(id, outcome) => {
+                let outcome = self.with_doubt(group, id, outcome, now);
                 let slot = group.intents.get(&id).and_then(|intent| intent.task.slot().cloned());
                 let attempt = group.intents.get(&id).map_or(1, |intent| intent.attempt);
                 match &outcome {
@@ -241,6 +247,19 @@ impl<W: World> Reconciler<W> {
                 }
             }
         }
+    }
+
+    /// The outcome of an attempt, in the light of the attempts before it.
+    fn with_doubt(&mut self, group: &GroupState, id: IntentId, outcome: Outcome, now: Timestamp) -> Outcome {
+        let Some(intent) = group.intents.get(&id) else { return outcome };
+        let Task::Provision { template, .. } = &intent.task else { return outcome };
+        if let Outcome::Unsure { .. } = outcome {
+            self.doubts.insert(id, now);
+        }
+        let plugin = &group.template_of(*template).template.instance.plugin;
+        let ended_at = self.doubts.get(&id).copied().unwrap_or(self.observed.leading_since);
+        let looked_at = self.observed.views.get(plugin).map_or(Timestamp(0), |view| view.taken_at);
+        outcome.given_doubt(intent.attempt, ended_at, looked_at)
     }
 
     /// Questions and labels: they change nothing that is replicated.

@@ -2,6 +2,7 @@
 //! seldom at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ struct Shared {
     poke: Notify,
     /// The groups that are in motion on this plugin.
     moving: Mutex<BTreeSet<GroupId>>,
+    /// Somebody was in motion since the last look: the pauses begin small again.
+    moved: AtomicBool,
 }
 
 impl Drop for Observer {
@@ -99,6 +102,7 @@ impl<W: World> Observers<W> {
             let mut moving = observer.shared.moving.lock().expect("nobody panics while holding this");
             let began = moves && moving.is_empty();
             if moves {
+                observer.shared.moved.store(true, Ordering::Relaxed);
                 moving.insert(group.clone());
             } else {
                 moving.remove(group);
@@ -169,7 +173,8 @@ async fn look_again_and_again<W: World>(
             }
         }
         tokio::time::sleep(GAP.max(began.elapsed() * REST_PER_WORK)).await;
-        let in_motion = !shared.moving.lock().expect("nobody panics while holding this").is_empty();
+        let moving = !shared.moving.lock().expect("nobody panics while holding this").is_empty();
+        let in_motion = shared.moved.swap(false, Ordering::Relaxed) || moving;
         let broken = trouble_since.is_some();
         pause = if in_motion || broken { MOVING } else { (pause * 2).min(RESTING) };
         let why = tokio::select! {
@@ -182,7 +187,7 @@ async fn look_again_and_again<W: World>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use model::tags::Tags;
     use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part};
