@@ -69,6 +69,9 @@ pub struct Round {
     pub group: GroupId,
     /// Applied only in this term: a deposed leader's round changes nothing.
     pub term: Term,
+    /// The revision the plan was made from. A claim or an adoption that was planned from another is
+    /// denied: a commit in between may have changed what is wanted, and where.
+    pub revision: Revision,
     pub outcomes: Vec<(IntentId, Outcome)>,
     /// Members that a fresh listing no longer shows.
     pub gone: Vec<(Slot, InstanceId)>,
@@ -136,6 +139,8 @@ pub enum Admission {
 pub enum Denial {
     /// The round was proposed in another term.
     OtherTerm,
+    /// The round was planned from another revision.
+    OtherRevision,
     /// The group is gone, not validated, or being destroyed.
     GroupNotManaged,
     /// The slot has a living or pending instance.
@@ -212,10 +217,11 @@ impl fmt::Display for Refusal {
 
 impl Round {
     /// A round that says nothing yet.
-    pub fn new(group: GroupId, term: Term) -> Self {
+    pub fn new(group: GroupId, revision: Revision, term: Term) -> Self {
         Self {
             group,
             term,
+            revision,
             outcomes: Vec::new(),
             gone: Vec::new(),
             ready: Vec::new(),
@@ -244,6 +250,7 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Denial::OtherTerm => "another manager leads",
+            Denial::OtherRevision => "the group was committed anew",
             Denial::GroupNotManaged => "the group is not managed",
             Denial::SlotTaken => "the slot is taken",
             Denial::EnoughMembers => "the group has enough members",

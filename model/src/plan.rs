@@ -116,7 +116,7 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
 
 impl Plan {
     /// What this plan writes to the log.
-    pub fn round(&self, group: GroupId, term: Term) -> Round {
+    pub fn round(&self, group: GroupId, revision: Revision, term: Term) -> Round {
         let mut round = Round {
             outcomes: self.outcomes.clone(),
             gone: self.gone.clone(),
@@ -124,7 +124,7 @@ impl Plan {
             adopt: self.adopt.clone(),
             replaced: self.replaced,
             finished: self.finished,
-            ..Round::new(group, term)
+            ..Round::new(group, revision, term)
         };
         for action in &self.actions {
             match action {

@@ -113,7 +113,7 @@ impl<W: World> Reconciler<W> {
             let now = self.clock.now();
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
-            let mut round = plan.round(self.id.clone(), self.term);
+            let mut round = plan.round(self.id.clone(), group.revision, self.term);
             round.outcomes.append(&mut self.outcomes);
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);

@@ -123,6 +123,11 @@ impl Story {
             .collect();
     }
 
+    /// What the next plan writes.
+    fn round(&self) -> Round {
+        self.plan().round(web(), self.group().revision, TERM)
+    }
+
     fn plan(&self) -> Plan {
         plan(self.group(), &self.observed, self.now)
     }
@@ -140,7 +145,7 @@ impl Story {
                 }
             }
         }
-        let round = plan.round(web(), TERM);
+        let round = plan.round(web(), self.group().revision, TERM);
         if round.is_empty() {
             return !plan.actions.is_empty();
         }
@@ -187,7 +192,7 @@ impl Story {
                 Outcome::Done(instance.clone())
             }
         };
-        let mut round = Round::new(web(), TERM);
+        let mut round = Round::new(web(), self.group().revision, TERM);
         round.outcomes.push((id, outcome));
         self.apply(Change::Round(round));
     }
@@ -277,7 +282,7 @@ fn a_group_comes_true_and_then_rests() {
     let story = Story::of(3).settles();
     story.is_as_declared();
     assert!(story.plan().is_at_rest());
-    assert!(story.plan().round(web(), TERM).is_empty(), "nothing is written when nothing changes");
+    assert!(story.round().is_empty(), "nothing is written when nothing changes");
 }
 
 #[test]
@@ -452,7 +457,7 @@ fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
 fn an_open_intent_is_settled_by_its_token_and_never_doubled() {
     let mut story = Story::of(1);
     story.look();
-    let round = story.plan().round(web(), TERM);
+    let round = story.round();
     let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
     let Admission::Granted(intent) = granted[0] else { panic!() };
     // The leader died here. The next one finds nothing: the same intent, once more.
@@ -470,7 +475,7 @@ fn an_open_intent_is_settled_by_its_token_and_never_doubled() {
 fn a_plugin_that_does_not_know_tokens_is_asked_again_only_when_the_first_call_is_surely_over() {
     let mut story = Story::of(1);
     story.look();
-    let round = story.plan().round(web(), TERM);
+    let round = story.round();
     story.apply(Change::Round(round));
     story.observed.leading_since = story.now;
     let begun = story.now;
@@ -493,7 +498,7 @@ fn open_intents_are_repeated_even_when_no_more_may_be_opened() {
     let mut story = Story::of(most as u32);
     for _ in 0..2 {
         story.look();
-        let round = story.plan().round(web(), TERM);
+        let round = story.round();
         story.apply(Change::Round(round));
         story.observed.in_flight = story.group().intents.keys().copied().collect();
     }
@@ -719,7 +724,7 @@ fn every_plan_is_admitted_as_it_stands() {
     for (held, size) in every_small_group() {
         let mut story = after_a_crash(held, size);
         story.look();
-        let round = story.plan().round(web(), TERM);
+        let round = story.round();
         let Answer::Admitted(answers) = story.apply(Change::Round(round)) else { panic!() };
         assert!(
             answers.iter().all(|answer| matches!(answer, Admission::Granted(_))),

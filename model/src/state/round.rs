@@ -36,14 +36,20 @@ impl State {
         for (slot, instance) in &round.ready {
             group.ready(context, id, slot, instance);
         }
-        for adoption in &round.adopt {
+        let current = round.revision == group.revision;
+        for adoption in round.adopt.iter().filter(|_| current) {
             group.adopt(context, id, adoption);
         }
         let mut present = group.roster.values().filter(|member| member.holder.counts()).count();
         let mut answers = Vec::with_capacity(round.claims.len());
         for (offset, claim) in round.claims.iter().enumerate() {
             let intent = IntentId { index: context.log.index, offset: offset as u32 };
-            answers.push(match group.admit(context, intent, claim, &mut present) {
+            let admitted = if current {
+                group.admit(context, intent, claim, &mut present)
+            } else {
+                Err(Denial::OtherRevision)
+            };
+            answers.push(match admitted {
                 Ok(()) => Admission::Granted(intent),
                 Err(denial) => Admission::Denied(denial),
             });

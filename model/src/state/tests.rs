@@ -41,8 +41,13 @@ impl Machine {
         self.apply(commit(spec, None))
     }
 
+    fn round(&self) -> Round {
+        let revision = self.state.group(&"web".into()).map_or(Revision(0), |group| group.revision);
+        Round::new("web".into(), revision, Term(self.term))
+    }
+
     fn claim(&mut self, claims: Vec<Claim>) -> Vec<Admission> {
-        let round = Round { claims, ..Round::new("web".into(), Term(self.term)) };
+        let round = Round { claims, ..self.round() };
         match self.apply(Change::Round(round)) {
             Answer::Admitted(answers) => answers,
             other => panic!("a round is answered by admissions, not {other:?}"),
@@ -50,7 +55,7 @@ impl Machine {
     }
 
     fn done(&mut self, intent: IntentId, instance: &str) {
-        let mut round = Round::new("web".into(), Term(self.term));
+        let mut round = self.round();
         round.outcomes.push((intent, Outcome::Done(instance.into())));
         self.apply(Change::Round(round));
     }
@@ -114,12 +119,36 @@ fn a_deposed_leaders_round_changes_nothing() {
     machine.commit(spec("web", Allocation::Size(1)));
     machine.term = 2;
     let before = machine.state.groups.clone();
-    let mut late = Round::new("web".into(), Term(1));
+    let mut late = Round { term: Term(1), ..machine.round() };
     late.claims = vec![provision(0)];
     late.gone = vec![(Slot::Ordinal(0), InstanceId::new("i0"))];
     let answer = machine.apply(Change::Round(late));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherTerm)]));
     assert_eq!(machine.state.groups, before);
+}
+
+#[test]
+fn a_claim_that_was_planned_before_a_commit_is_denied() {
+    let mut machine = Machine::new();
+    machine.commit(spec("web", Allocation::Size(3)));
+    let mut planned = machine.round();
+    planned.claims = vec![provision(0)];
+    planned.adopt = vec![crate::command::Adoption {
+        slot: Slot::Ordinal(1),
+        instance: "i".into(),
+        template: Revision(1),
+    }];
+    let mut moved = spec("web", Allocation::Size(3));
+    moved.template.instance.plugin = "file".into();
+    machine.commit(moved);
+    let answer = machine.apply(Change::Round(planned.clone()));
+    assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherRevision)]));
+    let group = machine.state.group(&"web".into()).expect("it is there").clone();
+    assert!(group.is_empty(), "nobody at the new plugin has been looked for yet");
+    // The same after the group was freed and declared again: revisions go on counting.
+    machine.apply(Change::Free { group: "web".into() });
+    machine.commit(spec("web", Allocation::Size(3)));
+    assert_eq!(machine.apply(Change::Round(planned)), answer);
 }
 
 #[test]

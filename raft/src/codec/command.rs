@@ -209,6 +209,7 @@ fn round(round: &Round) -> pb::Round {
     pb::Round {
         group: round.group.to_string(),
         term: round.term.0,
+        revision: round.revision.0,
         outcomes: round
             .outcomes
             .iter()
@@ -262,6 +263,7 @@ fn from_round(round: pb::Round) -> Result<Round, Corrupt> {
     Ok(Round {
         group: round.group.into(),
         term: Term(round.term),
+        revision: Revision(round.revision),
         outcomes: round
             .outcomes
             .into_iter()
