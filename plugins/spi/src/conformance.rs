@@ -33,6 +33,30 @@ impl Report {
             && !self.checks.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
     }
 
+    /// The first question to any plugin: what it is, and whether it serves what is to be tested.
+    async fn open(
+        &mut self,
+        client: &Client,
+        law: &'static str,
+        interface: &str,
+        subtype: &str,
+    ) -> Option<Hello> {
+        match client.hello().await {
+            Ok(hello) if hello.serves(interface, subtype) => {
+                self.note(law, Ok(()));
+                Some(hello)
+            }
+            Ok(hello) => {
+                self.note(law, Err(hello.lacks(interface, subtype)));
+                None
+            }
+            Err(error) => {
+                self.note("it answers Handshake.Hello", Err(error.message));
+                None
+            }
+        }
+    }
+
     fn note(&mut self, law: &'static str, result: Result<(), String>) {
         let outcome = match result {
             Ok(()) => Outcome::Passed,
@@ -70,19 +94,10 @@ fn awkward_init() -> String {
 /// Holds the instance plugin at `subtype` to its contract, making instances of `properties`.
 pub async fn instances(client: &Client, subtype: &str, properties: &Opaque) -> Report {
     let mut report = Report::default();
-    let hello = match client.hello().await {
-        Ok(hello) => hello,
-        Err(error) => {
-            report.note("it answers Handshake.Hello", Err(error.message));
-            return report;
-        }
-    };
-    let serves = hello.serves(interface::INSTANCE, subtype);
-    let lacks = || hello.lacks(interface::INSTANCE, subtype);
-    report.note("it serves Instance/0.6.1", if serves { Ok(()) } else { Err(lacks()) });
-    if !serves {
+    let Some(hello) = report.open(client, "it serves Instance/0.6.1", interface::INSTANCE, subtype).await
+    else {
         return report;
-    }
+    };
     let mark = format!("{:016x}", rand::random::<u64>());
     let bench = Bench { plugin: client.instances(subtype), properties: properties.clone(), mark };
     bench.run(&hello, &mut report).await;
@@ -300,17 +315,7 @@ impl<P: Instances> Bench<P> {
 /// Holds the flavor plugin at `subtype` to its contract, with these properties.
 pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Report {
     let mut report = Report::default();
-    let hello = match client.hello().await {
-        Ok(hello) => hello,
-        Err(error) => {
-            report.note("it answers Handshake.Hello", Err(error.message));
-            return report;
-        }
-    };
-    let serves = hello.serves(interface::FLAVOR, subtype);
-    let lacks = || hello.lacks(interface::FLAVOR, subtype);
-    report.note("it serves Flavor/0.1.1", if serves { Ok(()) } else { Err(lacks()) });
-    if !serves {
+    if report.open(client, "it serves Flavor/0.1.1", interface::FLAVOR, subtype).await.is_none() {
         return report;
     }
     let flavor = client.flavors(subtype);
