@@ -148,6 +148,11 @@ impl Seen {
         self.description.tags.get(name).map(String::as_str)
     }
 
+    /// Another cluster's, whatever its group is called.
+    pub fn is_another_clusters(&self) -> bool {
+        !self.ours && self.tag(tags::OWNER).is_some()
+    }
+
     /// The logical id, by itself or by its tag (semantics §2.2).
     pub fn logical_id(&self) -> Option<LogicalId> {
         match &self.description.logical_id {

@@ -75,6 +75,16 @@ impl Allocation {
         }
     }
 
+    /// Whether it has a place that the other has not.
+    pub fn wants_more_than(&self, other: &Allocation) -> bool {
+        match (self, other) {
+            (Allocation::LogicalIds(ids), Allocation::LogicalIds(others)) => {
+                ids.iter().any(|id| !others.contains(id))
+            }
+            _ => self.count() > other.count(),
+        }
+    }
+
     pub fn logical_ids(&self) -> Option<&[LogicalId]> {
         match self {
             Allocation::Size(_) => None,

@@ -16,7 +16,7 @@ use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
 use crate::spec::Allocation;
 use crate::time::Timestamp;
 
-pub use group::{GroupState, Holder, Known, Life, MOST_OPEN, Member};
+pub use group::{GroupState, Holder, Known, LISTINGS_LAG, Life, MOST_OPEN, Member};
 
 /// How many first answers are kept for repeated requests. A client repeats within seconds, and
 /// even at 10,000 writes a second this reaches back that far for everything but rounds, which

@@ -10,7 +10,7 @@ use crate::spec::Allocation;
 use crate::state::Holder;
 use crate::tags;
 
-use super::{Action, Desk};
+use super::{Action, Desk, Waiting};
 
 impl<'a> Desk<'a> {
     /// Fills empty slots with instances that are there already. A member without a roster entry is
@@ -33,9 +33,7 @@ impl<'a> Desk<'a> {
         let views: Vec<(&'a PluginName, &'a View)> =
             self.observed.views.iter().map(|(plugin, view)| (plugin, &**view)).collect();
         for (plugin, view) in views {
-            // A look that began before the last change still shows instances that have gone since.
-            if view.after < self.group.changed || view.seen.len() == held.len() && self.all_held(view, &held)
-            {
+            if view.seen.len() == held.len() && self.all_held(view, &held) {
                 continue;
             }
             let awaited: BTreeSet<&InstanceId> = view
@@ -45,10 +43,33 @@ impl<'a> Desk<'a> {
                 .map(|(_, instance)| instance)
                 .collect();
             for (instance, seen) in &view.seen {
-                if !held.contains(instance) && !awaited.contains(instance) {
+                let known = held.contains(instance)
+                    || awaited.contains(instance)
+                    || self.group.has_just_destroyed(instance, self.now);
+                if known {
+                    continue;
+                }
+                // A look that began before the last change says too little to act on.
+                if view.after >= self.group.changed {
                     self.newcomer(plugin, instance, seen);
+                } else {
+                    self.keep_place(plugin, seen);
                 }
             }
+        }
+    }
+
+    /// What may belong here keeps its place until a fresh look decides; nothing is made in it.
+    fn keep_place(&mut self, plugin: &PluginName, seen: &Seen) {
+        if seen.is_another_clusters() {
+            return;
+        }
+        let Some(slot) = self.place_for(seen) else { return };
+        self.taken.insert(slot);
+        self.present += 1;
+        let waiting = Waiting::ForListing { plugin: plugin.clone() };
+        if !self.plan.waiting.contains(&waiting) {
+            self.plan.waiting.push(waiting);
         }
     }
 
@@ -57,8 +78,7 @@ impl<'a> Desk<'a> {
     }
 
     fn newcomer(&mut self, plugin: &PluginName, instance: &InstanceId, seen: &Seen) {
-        if !seen.ours && seen.tag(tags::OWNER).is_some() {
-            // Another cluster's, whatever its group is called.
+        if seen.is_another_clusters() {
             self.plan.strays.push(instance.clone());
             return;
         }

@@ -447,6 +447,67 @@ fn instances_that_are_there_already_fill_the_slots_first() {
     assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
 }
 
+fn seed_of(slot: Option<&Slot>) -> tags::Tags {
+    let mut seed = tags_of(tags::BOOTSTRAP, slot, None);
+    seed.remove(tags::OWNER);
+    seed
+}
+
+#[test]
+fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
+    let mut story = Story::of(3);
+    let hash = story.group().template().hash.clone();
+    story.provider.push(("adopted".into(), tags_of(&hash, None, None), Health::Healthy));
+    story.provider.push(("seed".into(), seed_of(None), Health::Healthy));
+    story.look();
+    assert_eq!(story.told(), ["label seed", "create slot 2"]);
+    // The label does not come through, and the adoption is newer than the look.
+    let round = story.round();
+    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let Admission::Granted(intent) = granted[0] else { panic!() };
+    story.perform(intent);
+    assert!(story.told().is_empty(), "{:?}", story.told());
+    let waits_for_a_look = |waiting: &Waiting| matches!(waiting, Waiting::ForListing { .. });
+    assert!(story.plan().waiting.iter().any(waits_for_a_look), "{:?}", story.plan().waiting);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (3, 1));
+}
+
+#[test]
+fn an_added_name_is_looked_for_before_it_is_made() {
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
+    story.provider.push(("by-hand".into(), seed_of(Some(&Slot::Logical("b".into()))), Health::Healthy));
+    let mut story = story.wants("v1", ids(&["a", "b"]));
+    assert!(story.told().is_empty(), "{:?}", story.told());
+    story.look();
+    assert_eq!(story.told(), ["label by-hand"]);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 1);
+}
+
+#[test]
+fn a_listing_that_lags_behind_takes_nobody_back_in() {
+    let mut story = Story::of(1).settles().wants("v2", Allocation::Size(1));
+    let ghost = story.provider[0].clone();
+    story.step();
+    let destroyed_at = story.now;
+    assert!(story.provider.is_empty());
+    // The provider still shows it for a while.
+    story.provider.push(ghost);
+    story.look();
+    assert_eq!(story.told(), ["create slot 0"]);
+    story.step();
+    story.now = destroyed_at + crate::state::LISTINGS_LAG;
+    story.look();
+    assert!(story.plan().strays.is_empty(), "it was destroyed, and is not reported as a stray");
+    story.provider.remove(0);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 2);
+}
+
 #[test]
 fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
     let mut story = Story::of(1);

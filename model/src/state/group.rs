@@ -9,13 +9,16 @@ use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Task};
 use crate::rollout::{Event as Turn, Phase};
 use crate::spec::{Allocation, GroupSpec, Template};
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 use super::Context;
 
 /// How many intents of one group may be open at once: enough to keep every call slot of a leader
 /// busy while the next batch is agreed on, and a bound on what a dying leader can leave in doubt.
 pub const MOST_OPEN: usize = 1000;
+
+/// How long a group remembers what it destroyed: longer than a provider's listing lags behind.
+pub const LISTINGS_LAG: Millis = Millis::seconds(120);
 
 /// A group: what is wanted, how far it has come, who holds which slot, and what is under way.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,11 +39,14 @@ pub struct GroupState {
     pub intents: OrdMap<IntentId, Intent>,
     /// The instances that are being destroyed though they hold no slot.
     pub doomed_strays: OrdSet<InstanceId>,
+    /// The instances that were destroyed a moment ago, and when. A listing may lag behind: one that
+    /// still shows them is no reason to take them in again.
+    pub destroyed: OrdMap<InstanceId, Timestamp>,
     /// The last log index that changed the roster: a look that began earlier proves nothing about
     /// who belongs here.
     pub changed: u64,
-    /// The log index that created the group or gave it its template: a look that began earlier
-    /// cannot tell whether its members are there already.
+    /// The log index that created the group, gave it its template, or wanted more of it: a look that
+    /// began earlier cannot tell whether its members are there already.
     pub look_from: u64,
 }
 
@@ -125,6 +131,7 @@ impl GroupState {
                 roster: OrdMap::new(),
                 intents: OrdMap::new(),
                 doomed_strays: OrdSet::new(),
+                destroyed: OrdMap::new(),
                 changed: context.log.index,
                 look_from: context.log.index,
             },
@@ -139,7 +146,7 @@ impl GroupState {
         };
         // Going back to a template that still has members finds them up to date.
         let known = group.templates.iter().find(|(_, known)| known.hash == hash).map(|(at, _)| *at);
-        let before = group.target;
+        let target = group.target;
         group.target = match known {
             Some(at) => at,
             None => {
@@ -147,7 +154,8 @@ impl GroupState {
                 revision
             }
         };
-        if group.target != before {
+        let more = before.is_some_and(|before| spec.allocation.wants_more_than(&before.spec.allocation));
+        if group.target != target || more {
             group.look_from = context.log.index;
         }
         group.phase = group.phase.after(Turn::Target(group.target));
@@ -203,6 +211,19 @@ impl GroupState {
             Allocation::LogicalIds(ids) => format!("{} logical ids", ids.len()),
         };
         format!("{members} of {} with {}", template.instance.plugin, template.flavor.plugin)
+    }
+
+    /// Whether it was destroyed so short a time ago that a listing may still show it.
+    pub fn has_just_destroyed(&self, instance: &InstanceId, now: Timestamp) -> bool {
+        self.destroyed.get(instance).is_some_and(|at| now.since(*at) <= LISTINGS_LAG)
+    }
+
+    pub(super) fn forget_destroyed(&mut self, now: Timestamp) {
+        let old = |(_, at): &(&InstanceId, &Timestamp)| now.since(**at) > LISTINGS_LAG;
+        let old: Vec<InstanceId> = self.destroyed.iter().filter(old).map(|(id, _)| id.clone()).collect();
+        for instance in old {
+            self.destroyed.remove(&instance);
+        }
     }
 
     /// Drops the templates that nobody needs.

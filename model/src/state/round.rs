@@ -27,6 +27,9 @@ impl State {
         let id = &round.group;
         let group = Arc::make_mut(group);
         let phase = group.phase;
+        if !round.outcomes.is_empty() {
+            group.forget_destroyed(context.at);
+        }
         for (intent, outcome) in &round.outcomes {
             group.close(context, id, *intent, outcome);
         }
@@ -89,6 +92,7 @@ impl GroupState {
             (Task::Provision { slot, generation, template }, Outcome::Done(instance)) => {
                 let message = format!("slot {slot} is held by {instance} (generation {generation})");
                 context.tell(Some(id), Kind::InstanceProvisioned, message);
+                self.destroyed.remove(instance);
                 self.settle(
                     slot,
                     generation,
@@ -109,6 +113,7 @@ impl GroupState {
             (Task::Destroy { instance, slot, .. }, Outcome::Done(_)) => {
                 context.tell(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
                 self.vacate(slot.as_ref(), &instance);
+                self.destroyed.insert(instance, context.at);
             }
             (Task::Destroy { instance, slot, .. }, Outcome::Refused { because, .. }) => {
                 let message = format!("{}: {because}", of_slot(&instance, slot.as_ref()));

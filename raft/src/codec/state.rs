@@ -129,6 +129,11 @@ fn group(group: &GroupState) -> pb::Group {
         doomed_strays: group.doomed_strays.iter().map(InstanceId::to_string).collect(),
         changed: group.changed,
         look_from: group.look_from,
+        destroyed: group
+            .destroyed
+            .iter()
+            .map(|(instance, at)| pb::Destroyed { instance: instance.to_string(), at: at.0 })
+            .collect(),
     }
 }
 
@@ -155,6 +160,7 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         doomed_strays: read.doomed_strays.into_iter().map(InstanceId::from).collect(),
         changed: read.changed,
         look_from: read.look_from,
+        destroyed: read.destroyed.into_iter().map(|it| (it.instance.into(), Timestamp(it.at))).collect(),
     };
     for it in read.templates {
         let known = Known { template: from_template(it.template)?, hash: it.hash };
