@@ -110,6 +110,12 @@ pub(crate) struct ManagerStart {
     /// Form a new cluster
     #[arg(long, conflicts_with = "join")]
     pub(crate) bootstrap: bool,
+    /// With --bootstrap: what becomes of the instances that another cluster left at the providers
+    ///
+    /// ID, or its beginning, founds that cluster again, for its managers are gone for good: its
+    /// instances are taken in when their groups are committed. `none` leaves them alone.
+    #[arg(long, value_name = "ID|none", requires = "bootstrap")]
+    pub(crate) adopt: Option<String>,
     /// Join the cluster of which one of these is a member: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_delimiter = ',')]
     pub(crate) join: Vec<String>,

@@ -191,6 +191,14 @@ impl Cluster {
         text: &str,
         allow_missing_plugins: bool,
     ) -> Result<pb::CommitReply, api::Error> {
+        Self::commit_by(&self.client(), text, allow_missing_plugins).await
+    }
+
+    pub async fn commit_by(
+        client: &Client,
+        text: &str,
+        allow_missing_plugins: bool,
+    ) -> Result<pb::CommitReply, api::Error> {
         let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
         let item = |spec: &model::GroupSpec| pb::CommitItem {
             spec: Some(api::spec(spec, model::Revision(0))),
@@ -202,7 +210,7 @@ impl Cluster {
             allow_missing_plugins,
             actor: "test".into(),
         };
-        self.client().call(async |mut c| c.commit(request.clone()).await).await
+        client.call(async |mut c| c.commit(request.clone()).await).await
     }
 
     pub async fn describe(&self, name: &str) -> Option<pb::Group> {

@@ -94,6 +94,17 @@ async fn exit_codes_say_what_happened() {
         (&["group", "--help"], b"", 0),
         (&["--version"], b"", 0),
         (&["status", "--host", "nonsense"], b"", 64),
+        (
+            &["manager", "start", "--name", "x", "--data-dir", "/nonexistent", "--plugin-timeout", "16s"],
+            b"",
+            64,
+        ),
+        (
+            &["manager", "start", "--name", "x", "--data-dir", "/nonexistent", "--plugin-timeout", "0s"],
+            b"",
+            64,
+        ),
+        (&["manager", "start", "--name", "x", "--data-dir", "/nonexistent", "--adopt", "none"], b"", 64),
         (&["plugin", "test", "simulator/compute"], b"", 0),
         (&["plugin", "test", "vanilla"], b"", 0),
         (&["group", "free", "web", "--yes"], b"", 0),

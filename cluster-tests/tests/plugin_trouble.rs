@@ -20,6 +20,30 @@ async fn a_lost_answer_is_settled_by_its_token_and_makes_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_effect_late_is_not_made_up_for_by_another() {
+    let cluster = Cluster::with(1, impatient()).await;
+    let fault = cluster.path().join("lab/faults/provision");
+    cluster.fault("provision", "late 4s x 1");
+    cluster.commit(&group("web", 1, "v1")).await.expect("it is accepted");
+    until("the first call is under way", async || (!fault.exists()).then_some(())).await;
+    // It ends here without a word, and every repeat is refused while it may still come true.
+    cluster.fault("provision", "refuse");
+    until("a repeat was refused, and the intent is open still", async || {
+        let group = cluster.describe("web").await?;
+        let told = group.waiting.iter().any(|why| why.contains("simulated: out of capacity"));
+        (told && group.slots[0].state == "Unknown").then_some(())
+    })
+    .await;
+    until("it came true after all", async || (cluster.history().made("web") == 1).then_some(())).await;
+    // Its token is found by a look; no call was needed.
+    cluster.settles("web", 1).await;
+    std::fs::remove_file(fault).expect("the fault is taken back");
+    cluster.settles("web", 1).await;
+    assert_eq!(cluster.history().made("web"), 1);
+    cluster.history().shows_nothing_twice();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_is_tried_again_later_and_the_reason_is_told() {
     let cluster = Cluster::of(1).await;
     cluster.fault("provision", "refuse");

@@ -1,7 +1,7 @@
 //! The one place that reads the clock.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::Timestamp;
 
@@ -30,6 +30,24 @@ impl Clock {
             *base = Some((Instant::now(), time));
         }
         time.max(reckoned)
+    }
+}
+
+/// For how long this machine has been suspended since it started: by so much the clock that timeouts
+/// are reckoned with lags behind.
+pub(crate) fn suspended() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let read = |clock| {
+        let time = clock_gettime(clock);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    };
+    loop {
+        let running = read(ClockId::Monotonic);
+        let all = read(ClockId::Boottime);
+        // Both must be of the same moment.
+        if read(ClockId::Monotonic) - running < Duration::from_millis(1) {
+            return all.saturating_sub(running);
+        }
     }
 }
 

@@ -27,10 +27,20 @@ pub struct Config {
 /// What to do with a data directory that belongs to no cluster yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Form a cluster of one.
-    Bootstrap,
+    /// Form a cluster of one. Refused while plugins show instances of another cluster, unless it is
+    /// said what becomes of them.
+    Bootstrap { adopt: Option<Adopt> },
     /// Join the cluster of which one of these is a member.
     Join(Vec<String>),
     /// Nothing: it must belong to one.
     Restart,
+}
+
+/// What becomes of the instances that another cluster has left at the providers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Adopt {
+    /// They are left alone.
+    Nobody,
+    /// The cluster with this id, or the beginning of one, is founded again, and they are its own.
+    Cluster(String),
 }

@@ -2,7 +2,9 @@
 
 mod clock;
 mod config;
+mod founding;
 mod leadership;
+mod lease;
 mod members;
 mod reconcile;
 mod service;
@@ -13,14 +15,13 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use model::command::Manager;
-use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
-use raft::{Disk, Identity, Replica, Role};
+use raft::{Disk, Replica, Role};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
 pub use clock::Clock;
-pub use config::{Config, Start};
+pub use config::{Adopt, Config, Start};
 pub use raft::Profile;
 
 use members::Members;
@@ -88,7 +89,7 @@ pub async fn start(
     let disk = open_disk(&config).await?;
     let me =
         Manager { name: config.name.clone(), address: address.clone(), storage: disk.storage().to_owned() };
-    let (identity, founder) = identify(&config, &disk, &me).await?;
+    let (identity, founder) = founding::identify(&config, &disk, &me).await?;
     let replica = Replica::start(disk, identity.clone(), config.profile, raft::Sync::Grouped).await.map_err(
         |error| Error::new("the replica cannot start", error, "see the cause; nothing was changed"),
     )?;
@@ -109,13 +110,13 @@ pub async fn start(
 
     let work = {
         let (replica, clock, members) = (replica.clone(), clock.clone(), members.clone());
-        let founding = founder.then(|| found(&identity, &me, clock.now()));
+        let founding = founder.then(|| founding::found(&identity, &me, clock.now()));
         leadership::while_leading(role, move |term| {
             let (replica, world, reports) = (replica.clone(), world.clone(), reports.clone());
             let (clock, members, founding) = (clock.clone(), members.clone(), founding.clone());
             async move {
                 if let Some(command) = founding {
-                    propose_until_done(&replica, &command).await;
+                    founding::propose_until_done(&replica, &command).await;
                 }
                 tokio::join!(
                     members.keep(term),
@@ -187,55 +188,6 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
         Ok(Ok(disk)) => Ok(disk),
         Ok(Err(error)) => Err(failed(error.to_string())),
         Err(error) => Err(failed(error.to_string())),
-    }
-}
-
-/// Who this manager is: as its disk says, or as it becomes by founding or joining a cluster. The
-/// second value is whether it founded the cluster.
-async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<(Identity, bool), Error> {
-    let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
-    if let Some(identity) = disk.identity().map_err(unreadable)? {
-        // A restart uses the same command: --bootstrap and --join have done their work.
-        let founder = identity.node == NodeId(1);
-        return Ok((identity, founder));
-    }
-    let identity = match &config.start {
-        Start::Bootstrap => Identity {
-            cluster: ClusterId::new(format!("{:032x}", rand::random::<u128>())),
-            lineage: 1,
-            node: NodeId(1),
-        },
-        Start::Join(addresses) => members::join(addresses, me).await?,
-        Start::Restart => {
-            return Err(Error::new(
-                "this manager belongs to no cluster yet",
-                format!("{} is empty", config.data_dir.display()),
-                "form a cluster with --bootstrap, or join one with --join HOST:PORT",
-            ));
-        }
-    };
-    disk.bind(&identity).map_err(unreadable)?;
-    Ok((identity, matches!(config.start, Start::Bootstrap)))
-}
-
-fn found(identity: &Identity, me: &Manager, at: Timestamp) -> Command {
-    Command {
-        id: RequestId(rand::random()),
-        by: Actor(format!("manager:{}", me.name)),
-        at,
-        change: Change::Found {
-            cluster: identity.cluster.clone(),
-            lineage: identity.lineage,
-            manager: me.clone(),
-        },
-    }
-}
-
-/// Repeating is harmless: a founded cluster refuses to be founded.
-async fn propose_until_done(replica: &Replica, command: &Command) {
-    while let Err(error) = replica.propose(command, None).await {
-        tracing::debug!(%error, "the founding entry is not written yet");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::lease::Lease;
 use crate::world::World;
 use group::Reconciler;
 use observer::Observers;
@@ -61,6 +62,17 @@ impl Reports {
     }
 }
 
+/// What every reconciler of one term works with.
+struct Means<W> {
+    term: Term,
+    replica: Replica,
+    world: Arc<W>,
+    observers: Arc<Observers<W>>,
+    reports: Reports,
+    clock: Clock,
+    lease: Lease,
+}
+
 /// Reconciles every group for as long as this manager leads in `term`; dropping it stops all of it.
 pub(crate) async fn run<W: World>(
     term: Term,
@@ -80,22 +92,15 @@ pub(crate) async fn run<W: World>(
     let mut states = replica.watch_state();
     let mut tasks = JoinSet::new();
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone()));
+    let lease = Lease::new(replica.clone(), term);
+    let means = Means { term, replica, world, observers, reports, clock, lease };
     let mut running: BTreeSet<GroupId> = BTreeSet::new();
     loop {
         let state = states.borrow_and_update().state.clone();
         for id in state.groups.keys() {
             if running.insert(id.clone()) {
-                let reconciler = Reconciler::new(
-                    id.clone(),
-                    term,
-                    replica.clone(),
-                    world.clone(),
-                    observers.clone(),
-                    reports.clone(),
-                    clock.clone(),
-                    // Calls of earlier leaders, and of a reconciler that failed, began before.
-                    clock.now(),
-                );
+                // Calls of earlier leaders, and of a reconciler that failed, began before.
+                let reconciler = Reconciler::new(id.clone(), &means, means.clock.now());
                 tasks.spawn(contained(id.clone(), reconciler.run()));
             }
         }
@@ -106,7 +111,7 @@ pub(crate) async fn run<W: World>(
                 }
             }
             Some(Ok(id)) = tasks.join_next() => {
-                reports.drop_group(&id);
+                means.reports.drop_group(&id);
                 running.remove(&id);
             }
         }

@@ -11,6 +11,8 @@ use model::state::Known;
 use model::tags::Tags;
 use model::{Description, GroupId, GroupSpec, Health, InstanceId, Outcome, Part, PluginName};
 
+use crate::lease::Lease;
+
 pub(crate) use plugins::Plugins;
 
 /// What a plugin shows when it is looked at.
@@ -32,6 +34,8 @@ pub(crate) struct Work {
     pub(crate) tags: Tags,
     /// The instance as last seen, for its drain.
     pub(crate) seen: Option<Arc<Description>>,
+    /// Asked right before every call that changes something.
+    pub(crate) lease: Lease,
 }
 
 /// Why a spec was not accepted.
@@ -64,6 +68,7 @@ pub(crate) trait World: Send + Sync + 'static {
         plugin: &PluginName,
         instance: &InstanceId,
         labels: &Tags,
+        lease: &Lease,
     ) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Asks both plugins of a spec whether they accept it.

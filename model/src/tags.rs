@@ -31,9 +31,24 @@ pub fn token(cluster: &ClusterId, lineage: u32, intent: IntentId) -> String {
     format!("{}-{}-{}-{}", cluster.short(), lineage, intent.index, intent.offset)
 }
 
+/// The lineage of the cluster that drew a token.
+pub fn lineage_of(token: &str) -> Option<u32> {
+    token.split('-').nth(1)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_tells_its_lineage() {
+        let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
+        let token = token(&cluster, 7, IntentId { index: 3, offset: 4 });
+        assert_eq!(lineage_of(&token), Some(7));
+        for other in ["", "x", "a-b", "a-", "a-99999999999"] {
+            assert_eq!(lineage_of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn the_longest_token_fits_where_providers_limit_it() {

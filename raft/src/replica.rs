@@ -89,6 +89,8 @@ pub struct Replica {
     identity: Identity,
     published: watch::Receiver<Published>,
     history: History,
+    /// How long after a majority's word this replica may act as the leader.
+    lease: Duration,
 }
 
 impl Disk {
@@ -146,6 +148,13 @@ impl Profile {
         }
     }
 
+    /// Nobody is elected before the shortest election timeout has passed since a majority heard the
+    /// leader; a quarter of it is left for clocks that run at different speeds.
+    fn lease(self) -> Duration {
+        let (_, shortest, _) = self.timing();
+        Duration::from_millis(shortest * 3 / 4)
+    }
+
     fn config(self, identity: &Identity) -> Config {
         let (heartbeat, shortest, longest) = self.timing();
         Config {
@@ -181,7 +190,7 @@ impl Replica {
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
-        Ok(Self { raft, identity, published, history })
+        Ok(Self { raft, identity, published, history, lease: profile.lease() })
     }
 
     /// Forms a cluster of one; does nothing when the replica has a log already.
@@ -322,11 +331,16 @@ impl Replica {
             .collect()
     }
 
-    /// How long ago a majority last acknowledged this leader; none when it does not lead.
-    pub fn quorum_ack_age(&self) -> Option<Duration> {
+    /// Whether this replica leads in `term`, and a majority has said so so short a time ago that no
+    /// other can have been elected since (Ongaro's thesis §6.4.1). Nothing stops a leader that is cut
+    /// off but this question.
+    pub fn holds_lease(&self, term: Term) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.last_quorum_acked.as_ref().map(|at| at.elapsed())
+        let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term.0;
+        let alone = || metrics.membership_config.voter_ids().eq([self.identity.node.0]);
+        let acked = || metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < self.lease);
+        leads && (alone() || acked())
     }
 
     /// Adds a member that receives the log and does not vote. Returns at once.

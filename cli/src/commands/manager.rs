@@ -1,6 +1,6 @@
 //! `infrakit manager`: run one.
 
-use manager::{Config, Profile as Patience, Start};
+use manager::{Adopt, Config, Profile as Patience, Start};
 
 use super::{duration, plugins_dir, start_logging, stop_signal};
 use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
@@ -50,7 +50,12 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
             Profile::Wan => Patience::Wan,
         },
         start: match (start.bootstrap, start.join.is_empty()) {
-            (true, _) => Start::Bootstrap,
+            (true, _) => Start::Bootstrap {
+                adopt: start.adopt.map(|whose| match whose.as_str() {
+                    "none" => Adopt::Nobody,
+                    _ => Adopt::Cluster(whose),
+                }),
+            },
             (false, false) => Start::Join(start.join),
             (false, true) => Start::Restart,
         },

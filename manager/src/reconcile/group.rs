@@ -19,8 +19,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::observer::{Latest, Observers};
-use super::{Report, Reports};
+use super::{Means, Report, Reports};
 use crate::clock::Clock;
+use crate::lease::Lease;
 use crate::world::{Rejection, Work, World};
 
 /// How many health questions of one group are open at once.
@@ -40,6 +41,7 @@ pub(super) struct Reconciler<W> {
     observers: Arc<Observers<W>>,
     reports: Reports,
     clock: Clock,
+    lease: Lease,
     observed: Observed,
     listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
     /// Outcomes that are not in the log yet.
@@ -67,26 +69,17 @@ enum News {
 }
 
 impl<W: World> Reconciler<W> {
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn new(
-        id: GroupId,
-        term: Term,
-        replica: Replica,
-        world: Arc<W>,
-        observers: Arc<Observers<W>>,
-        reports: Reports,
-        clock: Clock,
-        leading_since: Timestamp,
-    ) -> Self {
+    pub(super) fn new(id: GroupId, means: &Means<W>, leading_since: Timestamp) -> Self {
         let (news, inbox) = mpsc::unbounded_channel();
         Self {
             id,
-            term,
-            replica,
-            world,
-            observers,
-            reports,
-            clock,
+            term: means.term,
+            replica: means.replica.clone(),
+            world: means.world.clone(),
+            observers: means.observers.clone(),
+            reports: means.reports.clone(),
+            clock: means.clock.clone(),
+            lease: means.lease.clone(),
             observed: Observed { leading_since, ..Observed::default() },
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -303,9 +296,10 @@ impl<W: World> Reconciler<W> {
                 ]);
                 let (world, news, observers) =
                     (self.world.clone(), self.news.clone(), self.observers.clone());
+                let lease = self.lease.clone();
                 let (plugin, instance) = (plugin.clone(), instance.clone());
                 self.tasks.spawn(async move {
-                    let result = world.label(&plugin, &instance, &labels).await;
+                    let result = world.label(&plugin, &instance, &labels, &lease).await;
                     observers.poke(&plugin);
                     // Until a look has shown it, or the plugin has had a pause, it is not asked again.
                     tokio::time::sleep(LABEL_AGAIN).await;
@@ -420,6 +414,7 @@ impl<W: World> Reconciler<W> {
             token,
             tags: own,
             seen,
+            lease: self.lease.clone(),
         };
         let (world, news) = (self.world.clone(), self.news.clone());
         self.tasks.spawn(async move {

@@ -193,6 +193,7 @@ mod tests {
     use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part};
 
     use super::*;
+    use crate::lease::Lease;
     use crate::world::{Look, Rejection, Work};
 
     /// Has so many events waiting, and then none.
@@ -219,7 +220,7 @@ mod tests {
             (Health::Unknown, String::new())
         }
 
-        async fn label(&self, _: &PluginName, _: &InstanceId, _: &Tags) -> Result<(), String> {
+        async fn label(&self, _: &PluginName, _: &InstanceId, _: &Tags, _: &Lease) -> Result<(), String> {
             Ok(())
         }
 

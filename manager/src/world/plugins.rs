@@ -12,6 +12,7 @@ use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, I
 use tokio::sync::Semaphore;
 
 use super::{Look, Rejection, Work, World};
+use crate::lease::Lease;
 
 /// How many calls one plugin process gets at once: enough to keep two cores of it busy, and no flood.
 const CALLS_AT_ONCE: usize = 64;
@@ -109,6 +110,7 @@ impl Plugins {
         let call = call_of(work, &instances.hello);
         let _call = instances.calls.acquire().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
+        work.lease.held().await;
         match plugin.provision(&spec, &call).await {
             Ok(id) => Outcome::Done(id),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
@@ -124,7 +126,7 @@ impl Plugins {
         };
         let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
         if let Some(seen) = work.seen.as_ref().filter(|_| !skip_drain)
-            && let Err(error) = self.drain(&template.flavor, seen).await
+            && let Err(error) = self.drain(&template.flavor, seen, &work.lease).await
         {
             // A member that is only replaced stays until it could be drained; one that must go goes
             // (semantics §2.5).
@@ -142,6 +144,7 @@ impl Plugins {
         let call = call_of(work, &instances.hello);
         let _call = instances.calls.acquire().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
+        work.lease.held().await;
         match plugin.destroy(instance, reason.as_str(), &call).await {
             Ok(()) => Outcome::Done(instance.clone()),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
@@ -149,9 +152,10 @@ impl Plugins {
         }
     }
 
-    async fn drain(&self, flavor: &Part, seen: &Description) -> Result<(), spi::Error> {
+    async fn drain(&self, flavor: &Part, seen: &Description, lease: &Lease) -> Result<(), spi::Error> {
         let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
         let _call = known.calls.acquire().await;
+        lease.held().await;
         known.client.flavors(flavor.plugin.subtype()).drain(&flavor.properties, seen).await
     }
 }
@@ -227,8 +231,15 @@ impl World for Plugins {
         }
     }
 
-    async fn label(&self, plugin: &PluginName, instance: &InstanceId, labels: &Tags) -> Result<(), String> {
+    async fn label(
+        &self,
+        plugin: &PluginName,
+        instance: &InstanceId,
+        labels: &Tags,
+        lease: &Lease,
+    ) -> Result<(), String> {
         let known = self.plugin(plugin, interface::INSTANCE).await.map_err(|error| error.message)?;
+        lease.held().await;
         let labelled = known.client.instances(plugin.subtype()).label(instance, labels).await;
         labelled.map_err(|error| error.message)
     }

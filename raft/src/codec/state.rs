@@ -160,7 +160,11 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         doomed_strays: read.doomed_strays.into_iter().map(InstanceId::from).collect(),
         changed: read.changed,
         look_from: read.look_from,
-        destroyed: read.destroyed.into_iter().map(|it| (it.instance.into(), Timestamp(it.at))).collect(),
+        destroyed: read
+            .destroyed
+            .into_iter()
+            .map(|it| (InstanceId::from(it.instance), Timestamp(it.at)))
+            .collect(),
     };
     for it in read.templates {
         let known = Known { template: from_template(it.template)?, hash: it.hash };

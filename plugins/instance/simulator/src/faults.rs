@@ -14,16 +14,19 @@ pub(crate) enum Fault {
     Hang,
     /// Done, and the answer is lost.
     Lose,
-    /// Done later.
+    /// Done after a while, unless the caller hangs up before.
     Slow(Duration),
+    /// Done after a while, whether or not anybody still waits for it, and never answered.
+    Late(Duration),
     /// A listing that shows nothing.
     Empty,
     /// A listing that shows half.
     Partial,
 }
 
-/// Reads `DIR/<call>`: a fault (`refuse`, `error`, `hang`, `lose`, `slow 2s`, `empty`, `partial`),
-/// optionally followed by `x N` for the next N calls; without it, until the file is removed.
+/// Reads `DIR/<call>`: a fault (`refuse`, `error`, `hang`, `lose`, `slow 2s`, `late 2s`, `empty`,
+/// `partial`), optionally followed by `x N` for the next N calls; without it, until the file is removed.
+#[derive(Clone)]
 pub(crate) struct Faults {
     dir: Option<PathBuf>,
 }
@@ -47,6 +50,7 @@ impl Faults {
             Some(more) => drop(std::fs::write(&path, format!("{what} x {}", more - 1))),
             None => {}
         }
+        let after = |span: &str| model::Millis::parse_go(span).ok().map(|it| Duration::from_millis(it.0));
         match what.split_once(' ').unwrap_or((what, "")) {
             ("refuse", _) => Some(Fault::Refuse),
             ("error", _) => Some(Fault::Error),
@@ -54,10 +58,8 @@ impl Faults {
             ("lose", _) => Some(Fault::Lose),
             ("empty", _) => Some(Fault::Empty),
             ("partial", _) => Some(Fault::Partial),
-            ("slow", span) => {
-                let span = model::Millis::parse_go(span).ok()?;
-                Some(Fault::Slow(Duration::from_millis(span.0)))
-            }
+            ("slow", span) => after(span).map(Fault::Slow),
+            ("late", span) => after(span).map(Fault::Late),
             (other, _) => {
                 tracing::warn!(fault = other, "this fault is not known");
                 None

@@ -70,7 +70,7 @@ pub fn plugin(config: &Config) -> std::io::Result<Plugin> {
         let simulator = Simulator {
             kind: kind.clone(),
             config: config.clone(),
-            store: Mutex::new(store),
+            store: Arc::new(Mutex::new(store)),
             faults: Faults::new(config.lab.as_ref().map(|lab| lab.join("faults"))),
             history: history.clone(),
             events: events.clone(),
@@ -81,10 +81,11 @@ pub fn plugin(config: &Config) -> std::io::Result<Plugin> {
 }
 
 /// One type of instance.
+#[derive(Clone)]
 struct Simulator {
     kind: String,
     config: Config,
-    store: Mutex<Store>,
+    store: Arc<Mutex<Store>>,
     faults: Faults,
     history: Arc<Mutex<Option<std::fs::File>>>,
     events: Events,
@@ -136,6 +137,31 @@ impl Simulator {
         }
     }
 
+    /// Makes an instance, or finds the one that the token names.
+    fn make(&self, spec: &InstanceSpec, call: &Call, wishes: &Wishes) -> Result<InstanceId, Error> {
+        let token = call.token.as_ref().or_else(|| spec.tags.get(tags::INTENT));
+        let (id, fresh) = {
+            let mut store = self.store();
+            match token.and_then(|token| store.by_token(token)) {
+                Some(known) => (known, false),
+                None => {
+                    if wishes.simulator_cap.is_some_and(|cap| store.len() >= cap) {
+                        return Err(Error::new(Class::Exhausted, "the simulator is full (simulator_cap)"));
+                    }
+                    let id = InstanceId::new(format!("sim-{:015x}", rand::random::<u64>() >> 4));
+                    let mut tags = spec.tags.clone();
+                    tags.insert("simulator".into(), self.config.name.clone());
+                    let spec = InstanceSpec { tags, ..spec.clone() };
+                    store.insert(id.clone(), Kept::new(spec))?;
+                    (id, true)
+                }
+            }
+        };
+        self.record("provision", id.as_str(), &spec.tags, if fresh { "made" } else { "known" });
+        self.tell("found", &id);
+        Ok(id)
+    }
+
     /// Carries out the part of a fault that comes before the work.
     async fn before(&self, fault: &Option<Fault>) -> Result<(), Error> {
         match fault {
@@ -146,7 +172,7 @@ impl Simulator {
                 tokio::time::sleep(*span).await;
                 Ok(())
             }
-            Some(Fault::Lose | Fault::Empty | Fault::Partial) | None => Ok(()),
+            Some(Fault::Late(_) | Fault::Lose | Fault::Empty | Fault::Partial) | None => Ok(()),
         }
     }
 
@@ -191,29 +217,19 @@ impl Instances for Simulator {
             Some(Err(why)) => return Err(Error::invalid(format!("simulator_delay: {why}"))),
             None => self.config.provision_delay,
         };
+        if let Some(Fault::Late(span)) = fault {
+            let (late, spec, call) = (self.clone(), spec.clone(), call.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(span).await;
+                // Nobody hears of it; the history says what came of it.
+                let _ = late.make(&spec, &call, &wishes);
+            });
+            return std::future::pending().await;
+        }
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let token = call.token.as_ref().or_else(|| spec.tags.get(tags::INTENT));
-        let (id, fresh) = {
-            let mut store = self.store();
-            match token.and_then(|token| store.by_token(token)) {
-                Some(known) => (known, false),
-                None => {
-                    if wishes.simulator_cap.is_some_and(|cap| store.len() >= cap) {
-                        return Err(Error::new(Class::Exhausted, "the simulator is full (simulator_cap)"));
-                    }
-                    let id = InstanceId::new(format!("sim-{:015x}", rand::random::<u64>() >> 4));
-                    let mut tags = spec.tags.clone();
-                    tags.insert("simulator".into(), self.config.name.clone());
-                    let spec = InstanceSpec { tags, ..spec.clone() };
-                    store.insert(id.clone(), Kept::new(spec))?;
-                    (id, true)
-                }
-            }
-        };
-        self.record("provision", id.as_str(), &spec.tags, if fresh { "made" } else { "known" });
-        self.tell("found", &id);
+        let id = self.make(spec, call, &wishes)?;
         self.after(&fault).await;
         Ok(id)
     }
@@ -251,7 +267,7 @@ impl Instances for Simulator {
         match fault {
             Some(Fault::Empty) => found.clear(),
             Some(Fault::Partial) => found.truncate(found.len() / 2),
-            Some(Fault::Refuse | Fault::Error | Fault::Hang | Fault::Slow(_) | Fault::Lose) | None => {}
+            Some(_) | None => {}
         }
         self.after(&fault).await;
         Ok(found)

@@ -1,0 +1,167 @@
+//! Who a manager is when it starts: as its disk says, or as it becomes by founding or joining a cluster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use model::command::Manager;
+use model::tags::{self, Tags};
+use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
+use raft::{Disk, Identity, Replica};
+use spi::{Directory, Found, Instances, interface};
+
+use crate::Error;
+use crate::config::{Adopt, Config, Start};
+use crate::members;
+
+/// How long a plugin has to show what it has before a cluster is founded without its word.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who this manager is. The second value is whether it founded the cluster.
+pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<(Identity, bool), Error> {
+    let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
+    if let Some(identity) = disk.identity().map_err(unreadable)? {
+        // A restart uses the same command: --bootstrap and --join have done their work.
+        let founder = identity.node == NodeId(1);
+        return Ok((identity, founder));
+    }
+    let identity = match &config.start {
+        Start::Bootstrap { adopt } => {
+            let (cluster, lineage) = origin(config, adopt.as_ref()).await?;
+            Identity { cluster, lineage, node: NodeId(1) }
+        }
+        Start::Join(addresses) => members::join(addresses, me).await?,
+        Start::Restart => {
+            return Err(Error::new(
+                "this manager belongs to no cluster yet",
+                format!("{} is empty", config.data_dir.display()),
+                "form a cluster with --bootstrap, or join one with --join HOST:PORT",
+            ));
+        }
+    };
+    disk.bind(&identity).map_err(unreadable)?;
+    Ok((identity, matches!(config.start, Start::Bootstrap { .. })))
+}
+
+/// The entry that founds the cluster.
+pub(crate) fn found(identity: &Identity, me: &Manager, at: Timestamp) -> Command {
+    Command {
+        id: RequestId(rand::random()),
+        by: Actor(format!("manager:{}", me.name)),
+        at,
+        change: Change::Found {
+            cluster: identity.cluster.clone(),
+            lineage: identity.lineage,
+            manager: me.clone(),
+        },
+    }
+}
+
+/// Repeating is harmless: a founded cluster refuses to be founded.
+pub(crate) async fn propose_until_done(replica: &Replica, command: &Command) {
+    while let Err(error) = replica.propose(command, None).await {
+        tracing::debug!(%error, "the founding entry is not written yet");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What an earlier cluster left at the providers.
+#[derive(Debug, Default, PartialEq)]
+struct Left {
+    /// How many instances each plugin shows.
+    shown: BTreeMap<String, usize>,
+    /// The highest lineage that a token tells of.
+    lineage: u32,
+}
+
+/// The id and the lineage of a cluster that is to be founded: its own, or those of a cluster whose
+/// instances it takes over (decision 27).
+async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u32), Error> {
+    let fresh = (ClusterId::new(format!("{:032x}", rand::random::<u128>())), 1);
+    if adopt == Some(&Adopt::Nobody) {
+        return Ok(fresh);
+    }
+    let left = left_behind(&config.plugins_dir).await;
+    match adopt {
+        Some(Adopt::Cluster(wanted)) => {
+            let fits = |id: &&ClusterId| id.as_str().starts_with(wanted.as_str());
+            let mut fitting = left.keys().filter(fits);
+            match (fitting.next(), fitting.next()) {
+                (Some(id), None) => Ok((id.clone(), left[id].lineage.saturating_add(1))),
+                (found, _) => Err(Error::new(
+                    format!(
+                        "--adopt {wanted}: {}",
+                        if found.is_some() { "several clusters" } else { "nothing" }
+                    ),
+                    tell(&left),
+                    "give the id of the cluster whose instances are to be taken over, as their tag \
+                     infrakit.owner has it; its plugins must be running",
+                )),
+            }
+        }
+        _ if left.is_empty() => Ok(fresh),
+        _ => Err(Error::new(
+            "another cluster has instances here",
+            tell(&left),
+            "if that cluster is gone for good, found it again with --adopt ID; if it lives, leave its \
+             instances alone with --adopt none; nothing was changed",
+        )),
+    }
+}
+
+fn tell(left: &BTreeMap<ClusterId, Left>) -> String {
+    if left.is_empty() {
+        return "no plugin shows an instance of any cluster".to_owned();
+    }
+    let of = |(id, left): (&ClusterId, &Left)| {
+        let shown: Vec<_> =
+            left.shown.iter().map(|(plugin, count)| format!("{count} in `{plugin}`")).collect();
+        format!("cluster {id} has {}", shown.join(", "))
+    };
+    left.iter().map(of).collect::<Vec<_>>().join("; ")
+}
+
+/// Asks every plugin that is there for the instances it has, and whose they are.
+async fn left_behind(plugins_dir: &std::path::Path) -> BTreeMap<ClusterId, Left> {
+    let plugins = Directory::new(plugins_dir).with_deadline(SHOWN_WITHIN).list().unwrap_or_default();
+    let mut left: BTreeMap<ClusterId, Left> = BTreeMap::new();
+    for (name, owners) in join_all(plugins.iter().map(owners)).await.into_iter().flatten() {
+        for (owner, token) in owners {
+            let left = left.entry(ClusterId::new(owner)).or_default();
+            *left.shown.entry(name.clone()).or_default() += 1;
+            left.lineage = left.lineage.max(token.as_deref().and_then(tags::lineage_of).unwrap_or(0));
+        }
+    }
+    left
+}
+
+/// The owner and the token of every instance that has an owner, for each of a plugin's types.
+async fn owners(plugin: &Found) -> Vec<(String, Vec<(String, Option<String>)>)> {
+    let client = plugin.client();
+    let types = match client.hello().await {
+        Ok(hello) => hello.interfaces.get(interface::INSTANCE).cloned().unwrap_or_default(),
+        Err(error) => {
+            tracing::debug!(plugin = plugin.name, %error, "it does not say what it has");
+            return Vec::new();
+        }
+    };
+    let mut all = Vec::new();
+    for kind in types {
+        let (subtype, name) = match kind.as_str() {
+            "." => ("", plugin.name.clone()),
+            kind => (kind, format!("{}/{kind}", plugin.name)),
+        };
+        match client.instances(subtype).describe(&Tags::new(), false).await {
+            Ok(items) => {
+                let owned = items.into_iter().filter_map(|mut item| {
+                    Some((item.tags.remove(tags::OWNER)?, item.tags.remove(tags::INTENT)))
+                });
+                all.push((name, owned.collect()));
+            }
+            Err(error) => {
+                tracing::warn!(plugin = name, %error, "it may have instances of another cluster");
+            }
+        }
+    }
+    all
+}
