@@ -17,6 +17,8 @@ use futures_util::future::BoxFuture;
 use model::command::Manager;
 use raft::{Disk, Replica, Role};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
@@ -47,6 +49,7 @@ impl Error {
 /// A manager that runs until it is told to stop.
 pub struct Running {
     replica: Replica,
+    _thread: ReplicaThread,
     address: String,
     name: String,
     finished: BoxFuture<'static, Result<(), Error>>,
@@ -76,7 +79,9 @@ pub async fn start(
     config: Config,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Running, Error> {
-    let listener = TcpListener::bind(&config.listen).await.map_err(|error| {
+    let thread = ReplicaThread::new()?;
+    let listen = config.listen.clone();
+    let listener = thread.run(async move { TcpListener::bind(&listen).await }).await.map_err(|error| {
         Error::new(
             format!("cannot listen on {}", config.listen),
             error,
@@ -90,9 +95,13 @@ pub async fn start(
     let me =
         Manager { name: config.name.clone(), address: address.clone(), storage: disk.storage().to_owned() };
     let (identity, founder) = founding::identify(&config, &disk, &me).await?;
-    let replica = Replica::start(disk, identity.clone(), config.profile, raft::Sync::Grouped).await.map_err(
-        |error| Error::new("the replica cannot start", error, "see the cause; nothing was changed"),
-    )?;
+    let replica = {
+        let (identity, profile) = (identity.clone(), config.profile);
+        let starting = async move { Replica::start(disk, identity, profile, raft::Sync::Grouped).await };
+        thread.run(starting).await.map_err(|error| {
+            Error::new("the replica cannot start", error, "see the cause; nothing was changed")
+        })?
+    };
     if founder {
         replica
             .initialize(&address)
@@ -148,7 +157,7 @@ pub async fn start(
             let _ = closed_too.changed().await;
         },
     );
-    let serving = tokio::spawn(async move { tokio::try_join!(tcp, unix).map(drop) });
+    let serving = thread.spawn(async move { tokio::try_join!(tcp, unix).map(drop) });
 
     let finished = {
         let replica = replica.clone();
@@ -167,7 +176,40 @@ pub async fn start(
             }
         })
     };
-    Ok(Running { replica, address, name: config.name, finished })
+    Ok(Running { replica, _thread: thread, address, name: config.name, finished })
+}
+
+/// A thread of its own for the replica and the doors: heartbeats, votes and answers never wait behind
+/// the reconcilers, however large a listing they read, and hop between no threads.
+struct ReplicaThread(Option<Runtime>);
+
+impl ReplicaThread {
+    fn new() -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("replica")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::new("a thread cannot be started", error, ""))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.0.as_ref().expect("it is taken only when it is dropped").spawn(work)
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.spawn(work).await.expect("it is neither cancelled nor does it panic")
+    }
+}
+
+impl Drop for ReplicaThread {
+    fn drop(&mut self) {
+        // Not from within a runtime's own thread, which may not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 async fn open_disk(config: &Config) -> Result<Disk, Error> {
