@@ -3,6 +3,7 @@
 //! This is the only room that knows openraft and RocksDB. It calls `State::apply` and never looks
 //! at what a change means.
 
+mod chance;
 mod codec;
 mod error;
 mod log_store;
@@ -10,7 +11,9 @@ mod machine;
 mod peer_service;
 mod peers;
 mod replica;
+mod runtime;
 mod snapshot;
+mod store;
 mod types;
 
 /// The generated wire and disk forms.
@@ -19,9 +22,11 @@ mod proto {
     tonic::include_proto!("infrakit.raft.v1");
 }
 
+pub use chance::{between, seed};
 pub use error::Error;
 pub use log_store::Sync;
 pub use peer_service::{JoinHandler, Joined};
-pub use peers::join;
+pub use peers::{Broken, Dial, Line, Tcp, join};
 pub use proto::peers_server::PeersServer;
 pub use replica::{Disk, Identity, MemberStatus, Profile, Published, Replica, Role};
+pub use store::MemoryDisk;

@@ -1,29 +1,22 @@
-//! The log and the vote on disk: RocksDB, one write-ahead log for everything, and one thread that
-//! syncs it for all who wait (ha-raft §1.3).
-//!
-//! Because there is a single write-ahead log, what is durable is always a prefix of what was
-//! written: a later sync covers every earlier write, whatever column it went to.
+//! The log and the vote on disk, and one thread that syncs for all who wait (ha-raft §1.3).
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
-use std::path::Path;
+use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
-use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch};
 use tokio::sync::oneshot;
 
+use crate::chance;
 use crate::codec::{self, Corrupt};
 use crate::proto as pb;
+use crate::store::{Batch, Db, LOG, META};
 use crate::types::{Entry, LogId, Types, Vote};
-
-const LOG: &str = "log";
-const META: &str = "meta";
-pub(crate) const SNAPSHOT: &str = "snapshot";
 
 const VOTE: &[u8] = b"vote";
 const COMMITTED: &[u8] = b"committed";
@@ -37,17 +30,16 @@ const LAYOUT: u32 = 1;
 /// transport accepts in one message.
 const APPEND_BYTES: usize = 4 << 20;
 
-/// A database that several tasks share.
-pub(crate) type Db = Arc<DB>;
-
 /// How writes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sync {
     /// A thread of its own collects everybody who waits and syncs once for all of them.
     Grouped,
-    /// Each write syncs at once, on the caller's thread: for simulated time, where a thread would
-    /// run beside the clock.
+    /// Each write syncs at once, on the caller's thread.
     Inline,
+    /// A task does what the thread would, and takes as long as a disk would: for simulated time, where
+    /// a thread would run beside the clock.
+    Simulated,
 }
 
 /// The log of one replica.
@@ -63,6 +55,7 @@ pub(crate) struct LogStore {
 enum Syncer {
     Grouped(mpsc::Sender<Waiter>),
     Inline,
+    Simulated(tokio::sync::mpsc::UnboundedSender<Waiter>),
 }
 
 /// Somebody who waits for everything written so far to be durable.
@@ -71,57 +64,29 @@ enum Waiter {
     Task(oneshot::Sender<Result<(), Arc<io::Error>>>),
 }
 
-/// Opens the database of a replica, creating it when the directory is new.
-pub(crate) fn open_db(path: &Path) -> io::Result<Db> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_atomic_flush(true);
-    options.set_recycle_log_file_num(0);
-    options.set_keep_log_file_num(2);
-    options.set_max_open_files(256);
-    // The log is small and short-lived; memory is worth more elsewhere.
-    options.set_db_write_buffer_size(8 << 20);
-    options.set_max_total_wal_size(64 << 20);
-    let columns = [LOG, META, SNAPSHOT].map(|name| {
-        let mut options = Options::default();
-        options.set_write_buffer_size(4 << 20);
-        ColumnFamilyDescriptor::new(name, options)
-    });
-    let db = DB::open_cf_descriptors(&options, path, columns).map_err(other)?;
-    // The directory entry itself must survive a power loss.
-    if let Some(parent) = path.parent() {
-        std::fs::File::open(parent)?.sync_all()?;
+/// Makes a new store ready, and refuses one of another layout.
+pub(crate) fn prepare(db: &Db) -> io::Result<()> {
+    match db.get(META, SCHEMA)? {
+        None => put(db, META, SCHEMA, &LAYOUT.to_be_bytes()),
+        Some(bytes) if bytes == LAYOUT.to_be_bytes() => Ok(()),
+        Some(bytes) => Err(Corrupt(format!(
+            "the data directory has layout {bytes:?}, and this program knows layout {LAYOUT}: use the program that wrote it"
+        ))
+        .into()),
     }
-    let db = Arc::new(db);
-    match get(&db, META, SCHEMA)? {
-        None => put(&db, META, SCHEMA, &LAYOUT.to_be_bytes())?,
-        Some(bytes) if bytes == LAYOUT.to_be_bytes() => {}
-        Some(bytes) => {
-            return Err(Corrupt(format!(
-                "the data directory has layout {bytes:?}, and this program knows layout {LAYOUT}: use the program that wrote it"
-            ))
-            .into());
-        }
-    }
-    Ok(db)
-}
-
-/// Reads one value.
-pub(crate) fn get(db: &Db, column: &str, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    db.get_cf(&cf(db, column), key).map_err(other)
 }
 
 /// Writes one value and makes it durable before it returns. Blocks.
-pub(crate) fn put(db: &Db, column: &str, key: &[u8], value: &[u8]) -> io::Result<()> {
-    db.put_cf(&cf(db, column), key, value).map_err(other)?;
-    db.flush_wal(true).map_err(other)
+pub(crate) fn put(db: &Db, column: &'static str, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut batch = Batch::default();
+    batch.put(column, key, value.to_vec());
+    db.write(batch)?;
+    db.sync()
 }
 
 /// Reads a value of the `meta` column, for what other files keep there.
 pub(crate) fn get_meta(db: &Db, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    get(db, META, key)
+    db.get(META, key)
 }
 
 /// Writes a value of the `meta` column durably.
@@ -129,17 +94,9 @@ pub(crate) fn put_meta(db: &Db, key: &[u8], value: &[u8]) -> io::Result<()> {
     put(db, META, key, value)
 }
 
-fn cf<'a>(db: &'a Db, name: &str) -> &'a rocksdb::ColumnFamily {
-    db.cf_handle(name).expect("`open_db` creates every column")
-}
-
-fn other(error: rocksdb::Error) -> io::Error {
-    io::Error::other(error)
-}
-
 impl LogStore {
     pub(crate) fn open(db: Db, sync: Sync) -> io::Result<Self> {
-        let vote = match get(&db, META, VOTE)? {
+        let vote = match db.get(META, VOTE)? {
             None => None,
             Some(bytes) => Some(codec::from_vote(codec::decode::<pb::Vote>(bytes)?)),
         };
@@ -153,39 +110,37 @@ impl LogStore {
                     .spawn(move || sync_for_all(&db, &queue))?;
                 Syncer::Grouped(waiters)
             }
+            Sync::Simulated => {
+                let (waiters, queue) = tokio::sync::mpsc::unbounded_channel();
+                tokio::spawn(sync_in_simulated_time(db.clone(), queue));
+                Syncer::Simulated(waiters)
+            }
         };
         Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)) })
     }
 
-    /// Writes without waiting for the disk.
-    fn write(&self, batch: WriteBatch) -> io::Result<()> {
-        self.db.write(batch).map_err(other)
-    }
-
     /// Waits until everything written so far is durable.
     async fn sync(&self) -> io::Result<()> {
+        let (done, wait) = oneshot::channel();
         match &self.syncer {
-            Syncer::Inline => self.db.flush_wal(true).map_err(other),
-            Syncer::Grouped(waiters) => {
-                let (done, wait) = oneshot::channel();
-                waiters.send(Waiter::Task(done)).map_err(|_| gone())?;
-                wait.await.map_err(|_| gone())?.map_err(|error| io::Error::other(error.to_string()))
-            }
+            Syncer::Inline => return self.db.sync(),
+            Syncer::Grouped(waiters) => waiters.send(Waiter::Task(done)).map_err(|_| gone())?,
+            Syncer::Simulated(waiters) => waiters.send(Waiter::Task(done)).map_err(|_| gone())?,
         }
+        wait.await.map_err(|_| gone())?.map_err(|error| io::Error::other(error.to_string()))
     }
 
     fn last(&self) -> io::Result<Option<LogId>> {
-        match self.db.iterator_cf(cf(&self.db, LOG), IteratorMode::End).next() {
+        match self.db.last(LOG)? {
             None => Ok(None),
-            Some(found) => {
-                let (_, value) = found.map_err(other)?;
+            Some(value) => {
                 Ok(Some(codec::from_entry(codec::decode::<pb::Entry>(Bytes::from(value))?)?.log_id))
             }
         }
     }
 
     fn purged(&self) -> io::Result<Option<LogId>> {
-        match get(&self.db, META, PURGED)? {
+        match self.db.get(META, PURGED)? {
             None => Ok(None),
             Some(bytes) => Ok(Some(codec::from_log_id(codec::decode::<pb::LogId>(bytes)?))),
         }
@@ -194,17 +149,17 @@ impl LogStore {
     /// Entries from `start` (inclusive) to `end` (exclusive), at most about `limit` bytes of them,
     /// but one at least.
     fn read(&self, start: u64, end: u64, limit: usize) -> io::Result<Vec<Entry>> {
-        let from = start.to_be_bytes();
+        let end = end.to_be_bytes();
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for found in self.db.iterator_cf(cf(&self.db, LOG), IteratorMode::From(&from, Direction::Forward)) {
-            let (key, value) = found.map_err(other)?;
-            if *key >= end.to_be_bytes()[..] || (bytes > 0 && bytes + value.len() > limit) {
-                break;
+        self.db.scan(LOG, &start.to_be_bytes(), &mut |key, value| {
+            if *key >= end[..] || (bytes > 0 && bytes + value.len() > limit) {
+                return Ok(ControlFlow::Break(()));
             }
             bytes += value.len();
             entries.push(codec::from_entry(codec::decode::<pb::Entry>(Bytes::from(value))?)?);
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(entries)
     }
 }
@@ -214,16 +169,31 @@ fn sync_for_all(db: &Db, queue: &mpsc::Receiver<Waiter>) {
     while let Ok(first) = queue.recv() {
         let mut waiters = vec![first];
         waiters.extend(queue.try_iter());
-        let result = db.flush_wal(true).map_err(|error| Arc::new(other(error)));
-        for waiter in waiters {
-            match waiter {
-                Waiter::Append(callback) => callback.io_completed(
-                    result.as_ref().copied().map_err(|error| io::Error::other(error.to_string())),
-                ),
-                Waiter::Task(done) => {
-                    // The waiter may have gone; the sync stands all the same.
-                    let _ = done.send(result.clone());
-                }
+        serve(waiters, db.sync());
+    }
+}
+
+/// The same, in simulated time. What was written while the disk was busy waits for the next sync.
+async fn sync_in_simulated_time(db: Db, mut queue: tokio::sync::mpsc::UnboundedReceiver<Waiter>) {
+    while let Some(first) = queue.recv().await {
+        let mut waiters = vec![first];
+        while let Ok(more) = queue.try_recv() {
+            waiters.push(more);
+        }
+        tokio::time::sleep(Duration::from_micros(chance::between(100, 3000))).await;
+        serve(waiters, db.sync());
+    }
+}
+
+fn serve(waiters: Vec<Waiter>, synced: io::Result<()>) {
+    let result = synced.map_err(Arc::new);
+    for waiter in waiters {
+        match waiter {
+            Waiter::Append(callback) => callback
+                .io_completed(result.as_ref().copied().map_err(|error| io::Error::other(error.to_string()))),
+            Waiter::Task(done) => {
+                // The waiter may have gone; the sync stands all the same.
+                let _ = done.send(result.clone());
             }
         }
     }
@@ -273,9 +243,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(cf(&self.db, META), VOTE, codec::vote(vote).encode_to_vec());
-        self.write(batch)?;
+        let mut batch = Batch::default();
+        batch.put(META, VOTE, codec::vote(vote).encode_to_vec());
+        self.db.write(batch)?;
         self.sync().await?;
         *self.vote.lock().expect("nobody panics while holding the vote") = Some(*vote);
         Ok(())
@@ -283,16 +253,16 @@ impl RaftLogStorage<Types> for LogStore {
 
     /// Not synced: a lost one only means that fewer entries are applied before the first read.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         match committed {
-            Some(id) => batch.put_cf(cf(&self.db, META), COMMITTED, codec::log_id(&id).encode_to_vec()),
-            None => batch.delete_cf(cf(&self.db, META), COMMITTED),
+            Some(id) => batch.put(META, COMMITTED, codec::log_id(&id).encode_to_vec()),
+            None => batch.delete(META, COMMITTED),
         }
-        self.write(batch)
+        self.db.write(batch)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        match get(&self.db, META, COMMITTED)? {
+        match self.db.get(META, COMMITTED)? {
             None => Ok(None),
             Some(bytes) => Ok(Some(codec::from_log_id(codec::decode::<pb::LogId>(bytes)?))),
         }
@@ -303,33 +273,34 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut batch = WriteBatch::default();
+        let mut batch = Batch::default();
         for entry in entries {
             let key = entry.log_id.index.to_be_bytes();
-            batch.put_cf(cf(&self.db, LOG), key, codec::entry(&entry).encode_to_vec());
+            batch.put(LOG, &key, codec::entry(&entry).encode_to_vec());
         }
-        self.write(batch)?;
+        self.db.write(batch)?;
         match &self.syncer {
-            Syncer::Inline => callback.io_completed(self.db.flush_wal(true).map_err(other)),
+            Syncer::Inline => callback.io_completed(self.db.sync()),
             Syncer::Grouped(waiters) => waiters.send(Waiter::Append(callback)).map_err(|_| gone())?,
+            Syncer::Simulated(waiters) => waiters.send(Waiter::Append(callback)).map_err(|_| gone())?,
         }
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |last| last.index + 1).to_be_bytes();
-        let mut batch = WriteBatch::default();
-        batch.delete_range_cf(cf(&self.db, LOG), from, u64::MAX.to_be_bytes());
-        self.write(batch)?;
+        let mut batch = Batch::default();
+        batch.delete_range(LOG, &from, &u64::MAX.to_be_bytes());
+        self.db.write(batch)?;
         self.sync().await
     }
 
     /// Not synced: the write-ahead log keeps it before whatever is synced next.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
-        let mut batch = WriteBatch::default();
-        batch.put_cf(cf(&self.db, META), PURGED, codec::log_id(&upto).encode_to_vec());
-        batch.delete_range_cf(cf(&self.db, LOG), 0u64.to_be_bytes(), (upto.index + 1).to_be_bytes());
-        self.write(batch)
+        let mut batch = Batch::default();
+        batch.put(META, PURGED, codec::log_id(&upto).encode_to_vec());
+        batch.delete_range(LOG, &0u64.to_be_bytes(), &(upto.index + 1).to_be_bytes());
+        self.db.write(batch)
     }
 }
 

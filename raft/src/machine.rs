@@ -13,9 +13,9 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{broadcast, watch};
 
 use crate::codec;
-use crate::log_store::Db;
 use crate::replica::Published;
 use crate::snapshot;
+use crate::store::Db;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 
 /// How many events are kept for who asks late: a screenful of history for hundreds of groups.
@@ -149,7 +149,7 @@ impl RaftStateMachine<Types> for Machine {
         let state = codec::decode_state(&data)?;
         let stored = Snapshot { meta: meta.clone(), snapshot: data };
         let db = self.db.clone();
-        blocking(move || snapshot::store(&db, &stored)).await?;
+        off_thread(db.clone(), move || snapshot::store(&db, &stored)).await?;
         self.state = state;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
@@ -159,7 +159,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
         let db = self.db.clone();
-        blocking(move || snapshot::load(&db)).await
+        off_thread(db.clone(), move || snapshot::load(&db)).await
     }
 }
 
@@ -175,7 +175,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (db, state, meta) = (self.db.clone(), self.state.clone(), self.meta.clone());
-        blocking(move || {
+        off_thread(db.clone(), move || {
             let snapshot = Snapshot { meta, snapshot: Bytes::from(codec::encode_state(&state)) };
             snapshot::store(&db, &snapshot)?;
             Ok(snapshot)
@@ -184,7 +184,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
     }
 }
 
-/// RocksDB blocks; the runtime's own threads must not.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+/// A disk blocks; the runtime's own threads must not.
+async fn off_thread<T: Send + 'static>(
+    db: Db,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if !db.blocks() {
+        return work();
+    }
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

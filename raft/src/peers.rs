@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,10 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 use tonic::Code;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
 
 use crate::codec::{self, Corrupt};
 use crate::proto as pb;
@@ -43,11 +47,42 @@ const CONNECT: Duration = Duration::from_millis(400);
 /// Makes clients for peers.
 pub(crate) struct Peers {
     identity: Identity,
+    dial: Arc<dyn Dial>,
+}
+
+/// One connection to a peer: gRPC requests in, responses out.
+pub type Line = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Broken>;
+
+/// Why a line carries nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Broken(pub String);
+
+/// How a peer is reached. A line is asked for once, and connects by itself as often as it must.
+pub trait Dial: Send + Sync + 'static {
+    fn dial(&self, address: &str) -> Result<Line, String>;
+}
+
+/// Over the network.
+pub struct Tcp;
+
+impl Dial for Tcp {
+    fn dial(&self, address: &str) -> Result<Line, String> {
+        Ok(Line::new(channel(address)?.map_err(|error| Broken(chain(&error)))))
+    }
+}
+
+/// An error with everything that caused it: tonic's own word is only "transport error".
+fn chain(error: &dyn StdError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", chain(cause)),
+        None => error.to_string(),
+    }
 }
 
 impl Peers {
-    pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity }
+    pub(crate) fn new(identity: Identity, dial: Arc<dyn Dial>) -> Self {
+        Self { identity, dial }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
@@ -58,12 +93,12 @@ impl Peers {
             to: target,
             version: VERSION,
         };
-        Peer { header, client: channel(&node.addr).map(client) }
+        Peer { header, client: self.dial.dial(&node.addr).map(client) }
     }
 }
 
-fn client(channel: Channel) -> PeersClient<Channel> {
-    PeersClient::new(channel)
+fn client(line: Line) -> PeersClient<Line> {
+    PeersClient::new(line)
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE)
 }
@@ -95,11 +130,11 @@ impl RaftNetworkFactory<Types> for Peers {
 /// One peer, over one connection.
 pub(crate) struct Peer {
     header: pb::Header,
-    client: Result<PeersClient<Channel>, String>,
+    client: Result<PeersClient<Line>, String>,
 }
 
 impl Peer {
-    fn client(&self) -> Result<PeersClient<Channel>, RPCError<Types>> {
+    fn client(&self) -> Result<PeersClient<Line>, RPCError<Types>> {
         self.client.clone().map_err(|error| unreachable(&Corrupt(error)))
     }
 }
@@ -271,7 +306,7 @@ pub async fn join(
     manager: &Manager,
     deadline: Duration,
 ) -> Result<crate::Joined, (String, bool)> {
-    let mut client = client(channel(address).map_err(|error| (error, false))?);
+    let mut client = client(Tcp.dial(address).map_err(|error| (error, false))?);
     let request = pb::JoinRequest {
         version: VERSION,
         manager: Some(pb::Manager {

@@ -18,12 +18,13 @@ use tokio::sync::{broadcast, watch};
 
 use crate::codec;
 use crate::error::Error;
-use crate::log_store::{self, Db, LogStore, Sync};
+use crate::log_store::{self, LogStore, Sync};
 use crate::machine::{History, Machine};
 use crate::peer_service::{JoinHandler, PeerService};
-use crate::peers::Peers;
+use crate::peers::{Dial, Peers, Tcp};
 use crate::proto as pb;
 use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
+use crate::store::{Db, MemoryDisk, Rocks};
 use crate::types::{Raft, Types};
 
 const IDENTITY: &[u8] = b"identity";
@@ -98,7 +99,16 @@ impl Disk {
     ///
     /// `fresh` draws the identity of a new disk.
     pub fn open(path: &Path, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        let db = log_store::open_db(path)?;
+        Self::of(Arc::new(Rocks::open(path)?), fresh)
+    }
+
+    /// A disk in memory, for simulated time.
+    pub fn in_memory(disk: &MemoryDisk, fresh: impl FnOnce() -> String) -> io::Result<Self> {
+        Self::of(Arc::new(disk.open()?), fresh)
+    }
+
+    fn of(db: Db, fresh: impl FnOnce() -> String) -> io::Result<Self> {
+        log_store::prepare(&db)?;
         let storage = match log_store::get_meta(&db, STORAGE)? {
             Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             None => {
@@ -181,12 +191,23 @@ impl Profile {
 impl Replica {
     /// Starts the replica. What it had applied is replayed before it answers.
     pub async fn start(disk: Disk, identity: Identity, profile: Profile, sync: Sync) -> Result<Self, Error> {
+        Self::start_with(disk, identity, profile, sync, Arc::new(Tcp)).await
+    }
+
+    /// As [`Replica::start`], reaching its peers in another way.
+    pub async fn start_with(
+        disk: Disk,
+        identity: Identity,
+        profile: Profile,
+        sync: Sync,
+        dial: Arc<dyn Dial>,
+    ) -> Result<Self, Error> {
         let stopped = |error: &dyn std::fmt::Display| Error::Fatal(error.to_string());
         let config = profile.config(&identity).validate().map_err(|error| stopped(&error))?;
         let (machine, published, history) =
             Machine::open(disk.db.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
-        let network = Peers::new(identity.clone());
+        let network = Peers::new(identity.clone(), dial);
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
@@ -195,10 +216,17 @@ impl Replica {
 
     /// Forms a cluster of one; does nothing when the replica has a log already.
     pub async fn initialize(&self, address: &str) -> Result<(), Error> {
+        self.initialize_with(&[(self.identity.node, address.to_owned())]).await
+    }
+
+    /// Forms a cluster of several, each of which says the same; does nothing when the replica has a log
+    /// already.
+    pub async fn initialize_with(&self, members: &[(NodeId, String)]) -> Result<(), Error> {
         if self.raft.is_initialized().await.map_err(fatal)? {
             return Ok(());
         }
-        let members = BTreeMap::from([(self.identity.node.0, BasicNode::new(address))]);
+        let members: BTreeMap<u64, BasicNode> =
+            members.iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
         self.raft.initialize(members).await.map_err(|error| Error::Fatal(error.to_string()))
     }
 

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::codec::{self, Corrupt};
-use crate::log_store::{self, Db, SNAPSHOT};
+use crate::log_store;
 use crate::proto as pb;
+use crate::store::{Db, SNAPSHOT};
 use crate::types::{Snapshot, SnapshotMeta};
 
 const CURRENT: &[u8] = b"current";
@@ -21,7 +22,7 @@ pub(crate) fn store(db: &Db, snapshot: &Snapshot) -> io::Result<()> {
 
 /// Reads the stored snapshot. Damage is an error, never an empty state.
 pub(crate) fn load(db: &Db) -> io::Result<Option<Snapshot>> {
-    let Some(bytes) = log_store::get(db, SNAPSHOT, CURRENT)? else { return Ok(None) };
+    let Some(bytes) = db.get(SNAPSHOT, CURRENT)? else { return Ok(None) };
     let chunk = codec::decode::<pb::SnapshotChunk>(bytes)?;
     let data = Bytes::copy_from_slice(codec::open(&chunk.data));
     let head = chunk.head.ok_or_else(|| Corrupt::missing("snapshot head"))?;

@@ -5,7 +5,14 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::machine::Machine;
+use crate::store::Rocks;
 use crate::types::Types;
+
+fn open_db(path: &std::path::Path) -> io::Result<Db> {
+    let db: Db = Arc::new(Rocks::open(path)?);
+    prepare(&db)?;
+    Ok(db)
+}
 
 struct Builder;
 
@@ -93,7 +100,7 @@ fn a_directory_of_a_newer_layout_is_refused() {
     let db = open_db(&path).expect("a new database");
     put(&db, META, SCHEMA, &99u32.to_be_bytes()).expect("a write");
     drop(db);
-    let error = open_db(&path).expect_err("it is newer");
+    let error = open_db(&path).map(drop).expect_err("it is newer");
     assert!(error.to_string().contains("use the program that wrote it"), "{error}");
 }
 

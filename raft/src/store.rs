@@ -1,0 +1,291 @@
+//! Where a replica keeps its data: columns of sorted keys, written in batches, made durable by a sync.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch};
+
+/// Every column there is.
+pub(crate) const LOG: &str = "log";
+pub(crate) const META: &str = "meta";
+pub(crate) const SNAPSHOT: &str = "snapshot";
+const COLUMNS: [&str; 3] = [LOG, META, SNAPSHOT];
+
+/// A store that several tasks share.
+pub(crate) type Db = Arc<dyn Store>;
+
+/// What a reader of a range is shown: a key and its value. `Break` ends the reading.
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], Vec<u8>) -> io::Result<ControlFlow<()>>;
+
+/// Sorted keys on a disk, or on what stands for one.
+///
+/// There is one write-ahead log for all columns, so what is durable is always a prefix of what was
+/// written: a later sync covers every earlier write, whatever column it went to.
+pub(crate) trait Store: Send + Sync {
+    fn get(&self, column: &str, key: &[u8]) -> io::Result<Option<Vec<u8>>>;
+    /// All of it or nothing; durable after the next sync.
+    fn write(&self, batch: Batch) -> io::Result<()>;
+    /// Makes everything durable that was written before. Blocks.
+    fn sync(&self) -> io::Result<()>;
+    /// Shows the keys from `from` on, in order.
+    fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()>;
+    /// The value of the last key.
+    fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Whether reading and writing take the time of the caller's thread.
+    fn blocks(&self) -> bool;
+}
+
+/// Changes that belong together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Batch(Vec<Op>);
+
+#[derive(Debug, Clone)]
+enum Op {
+    Put(&'static str, Vec<u8>, Vec<u8>),
+    Delete(&'static str, Vec<u8>),
+    /// From the first, inclusive, to the second, exclusive.
+    DeleteRange(&'static str, Vec<u8>, Vec<u8>),
+}
+
+impl Batch {
+    pub(crate) fn put(&mut self, column: &'static str, key: &[u8], value: Vec<u8>) {
+        self.0.push(Op::Put(column, key.to_vec(), value));
+    }
+
+    pub(crate) fn delete(&mut self, column: &'static str, key: &[u8]) {
+        self.0.push(Op::Delete(column, key.to_vec()));
+    }
+
+    pub(crate) fn delete_range(&mut self, column: &'static str, from: &[u8], to: &[u8]) {
+        self.0.push(Op::DeleteRange(column, from.to_vec(), to.to_vec()));
+    }
+}
+
+/// RocksDB in a directory.
+pub(crate) struct Rocks(DB);
+
+impl Rocks {
+    /// Opens the database, creating it when the directory is new.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        options.set_atomic_flush(true);
+        options.set_recycle_log_file_num(0);
+        options.set_keep_log_file_num(2);
+        options.set_max_open_files(256);
+        // The log is small and short-lived; memory is worth more elsewhere.
+        options.set_db_write_buffer_size(8 << 20);
+        options.set_max_total_wal_size(64 << 20);
+        let columns = COLUMNS.map(|name| {
+            let mut options = Options::default();
+            options.set_write_buffer_size(4 << 20);
+            ColumnFamilyDescriptor::new(name, options)
+        });
+        let db = DB::open_cf_descriptors(&options, path, columns).map_err(io::Error::other)?;
+        // The directory entry itself must survive a power loss.
+        if let Some(parent) = path.parent() {
+            std::fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(Self(db))
+    }
+
+    fn column(&self, name: &str) -> &rocksdb::ColumnFamily {
+        self.0.cf_handle(name).expect("`open` creates every column")
+    }
+}
+
+impl Store for Rocks {
+    fn get(&self, column: &str, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.0.get_cf(self.column(column), key).map_err(io::Error::other)
+    }
+
+    fn write(&self, batch: Batch) -> io::Result<()> {
+        let mut writes = WriteBatch::default();
+        for op in batch.0 {
+            match op {
+                Op::Put(column, key, value) => writes.put_cf(self.column(column), key, value),
+                Op::Delete(column, key) => writes.delete_cf(self.column(column), key),
+                Op::DeleteRange(column, from, to) => writes.delete_range_cf(self.column(column), from, to),
+            }
+        }
+        self.0.write(writes).map_err(io::Error::other)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.flush_wal(true).map_err(io::Error::other)
+    }
+
+    fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()> {
+        let mode = IteratorMode::From(from, Direction::Forward);
+        for found in self.0.iterator_cf(self.column(column), mode) {
+            let (key, value) = found.map_err(io::Error::other)?;
+            if visit(&key, value.into_vec())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>> {
+        let last = self.0.iterator_cf(self.column(column), IteratorMode::End).next();
+        last.transpose().map(|found| found.map(|(_, value)| value.into_vec())).map_err(io::Error::other)
+    }
+
+    fn blocks(&self) -> bool {
+        true
+    }
+}
+
+type Columns = BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// A disk in memory, for simulated time. What was written and not synced may be lost with the power.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<Contents>>);
+
+#[derive(Default)]
+struct Contents {
+    durable: Columns,
+    /// Written, not synced, in order.
+    pending: Vec<Batch>,
+    current: Columns,
+    /// Whoever opened it before the power was cut holds a dead handle.
+    epoch: u64,
+    opened: bool,
+}
+
+/// A memory disk as one process has it open.
+pub(crate) struct Opened {
+    disk: MemoryDisk,
+    epoch: u64,
+}
+
+impl MemoryDisk {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().expect("nobody panics while holding the disk")
+    }
+
+    /// Cuts the power: whoever has it open cannot use it any more. Of what was not synced, the first
+    /// `keep(n)` of `n` writes survive.
+    pub fn cut_power(&self, keep: impl FnOnce(usize) -> usize) {
+        let mut contents = self.contents();
+        let pending = std::mem::take(&mut contents.pending);
+        let survive = keep(pending.len()).min(pending.len());
+        for batch in pending.into_iter().take(survive) {
+            apply(&mut contents.durable, batch);
+        }
+        contents.current = contents.durable.clone();
+        contents.epoch += 1;
+        contents.opened = false;
+    }
+
+    pub(crate) fn open(&self) -> io::Result<Opened> {
+        let mut contents = self.contents();
+        if std::mem::replace(&mut contents.opened, true) {
+            return Err(io::Error::other("another process has it open"));
+        }
+        let epoch = contents.epoch;
+        drop(contents);
+        Ok(Opened { disk: self.clone(), epoch })
+    }
+}
+
+fn apply(columns: &mut Columns, batch: Batch) {
+    for op in batch.0 {
+        match op {
+            Op::Put(column, key, value) => drop(columns.entry(column).or_default().insert(key, value)),
+            Op::Delete(column, key) => drop(columns.entry(column).or_default().remove(&key)),
+            Op::DeleteRange(column, from, to) => {
+                columns.entry(column).or_default().retain(|key, _| *key < from || *key >= to);
+            }
+        }
+    }
+}
+
+impl Opened {
+    fn contents(&self) -> io::Result<MutexGuard<'_, Contents>> {
+        let contents = self.disk.contents();
+        if contents.epoch == self.epoch { Ok(contents) } else { Err(io::Error::other("the power is cut")) }
+    }
+}
+
+impl Store for Opened {
+    fn get(&self, column: &str, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.contents()?.current.get(column).and_then(|keys| keys.get(key)).cloned())
+    }
+
+    fn write(&self, batch: Batch) -> io::Result<()> {
+        let mut contents = self.contents()?;
+        apply(&mut contents.current, batch.clone());
+        contents.pending.push(batch);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut contents = self.contents()?;
+        for batch in std::mem::take(&mut contents.pending) {
+            apply(&mut contents.durable, batch);
+        }
+        Ok(())
+    }
+
+    fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()> {
+        let contents = self.contents()?;
+        let Some(keys) = contents.current.get(column) else { return Ok(()) };
+        for (key, value) in keys.range(from.to_vec()..) {
+            if visit(key, value.clone())?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>> {
+        let contents = self.contents()?;
+        Ok(contents
+            .current
+            .get(column)
+            .and_then(|keys| keys.last_key_value())
+            .map(|(_, value)| value.clone()))
+    }
+
+    fn blocks(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_disk_loses_a_suffix_of_what_was_not_synced_and_nothing_else() {
+        let disk = MemoryDisk::default();
+        let store = disk.open().expect("it is free");
+        assert!(disk.open().is_err(), "it is open already");
+        let put = |store: &Opened, key: u8| {
+            let mut batch = Batch::default();
+            batch.put(LOG, &[key], vec![key]);
+            store.write(batch).expect("it is written");
+        };
+        (1..=2).for_each(|key| put(&store, key));
+        store.sync().expect("it is synced");
+        (3..=5).for_each(|key| put(&store, key));
+        disk.cut_power(|pending| pending - 2);
+        assert!(store.get(LOG, &[1]).is_err(), "the handle is dead");
+        let store = disk.open().expect("it is free again");
+        let mut keys = Vec::new();
+        store
+            .scan(LOG, &[2], &mut |key, _| {
+                keys.extend_from_slice(key);
+                Ok(ControlFlow::Continue(()))
+            })
+            .expect("it is read");
+        assert_eq!(keys, [2, 3]);
+        assert_eq!(store.last(LOG).expect("it is read"), Some(vec![3]));
+    }
+}
