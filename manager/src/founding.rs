@@ -46,7 +46,7 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
 /// The entry that founds the cluster.
 pub(crate) fn found(identity: &Identity, me: &Manager, at: Timestamp) -> Command {
     Command {
-        id: RequestId(rand::random()),
+        id: RequestId(raft::unique()),
         by: Actor(format!("manager:{}", me.name)),
         at,
         change: Change::Found {
@@ -77,7 +77,7 @@ struct Left {
 /// The id and the lineage of a cluster that is to be founded: its own, or those of a cluster whose
 /// instances it takes over (decision 27).
 async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u32), Error> {
-    let fresh = (ClusterId::new(format!("{:032x}", rand::random::<u128>())), 1);
+    let fresh = (ClusterId::new(format!("{:032x}", raft::unique())), 1);
     if adopt == Some(&Adopt::Nobody) {
         return Ok(fresh);
     }

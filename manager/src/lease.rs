@@ -17,7 +17,7 @@ const SUSPENDED: Duration = Duration::from_millis(5);
 /// One term's right to act. Worth as long as a majority's last word is young, on a machine that has
 /// not slept since.
 #[derive(Clone)]
-pub(crate) struct Lease {
+pub struct Lease {
     replica: Replica,
     term: Term,
     /// How long the machine had been suspended when a majority last confirmed this leader.
@@ -30,7 +30,7 @@ impl Lease {
     }
 
     /// Waits until this manager may act. Whoever is deposed waits until its work is cancelled.
-    pub(crate) async fn held(&self) {
+    pub async fn held(&self) {
         loop {
             let slept = suspended();
             if slept > self.slept() + SUSPENDED {

@@ -24,7 +24,9 @@ use tonic::transport::Server;
 
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
+pub use lease::Lease;
 pub use raft::Profile;
+pub use world::{Look, Rejection, Work, World};
 
 use members::Members;
 use reconcile::Reports;
@@ -212,12 +214,21 @@ impl Drop for ReplicaThread {
     }
 }
 
+/// Reconciles whenever `replica` leads, and ends with it: what a manager does beside answering. For a
+/// simulation, which has a world of its own.
+pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, clock: Clock) {
+    let role = replica.watch_role();
+    let work =
+        move |term| reconcile::run(term, replica.clone(), world.clone(), Reports::default(), clock.clone());
+    leadership::while_leading(role, work).await;
+}
+
 async fn open_disk(config: &Config) -> Result<Disk, Error> {
     let dir = config.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Disk::open(&dir.join("db"), || format!("{:032x}", rand::random::<u128>()))
+        Disk::open(&dir.join("db"), || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String| {
         Error::new(

@@ -84,7 +84,7 @@ impl Members {
         }
         let command = Command {
             // Asking again is harmless by the disk's identity, so a refusal need not be remembered.
-            id: RequestId(rand::random()),
+            id: RequestId(raft::unique()),
             by: Actor(format!("manager:{}", manager.name)),
             at: self.clock.now(),
             change: Change::Join { manager },

@@ -105,16 +105,17 @@ pub(crate) async fn run<W: World>(
             }
         }
         tokio::select! {
-            changed = states.changed() => {
-                if changed.is_err() {
-                    return;
+        biased;
+                    changed = states.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                    }
+                    Some(Ok(id)) = tasks.join_next() => {
+                        means.reports.drop_group(&id);
+                        running.remove(&id);
+                    }
                 }
-            }
-            Some(Ok(id)) = tasks.join_next() => {
-                means.reports.drop_group(&id);
-                running.remove(&id);
-            }
-        }
     }
 }
 

@@ -181,7 +181,7 @@ impl Service {
         let id = &item.spec.id;
         let log = LogId { index: u64::MAX, ..LogId::default() };
         let command = Command {
-            id: RequestId(rand::random()),
+            id: RequestId(raft::unique()),
             by: Actor("plan".into()),
             at: self.clock.now().max(state.time),
             change: Change::Commit { items: vec![item.clone()] },

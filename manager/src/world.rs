@@ -16,31 +16,32 @@ use crate::lease::Lease;
 pub(crate) use plugins::Plugins;
 
 /// What a plugin shows when it is looked at.
-pub(crate) struct Look {
-    pub(crate) items: Vec<Arc<Description>>,
-    pub(crate) knows_tokens: bool,
+pub struct Look {
+    pub items: Vec<Arc<Description>>,
+    pub knows_tokens: bool,
 }
 
 /// Everything a plugin must be told to carry out one intent.
-pub(crate) struct Work {
-    pub(crate) group: GroupId,
-    pub(crate) spec: Arc<GroupSpec>,
-    pub(crate) intent: Intent,
+#[derive(Clone)]
+pub struct Work {
+    pub group: GroupId,
+    pub spec: Arc<GroupSpec>,
+    pub intent: Intent,
     /// The template the intent is about.
-    pub(crate) known: Arc<Known>,
+    pub known: Arc<Known>,
     /// The name of the intent as the outside sees it.
-    pub(crate) token: String,
+    pub token: String,
     /// The tags that are ours to set.
-    pub(crate) tags: Tags,
+    pub tags: Tags,
     /// The instance as last seen, for its drain.
-    pub(crate) seen: Option<Arc<Description>>,
+    pub seen: Option<Arc<Description>>,
     /// Asked right before every call that changes something.
-    pub(crate) lease: Lease,
+    pub lease: Lease,
 }
 
 /// Why a spec was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Rejection {
+pub enum Rejection {
     /// The plugin could not be asked.
     Absent { plugin: PluginName, because: String },
     /// The plugin said no.
@@ -48,7 +49,7 @@ pub(crate) enum Rejection {
 }
 
 /// What the reconciler needs from the outside.
-pub(crate) trait World: Send + Sync + 'static {
+pub trait World: Send + Sync + 'static {
     /// Everything the plugin has. An error is never a shorter list.
     fn look(&self, plugin: &PluginName) -> impl Future<Output = Result<Look, String>> + Send;
 

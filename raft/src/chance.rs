@@ -20,6 +20,11 @@ pub fn between(low: u64, high: u64) -> u64 {
     Source.random_range(low..=high)
 }
 
+/// A number that nobody else draws.
+pub fn unique() -> u128 {
+    Source.random()
+}
+
 /// Draws from the seeded generator of this thread; without one, from the system's.
 pub(crate) struct Source;
 

@@ -22,7 +22,7 @@ mod proto {
     tonic::include_proto!("infrakit.raft.v1");
 }
 
-pub use chance::{between, seed};
+pub use chance::{between, seed, unique};
 pub use error::Error;
 pub use log_store::Sync;
 pub use peer_service::{JoinHandler, Joined};

@@ -338,7 +338,7 @@ impl<W: World> Reconciler<W> {
     }
 
     fn command(&self, change: Change, at: Timestamp) -> Command {
-        Command { id: RequestId(rand::random()), by: Actor("leader".into()), at, change }
+        Command { id: RequestId(raft::unique()), by: Actor("leader".into()), at, change }
     }
 
     /// Writes the round and starts what was admitted. False when it could not be written.
@@ -462,11 +462,12 @@ impl<W: World> Reconciler<W> {
             futures_util::future::select_all(looks).await;
         };
         let news = tokio::select! {
-            () = changed => None,
-            () = looked => None,
-            () = alarm => None,
-            news = self.inbox.recv() => news,
-        };
+        biased;
+                    () = changed => None,
+                    () = looked => None,
+                    () = alarm => None,
+                    news = self.inbox.recv() => news,
+                };
         if let Some(news) = news {
             self.hear(news, group);
         }
@@ -493,5 +494,5 @@ fn watched(group: &GroupState) -> impl Iterator<Item = &InstanceId> {
 /// the same moment.
 fn pause_after(failures: u32) -> Millis {
     let doubled = FIRST_PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LAST_PAUSE.0);
-    Millis(doubled * rand::random_range(80..=120) / 100)
+    Millis(doubled * raft::between(80, 120) / 100)
 }

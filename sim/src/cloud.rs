@@ -1,0 +1,287 @@
+//! A provider that every manager reaches through a plugin of its own, with everything that real ones do
+//! to their callers; and the record by which a run is judged.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use manager::{Look, Rejection, Work, World};
+use model::tags::{self, Tags};
+use model::{Description, GroupSpec, Health, InstanceId, Opaque, Outcome, Part, PluginName, Task};
+use tokio::time::Instant;
+
+/// What a plugin's answer is waited for.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// One instance, as the provider knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) plugin: PluginName,
+    pub(crate) tags: Tags,
+    pub(crate) born: Instant,
+    pub(crate) gone: Option<Instant>,
+    /// Who asked for its end: the token of a destroy, or nobody when it died by itself.
+    pub(crate) ended_by: Option<String>,
+}
+
+/// One effect that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) at: Instant,
+    pub(crate) node: usize,
+    pub(crate) what: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Cloud {
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) by_token: BTreeMap<(PluginName, String), usize>,
+    pub(crate) calls: Vec<Call>,
+    /// How many of a hundred calls go wrong.
+    pub(crate) trouble: u64,
+    /// How often each thing went wrong.
+    pub(crate) faults: BTreeMap<&'static str, usize>,
+    /// A manager that is to die right before, or right after, its next call takes effect.
+    pub(crate) doomed: Option<(usize, bool)>,
+    /// Managers that were killed by that.
+    pub(crate) died: Vec<usize>,
+    /// Managers that are frozen: their calls go on when they wake.
+    pub(crate) frozen: Vec<usize>,
+}
+
+/// The provider as one manager's plugins show it.
+#[derive(Clone)]
+pub(crate) struct Sight {
+    pub(crate) cloud: Arc<Mutex<Cloud>>,
+    pub(crate) node: usize,
+}
+
+/// What happens to one call.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Well,
+    /// Refused, and nothing was done.
+    Refused,
+    /// Done, and the answer is lost.
+    Lost,
+    /// The caller hears of a failure at once; it is done later all the same.
+    Late,
+    /// Nothing is done, and nothing is said.
+    Hung,
+}
+
+impl Cloud {
+    fn fate(&mut self) -> Fate {
+        if raft::between(1, 100) > self.trouble {
+            return Fate::Well;
+        }
+        let (fate, name) = [
+            (Fate::Refused, "a call refused"),
+            (Fate::Lost, "an answer lost"),
+            (Fate::Late, "an effect that came late"),
+            (Fate::Hung, "a call that hung"),
+        ][raft::between(0, 3) as usize];
+        *self.faults.entry(name).or_default() += 1;
+        fate
+    }
+
+    fn provision(&mut self, work: &Work) -> InstanceId {
+        let plugin = work.known.template.instance.plugin.clone();
+        let key = (plugin.clone(), work.token.clone());
+        if knows_tokens(&plugin)
+            && let Some(at) = self.by_token.get(&key)
+        {
+            return self.instances[*at].id.clone();
+        }
+        let id = InstanceId::new(format!("i-{:05}", self.instances.len()));
+        self.by_token.insert(key, self.instances.len());
+        self.instances.push(Instance {
+            id: id.clone(),
+            plugin,
+            tags: work.tags.clone(),
+            born: Instant::now(),
+            gone: None,
+            ended_by: None,
+        });
+        id
+    }
+
+    fn destroy(&mut self, id: &InstanceId, token: &str) {
+        if let Some(instance) = self.instances.iter_mut().find(|it| it.id == *id && it.gone.is_none()) {
+            instance.gone = Some(Instant::now());
+            instance.ended_by = Some(token.to_owned());
+        }
+    }
+
+    /// An instance dies by itself.
+    pub(crate) fn lose_one(&mut self) {
+        let living: Vec<usize> =
+            (0..self.instances.len()).filter(|at| self.instances[*at].gone.is_none()).collect();
+        if !living.is_empty() {
+            let at = living[raft::between(0, living.len() as u64 - 1) as usize];
+            self.instances[at].gone = Some(Instant::now());
+            *self.faults.entry("an instance that died").or_default() += 1;
+        }
+    }
+
+    pub(crate) fn living(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(|it| it.gone.is_none())
+    }
+}
+
+/// The plugin `foreign` is of class C: tags are set when an instance is made, and a repeat makes another.
+pub(crate) fn knows_tokens(plugin: &PluginName) -> bool {
+    !plugin.as_str().starts_with("foreign")
+}
+
+impl Sight {
+    pub(crate) fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        self.cloud.lock().expect("nobody panics while holding the cloud")
+    }
+
+    /// Dies here, when it is to.
+    async fn fateful(&self, after: bool) {
+        let dies = {
+            let mut cloud = self.cloud();
+            let dies = cloud.doomed == Some((self.node, after));
+            if dies {
+                cloud.doomed = None;
+                cloud.died.push(self.node);
+                *cloud
+                    .faults
+                    .entry(if after { "a death after a call" } else { "a death before a call" })
+                    .or_default() += 1;
+            }
+            dies
+        };
+        if dies {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A frozen process goes on, in the middle of whatever it did, when it is woken.
+    async fn awake(&self) {
+        while self.cloud().frozen.contains(&self.node) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl World for Sight {
+    async fn look(&self, plugin: &PluginName) -> Result<Look, String> {
+        self.awake().await;
+        tokio::time::sleep(Duration::from_millis(raft::between(1, 50))).await;
+        self.awake().await;
+        let mut cloud = self.cloud();
+        if raft::between(1, 100) <= cloud.trouble / 2 {
+            *cloud.faults.entry("a look that failed").or_default() += 1;
+            return Err("simulated: it cannot be looked at".into());
+        }
+        let items = cloud.living().filter(|it| it.plugin == *plugin).map(|it| {
+            Arc::new(Description {
+                id: it.id.clone(),
+                logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
+                tags: it.tags.clone(),
+                properties: Some(Opaque::null()),
+            })
+        });
+        Ok(Look { items: items.collect(), knows_tokens: knows_tokens(plugin) })
+    }
+
+    async fn next_event(&self, _: &PluginName) -> Result<(), String> {
+        std::future::pending().await
+    }
+
+    async fn perform(&self, work: &Work) -> Outcome {
+        // The same point at which the real plugins' caller asks.
+        work.lease.held().await;
+        self.fateful(false).await;
+        self.awake().await;
+        let (fate, takes) = {
+            let mut cloud = self.cloud();
+            let what = match &work.intent.task {
+                Task::Provision { slot, .. } => format!("provision {}/{slot} {}", work.group, work.token),
+                Task::Destroy { instance, .. } => format!("destroy {instance} {}", work.token),
+            };
+            cloud.calls.push(Call { at: Instant::now(), node: self.node, what });
+            (cloud.fate(), Duration::from_millis(raft::between(20, 1500)))
+        };
+        let unsure = || Outcome::Unsure { because: "simulated: no answer".into() };
+        let (sight, token) = (self.clone(), work.token.clone());
+        let effect = {
+            let (task, sight) = (work.intent.task.clone(), sight.clone());
+            let made = work.clone();
+            move || match &task {
+                Task::Provision { .. } => sight.cloud().provision(&made),
+                Task::Destroy { instance, .. } => {
+                    sight.cloud().destroy(instance, &token);
+                    instance.clone()
+                }
+            }
+        };
+        let after = |delay: Duration| {
+            // The plugin's process carries it out, whatever becomes of its caller.
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                effect()
+            })
+        };
+        let outcome = match fate {
+            Fate::Well => match after(takes).await {
+                Ok(id) => Outcome::Done(id),
+                Err(_) => unsure(),
+            },
+            Fate::Refused => {
+                tokio::time::sleep(takes).await;
+                Outcome::Refused { because: "simulated: refused".into(), retryable: true }
+            }
+            Fate::Lost => {
+                drop(after(takes));
+                tokio::time::sleep(DEADLINE).await;
+                unsure()
+            }
+            Fate::Late => {
+                drop(after(Duration::from_millis(raft::between(1000, 25_000))));
+                tokio::time::sleep(takes).await;
+                unsure()
+            }
+            Fate::Hung => {
+                tokio::time::sleep(DEADLINE).await;
+                unsure()
+            }
+        };
+        self.fateful(true).await;
+        self.awake().await;
+        outcome
+    }
+
+    async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
+        self.awake().await;
+        tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;
+        let there = self.cloud().living().any(|it| it.id == instance.id);
+        (if there { Health::Healthy } else { Health::Unknown }, String::new())
+    }
+
+    async fn label(
+        &self,
+        _: &PluginName,
+        instance: &InstanceId,
+        labels: &Tags,
+        lease: &manager::Lease,
+    ) -> Result<(), String> {
+        lease.held().await;
+        let mut cloud = self.cloud();
+        match cloud.instances.iter_mut().find(|it| it.id == *instance && it.gone.is_none()) {
+            Some(instance) => {
+                instance.tags.extend(labels.clone());
+                Ok(())
+            }
+            None => Err("it is not there".into()),
+        }
+    }
+
+    async fn validate(&self, _: &GroupSpec) -> Result<(), Rejection> {
+        Ok(())
+    }
+}

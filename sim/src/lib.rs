@@ -1,0 +1,11 @@
+//! A whole cluster in one thread and in simulated time: the real reconciler, the real state machine and
+//! the real Raft, with a network, disks, clocks and a provider that fail as a seed says.
+//!
+//! A run is repeated exactly by its seed, and judged by what the provider itself recorded.
+
+mod cloud;
+mod cluster;
+mod net;
+mod story;
+
+pub use story::{Plan, Run, run};

@@ -1,0 +1,109 @@
+//! Runs seeds of the simulation and prints what went wrong in them, what was checked, and which failed.
+
+#![allow(clippy::print_stdout)]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use sim::{Plan, Run, run};
+
+/// A whole cluster in simulated time, attacked as a seed says
+#[derive(Parser)]
+struct Args {
+    /// Repeat this one seed, and tell what happens
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds to run
+    #[arg(long, default_value_t = 100)]
+    runs: u64,
+    /// The first of them; without it, one that nobody has run before
+    #[arg(long)]
+    first: Option<u64>,
+    /// How many run beside each other
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Faults in one run
+    #[arg(long, default_value_t = 10)]
+    faults: u32,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let plan = Plan { faults: args.faults, ..Plan::default() };
+    if let Some(seed) = args.seed {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+        let run = run(seed, &Plan { loud: true, ..plan });
+        println!("{run:#?}");
+        return if run.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let first = args.first.unwrap_or_else(rand::random::<u64>) >> 1;
+    let began = Instant::now();
+    let next = Arc::new(AtomicU64::new(0));
+    let runs: Arc<Mutex<Vec<Run>>> = Arc::default();
+    let workers: Vec<_> = (0..args.jobs)
+        .map(|_| {
+            let (next, runs) = (next.clone(), runs.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= args.runs {
+                        return;
+                    }
+                    let seed = first + at;
+                    let done = std::panic::catch_unwind(|| run(seed, &plan)).unwrap_or_else(|_| Run {
+                        seed,
+                        violations: vec!["the run ended in a panic".into()],
+                        ..Run::default()
+                    });
+                    for violation in &done.violations {
+                        println!("seed {seed}: {violation}\n   repeat it with: sim --seed {seed}");
+                    }
+                    runs.lock().expect("no worker panics while holding the runs").push(done);
+                }
+            })
+        })
+        .collect();
+    for worker in workers {
+        if worker.join().is_err() {
+            return ExitCode::FAILURE;
+        }
+    }
+    let runs = runs.lock().expect("no worker is left");
+    report(&runs, began.elapsed())
+}
+
+fn report(runs: &[Run], took: Duration) -> ExitCode {
+    let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in runs {
+        for (fault, count) in &run.faults {
+            *faults.entry(fault).or_default() += count;
+        }
+    }
+    println!("\n| what went wrong | how often |\n|---|---|");
+    for (fault, count) in &faults {
+        println!("| {fault} | {count} |");
+    }
+    let total = |what: fn(&Run) -> usize| runs.iter().map(what).sum::<usize>();
+    let red = runs.iter().filter(|run| !run.violations.is_empty()).count();
+    let mut settled: Vec<Duration> = runs.iter().map(|run| run.settled_in).collect();
+    settled.sort();
+    let at = |share: f64| settled.get(((settled.len() as f64 * share) as usize).min(settled.len() - 1));
+    println!("\n| what was checked | |\n|---|---|");
+    println!("| runs, and how many broke a promise | {}, {red} |", runs.len());
+    println!("| instances made and destroyed | {}, {} |", total(|run| run.made), total(|run| run.destroyed));
+    println!("| client writes and reads in order | {} |", total(|run| run.operations));
+    if let (Some(middle), Some(worst)) = (at(0.5), at(1.0)) {
+        println!(
+            "| from the last fault to as declared, simulated | median {:.1} s, worst {:.1} s |",
+            middle.as_secs_f64(),
+            worst.as_secs_f64()
+        );
+    }
+    println!("| took | {:.0} s |", took.as_secs_f64());
+    if red == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,165 @@
+//! A network between simulated managers: delays, cuts in either direction, and peers that die.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
+use http_body_util::{BodyExt, StreamBody};
+use raft::{Broken, Dial, Line};
+use tonic::body::Body;
+use tower::{Service, service_fn};
+
+/// How long a sender believes in a line that carries nothing: the keep-alive of the real one.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Answers requests: what a manager serves to its peers.
+pub(crate) type Answer = Arc<
+    dyn Fn(http::Request<Body>) -> BoxFuture<'static, Result<http::Response<Body>, Broken>> + Send + Sync,
+>;
+
+/// Everybody's lines.
+#[derive(Clone, Default)]
+pub(crate) struct Net(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    servers: BTreeMap<String, Server>,
+    /// Directions, from and to, that carry nothing.
+    cut: BTreeSet<(usize, usize)>,
+    /// The longest delay of one message, in milliseconds.
+    slowest: u64,
+}
+
+#[derive(Clone)]
+struct Server {
+    node: usize,
+    /// Which life of the manager this is: its lines die with it.
+    life: u64,
+    answer: Answer,
+}
+
+/// One end of the network: what a manager dials with.
+pub(crate) struct Socket {
+    net: Net,
+    node: usize,
+    life: u64,
+}
+
+impl Net {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nobody panics while holding the network")
+    }
+
+    pub(crate) fn serve(&self, address: &str, node: usize, life: u64, answer: Answer) {
+        self.state().servers.insert(address.to_owned(), Server { node, life, answer });
+    }
+
+    pub(crate) fn dial_from(&self, node: usize, life: u64) -> Arc<dyn Dial> {
+        Arc::new(Socket { net: self.clone(), node, life })
+    }
+
+    pub(crate) fn kill(&self, address: &str) {
+        self.state().servers.remove(address);
+    }
+
+    pub(crate) fn cut(&self, from: usize, to: usize) {
+        self.state().cut.insert((from, to));
+    }
+
+    pub(crate) fn heal(&self) {
+        let mut state = self.state();
+        state.cut.clear();
+        state.slowest = 0;
+    }
+
+    pub(crate) fn slow(&self, slowest: u64) {
+        self.state().slowest = slowest;
+    }
+
+    fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.state().cut.contains(&(from, to))
+    }
+
+    fn lives(&self, node: usize, life: u64) -> bool {
+        self.state().servers.values().any(|server| server.node == node && server.life == life)
+    }
+
+    /// Carries one message over, or tells that the line is broken.
+    async fn carry(&self, from: (usize, u64), to: (usize, u64)) -> Result<(), Broken> {
+        let slowest = self.state().slowest;
+        tokio::time::sleep(Duration::from_micros(raft::between(50, 500 + slowest * 1000))).await;
+        let began = tokio::time::Instant::now();
+        loop {
+            if !self.lives(from.0, from.1) || !self.lives(to.0, to.1) {
+                return Err(Broken("the peer is gone".into()));
+            }
+            if !self.is_cut(from.0, to.0) {
+                return Ok(());
+            }
+            if began.elapsed() >= PATIENCE {
+                return Err(Broken("the line is cut".into()));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A body whose every piece has to come over.
+    fn over(&self, body: Body, from: (usize, u64), to: (usize, u64)) -> Body {
+        let pieces = stream::unfold((self.clone(), body, false), move |(net, mut body, broken)| async move {
+            if broken {
+                return None;
+            }
+            let frame = body.frame().await?;
+            match net.carry(from, to).await {
+                Ok(()) => Some((frame, (net, body, false))),
+                Err(broken) => Some((Err(tonic::Status::unavailable(broken.to_string())), (net, body, true))),
+            }
+        });
+        Body::new(StreamBody::new(pieces.boxed()))
+    }
+}
+
+impl Dial for Socket {
+    fn dial(&self, address: &str) -> Result<Line, String> {
+        let (net, address, from) = (self.net.clone(), address.to_owned(), (self.node, self.life));
+        Ok(Line::new(service_fn(move |request: http::Request<Body>| {
+            let (net, address) = (net.clone(), address.clone());
+            async move {
+                let server = net.state().servers.get(&address).cloned();
+                let Some(server) = server else {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    return Err(Broken("nobody listens there".into()));
+                };
+                let to = (server.node, server.life);
+                net.carry(from, to).await?;
+                let request = request.map(|body| net.over(body, from, to));
+                let response = (server.answer)(request).await?;
+                net.carry(to, from).await?;
+                Ok(response.map(|body| net.over(body, to, from)))
+            }
+        })))
+    }
+}
+
+/// Makes an [`Answer`] of a gRPC server.
+pub(crate) fn answer<S>(server: S) -> Answer
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = std::convert::Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+{
+    Arc::new(move |request| {
+        let mut server = server.clone();
+        Box::pin(async move {
+            match server.call(request).await {
+                Ok(response) => Ok(response),
+                Err(never) => match never {},
+            }
+        })
+    })
+}
