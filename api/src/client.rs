@@ -1,7 +1,8 @@
 //! A client that knows the managers' addresses and goes on to the next when one does not answer.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -16,6 +17,9 @@ pub struct Addresses(Vec<String>);
 
 /// The largest answer: a group of 100,000 with its slots.
 const LARGEST_ANSWER: usize = 64 << 20;
+
+/// How long every address may refuse before the managers are taken for gone: a restart takes less.
+const GONE: Duration = Duration::from_secs(4);
 
 /// A manager that lives answers a connect at once; the next one is tried after this.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -85,12 +89,15 @@ impl Client {
         call: impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, Error> {
         let mut last = Error::new(Code::Unavailable, "no manager answers");
+        let began = Instant::now();
         let ask_all = async {
             loop {
+                let mut all_are_gone = true;
                 for (address, client) in &self.managers {
                     match call(client.clone()).await {
                         Ok(response) => return Ok(response.into_inner()),
                         Err(status) => {
+                            all_are_gone &= is_refused(&status);
                             let error = Error::from(status);
                             if error.code != Code::Unavailable {
                                 return Err(error);
@@ -99,25 +106,40 @@ impl Client {
                         }
                     }
                 }
+                if all_are_gone && began.elapsed() > GONE {
+                    return Err(self.in_vain(GONE, last.clone()));
+                }
                 // Between two rounds, as long as a heartbeat: an election may be under way.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         match tokio::time::timeout(self.deadline, ask_all).await {
             Ok(answer) => answer,
-            Err(_) => {
-                let asked: Vec<&str> = self.managers.iter().map(|(address, _)| address.as_str()).collect();
-                Err(Error {
-                    what: format!("no manager answered within {:?}", self.deadline),
-                    remedy: format!(
-                        "asked: {}; start a majority of the managers, or name others with --host",
-                        asked.join(", ")
-                    ),
-                    ..last
-                })
-            }
+            Err(_) => Err(self.in_vain(self.deadline, last)),
         }
     }
+
+    fn in_vain(&self, waited: Duration, last: Error) -> Error {
+        let asked: Vec<&str> = self.managers.iter().map(|(address, _)| address.as_str()).collect();
+        Error {
+            what: format!("no manager answered within {waited:?}"),
+            cause: format!("asked {}; the last said: {}", asked.join(", "), last.cause),
+            remedy: "start a majority of the managers, or name others with --host".into(),
+            ..last
+        }
+    }
+}
+
+/// Whether nobody listens there, which a manager that lives never shows.
+fn is_refused(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn channel(address: &str) -> Result<Channel, Error> {

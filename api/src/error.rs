@@ -126,9 +126,12 @@ impl From<Status> for Error {
             return Self { code, what: failure.what, cause: failure.cause, remedy: failure.remedy };
         }
         let code = match status.code() {
-            tonic::Code::Unavailable | tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-                Code::Unavailable
-            }
+            // Managers always say what is wrong; a bare unknown or internal error is a line that broke.
+            tonic::Code::Unavailable
+            | tonic::Code::DeadlineExceeded
+            | tonic::Code::Cancelled
+            | tonic::Code::Unknown
+            | tonic::Code::Internal => Code::Unavailable,
             tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Code::Invalid,
             tonic::Code::NotFound => Code::NotFound,
             tonic::Code::ResourceExhausted => Code::Busy,
@@ -149,6 +152,10 @@ mod tests {
     fn a_failure_comes_through_grpc_as_it_was() {
         let error = Error::new(Code::PluginRefused, "plugin `x` refused").because("ü").remedy("fix it");
         assert_eq!(Error::from(Status::from(error.clone())), error);
-        assert_eq!(Error::from(Status::unavailable("gone")).code, Code::Unavailable);
+        for broken in
+            [Status::unavailable("gone"), Status::unknown("transport error"), Status::internal("h2")]
+        {
+            assert_eq!(Error::from(broken).code, Code::Unavailable, "it is asked again at another manager");
+        }
     }
 }

@@ -71,5 +71,7 @@ pub(crate) fn ago(at_ms: u64) -> String {
 
 /// A time for programs: RFC 3339 in UTC.
 pub(crate) fn rfc3339(at_ms: u64) -> String {
-    jiff::Timestamp::from_millisecond(at_ms as i64).map(|at| at.to_string()).unwrap_or_default()
+    jiff::Timestamp::from_millisecond(at_ms as i64)
+        .map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
+        .unwrap_or_default()
 }

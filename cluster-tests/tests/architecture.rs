@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("infrakit-cluster-tests", &["infrakit-model", "infrakit-api", "infrakit-spi"]),
+    ("infrakit-sim", &["infrakit-model", "infrakit-raft", "infrakit-manager"]),
 ];
 
 /// What the model must never import: it has no I/O, no clock, no randomness and no tasks.

@@ -84,6 +84,7 @@ async fn exit_codes_say_what_happened() {
         (&["group", "commit", "-", "--pretend"], web.as_bytes(), 0),
         (&["group", "describe", "web"], b"", 4),
         (&["group", "commit", "-", "--if-revision", "3"], web.as_bytes(), 5),
+        (&["group", "plan", "-", "--if-revision", "3"], web.as_bytes(), 5),
         (&["group", "commit", "-", "--wait"], web.as_bytes(), 0),
         (&["group", "commit", "-"], web.as_bytes(), 0),
         (&["group", "plan", "-", "--detailed-exitcode"], web.as_bytes(), 0),

@@ -1,14 +1,14 @@
 //! Who a manager is when it starts: as its disk says, or as it becomes by founding or joining a cluster.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use model::command::Manager;
 use model::tags::{self, Tags};
 use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
 use raft::{Disk, Identity, Replica};
-use spi::{Directory, Found, Instances, interface};
+use spi::{Class, Directory, Found, Instances, interface};
 
 use crate::Error;
 use crate::config::{Adopt, Config, Start};
@@ -16,6 +16,9 @@ use crate::members;
 
 /// How long a plugin has to show what it has before a cluster is founded without its word.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The fewest characters of an id that name a cluster: as many as a token has.
+const SHORTEST_ID: usize = 8;
 
 /// Who this manager is. The second value is whether it founded the cluster.
 pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<(Identity, bool), Error> {
@@ -81,13 +84,18 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
     if adopt == Some(&Adopt::Nobody) {
         return Ok(fresh);
     }
-    let left = left_behind(&config.plugins_dir).await;
+    let left = left_behind(&config.plugins_dir).await?;
     match adopt {
+        Some(Adopt::Cluster(wanted)) if wanted.len() < SHORTEST_ID => Err(Error::new(
+            format!("--adopt {wanted}: this is too short"),
+            tell(&left),
+            format!("give at least {SHORTEST_ID} characters of the cluster's id, or none"),
+        )),
         Some(Adopt::Cluster(wanted)) => {
             let fits = |id: &&ClusterId| id.as_str().starts_with(wanted.as_str());
             let mut fitting = left.keys().filter(fits);
             match (fitting.next(), fitting.next()) {
-                (Some(id), None) => Ok((id.clone(), left[id].lineage.saturating_add(1))),
+                (Some(id), None) => Ok((id.clone(), left[id].next_lineage())),
                 (found, _) => Err(Error::new(
                     format!(
                         "--adopt {wanted}: {}",
@@ -103,9 +111,19 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
         _ => Err(Error::new(
             "another cluster has instances here",
             tell(&left),
-            "if that cluster is gone for good, found it again with --adopt ID; if it lives, leave its \
-             instances alone with --adopt none; nothing was changed",
+            "if that cluster lives and this manager belongs to it, use --join; if it lives beside this one, \
+             leave its instances alone with --adopt none; if it is gone for good, found it again with \
+             --adopt ID; nothing was changed",
         )),
+    }
+}
+
+impl Left {
+    /// Higher than every lineage that there can have been, shown or not: founding again takes longer
+    /// than a second.
+    fn next_lineage(&self) -> u32 {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.lineage.saturating_add(1).max(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 }
 
@@ -122,28 +140,35 @@ fn tell(left: &BTreeMap<ClusterId, Left>) -> String {
 }
 
 /// Asks every plugin that is there for the instances it has, and whose they are.
-async fn left_behind(plugins_dir: &std::path::Path) -> BTreeMap<ClusterId, Left> {
-    let plugins = Directory::new(plugins_dir).with_deadline(SHOWN_WITHIN).list().unwrap_or_default();
+async fn left_behind(plugins_dir: &std::path::Path) -> Result<BTreeMap<ClusterId, Left>, Error> {
+    let plugins = Directory::new(plugins_dir).with_deadline(SHOWN_WITHIN).list().map_err(|error| {
+        Error::new(format!("{} cannot be read", plugins_dir.display()), error, "see --plugins-dir")
+    })?;
     let mut left: BTreeMap<ClusterId, Left> = BTreeMap::new();
-    for (name, owners) in join_all(plugins.iter().map(owners)).await.into_iter().flatten() {
-        for (owner, token) in owners {
-            let left = left.entry(ClusterId::new(owner)).or_default();
-            *left.shown.entry(name.clone()).or_default() += 1;
-            left.lineage = left.lineage.max(token.as_deref().and_then(tags::lineage_of).unwrap_or(0));
+    for shown in join_all(plugins.iter().map(owners)).await {
+        for (name, owners) in shown? {
+            for (owner, token) in owners {
+                let left = left.entry(ClusterId::new(owner)).or_default();
+                *left.shown.entry(name.clone()).or_default() += 1;
+                left.lineage = left.lineage.max(token.as_deref().and_then(tags::lineage_of).unwrap_or(0));
+            }
         }
     }
-    left
+    Ok(left)
 }
 
-/// The owner and the token of every instance that has an owner, for each of a plugin's types.
-async fn owners(plugin: &Found) -> Vec<(String, Vec<(String, Option<String>)>)> {
+/// The owner and the token of each instance, for each type of a plugin.
+type Owners = Vec<(String, Vec<(String, Option<String>)>)>;
+
+async fn owners(plugin: &Found) -> Result<Owners, Error> {
     let client = plugin.client();
     let types = match client.hello().await {
         Ok(hello) => hello.interfaces.get(interface::INSTANCE).cloned().unwrap_or_default(),
-        Err(error) => {
-            tracing::debug!(plugin = plugin.name, %error, "it does not say what it has");
-            return Vec::new();
+        Err(error) if error.class == Class::Unavailable => {
+            tracing::warn!(plugin = plugin.name, %error, "it is dead: nobody knows what it would show");
+            return Ok(Vec::new());
         }
+        Err(error) => return Err(silent(&plugin.name, &error)),
     };
     let mut all = Vec::new();
     for kind in types {
@@ -158,10 +183,16 @@ async fn owners(plugin: &Found) -> Vec<(String, Vec<(String, Option<String>)>)> 
                 });
                 all.push((name, owned.collect()));
             }
-            Err(error) => {
-                tracing::warn!(plugin = name, %error, "it may have instances of another cluster");
-            }
+            Err(error) => return Err(silent(&name, &error)),
         }
     }
-    all
+    Ok(all)
+}
+
+fn silent(plugin: &str, error: &spi::Error) -> Error {
+    Error::new(
+        format!("plugin `{plugin}` does not show whether another cluster has instances here"),
+        error,
+        "mend or stop the plugin, or found a new cluster all the same with --adopt none; nothing was changed",
+    )
 }

@@ -7,6 +7,7 @@ mod leadership;
 mod lease;
 mod members;
 mod reconcile;
+mod replica_thread;
 mod service;
 mod world;
 
@@ -17,8 +18,6 @@ use futures_util::future::BoxFuture;
 use model::command::Manager;
 use raft::{Disk, Replica, Role};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::Server;
 
@@ -30,6 +29,7 @@ pub use world::{Look, Rejection, Work, World};
 
 use members::Members;
 use reconcile::Reports;
+use replica_thread::{Away, ReplicaThread};
 use service::Service;
 use world::Plugins;
 
@@ -149,11 +149,11 @@ pub async fn start(
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20)
         .add_service(replica.peer_server(members))
-        .add_service(service.server())
+        .add_service(Away::from_here(service.server()))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
             let _ = closed.changed().await;
         });
-    let unix = Server::builder().add_service(service.server()).serve_with_incoming_shutdown(
+    let unix = Server::builder().add_service(Away::from_here(service.server())).serve_with_incoming_shutdown(
         UnixListenerStream::new(local_listener),
         async move {
             let _ = closed_too.changed().await;
@@ -179,39 +179,6 @@ pub async fn start(
         })
     };
     Ok(Running { replica, _thread: thread, address, name: config.name, finished })
-}
-
-/// A thread of its own for the replica and the doors: heartbeats, votes and answers never wait behind
-/// the reconcilers, however large a listing they read, and hop between no threads.
-struct ReplicaThread(Option<Runtime>);
-
-impl ReplicaThread {
-    fn new() -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("replica")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::new("a thread cannot be started", error, ""))?;
-        Ok(Self(Some(runtime)))
-    }
-
-    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.0.as_ref().expect("it is taken only when it is dropped").spawn(work)
-    }
-
-    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
-        self.spawn(work).await.expect("it is neither cancelled nor does it panic")
-    }
-}
-
-impl Drop for ReplicaThread {
-    fn drop(&mut self) {
-        // Not from within a runtime's own thread, which may not wait.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// Reconciles whenever `replica` leads, and ends with it: what a manager does beside answering. For a

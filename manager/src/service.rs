@@ -2,6 +2,7 @@
 
 mod forward;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use futures_util::Stream;
 use model::command::{Commit, Refusal};
 use model::status::{self, GroupStatus};
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, LogId, Observed, RequestId,
-    Revision, State, plan,
+    Action, Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, LogId, Observed,
+    RequestId, Revision, Slot, State, plan,
 };
 use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -192,9 +193,11 @@ impl Service {
             summary: String::new(),
             actions: Vec::new(),
             stored_revision: stored,
+            refused: false,
         };
         if let Answer::Refused(refusal) = copy.apply(log, &command).answer {
             planned.summary = format!("refused: {refusal}");
+            planned.refused = true;
             return planned;
         }
         let Some(group) = copy.group(id) else { return planned };
@@ -204,13 +207,16 @@ impl Service {
         let observed = self.reports.of(id).map_or_else(Observed::default, |report| report.observed.clone());
         let plan = plan(&group, &observed, command.at);
         planned.actions = plan.actions.iter().map(planned_action).collect();
-        let outdated = group.roster.values().filter(|member| match &member.holder {
-            model::state::Holder::Living { template, doomed, .. } => {
-                *template != group.target && doomed.is_none()
-            }
-            _ => false,
-        });
-        let outdated = outdated.count();
+        let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
+        // The planner takes one at a time; who asks for a plan wants to see all of them.
+        let doomed: BTreeSet<String> = planned.actions.iter().map(|action| action.instance.clone()).collect();
+        let replaced = outdated.iter().filter(|(_, instance)| !doomed.contains(instance.as_str()));
+        planned.actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
+            verb: "replace".into(),
+            slot: slot.to_string(),
+            instance: instance.to_string(),
+        }));
+        let outdated = outdated.len();
         let (before, after) = (state.group(id).map(|group| group.wanted()), group.wanted());
         planned.summary =
             summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == item.spec));

@@ -100,6 +100,10 @@ pub struct Observed {
     pub in_flight: BTreeSet<IntentId>,
     pub unsure: BTreeMap<IntentId, Unsure>,
     pub backoff: BTreeMap<Slot, Backoff>,
+    /// Members that this leader has seen listed, of plugins whose listings may lag behind.
+    pub sighted: BTreeSet<InstanceId>,
+    /// Instances that could not be labelled, and why.
+    pub unlabelled: BTreeMap<InstanceId, String>,
     /// Why the plugins have not accepted the spec yet; empty when they have, or were not asked.
     pub unaccepted: String,
     /// Since when this manager leads: calls of earlier leaders began before.

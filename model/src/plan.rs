@@ -12,7 +12,7 @@ use crate::intent::{Intent, Outcome, Reason, Task};
 use crate::observed::{Backoff, Health, Observed, Pulse, View};
 use crate::rollout::Phase;
 use crate::spec::{Allocation, Gate};
-use crate::state::{GroupState, Holder, Life, MOST_OPEN};
+use crate::state::{GroupState, Holder, LISTINGS_LAG, Life, MOST_OPEN};
 use crate::time::{Millis, Timestamp};
 
 /// How long a call to a plugin may still take effect after it began: the deadline we give it
@@ -84,6 +84,7 @@ pub enum Waiting {
     ForSettling { intent: IntentId, until: Timestamp, because: String },
     ForBackoff { slot: Slot, until: Timestamp, because: String },
     ForHealth { slot: Slot, instance: InstanceId, because: String },
+    ForLabel { instance: InstanceId, because: String },
 }
 
 /// The next steps for a group, in order. Empty means the group is as desired.
@@ -174,6 +175,8 @@ struct Desk<'a> {
     taken: BTreeSet<Slot>,
     /// How many of them count toward the wanted number.
     present: usize,
+    /// How many of them are no members yet: instances that a look has still to decide about.
+    kept: usize,
     /// How many intents are still open after this plan's outcomes.
     open: usize,
     /// How many more actions fit.
@@ -190,6 +193,7 @@ impl<'a> Desk<'a> {
             living: Vec::new(),
             taken: BTreeSet::new(),
             present: 0,
+            kept: 0,
             open: group.intents.len(),
             room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH),
         }
@@ -309,10 +313,10 @@ impl<'a> Desk<'a> {
                         self.taken.insert(slot.clone());
                     }
                 }
-                Holder::Living { instance, template, recorded, ready, doomed: None, .. } => {
+                Holder::Living { instance, template, recorded, since, ready, doomed: None } => {
                     // A look that began before the member was recorded proves nothing.
                     let view = self.view_of(*template).filter(|view| view.after >= *recorded);
-                    if view.is_some_and(|view| !view.seen.contains_key(instance)) {
+                    if view.is_some_and(|view| self.is_gone(view, instance, *since)) {
                         self.plan.gone.push((slot.clone(), instance.clone()));
                         continue;
                     }
@@ -326,6 +330,13 @@ impl<'a> Desk<'a> {
             }
         }
         self.report_troubles();
+    }
+
+    /// Whether a listing proves that a member is no longer there. Listings of plugins that promise
+    /// nothing may lag behind: what they have not shown yet may still be coming.
+    fn is_gone(&self, view: &View, instance: &InstanceId, since: Timestamp) -> bool {
+        let may_lag = !view.knows_tokens && view.taken_at < since + LISTINGS_LAG;
+        !view.seen.contains_key(instance) && (!may_lag || self.observed.sighted.contains(instance))
     }
 
     fn report_troubles(&mut self) {
@@ -412,11 +423,17 @@ impl<'a> Desk<'a> {
         let Phase::Running { to } = self.group.phase else { return };
         let outdated: Vec<Living<'a>> =
             self.living.iter().filter(|living| living.template != to).cloned().collect();
-        let quiet = self.open == 0 && self.plan.actions.is_empty() && self.plan.gone.is_empty();
+        // A label changes nothing about who is there; whoever is about to be taken in does.
+        let acts = |action: &Action| !matches!(action, Action::Label { .. });
+        let quiet = self.open == 0
+            && self.kept == 0
+            && !self.plan.actions.iter().any(acts)
+            && self.plan.gone.is_empty()
+            && self.plan.adopt.is_empty();
         let complete = self.present == self.group.wanted();
         let all_ready = self.living.iter().all(|living| living.ready || living.template != to);
         if outdated.is_empty() {
-            if quiet && complete && all_ready && self.plan.adopt.is_empty() {
+            if quiet && complete && all_ready {
                 self.plan.replaced = Some(to);
             }
             return;

@@ -11,6 +11,7 @@ use crate::ids::Revision;
 ///  Succeeded ----------> Running ---------------> Succeeded
 ///                         |   ^
 ///                         +---+ Target (another one: the old is abandoned)
+///  Succeeded ----------> Running: Outdated (a member of another template was taken in)
 /// ```
 ///
 /// Rolling back is `Target(old)`.
@@ -29,6 +30,8 @@ pub enum Event {
     Target(Revision),
     /// Every wanted member is ready at this template.
     AllReplaced(Revision),
+    /// A member of another template was taken in: it is to be replaced by this one.
+    Outdated(Revision),
 }
 
 impl Phase {
@@ -40,6 +43,7 @@ impl Phase {
             (Phase::Succeeded { .. } | Phase::Running { .. }, Event::Target(to)) => Phase::Running { to },
             (Phase::Running { to }, Event::AllReplaced(at)) if at == to => Phase::Succeeded { at },
             (Phase::Running { .. } | Phase::Succeeded { .. }, Event::AllReplaced(_)) => self,
+            (Phase::Running { .. } | Phase::Succeeded { .. }, Event::Outdated(to)) => Phase::Running { to },
         }
     }
 }
@@ -66,5 +70,6 @@ mod tests {
             assert_eq!(phase.after(Event::AllReplaced(old)), Phase::Succeeded { at: old });
         }
         assert_eq!(Phase::Succeeded { at: old }.after(Event::Target(old)), Phase::Succeeded { at: old });
+        assert_eq!(Phase::Succeeded { at: old }.after(Event::Outdated(old)), Phase::Running { to: old });
     }
 }

@@ -1,5 +1,7 @@
 //! What a person asks for, valid by type: whoever holds a [`GroupSpec`] need not check it again.
 
+use std::collections::BTreeSet;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -79,9 +81,12 @@ impl Allocation {
     pub fn wants_more_than(&self, other: &Allocation) -> bool {
         match (self, other) {
             (Allocation::LogicalIds(ids), Allocation::LogicalIds(others)) => {
+                let others: BTreeSet<&LogicalId> = others.iter().collect();
                 ids.iter().any(|id| !others.contains(id))
             }
-            _ => self.count() > other.count(),
+            (Allocation::Size(size), Allocation::Size(other)) => size > other,
+            (Allocation::Size(_), Allocation::LogicalIds(_))
+            | (Allocation::LogicalIds(_), Allocation::Size(_)) => true,
         }
     }
 

@@ -240,6 +240,9 @@ fn explain(waiting: &Waiting, now: Timestamp) -> String {
         Waiting::ForBackoff { slot, until, because } => {
             format!("{} until slot {slot} is tried again{}", until.since(now), ending(because))
         }
+        Waiting::ForLabel { instance, because } => {
+            format!("until {instance} can be labelled and taken in: {because}")
+        }
         Waiting::ForHealth { slot, instance, because } => {
             format!("for {instance} in slot {slot} to become healthy{}", ending(because))
         }

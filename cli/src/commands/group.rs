@@ -85,12 +85,16 @@ async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Fail
             };
             output::line(&format!("{} ({stored}): {}", planned.group, planned.summary))?;
             for action in planned.actions.iter().take(MOST_LINES) {
-                output::line(&format!("  {:<8} slot {:<12} {}", action.verb, action.slot, action.instance))?;
+                let told = format!("  {:<8} slot {:<12} {}", action.verb, action.slot, action.instance);
+                output::line(told.trim_end())?;
             }
             if planned.actions.len() > MOST_LINES {
                 output::line(&format!("  and {} more like these", planned.actions.len() - MOST_LINES))?;
             }
         }
+    }
+    if reply.planned.iter().any(|planned| planned.refused) {
+        return Ok(report::CONFLICT);
     }
     Ok(if detailed && changes { report::CHANGES } else { 0 })
 }

@@ -147,9 +147,16 @@ impl<W: World> Reconciler<W> {
                 let known = self.observed.views.get(&plugin);
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
                     let view = View::of(&listing, &self.id, cluster, *lineage);
+                    if !view.knows_tokens {
+                        self.observed.sighted.extend(view.seen.keys().cloned());
+                    }
                     self.observed.views.insert(plugin, Arc::new(view));
                 }
             }
+        }
+        if !self.observed.sighted.is_empty() {
+            let held: BTreeSet<&InstanceId> = group.members().collect();
+            self.observed.sighted.retain(|id| held.contains(id));
         }
         // Of a large group at rest nobody's health is asked, so nothing of it is kept either.
         let watched: BTreeSet<&InstanceId> = watched(group).collect();
@@ -219,8 +226,12 @@ impl<W: World> Reconciler<W> {
             }
             News::Labelled(id, result) => {
                 self.labelling.remove(&id);
-                if let Err(because) = result {
-                    tracing::warn!(group = %self.id, instance = %id, %because, "it could not be labelled");
+                match result {
+                    Ok(()) => drop(self.observed.unlabelled.remove(&id)),
+                    Err(because) => {
+                        tracing::warn!(group = %self.id, instance = %id, %because, "it could not be labelled");
+                        self.observed.unlabelled.insert(id, because);
+                    }
                 }
             }
             News::Validated(revision, result) => {

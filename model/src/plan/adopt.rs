@@ -64,9 +64,17 @@ impl<'a> Desk<'a> {
         if seen.is_another_clusters() {
             return;
         }
+        // A plugin that cannot be looked at, and makes nothing new, must not hold up those that are
+        // made alike; a second instance of a name would be worse.
+        let elsewhere = *plugin != *self.plugin_of(self.group.target);
+        let cattle = matches!(self.group.spec.allocation, Allocation::Size(_));
+        if elsewhere && cattle && self.observed.troubles.contains_key(plugin) {
+            return;
+        }
         let Some(slot) = self.place_for(seen) else { return };
         self.taken.insert(slot);
         self.present += 1;
+        self.kept += 1;
         let waiting = Waiting::ForListing { plugin: plugin.clone() };
         if !self.plan.waiting.contains(&waiting) {
             self.plan.waiting.push(waiting);
@@ -83,11 +91,20 @@ impl<'a> Desk<'a> {
             return;
         }
         let template = self.template_from(plugin, seen);
+        if template == Revision(0) && *self.plugin_of(template) != *plugin {
+            // Members of unknown origin belong to another plugin still, by which they are destroyed:
+            // this one can be taken in when they are gone.
+            self.keep_place(plugin, seen);
+            return;
+        }
         match self.place_for(seen) {
             // Its place is kept while it gets its fingerprint; the next look adopts it.
             Some(slot) if seen.bootstrap => {
                 self.taken.insert(slot);
                 self.present += 1;
+                if let Some(because) = self.observed.unlabelled.get(instance).cloned() {
+                    self.plan.waiting.push(Waiting::ForLabel { instance: instance.clone(), because });
+                }
                 self.plan.actions.push(Action::Label { plugin: plugin.clone(), instance: instance.clone() });
             }
             Some(slot) => {

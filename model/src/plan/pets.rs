@@ -1,5 +1,7 @@
 //! Members with names: each of them once, and nobody else.
 
+use std::collections::BTreeSet;
+
 use crate::ids::{LogicalId, Slot};
 use crate::intent::Reason;
 
@@ -8,11 +10,12 @@ use super::Desk;
 impl Desk<'_> {
     /// Makes the missing, destroys those that are no longer named.
     pub(super) fn names(&mut self, ids: &[LogicalId]) {
-        let unnamed: Vec<_> =
-            self.living.iter().filter(|living| !self.group.wants(living.slot)).cloned().collect();
+        let named: BTreeSet<Slot> = ids.iter().cloned().map(Slot::Logical).collect();
+        let (named, unnamed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.living).into_iter().partition(|living| named.contains(living.slot));
+        self.living = named;
+        self.present -= unnamed.len();
         for living in unnamed {
-            self.present -= 1;
-            self.living.retain(|other| other.slot != living.slot);
             self.destroy(&living, Reason::Terminate);
         }
         let missing: Vec<Slot> =

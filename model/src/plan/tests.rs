@@ -474,6 +474,96 @@ fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
     assert_eq!((story.provider.len(), story.made), (3, 1));
 }
 
+/// Instances that are ours and hold no slot, made from `hash`.
+fn strays(story: &mut Story, hash: &str, names: &[&str]) {
+    for name in names {
+        story.provider.push(((*name).into(), tags_of(hash, None, None), Health::Healthy));
+    }
+}
+
+#[test]
+fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
+    let mut story = Story::of(3).settles();
+    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
+    let mut story = story.wants("v2", Allocation::Size(3));
+    let mut rolls = 0;
+    for _ in 0..60 {
+        let well = |story: &Story| {
+            let there = |id: &InstanceId| story.provider.iter().any(|(known, ..)| known == id);
+            story.group().members().filter(|id| there(id)).count()
+        };
+        // Once more without a new look, as it happens when an answer comes: what it shows is old now.
+        let plan = story.plan();
+        rolls += plan.actions.iter().filter(|it| matches!(it, Action::Destroy { .. })).count();
+        if plan.actions.iter().any(|it| matches!(it, Action::Destroy { .. })) {
+            assert_eq!(well(&story), 3, "nobody is taken while somebody is missing");
+        }
+        if !story.step() {
+            break;
+        }
+        assert!(well(&story) >= 2, "at most one is missing at a time: {:?}", story.group().roster);
+    }
+    assert!(rolls > 0, "it was looked at in between");
+    let story = story.settles();
+    assert_eq!(story.group().living(), 3);
+    assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
+    assert!(story.group().roster.values().all(|member| matches!(
+        &member.holder,
+        Holder::Living { template, .. } if *template == story.group().target
+    )));
+}
+
+#[test]
+fn members_of_another_template_that_are_taken_in_are_replaced() {
+    let mut story = Story::of(3);
+    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
+    assert!(story.plan().replaced.is_none(), "nobody has looked yet");
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 3, "each was taken in, and replaced");
+    // And one that comes when everything is done already.
+    let mut story = story;
+    story.provider.remove(0);
+    strays(&mut story, "whatever", &["late"]);
+    let story = story.settles();
+    story.is_as_declared();
+    assert!(story.provider.iter().all(|(id, ..)| id.as_str() != "late"));
+}
+
+#[test]
+fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
+    let mut story = Story::of(1).settles();
+    let foreign = |story: &mut Story| {
+        story.look();
+        let view = story.observed.views.values_mut().next().expect("it was looked");
+        Arc::make_mut(view).knows_tokens = false;
+    };
+    let made = story.provider.remove(0);
+    foreign(&mut story);
+    assert!(story.plan().gone.is_empty(), "it may not be listed yet");
+    story.observed.sighted.insert(made.0.clone());
+    assert_eq!(story.plan().gone.len(), 1, "it was listed, and is no more");
+    story.observed.sighted.clear();
+    story.now = story.now + crate::state::LISTINGS_LAG;
+    foreign(&mut story);
+    assert_eq!(story.plan().gone.len(), 1, "by now it would be listed");
+}
+
+#[test]
+fn an_instance_that_is_given_out_twice_is_one_member() {
+    let mut story = Story::of(2);
+    story.look();
+    let round = story.round();
+    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    for admission in granted {
+        let Admission::Granted(intent) = admission else { panic!() };
+        let mut round = Round::new(web(), story.group().revision, TERM);
+        round.outcomes.push((intent, Outcome::Done("one".into())));
+        story.apply(Change::Round(round));
+    }
+    assert_eq!(story.group().living(), 1, "{:?}", story.group().roster);
+}
+
 #[test]
 fn an_added_name_is_looked_for_before_it_is_made() {
     let mut story = Story::new(spec("v1", ids(&["a"]))).settles();

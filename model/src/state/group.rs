@@ -175,6 +175,24 @@ impl GroupState {
         self.templates.get(&revision).unwrap_or_else(|| self.template())
     }
 
+    /// The instances that hold a slot.
+    pub fn members(&self) -> impl Iterator<Item = &InstanceId> {
+        self.roster.values().filter_map(|member| match &member.holder {
+            Holder::Living { instance, .. } => Some(instance),
+            Holder::Nobody | Holder::Pending(_) => None,
+        })
+    }
+
+    /// The living members of other templates than the wanted one.
+    pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceId)> {
+        self.roster.iter().filter_map(|(slot, member)| match &member.holder {
+            Holder::Living { instance, template, doomed: None, .. } if *template != self.target => {
+                Some((slot, instance))
+            }
+            Holder::Living { .. } | Holder::Nobody | Holder::Pending(_) => None,
+        })
+    }
+
     /// How many members are living and not doomed.
     pub fn living(&self) -> usize {
         let alive = |member: &&Member| matches!(&member.holder, Holder::Living { doomed: None, .. });

@@ -87,8 +87,17 @@ impl GroupState {
             return;
         }
         let Some(open) = self.intents.remove(&intent) else { return };
-        self.changed = context.log.index;
+        // A refusal is no news of who is there.
+        if matches!(outcome, Outcome::Done(_)) {
+            self.changed = context.log.index;
+        }
         match (open.task, outcome) {
+            (Task::Provision { slot, generation, .. }, Outcome::Done(instance)) if self.is_held(instance) => {
+                // A plugin that gives out one instance twice must not make it two members.
+                let message = format!("slot {slot}: {instance} holds another slot already");
+                context.tell(Some(id), Kind::ProvisionRefused, message);
+                self.settle(slot, generation, Holder::Nobody);
+            }
             (Task::Provision { slot, generation, template }, Outcome::Done(instance)) => {
                 let message = format!("slot {slot} is held by {instance} (generation {generation})");
                 context.tell(Some(id), Kind::InstanceProvisioned, message);
@@ -156,9 +165,8 @@ impl GroupState {
 
     fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) {
         let Adoption { slot, instance, template } = adoption;
-        let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
         let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
-        if !free || !self.wants(slot) || self.life != Life::Managed || self.roster.values().any(holds) {
+        if !free || !self.wants(slot) || self.life != Life::Managed || self.is_held(instance) {
             return;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
@@ -175,6 +183,9 @@ impl GroupState {
         }
         self.changed = context.log.index;
         context.tell(Some(id), Kind::InstanceAdopted, of_slot(instance, Some(slot)));
+        if *template != self.target {
+            self.phase = self.phase.after(Turn::Outdated(self.target));
+        }
         let generation = self.next_generation(slot);
         self.settle(
             slot.clone(),
@@ -237,8 +248,7 @@ impl GroupState {
                         *present -= 1;
                     }
                     None => {
-                        let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
-                        if self.doomed_strays.contains(instance) || self.roster.values().any(holds) {
+                        if self.doomed_strays.contains(instance) || self.is_held(instance) {
                             return Err(Denial::NotThere);
                         }
                         self.doomed_strays.insert(instance.clone());
@@ -262,6 +272,12 @@ impl GroupState {
         };
         self.intents.insert(id, intent);
         Ok(())
+    }
+
+    /// Whether it holds a slot.
+    fn is_held(&self, instance: &InstanceId) -> bool {
+        let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
+        self.roster.values().any(holds)
     }
 
     fn next_generation(&self, slot: &Slot) -> Generation {

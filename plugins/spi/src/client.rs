@@ -54,8 +54,8 @@ impl Hello {
     /// Why `subtype` cannot be used as `interface`, in InfraKit's words where it has some.
     pub fn lacks(&self, interface: &str, subtype: &str) -> String {
         let (name, version) = interface.split_once('/').unwrap_or((interface, ""));
-        if self.interfaces.contains_key(interface) {
-            return format!("no-plugin:{subtype}");
+        if let Some(objects) = self.interfaces.get(interface) {
+            return format!("no-plugin:{subtype}; it serves {}", objects.join(", "));
         }
         let other = self.interfaces.keys().find_map(|key| key.strip_prefix(name)?.strip_prefix('/'));
         match other {

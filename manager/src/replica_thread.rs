@@ -1,0 +1,98 @@
+//! The thread that the replica and the doors run on, and the way off it for work that takes longer.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::JoinHandle;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::NamedService;
+
+use crate::Error;
+
+/// A thread of its own for the replica and the doors: heartbeats, votes and answers never wait behind
+/// the reconcilers, however large a listing they read, and hop between no threads.
+pub(crate) struct ReplicaThread(Option<Runtime>);
+
+impl ReplicaThread {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("replica")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::new("a thread cannot be started", error, ""))?;
+        Ok(Self(Some(runtime)))
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.0.as_ref().expect("it is taken only when it is dropped").spawn(work)
+    }
+
+    pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.spawn(work).await.expect("it is neither cancelled nor does it panic")
+    }
+}
+
+impl Drop for ReplicaThread {
+    fn drop(&mut self) {
+        // Not from within a runtime's own thread, which may not wait.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Serves a door away from the replica's thread, but for what is as small as a hop is: what takes a look
+/// at every slot of a large group must not come before a heartbeat.
+#[derive(Clone)]
+pub(crate) struct Away<S> {
+    door: S,
+    work: Handle,
+}
+
+impl<S> Away<S> {
+    /// Works in the runtime that this is called in.
+    pub(crate) fn from_here(door: S) -> Self {
+        Self { door, work: Handle::current() }
+    }
+}
+
+impl<S: NamedService> NamedService for Away<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Away<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.door.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let small = request.uri().path().ends_with("Variable");
+        let answer = self.door.call(request);
+        if small {
+            return Box::pin(answer);
+        }
+        let answer = self.work.spawn(answer);
+        Box::pin(async move {
+            match answer.await {
+                Ok(answer) => answer,
+                // It is cancelled only when the manager stops.
+                Err(error) => Ok(tonic::Status::unavailable(error.to_string()).into_http()),
+            }
+        })
+    }
+}
