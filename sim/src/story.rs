@@ -126,9 +126,14 @@ impl Story {
 
     fn tell(&self, what: impl std::fmt::Display) {
         if self.plan.loud {
-            let at = self.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
-            println!("{at:9.3} s  {what}");
+            self.say(Instant::now(), &what);
         }
+    }
+
+    #[allow(clippy::print_stdout)]
+    fn say(&self, at: Instant, what: &dyn std::fmt::Display) {
+        let at = self.began.map_or(0.0, |began| (at - began).as_secs_f64());
+        println!("{at:9.3} s  {what}");
     }
 
     fn count(&mut self, fault: &'static str) {
@@ -483,8 +488,7 @@ impl Story {
         }
         if self.plan.loud {
             for call in &cloud.calls {
-                let at = self.began.map_or(0.0, |began| (call.at - began).as_secs_f64());
-                println!("{at:9.3} s  m{} asks: {}", call.node, call.what);
+                self.say(call.at, &format!("m{} asks: {}", call.node, call.what));
             }
         }
         Run {
