@@ -186,6 +186,6 @@ mod tests {
         let request = crate::proto::StatusRequest {};
         let error = client.call(async |mut c| c.status(request).await).await.expect_err("nobody is there");
         assert_eq!(error.code, Code::Unavailable);
-        assert!(error.remedy.contains("127.0.0.1:1, /no/such.sock"), "{error:?}");
+        assert!(error.cause.contains("127.0.0.1:1, /no/such.sock"), "{error:?}");
     }
 }
