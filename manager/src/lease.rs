@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::Term;
+use model::sabotage::{Protection, is_left_out};
 use raft::Replica;
 
 use crate::clock::suspended;
@@ -31,6 +32,9 @@ impl Lease {
 
     /// Waits until this manager may act. Whoever is deposed waits until its work is cancelled.
     pub async fn held(&self) {
+        if is_left_out(Protection::Lease) {
+            return;
+        }
         loop {
             let slept = suspended();
             if slept > self.slept() + SUSPENDED {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use model::sabotage::{Protection, is_left_out};
 use model::{GroupId, Observed, Plan, Term};
 use raft::Replica;
 use tokio::sync::watch;
@@ -83,7 +84,9 @@ pub(crate) async fn run<W: World>(
 ) {
     // The barrier: everything that earlier leaders had committed is applied here, so every intent
     // that can be under way is known.
-    while let Err(error) = replica.read().await {
+    while !is_left_out(Protection::Barrier)
+        && let Err(error) = replica.read().await
+    {
         tracing::debug!(%term, %error, "not yet confirmed as leader");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use model::intent::Intent;
+use model::observed::Promises;
 use model::state::Known;
 use model::tags::Tags;
 use model::{Description, GroupId, GroupSpec, Health, InstanceId, Outcome, Part, PluginName};
@@ -18,7 +19,7 @@ pub(crate) use plugins::Plugins;
 /// What a plugin shows when it is looked at.
 pub struct Look {
     pub items: Vec<Arc<Description>>,
-    pub knows_tokens: bool,
+    pub promises: Promises,
 }
 
 /// Everything a plugin must be told to carry out one intent.

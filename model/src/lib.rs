@@ -14,6 +14,7 @@ pub mod observed;
 pub mod plan;
 pub mod problem;
 pub mod rollout;
+pub mod sabotage;
 pub mod spec;
 pub mod state;
 pub mod status;

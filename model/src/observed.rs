@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId, PluginName, Slot};
 use crate::spec::Opaque;
+use crate::state::{GroupState, LISTINGS_LAG};
 use crate::tags::{self, Tags};
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 /// One instance as its plugin describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +27,23 @@ pub struct Listing {
     /// The last log entry that was applied when the look began: what it did not yet show then,
     /// it cannot tell about.
     pub after: u64,
-    /// Whether the plugin knows a repeated token again, so that a repeat is harmless.
+    pub promises: Promises,
+}
+
+/// What a plugin promises of itself, beyond InfraKit's own contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Promises {
+    /// It knows a repeated token again, so that a repeat is harmless.
     pub knows_tokens: bool,
+    /// After how long an instance that was made is surely listed; none when it does not say.
+    pub lists_within: Option<Millis>,
+}
+
+impl Promises {
+    /// How far its listings may lag behind.
+    pub fn listings_lag(&self) -> Millis {
+        self.lists_within.unwrap_or(LISTINGS_LAG)
+    }
 }
 
 /// A flavor's word about an instance.
@@ -55,7 +71,9 @@ pub struct Pulse {
 pub struct View {
     pub taken_at: Timestamp,
     pub after: u64,
-    pub knows_tokens: bool,
+    pub promises: Promises,
+    /// How many instances the plugin shows, of all groups and of none.
+    pub total: usize,
     pub seen: BTreeMap<InstanceId, Seen>,
     /// Who carries the token of which intent of ours.
     pub by_intent: BTreeMap<IntentId, InstanceId>,
@@ -102,12 +120,47 @@ pub struct Observed {
     pub backoff: BTreeMap<Slot, Backoff>,
     /// Members that this leader has seen listed, of plugins whose listings may lag behind.
     pub sighted: BTreeSet<InstanceId>,
+    /// Members that the latest look at their plugin did not show.
+    pub absent: BTreeMap<InstanceId, Absence>,
     /// Instances that could not be labelled, and why.
     pub unlabelled: BTreeMap<InstanceId, String>,
     /// Why the plugins have not accepted the spec yet; empty when they have, or were not asked.
     pub unaccepted: String,
     /// Since when this manager leads: calls of earlier leaders began before.
     pub leading_since: Timestamp,
+}
+
+/// How often in a row a member was not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// When the first look began that did not show it.
+    pub since: Timestamp,
+    pub looks: u32,
+}
+
+impl Observed {
+    /// Takes in a new look at one of the group's plugins.
+    pub fn see(&mut self, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
+        for (instance, template, recorded) in group.recorded_members() {
+            if group.template_of(template).template.instance.plugin != *plugin {
+                continue;
+            }
+            if view.seen.contains_key(instance) {
+                self.absent.remove(instance);
+                if view.promises.listings_lag() > Millis(0) {
+                    self.sighted.insert(instance.clone());
+                }
+            } else if view.after >= recorded {
+                // A look that began before the member was recorded proves nothing.
+                let absence = self.absent.entry(instance.clone());
+                absence.or_insert(Absence { since: view.taken_at, looks: 0 }).looks += 1;
+            }
+        }
+        let members: BTreeSet<&InstanceId> = group.members().collect();
+        self.absent.retain(|instance, _| members.contains(instance));
+        self.sighted.retain(|instance| members.contains(instance));
+        self.views.insert(plugin.clone(), view);
+    }
 }
 
 /// Why a plugin cannot be asked.
@@ -123,7 +176,8 @@ impl View {
         let mut view = View {
             taken_at: listing.taken_at,
             after: listing.after,
-            knows_tokens: listing.knows_tokens,
+            promises: listing.promises,
+            total: listing.items.len(),
             ..View::default()
         };
         let stem = format!("{}-{}-", cluster.short(), lineage);
@@ -201,7 +255,7 @@ mod tests {
             ],
             taken_at: Timestamp(1),
             after: 0,
-            knows_tokens: true,
+            promises: Promises { knows_tokens: true, lists_within: Some(Millis(0)) },
         };
         let view = View::of(&listing, &"web".into(), &cluster, 1);
         let ids: Vec<_> = view.seen.keys().map(InstanceId::as_str).collect();

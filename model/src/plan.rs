@@ -4,20 +4,25 @@ mod adopt;
 mod cattle;
 mod pets;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Adoption, Claim, Round};
 use crate::ids::{GroupId, InstanceId, IntentId, PluginName, Revision, Slot, Term};
 use crate::intent::{Intent, Outcome, Reason, Task};
 use crate::observed::{Backoff, Health, Observed, Pulse, View};
 use crate::rollout::Phase;
+use crate::sabotage::{Protection, is_left_out};
 use crate::spec::{Allocation, Gate};
-use crate::state::{GroupState, Holder, LISTINGS_LAG, Life, MOST_OPEN};
+use crate::state::{GroupState, Holder, Life, MOST_OPEN};
 use crate::time::{Millis, Timestamp};
 
 /// How long a call to a plugin may still take effect after it began: the deadline we give it
 /// (15 s, InfraKit's own) and as much again for what the plugin started before it noticed.
 pub const LONGEST_CALL: Millis = Millis::seconds(30);
+
+/// How long a plugin must go on showing nothing, or less than half of what it should, before that is
+/// believed.
+pub const MANY_GONE: Millis = Millis::seconds(5);
 
 /// How long to wait before health is asked again.
 pub const PULSE_EVERY: Millis = Millis::seconds(1);
@@ -77,14 +82,44 @@ pub enum Action {
 /// Why a group does not move on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    ForValidation { because: String },
-    ForPlugin { plugin: PluginName, since: Timestamp, because: String },
-    ForListing { plugin: PluginName },
-    ForCalls { open: usize },
-    ForSettling { intent: IntentId, until: Timestamp, because: String },
-    ForBackoff { slot: Slot, until: Timestamp, because: String },
-    ForHealth { slot: Slot, instance: InstanceId, because: String },
-    ForLabel { instance: InstanceId, because: String },
+    ForValidation {
+        because: String,
+    },
+    ForPlugin {
+        plugin: PluginName,
+        since: Timestamp,
+        because: String,
+    },
+    ForListing {
+        plugin: PluginName,
+    },
+    ForCalls {
+        open: usize,
+    },
+    ForSettling {
+        intent: IntentId,
+        until: Timestamp,
+        because: String,
+    },
+    ForBackoff {
+        slot: Slot,
+        until: Timestamp,
+        because: String,
+    },
+    ForHealth {
+        slot: Slot,
+        instance: InstanceId,
+        because: String,
+    },
+    ForLabel {
+        instance: InstanceId,
+        because: String,
+    },
+    /// Members that the latest look did not show: it is looked again before they are taken for gone.
+    ForSight {
+        plugin: PluginName,
+        members: usize,
+    },
 }
 
 /// The next steps for a group, in order. Empty means the group is as desired.
@@ -163,6 +198,37 @@ struct Living<'a> {
     ready: bool,
 }
 
+/// Whether a member is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    There,
+    /// The latest look did not show it, and that is not enough.
+    Doubtful,
+    Gone,
+}
+
+/// The plugins whose latest look shows nothing at all, or lacks most of the members it should show.
+fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a PluginName> {
+    if observed.absent.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
+    for (instance, template, _) in group.recorded_members() {
+        let plugin = &group.template_of(template).template.instance.plugin;
+        let (members, absent) = counts.entry(plugin).or_default();
+        *members += 1;
+        *absent += usize::from(observed.absent.contains_key(instance));
+    }
+    let shows_nothing = |plugin| observed.views.get(plugin).is_some_and(|view| view.total == 0);
+    counts
+        .into_iter()
+        .filter(|(plugin, (members, absent))| {
+            *absent > 0 && (shows_nothing(*plugin) || *absent > 1 && absent * 2 > *members)
+        })
+        .map(|(plugin, _)| plugin)
+        .collect()
+}
+
 /// Everything at hand while one plan is made.
 struct Desk<'a> {
     group: &'a GroupState,
@@ -177,6 +243,8 @@ struct Desk<'a> {
     present: usize,
     /// How many of them are no members yet: instances that a look has still to decide about.
     kept: usize,
+    /// Plugins whose latest look lacks more than can be believed at once.
+    suspicious: BTreeSet<&'a PluginName>,
     /// How many intents are still open after this plan's outcomes.
     open: usize,
     /// How many more actions fit.
@@ -194,6 +262,7 @@ impl<'a> Desk<'a> {
             taken: BTreeSet::new(),
             present: 0,
             kept: 0,
+            suspicious: suspicious(group, observed),
             open: group.intents.len(),
             room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH),
         }
@@ -245,6 +314,9 @@ impl<'a> Desk<'a> {
     fn settle(&mut self, intent: &Intent) -> Option<Outcome> {
         let template = intent.task.template();
         let unsure = self.observed.unsure.get(&intent.id);
+        if is_left_out(Protection::Settling) && matches!(intent.task, Task::Provision { .. }) {
+            return Some(Outcome::Refused { because: "nobody looked".into(), retryable: true });
+        }
         let because = unsure.map_or_else(
             || "an earlier leader began it, and its outcome is not known".to_owned(),
             |unsure| unsure.because.clone(),
@@ -259,9 +331,11 @@ impl<'a> Desk<'a> {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
-                let over = ended_at + LONGEST_CALL;
+                // What it promises to list within a time may come as late after the call.
+                let lag = view.promises.lists_within.unwrap_or_default();
+                let over = ended_at + LONGEST_CALL + lag;
                 let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
-                let proven = view.knows_tokens && view.after >= intent.admitted;
+                let proven = view.promises.knows_tokens && view.after >= intent.admitted;
                 if !proven && view.taken_at < over {
                     self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
                     self.wake(over);
@@ -300,6 +374,7 @@ impl<'a> Desk<'a> {
 
     /// Who is there, who is gone, who has become ready.
     fn check_members(&mut self) {
+        let mut doubtful: BTreeMap<&PluginName, Vec<&InstanceId>> = BTreeMap::new();
         let settled: BTreeSet<IntentId> = self.plan.outcomes.iter().map(|(id, _)| *id).collect();
         for (slot, member) in &self.group.roster {
             match &member.holder {
@@ -313,15 +388,19 @@ impl<'a> Desk<'a> {
                         self.taken.insert(slot.clone());
                     }
                 }
-                Holder::Living { instance, template, recorded, since, ready, doomed: None } => {
-                    // A look that began before the member was recorded proves nothing.
-                    let view = self.view_of(*template).filter(|view| view.after >= *recorded);
-                    if view.is_some_and(|view| self.is_gone(view, instance, *since)) {
+                Holder::Living { instance, template, since, ready, doomed: None, .. } => {
+                    let presence = self.presence(instance, *template, *since);
+                    if presence == Presence::Gone {
                         self.plan.gone.push((slot.clone(), instance.clone()));
                         continue;
                     }
                     self.taken.insert(slot.clone());
                     self.present += 1;
+                    if presence == Presence::Doubtful {
+                        self.kept += 1;
+                        doubtful.entry(self.plugin_of(*template)).or_default().push(instance);
+                        continue;
+                    }
                     if !ready {
                         self.await_health(slot, instance);
                     }
@@ -329,14 +408,30 @@ impl<'a> Desk<'a> {
                 }
             }
         }
+        for (plugin, members) in doubtful {
+            self.plan.waiting.push(Waiting::ForSight { plugin: plugin.clone(), members: members.len() });
+        }
         self.report_troubles();
     }
 
-    /// Whether a listing proves that a member is no longer there. Listings of plugins that promise
-    /// nothing may lag behind: what they have not shown yet may still be coming.
-    fn is_gone(&self, view: &View, instance: &InstanceId, since: Timestamp) -> bool {
-        let may_lag = !view.knows_tokens && view.taken_at < since + LISTINGS_LAG;
-        !view.seen.contains_key(instance) && (!may_lag || self.observed.sighted.contains(instance))
+    /// Whether a member is there, as far as its plugin's listings prove it. None proves it by itself: a
+    /// page may be cut short, and a provider that has lost its mind shows nothing at all.
+    fn presence(&self, instance: &InstanceId, template: Revision, since: Timestamp) -> Presence {
+        let Some(view) = self.view_of(template) else { return Presence::There };
+        let Some(absence) = self.observed.absent.get(instance) else { return Presence::There };
+        // Listings of plugins that promise nothing may lag behind: what they have not shown yet may
+        // still be coming.
+        let may_lag = view.taken_at < since + view.promises.listings_lag();
+        if may_lag && !self.observed.sighted.contains(instance) {
+            return Presence::There;
+        }
+        let plugin = self.plugin_of(template);
+        let confirmed = if self.suspicious.contains(plugin) {
+            absence.looks >= 3 && view.taken_at.since(absence.since) >= MANY_GONE
+        } else {
+            absence.looks >= 2
+        };
+        if confirmed || is_left_out(Protection::ListingGuard) { Presence::Gone } else { Presence::Doubtful }
     }
 
     fn report_troubles(&mut self) {

@@ -240,6 +240,12 @@ fn explain(waiting: &Waiting, now: Timestamp) -> String {
         Waiting::ForBackoff { slot, until, because } => {
             format!("{} until slot {slot} is tried again{}", until.since(now), ending(because))
         }
+        Waiting::ForSight { plugin, members: 1 } => {
+            format!("for another look at plugin `{plugin}`, which no longer shows a member")
+        }
+        Waiting::ForSight { plugin, members } => {
+            format!("for more looks at plugin `{plugin}`, which no longer shows {members} members")
+        }
         Waiting::ForLabel { instance, because } => {
             format!("until {instance} can be labelled and taken in: {because}")
         }

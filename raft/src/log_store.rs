@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
+use model::sabotage::{Protection, is_left_out};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prost::Message;
@@ -246,7 +247,9 @@ impl RaftLogStorage<Types> for LogStore {
         let mut batch = Batch::default();
         batch.put(META, VOTE, codec::vote(vote).encode_to_vec());
         self.db.write(batch)?;
-        self.sync().await?;
+        if !is_left_out(Protection::VoteSync) {
+            self.sync().await?;
+        }
         *self.vote.lock().expect("nobody panics while holding the vote") = Some(*vote);
         Ok(())
     }

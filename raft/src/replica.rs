@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::event::Event;
+use model::sabotage::{Protection, is_left_out};
 use model::{Answer, ClusterId, Command, NodeId, State, Term};
 use openraft::Instant;
 use openraft::async_runtime::WatchReceiver;
@@ -174,7 +175,7 @@ impl Profile {
             election_timeout_max: longest,
             enable_pre_vote: Some(true),
             // A restarted leader must not lead on in its old term: its work is gone.
-            enable_leader_restore: Some(false),
+            enable_leader_restore: Some(is_left_out(Protection::NoRestore)),
             // A leader that lost its majority stops reaching the rest, so that they can elect.
             quorum_loss_probe_interval: Some(2 * longest),
             // The followers sync while the leader does.

@@ -6,10 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use manager::{Look, Rejection, Work, World};
+use model::observed::Promises;
 use model::tags::{self, Tags};
-use model::{Description, GroupSpec, Health, InstanceId, Opaque, Outcome, Part, PluginName, Task};
+use model::{Description, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task};
 use tokio::time::Instant;
 
+/// How far the listings of one plugin lag behind, as it says of itself.
+const LAG: Millis = Millis::seconds(20);
 /// What a plugin's answer is waited for.
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -21,6 +24,8 @@ pub(crate) struct Instance {
     pub(crate) tags: Tags,
     pub(crate) born: Instant,
     pub(crate) gone: Option<Instant>,
+    /// From when it is listed.
+    listed_from: Instant,
     /// Who asked for its end: the token of a destroy, or nobody when it died by itself.
     pub(crate) ended_by: Option<String>,
 }
@@ -94,6 +99,8 @@ impl Cloud {
         {
             return self.instances[*at].id.clone();
         }
+        let lag = if lags(&plugin) { raft::between(0, LAG.0 - 1000) } else { 0 };
+        let listed_from = Instant::now() + Duration::from_millis(lag);
         let id = InstanceId::new(format!("i-{:05}", self.instances.len()));
         self.by_token.insert(key, self.instances.len());
         self.instances.push(Instance {
@@ -102,6 +109,7 @@ impl Cloud {
             tags: work.tags.clone(),
             born: Instant::now(),
             gone: None,
+            listed_from,
             ended_by: None,
         });
         id
@@ -133,6 +141,11 @@ impl Cloud {
 /// The plugin `foreign` is of class C: tags are set when an instance is made, and a repeat makes another.
 pub(crate) fn knows_tokens(plugin: &PluginName) -> bool {
     !plugin.as_str().starts_with("foreign")
+}
+
+/// The plugin of the pets: its instances are listed a while after they were made.
+fn lags(plugin: &PluginName) -> bool {
+    plugin.as_str() == "ours/b"
 }
 
 impl Sight {
@@ -174,11 +187,12 @@ impl World for Sight {
         tokio::time::sleep(Duration::from_millis(raft::between(1, 50))).await;
         self.awake().await;
         let mut cloud = self.cloud();
+        let now = Instant::now();
         if raft::between(1, 100) <= cloud.trouble / 2 {
             *cloud.faults.entry("a look that failed").or_default() += 1;
             return Err("simulated: it cannot be looked at".into());
         }
-        let items = cloud.living().filter(|it| it.plugin == *plugin).map(|it| {
+        let items = cloud.living().filter(|it| it.plugin == *plugin && it.listed_from <= now).map(|it| {
             Arc::new(Description {
                 id: it.id.clone(),
                 logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
@@ -186,7 +200,18 @@ impl World for Sight {
                 properties: Some(Opaque::null()),
             })
         });
-        Ok(Look { items: items.collect(), knows_tokens: knows_tokens(plugin) })
+        let mut items: Vec<_> = items.collect();
+        if raft::between(1, 100) <= cloud.trouble / 4 {
+            if raft::between(0, 1) == 0 {
+                items.clear();
+                *cloud.faults.entry("an empty listing").or_default() += 1;
+            } else {
+                items.truncate(items.len() * raft::between(0, 45) as usize / 100);
+                *cloud.faults.entry("a truncated listing").or_default() += 1;
+            }
+        }
+        let lists_within = Some(if lags(plugin) { LAG } else { Millis(0) });
+        Ok(Look { items, promises: Promises { knows_tokens: knows_tokens(plugin), lists_within } })
     }
 
     async fn next_event(&self, _: &PluginName) -> Result<(), String> {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use model::sabotage::PROTECTIONS;
 use sim::{Plan, Run, run};
 
 /// A whole cluster in simulated time, attacked as a seed says
@@ -26,6 +27,10 @@ struct Args {
     /// How many run beside each other
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Leave out one protection (in a build with the feature `sabotage`), or `each` in turn: the run
+    /// must notice
+    #[arg(long)]
+    without: Option<String>,
     /// Faults in one run
     #[arg(long, default_value_t = 10)]
     faults: u32,
@@ -41,7 +46,10 @@ fn main() -> ExitCode {
         println!("{run:#?}");
         return if run.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let first = args.first.unwrap_or_else(rand::random::<u64>) >> 1;
+    let first = args.first.unwrap_or_else(|| rand::random::<u64>() >> 1);
+    if let Some(name) = &args.without {
+        return attack_the_harness(name, &plan, first, args.runs);
+    }
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
     let runs: Arc<Mutex<Vec<Run>>> = Arc::default();
@@ -75,6 +83,38 @@ fn main() -> ExitCode {
     }
     let runs = runs.lock().expect("no worker is left");
     report(&runs, began.elapsed())
+}
+
+/// Leaves out each protection of that name and says which seed notices first.
+fn attack_the_harness(name: &str, plan: &Plan, first: u64, runs: u64) -> ExitCode {
+    if cfg!(not(feature = "sabotage")) {
+        println!("this build cannot: build it with --features sabotage");
+        return ExitCode::FAILURE;
+    }
+    println!("| left out | noticed by | how |\n|---|---|---|");
+    let mut unnoticed = 0;
+    let chosen = PROTECTIONS.iter().filter(|(known, _)| name == "each" || name == *known);
+    for (name, protection) in chosen {
+        let plan = Plan { without: Some(*protection), ..*plan };
+        let caught = (first..first + runs).find_map(|seed| {
+            let run = std::panic::catch_unwind(|| run(seed, &plan));
+            match run {
+                Ok(run) => run.violations.first().map(|violation| (seed, violation.clone())),
+                Err(_) => Some((seed, "a panic".to_owned())),
+            }
+        });
+        match caught {
+            Some((seed, violation)) => {
+                let short: String = violation.chars().take(110).collect();
+                println!("| {name} | seed {seed}, run {} | {short} |", seed - first + 1);
+            }
+            None => {
+                unnoticed += 1;
+                println!("| {name} | nobody in {runs} runs | |");
+            }
+        }
+    }
+    if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn report(runs: &[Run], took: Duration) -> ExitCode {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::command::{Commit, Manager};
+use model::sabotage::Protection;
 use model::spec::{Opaque, Part, Template, Updating};
 use model::state::Holder;
 use model::{
@@ -26,11 +27,20 @@ pub struct Plan {
     pub lasts: Duration,
     /// Tell what happens, as it happens.
     pub loud: bool,
+    /// Go without one protection, in a build that can.
+    pub without: Option<Protection>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { managers: 3, size: 20, faults: 10, lasts: Duration::from_secs(240), loud: false }
+        Self {
+            managers: 3,
+            size: 20,
+            faults: 10,
+            lasts: Duration::from_secs(240),
+            loud: false,
+            without: None,
+        }
     }
 }
 
@@ -57,6 +67,8 @@ const SETTLES_IN: Duration = Duration::from_secs(90);
 /// Runs one seed, on this thread.
 pub fn run(seed: u64, plan: &Plan) -> Run {
     raft::seed(seed);
+    #[cfg(feature = "sabotage")]
+    model::sabotage::leave_out(plan.without);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

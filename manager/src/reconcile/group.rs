@@ -8,6 +8,7 @@ use model::command::{Admission, Round};
 use model::intent::Task;
 use model::observed::{Backoff, Observed, Pulse, Unsure, View};
 use model::plan::{PULSE_EVERY, Waiting};
+use model::sabotage::{Protection, is_left_out};
 use model::state::{Holder, Life};
 use model::tags::{self, Tags};
 use model::{
@@ -147,16 +148,9 @@ impl<W: World> Reconciler<W> {
                 let known = self.observed.views.get(&plugin);
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
                     let view = View::of(&listing, &self.id, cluster, *lineage);
-                    if !view.knows_tokens {
-                        self.observed.sighted.extend(view.seen.keys().cloned());
-                    }
-                    self.observed.views.insert(plugin, Arc::new(view));
+                    self.observed.see(&plugin, Arc::new(view), group);
                 }
             }
-        }
-        if !self.observed.sighted.is_empty() {
-            let held: BTreeSet<&InstanceId> = group.members().collect();
-            self.observed.sighted.retain(|id| held.contains(id));
         }
         // Of a large group at rest nobody's health is asked, so nothing of it is kept either.
         let watched: BTreeSet<&InstanceId> = watched(group).collect();
@@ -262,7 +256,11 @@ impl<W: World> Reconciler<W> {
         }
         let plugin = &group.template_of(*template).template.instance.plugin;
         let ended_at = self.doubts.get(&id).copied().unwrap_or(self.observed.leading_since);
-        let looked_at = self.observed.views.get(plugin).map_or(Timestamp(0), |view| view.taken_at);
+        let looked_at = self
+            .observed
+            .views
+            .get(plugin)
+            .map_or(Timestamp(0), |view| view.taken_at - view.promises.lists_within.unwrap_or_default());
         outcome.given_doubt(intent.attempt, ended_at, looked_at)
     }
 
@@ -331,10 +329,10 @@ impl<W: World> Reconciler<W> {
     }
 
     fn tell_observers(&self, group: &GroupState, plan: &Plan) {
-        let wants_look = plan
-            .waiting
-            .iter()
-            .any(|waiting| matches!(waiting, Waiting::ForListing { .. } | Waiting::ForSettling { .. }));
+        let wants_look = plan.waiting.iter().any(|waiting| {
+            use Waiting::{ForListing, ForSettling, ForSight};
+            matches!(waiting, ForListing { .. } | ForSettling { .. } | ForSight { .. })
+        });
         for plugin in self.listings.keys() {
             self.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
             if wants_look {
@@ -399,7 +397,10 @@ impl<W: World> Reconciler<W> {
         self.observed.in_flight.insert(id);
         self.observed.unsure.remove(&id);
         let known = group.template_of(intent.task.template()).clone();
-        let token = tags::token(cluster, published.state.lineage, id);
+        let mut token = tags::token(cluster, published.state.lineage, id);
+        if is_left_out(Protection::Token) {
+            token = format!("{token}-{}", intent.attempt);
+        }
         let mut own = Tags::from([
             (tags::GROUP.to_owned(), self.id.to_string()),
             (tags::CONFIG_HASH.to_owned(), known.hash.clone()),

@@ -161,7 +161,7 @@ async fn look_again_and_again<W: World>(
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");
                 }
-                let listing = Listing { items: look.items, taken_at, after, knows_tokens: look.knows_tokens };
+                let listing = Listing { items: look.items, taken_at, after, promises: look.promises };
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
             }
             Err(because) => {

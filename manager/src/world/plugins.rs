@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt};
 use model::intent::{Reason, Task};
+use model::observed::Promises;
 use model::tags::Tags;
 use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
 use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
@@ -177,7 +178,9 @@ impl World for Plugins {
         }
         let listed = known.client.instances(plugin.subtype()).describe(&Tags::new(), true).await;
         let items = listed.map_err(|error| error.message)?.into_iter().map(Arc::new).collect();
-        Ok(Look { items, knows_tokens: known.hello.knows_tokens() })
+        let promises =
+            Promises { knows_tokens: known.hello.knows_tokens(), lists_within: known.hello.lists_within() };
+        Ok(Look { items, promises })
     }
 
     async fn next_event(&self, plugin: &PluginName) -> Result<(), String> {

@@ -21,8 +21,9 @@ impl Desk<'_> {
             for slot in free {
                 self.provision(slot);
             }
-        } else if self.present > size {
-            let surplus = self.present - size;
+        } else if self.present - self.kept > size {
+            // Whoever may be gone already is not counted: nobody goes in vain.
+            let surplus = self.present - self.kept - size;
             for victim in self.by_worth(self.living.clone()).into_iter().take(surplus) {
                 self.destroy(&victim, Reason::Terminate);
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::command::{Admission, Answer, Change, Command, Commit};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
-use crate::observed::{Description, Pulse, Seen};
+use crate::observed::{Description, Promises, Pulse, Seen};
 use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
 use crate::state::State;
 use crate::tags;
@@ -111,12 +111,14 @@ impl Story {
         let view = View {
             taken_at: self.now,
             after: self.index,
-            knows_tokens: true,
+            promises: Promises { knows_tokens: true, lists_within: Some(Millis(0)) },
+            total: self.provider.len(),
             seen: seen.collect(),
             by_intent: by_intent.collect(),
         };
         let plugin = self.group().template().template.instance.plugin.clone();
-        self.observed.views.insert(plugin, Arc::new(view));
+        let group = self.state.group(&web()).expect("the group is there").clone();
+        self.observed.see(&plugin, Arc::new(view), &group);
         let now = self.now;
         self.observed.pulses = self
             .provider
@@ -151,7 +153,8 @@ impl Story {
         }
         let round = plan.round(web(), self.group().revision, TERM);
         if round.is_empty() {
-            return !plan.actions.is_empty();
+            let looks = |it: &Waiting| matches!(it, Waiting::ForListing { .. } | Waiting::ForSight { .. });
+            return !plan.actions.is_empty() || plan.waiting.iter().any(looks);
         }
         let claims = round.claims.len();
         let repeats = round.repeats.clone();
@@ -532,21 +535,76 @@ fn members_of_another_template_that_are_taken_in_are_replaced() {
 
 #[test]
 fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
-    let mut story = Story::of(1).settles();
     let foreign = |story: &mut Story| {
         story.look();
         let view = story.observed.views.values_mut().next().expect("it was looked");
-        Arc::make_mut(view).knows_tokens = false;
+        Arc::make_mut(view).promises = Promises::default();
     };
+    let mut story = Story::of(3).settles();
+    story.observed.sighted.clear();
     let made = story.provider.remove(0);
-    foreign(&mut story);
-    assert!(story.plan().gone.is_empty(), "it may not be listed yet");
+    for _ in 0..3 {
+        foreign(&mut story);
+        assert!(story.plan().gone.is_empty(), "it may not be listed yet");
+    }
     story.observed.sighted.insert(made.0.clone());
     assert_eq!(story.plan().gone.len(), 1, "it was listed, and is no more");
     story.observed.sighted.clear();
     story.now = story.now + crate::state::LISTINGS_LAG;
     foreign(&mut story);
     assert_eq!(story.plan().gone.len(), 1, "by now it would be listed");
+}
+
+#[test]
+fn one_look_buries_nobody_and_a_second_one_does() {
+    let mut story = Story::of(4).settles();
+    story.provider.remove(1);
+    story.look();
+    let plan = story.plan();
+    assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
+    assert!(plan.waiting.iter().any(|it| matches!(it, Waiting::ForSight { members: 1, .. })), "{plan:?}");
+    story.look();
+    assert_eq!((story.plan().gone.len(), story.told()), (1, vec!["create slot 1".to_owned()]));
+}
+
+#[test]
+fn a_listing_that_lacks_too_much_is_believed_only_when_it_goes_on() {
+    for left in [0, 1] {
+        let mut story = Story::of(4).settles();
+        let all = story.provider.clone();
+        story.provider.truncate(left);
+        let began = story.now;
+        for _ in 0..10 {
+            story.now = story.now + Millis(400);
+            story.look();
+            assert!(story.plan().gone.is_empty() && story.told().is_empty(), "{left} are left");
+        }
+        // It was a fault: they are all there again.
+        story.provider = all.clone();
+        story.look();
+        assert!(story.round().is_empty() && story.observed.absent.is_empty());
+        // It was none: they are gone for good.
+        story.provider.truncate(left);
+        story.look();
+        let since = story.now;
+        story.look();
+        story.now = since + MANY_GONE;
+        story.look();
+        assert_eq!(story.plan().gone.len(), 4 - left, "since {began:?}");
+        let story = story.settles();
+        story.is_as_declared();
+    }
+}
+
+#[test]
+fn nobody_is_given_up_while_somebody_may_be_gone_already() {
+    let mut story = Story::of(4).settles().wants("v1", Allocation::Size(3));
+    story.provider.remove(2);
+    story.look();
+    assert!(story.told().is_empty(), "{:?}", story.told());
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (3, 4), "nobody was made or destroyed");
 }
 
 #[test]
@@ -638,7 +696,7 @@ fn a_plugin_that_does_not_know_tokens_is_asked_again_only_when_the_first_call_is
         story.now = begun + after;
         story.look();
         let view = story.observed.views.values_mut().next().expect("it was looked");
-        Arc::make_mut(view).knows_tokens = false;
+        Arc::make_mut(view).promises = Promises::default();
         story.told()
     };
     assert!(told_at(&mut story, Millis(0)).is_empty());

@@ -183,6 +183,14 @@ impl GroupState {
         })
     }
 
+    /// The instances that hold a slot, with the template and the log index that recorded each.
+    pub fn recorded_members(&self) -> impl Iterator<Item = (&InstanceId, Revision, u64)> {
+        self.roster.values().filter_map(|member| match &member.holder {
+            Holder::Living { instance, template, recorded, .. } => Some((instance, *template, *recorded)),
+            Holder::Nobody | Holder::Pending(_) => None,
+        })
+    }
+
     /// The living members of other templates than the wanted one.
     pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceId)> {
         self.roster.iter().filter_map(|(slot, member)| match &member.holder {

@@ -10,6 +10,7 @@ use crate::event::Kind;
 use crate::ids::{Generation, GroupId, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
 use crate::rollout::Event as Turn;
+use crate::sabotage::{Protection, is_left_out};
 use crate::spec::Allocation;
 
 use super::group::{GroupState, Holder, Known, Life, MOST_OPEN, Member};
@@ -218,14 +219,16 @@ impl GroupState {
                 if self.life != Life::Managed {
                     return Err(Denial::GroupNotManaged);
                 }
-                if self.roster.get(slot).is_some_and(|member| member.holder != Holder::Nobody) {
+                let guarded = !is_left_out(Protection::Admission);
+                let taken = self.roster.get(slot).is_some_and(|member| member.holder != Holder::Nobody);
+                if taken && guarded {
                     return Err(Denial::SlotTaken);
                 }
                 let enough = match &self.spec.allocation {
                     Allocation::Size(size) => *present >= *size as usize,
                     Allocation::LogicalIds(_) => false,
                 };
-                if enough || !self.wants(slot) {
+                if (enough || !self.wants(slot)) && guarded {
                     return Err(Denial::EnoughMembers);
                 }
                 let generation = self.next_generation(slot);

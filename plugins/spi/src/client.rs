@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use model::tags::Tags;
-use model::{Allocation, Description, InstanceId, Opaque};
+use model::{Allocation, Description, InstanceId, Millis, Opaque};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -45,6 +45,14 @@ impl Hello {
     /// Whether a repeated token is known again, so that a repeat is harmless.
     pub fn knows_tokens(&self) -> bool {
         self.interfaces.contains_key(interface::FENCE)
+    }
+
+    /// After how long an instance that was made is surely listed; none when the plugin does not say.
+    /// Whoever knows tokens and says nothing lists it at once.
+    pub fn lists_within(&self) -> Option<Millis> {
+        let said = self.interfaces.get(interface::FENCE)?;
+        let span = said.iter().find_map(|it| it.strip_prefix(fence::LISTS_WITHIN));
+        Some(span.and_then(|span| Millis::parse_go(span).ok()).unwrap_or_default())
     }
 
     pub fn has_events(&self) -> bool {

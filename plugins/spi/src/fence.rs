@@ -6,6 +6,9 @@ use hyper::header::HeaderValue;
 
 use crate::contract::Call;
 
+/// Stands before a span among the objects of `Fence/0.1.0` in Hello: how far listings may lag behind.
+pub(crate) const LISTS_WITHIN: &str = "lists-within=";
+
 const TOKEN: &str = "infrakit-token";
 const EPOCH: &str = "infrakit-epoch";
 

@@ -18,6 +18,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use model::Millis;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
@@ -35,6 +36,7 @@ pub struct Plugin {
     flavors: BTreeMap<String, Arc<dyn Flavors>>,
     events: Option<Events>,
     knows_tokens: bool,
+    lists_within: Millis,
 }
 
 impl Plugin {
@@ -63,6 +65,13 @@ impl Plugin {
         self
     }
 
+    /// An instance that was made may be missing from listings for so long.
+    #[must_use]
+    pub fn listing_within(mut self, span: Millis) -> Self {
+        self.lists_within = span;
+        self
+    }
+
     /// Interfaces and their objects, the base object first, as Hello tells them.
     fn objects(&self) -> BTreeMap<String, Vec<String>> {
         // The empty name sorts first, and is written as a dot.
@@ -80,7 +89,11 @@ impl Plugin {
             objects.insert(interface::EVENT.to_owned(), vec![".".to_owned()]);
         }
         if self.knows_tokens {
-            objects.insert(interface::FENCE.to_owned(), vec![".".to_owned()]);
+            let mut said = vec![".".to_owned()];
+            if self.lists_within > Millis(0) {
+                said.push(format!("{}{}", fence::LISTS_WITHIN, self.lists_within));
+            }
+            objects.insert(interface::FENCE.to_owned(), said);
         }
         objects
     }

@@ -1,0 +1,60 @@
+//! Protections that a simulation leaves out, one at a time, to see whether it would notice.
+//!
+//! Only with the feature `sabotage`, which nothing but the simulation asks for; otherwise every
+//! protection is always there.
+
+/// What a build may leave out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// The vote is on the disk before it is given.
+    VoteSync,
+    /// A new leader applies everything that was committed before it acts.
+    Barrier,
+    /// `State::apply` admits every intent by itself.
+    Admission,
+    /// A repeated call has the token of the first.
+    Token,
+    /// A call is made only within the lease.
+    Lease,
+    /// A listing is believed only when another confirms it.
+    ListingGuard,
+    /// An intent is settled before its slot is filled anew.
+    Settling,
+    /// A restarted leader does not lead on in its old term.
+    NoRestore,
+}
+
+/// All of them, by name.
+pub const PROTECTIONS: [(&str, Protection); 8] = [
+    ("vote-sync", Protection::VoteSync),
+    ("barrier", Protection::Barrier),
+    ("admission", Protection::Admission),
+    ("token", Protection::Token),
+    ("lease", Protection::Lease),
+    ("listing-guard", Protection::ListingGuard),
+    ("settling", Protection::Settling),
+    ("no-restore", Protection::NoRestore),
+];
+
+#[cfg(feature = "sabotage")]
+std::thread_local! {
+    static LEFT_OUT: std::cell::Cell<Option<Protection>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on this thread goes without it.
+#[cfg(feature = "sabotage")]
+pub fn leave_out(protection: Option<Protection>) {
+    LEFT_OUT.set(protection);
+}
+
+/// Whether this thread goes without it.
+#[cfg(feature = "sabotage")]
+pub fn is_left_out(protection: Protection) -> bool {
+    LEFT_OUT.get() == Some(protection)
+}
+
+/// Never.
+#[cfg(not(feature = "sabotage"))]
+pub const fn is_left_out(_: Protection) -> bool {
+    false
+}
