@@ -156,9 +156,11 @@ impl Observed {
                 absence.or_insert(Absence { since: view.taken_at, looks: 0 }).looks += 1;
             }
         }
-        let members: BTreeSet<&InstanceId> = group.members().collect();
-        self.absent.retain(|instance, _| members.contains(instance));
-        self.sighted.retain(|instance| members.contains(instance));
+        if !self.absent.is_empty() || !self.sighted.is_empty() {
+            let members: BTreeSet<&InstanceId> = group.members().collect();
+            self.absent.retain(|instance, _| members.contains(instance));
+            self.sighted.retain(|instance| members.contains(instance));
+        }
         self.views.insert(plugin.clone(), view);
     }
 }

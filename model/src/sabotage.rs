@@ -24,33 +24,34 @@ pub enum Protection {
     NoRestore,
 }
 
-/// All of them, by name.
-pub const PROTECTIONS: [(&str, Protection); 8] = [
-    ("vote-sync", Protection::VoteSync),
-    ("barrier", Protection::Barrier),
-    ("admission", Protection::Admission),
-    ("token", Protection::Token),
-    ("lease", Protection::Lease),
-    ("listing-guard", Protection::ListingGuard),
-    ("settling", Protection::Settling),
-    ("no-restore", Protection::NoRestore),
+/// What is left out, by name. The barrier stands behind admission, which catches whatever a leader plans
+/// from an old state; without both, a run must notice.
+pub const PROTECTIONS: [(&str, &[Protection]); 8] = [
+    ("vote-sync", &[Protection::VoteSync]),
+    ("barrier+admission", &[Protection::Barrier, Protection::Admission]),
+    ("admission", &[Protection::Admission]),
+    ("token", &[Protection::Token]),
+    ("lease", &[Protection::Lease]),
+    ("listing-guard", &[Protection::ListingGuard]),
+    ("settling", &[Protection::Settling]),
+    ("no-restore", &[Protection::NoRestore]),
 ];
 
 #[cfg(feature = "sabotage")]
 std::thread_local! {
-    static LEFT_OUT: std::cell::Cell<Option<Protection>> = const { std::cell::Cell::new(None) };
+    static LEFT_OUT: std::cell::Cell<&'static [Protection]> = const { std::cell::Cell::new(&[]) };
 }
 
-/// From now on this thread goes without it.
+/// From now on this thread goes without these.
 #[cfg(feature = "sabotage")]
-pub fn leave_out(protection: Option<Protection>) {
-    LEFT_OUT.set(protection);
+pub fn leave_out(protections: &'static [Protection]) {
+    LEFT_OUT.set(protections);
 }
 
 /// Whether this thread goes without it.
 #[cfg(feature = "sabotage")]
 pub fn is_left_out(protection: Protection) -> bool {
-    LEFT_OUT.get() == Some(protection)
+    LEFT_OUT.get().contains(&protection)
 }
 
 /// Never.

@@ -9,6 +9,7 @@ use manager::{Look, Rejection, Work, World};
 use model::observed::Promises;
 use model::tags::{self, Tags};
 use model::{Description, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How far the listings of one plugin lag behind, as it says of itself.
@@ -35,6 +36,8 @@ pub(crate) struct Instance {
 pub(crate) struct Call {
     pub(crate) at: Instant,
     pub(crate) node: usize,
+    /// The term of the leader that makes it.
+    pub(crate) term: u64,
     pub(crate) what: String,
 }
 
@@ -58,9 +61,13 @@ pub(crate) struct Cloud {
 /// The provider as one manager's plugins show it.
 #[derive(Clone)]
 pub(crate) struct Sight {
-    pub(crate) cloud: Arc<Mutex<Cloud>>,
-    pub(crate) node: usize,
+    cloud: Arc<Mutex<Cloud>>,
+    node: usize,
+    turns: Arc<Semaphore>,
 }
+
+/// How many calls of one manager are under way at once.
+const TURNS: usize = 8;
 
 /// What happens to one call.
 #[derive(Clone, Copy, PartialEq)]
@@ -149,6 +156,10 @@ fn lags(plugin: &PluginName) -> bool {
 }
 
 impl Sight {
+    pub(crate) fn new(cloud: Arc<Mutex<Cloud>>, node: usize) -> Self {
+        Self { cloud, node, turns: Arc::new(Semaphore::new(TURNS)) }
+    }
+
     pub(crate) fn cloud(&self) -> MutexGuard<'_, Cloud> {
         self.cloud.lock().expect("nobody panics while holding the cloud")
     }
@@ -219,17 +230,18 @@ impl World for Sight {
     }
 
     async fn perform(&self, work: &Work) -> Outcome {
-        // The same point at which the real plugins' caller asks.
-        work.lease.held().await;
         self.fateful(false).await;
+        // As with the real plugins: a call waits for its turn, and then asks whether it may be made.
+        let _turn = self.turns.acquire().await;
         self.awake().await;
+        work.lease.held().await;
         let (fate, takes) = {
             let mut cloud = self.cloud();
             let what = match &work.intent.task {
                 Task::Provision { slot, .. } => format!("provision {}/{slot} {}", work.group, work.token),
                 Task::Destroy { instance, .. } => format!("destroy {instance} {}", work.token),
             };
-            cloud.calls.push(Call { at: Instant::now(), node: self.node, what });
+            cloud.calls.push(Call { at: Instant::now(), node: self.node, term: work.intent.term.0, what });
             (cloud.fate(), Duration::from_millis(raft::between(20, 1500)))
         };
         let unsure = || Outcome::Unsure { because: "simulated: no answer".into() };

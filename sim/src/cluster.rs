@@ -51,13 +51,11 @@ fn address(node: usize) -> String {
 
 impl Cluster {
     pub(crate) async fn of(n: usize) -> Self {
-        let nodes = (0..n).map(|_| Node { disk: MemoryDisk::default(), life: 0, running: None }).collect();
-        let mut cluster = Cluster {
-            nodes,
-            net: Net::default(),
-            cloud: Arc::default(),
-            clock: Clock::simulated(Timestamp(1_000_000_000)),
-        };
+        let new = |_| Node { disk: MemoryDisk::default(), life: 0, running: None };
+        let nodes: Vec<Node> = (0..n).map(new).collect();
+        let net = Net::of(nodes.iter().map(|node| node.disk.clone()).collect());
+        let mut cluster =
+            Cluster { nodes, net, cloud: Arc::default(), clock: Clock::simulated(Timestamp(1_000_000_000)) };
         for node in 0..n {
             cluster.start(node).await;
         }
@@ -94,7 +92,7 @@ impl Cluster {
         let server = replica.peer_server(Arc::new(NobodyJoins));
         self.net.serve(&address(node), node, life, answer(server));
         replica.initialize_with(&members).await.expect("it is new, or has a log");
-        let sight = Sight { cloud: self.cloud.clone(), node };
+        let sight = Sight::new(self.cloud.clone(), node);
         let work =
             tokio::spawn(reconcile_while_leading(replica.clone(), Arc::new(sight), self.clock.clone()));
         let role = replica.watch_role();

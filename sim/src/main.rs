@@ -95,7 +95,7 @@ fn attack_the_harness(name: &str, plan: &Plan, first: u64, runs: u64) -> ExitCod
     let mut unnoticed = 0;
     let chosen = PROTECTIONS.iter().filter(|(known, _)| name == "each" || name == *known);
     for (name, protection) in chosen {
-        let plan = Plan { without: Some(*protection), ..*plan };
+        let plan = Plan { without: protection, ..*plan };
         let caught = (first..first + runs).find_map(|seed| {
             let run = std::panic::catch_unwind(|| run(seed, &plan));
             match run {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, StreamBody};
-use raft::{Broken, Dial, Line};
+use raft::{Broken, Dial, Line, MemoryDisk};
 use tonic::body::Body;
 use tower::{Service, service_fn};
 
@@ -30,6 +30,10 @@ struct State {
     cut: BTreeSet<(usize, usize)>,
     /// The longest delay of one message, in milliseconds.
     slowest: u64,
+    disks: Vec<MemoryDisk>,
+    /// Whoever votes next loses its power as it answers.
+    dooms_a_voter: bool,
+    died: Vec<usize>,
 }
 
 #[derive(Clone)]
@@ -52,6 +56,31 @@ impl Net {
         self.0.lock().expect("nobody panics while holding the network")
     }
 
+    /// A network between the owners of these disks.
+    pub(crate) fn of(disks: Vec<MemoryDisk>) -> Self {
+        let net = Self::default();
+        net.state().disks = disks;
+        net
+    }
+
+    pub(crate) fn doom_a_voter(&self) {
+        self.state().dooms_a_voter = true;
+    }
+
+    /// Those whose power went as they voted.
+    pub(crate) fn died(&self) -> Vec<usize> {
+        std::mem::take(&mut self.state().died)
+    }
+
+    /// Takes the power from a voter that is to die, at the moment its answer leaves it.
+    fn voted(&self, node: usize) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.dooms_a_voter) {
+            state.disks[node].cut_power(|_| 0);
+            state.died.push(node);
+        }
+    }
+
     pub(crate) fn serve(&self, address: &str, node: usize, life: u64, answer: Answer) {
         self.state().servers.insert(address.to_owned(), Server { node, life, answer });
     }
@@ -72,6 +101,7 @@ impl Net {
         let mut state = self.state();
         state.cut.clear();
         state.slowest = 0;
+        state.dooms_a_voter = false;
     }
 
     pub(crate) fn slow(&self, slowest: u64) {
@@ -135,7 +165,11 @@ impl Dial for Socket {
                 let to = (server.node, server.life);
                 net.carry(from, to).await?;
                 let request = request.map(|body| net.over(body, from, to));
+                let is_vote = request.uri().path().ends_with("/Vote");
                 let response = (server.answer)(request).await?;
+                if is_vote {
+                    net.voted(to.0);
+                }
                 net.carry(to, from).await?;
                 Ok(response.map(|body| net.over(body, to, from)))
             }

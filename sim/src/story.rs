@@ -28,19 +28,12 @@ pub struct Plan {
     /// Tell what happens, as it happens.
     pub loud: bool,
     /// Go without one protection, in a build that can.
-    pub without: Option<Protection>,
+    pub without: &'static [Protection],
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self {
-            managers: 3,
-            size: 20,
-            faults: 10,
-            lasts: Duration::from_secs(240),
-            loud: false,
-            without: None,
-        }
+        Self { managers: 3, size: 20, faults: 10, lasts: Duration::from_secs(240), loud: false, without: &[] }
     }
 }
 
@@ -186,9 +179,10 @@ impl Story {
         while Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(50)).await;
             self.client(cluster);
-            let died = std::mem::take(&mut cluster.cloud.lock().expect("the cloud").died);
+            let mut died = std::mem::take(&mut cluster.cloud.lock().expect("the cloud").died);
+            died.extend(cluster.net.died());
             for node in died {
-                self.tell(format!("m{node} dies at a call"));
+                self.tell(format!("m{node} dies in the middle of it"));
                 cluster.crash(node);
                 dead.push((node, Instant::now() + Duration::from_millis(raft::between(200, 8000))));
             }
@@ -219,7 +213,7 @@ impl Story {
         let leader = cluster.leader().unwrap_or(any);
         let back = Instant::now() + Duration::from_millis(raft::between(200, 10_000));
         let heal = Instant::now() + Duration::from_millis(raft::between(1000, 20_000));
-        match raft::between(0, 11) {
+        match raft::between(0, 13) {
             0 => {
                 self.count("a manager killed");
                 cluster.crash(any);
@@ -298,6 +292,31 @@ impl Story {
                 let (name, size) = (group.name, group.size);
                 self.tell(format!("{name} is to have {size} members"));
                 self.count("a group scaled");
+                self.declare(cluster, at).await;
+            }
+            11 => {
+                self.count("a voter dies as it votes");
+                // Two who cannot hear each other, and a voter between them that forgets.
+                let (a, b) = (leader, (leader + 1) % n);
+                cluster.net.cut(a, b);
+                cluster.net.cut(b, a);
+                cluster.net.doom_a_voter();
+                cluster.crash(leader);
+                dead.push((leader, Instant::now() + Duration::from_millis(raft::between(50, 400))));
+                *healed_at = heal;
+            }
+            12 => {
+                // What was planned before somebody changed their mind must not be done after it.
+                self.count("a change of mind");
+                let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
+                let before = self.groups[at].size;
+                let more = before + self.plan.size / 2;
+                self.groups[at].size = more;
+                self.groups[at].most = self.groups[at].most.max(more);
+                self.declare(cluster, at).await;
+                tokio::time::sleep(Duration::from_millis(raft::between(0, 60))).await;
+                self.groups[at].size = before;
+                self.groups[at].may_destroy += more - before;
                 self.declare(cluster, at).await;
             }
             _ => {
@@ -492,6 +511,7 @@ impl Story {
             }
         }
         violations.extend(diverged(cluster));
+        violations.extend(deposed(&cloud));
         let register = self.register.lock().expect("nobody panics");
         violations.extend(register.violations.iter().cloned());
         let mut faults = std::mem::take(&mut self.faults);
@@ -573,6 +593,20 @@ fn judge_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         ));
     }
     debug_assert!(group.plugin.contains('/') && (knows_tokens(&group.plugin.into()) || !group.pets));
+    violations
+}
+
+/// Once a leader has made a call, none of an earlier term makes another: the lease keeps it.
+fn deposed(cloud: &Cloud) -> Vec<String> {
+    let mut newest = 0;
+    let mut violations = Vec::new();
+    for call in &cloud.calls {
+        if call.term < newest {
+            let at = format!("m{} of term {} calls: {}", call.node, call.term, call.what);
+            violations.push(format!("{at}, after a leader of term {newest} did"));
+        }
+        newest = newest.max(call.term);
+    }
     violations
 }
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::world::World;
 
-/// Between two looks while anything is in motion.
-const MOVING: Duration = Duration::from_secs(1);
+/// Between two looks while anything is in motion: what is lost is missed within a second, and confirmed.
+const MOVING: Duration = Duration::from_millis(900);
 /// The longest time between two looks at rest.
 const RESTING: Duration = Duration::from_secs(10);
 /// Looks may take up to a tenth of the time, and no more: a slow plugin is not asked without a pause,

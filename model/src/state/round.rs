@@ -3,6 +3,7 @@
 //! Admission happens here, on every replica alike, so that not even a faulty or deposed leader
 //! gets past it (ha-raft §3.2).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::command::{Admission, Adoption, Answer, Claim, Denial, Round};
@@ -31,8 +32,9 @@ impl State {
         if !round.outcomes.is_empty() {
             group.forget_destroyed(context.at);
         }
+        let mut held = group.held_of(&round.outcomes);
         for (intent, outcome) in &round.outcomes {
-            group.close(context, id, *intent, outcome);
+            group.close(context, id, *intent, outcome, &mut held);
         }
         for (slot, instance) in &round.gone {
             group.lose(context, id, slot, instance);
@@ -40,7 +42,7 @@ impl State {
         for (slot, instance) in &round.ready {
             group.ready(context, id, slot, instance);
         }
-        let current = round.revision == group.revision;
+        let current = round.revision == group.revision || is_left_out(Protection::Admission);
         for adoption in round.adopt.iter().filter(|_| current) {
             group.adopt(context, id, adoption);
         }
@@ -82,7 +84,27 @@ impl State {
 }
 
 impl GroupState {
-    fn close(&mut self, context: &mut Context<'_>, id: &GroupId, intent: IntentId, outcome: &Outcome) {
+    /// The instances among the outcomes that hold a slot already.
+    fn held_of(&self, outcomes: &[(IntentId, Outcome)]) -> BTreeSet<InstanceId> {
+        let made = |(_, outcome): &'_ (IntentId, Outcome)| match outcome {
+            Outcome::Done(instance) => Some(instance.clone()),
+            Outcome::Refused { .. } | Outcome::Unsure { .. } => None,
+        };
+        let made: BTreeSet<InstanceId> = outcomes.iter().filter_map(made).collect();
+        if made.is_empty() {
+            return made;
+        }
+        self.members().filter(|instance| made.contains(*instance)).cloned().collect()
+    }
+
+    fn close(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &GroupId,
+        intent: IntentId,
+        outcome: &Outcome,
+        held: &mut BTreeSet<InstanceId>,
+    ) {
         // What is not open was closed before: a repeated report changes nothing.
         if matches!(outcome, Outcome::Unsure { .. }) {
             return;
@@ -93,7 +115,9 @@ impl GroupState {
             self.changed = context.log.index;
         }
         match (open.task, outcome) {
-            (Task::Provision { slot, generation, .. }, Outcome::Done(instance)) if self.is_held(instance) => {
+            (Task::Provision { slot, generation, .. }, Outcome::Done(instance))
+                if !held.insert(instance.clone()) =>
+            {
                 // A plugin that gives out one instance twice must not make it two members.
                 let message = format!("slot {slot}: {instance} holds another slot already");
                 context.tell(Some(id), Kind::ProvisionRefused, message);
