@@ -369,6 +369,10 @@ impl Story {
                     return;
                 }
             }
+            if began.elapsed() > Duration::from_secs(120) {
+                self.violations.push("nobody could agree on anything for two minutes".into());
+                return;
+            }
             if began.elapsed() > Duration::from_secs(20) {
                 // Whoever keeps a majority from agreeing is mended first.
                 cluster.net.heal();
