@@ -141,7 +141,8 @@ pub struct Absence {
 impl Observed {
     /// Takes in a new look at one of the group's plugins.
     pub fn see(&mut self, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
-        for (instance, template, recorded) in group.recorded_members() {
+        let lag = view.promises.listings_lag();
+        for (instance, template, recorded, since) in group.recorded_members() {
             if group.template_of(template).template.instance.plugin != *plugin {
                 continue;
             }
@@ -150,8 +151,11 @@ impl Observed {
                 if view.promises.listings_lag() > Millis(0) {
                     self.sighted.insert(instance.clone());
                 }
-            } else if view.after >= recorded {
-                // A look that began before the member was recorded proves nothing.
+            } else if view.after >= recorded
+                && (view.taken_at >= since + lag || self.sighted.contains(instance))
+            {
+                // A look that began before the member was recorded, or when it need not be listed yet,
+                // proves nothing, and is not counted later.
                 let absence = self.absent.entry(instance.clone());
                 absence.or_insert(Absence { since: view.taken_at, looks: 0 }).looks += 1;
             }

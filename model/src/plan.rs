@@ -213,7 +213,7 @@ fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a
         return BTreeSet::new();
     }
     let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
-    for (instance, template, _) in group.recorded_members() {
+    for (instance, template, ..) in group.recorded_members() {
         let plugin = &group.template_of(template).template.instance.plugin;
         let (members, absent) = counts.entry(plugin).or_default();
         *members += 1;

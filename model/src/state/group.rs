@@ -183,10 +183,13 @@ impl GroupState {
         })
     }
 
-    /// The instances that hold a slot, with the template and the log index that recorded each.
-    pub fn recorded_members(&self) -> impl Iterator<Item = (&InstanceId, Revision, u64)> {
+    /// The instances that hold a slot, with the template, and when each was recorded, by the log and by
+    /// the clock.
+    pub fn recorded_members(&self) -> impl Iterator<Item = (&InstanceId, Revision, u64, Timestamp)> {
         self.roster.values().filter_map(|member| match &member.holder {
-            Holder::Living { instance, template, recorded, .. } => Some((instance, *template, *recorded)),
+            Holder::Living { instance, template, recorded, since, .. } => {
+                Some((instance, *template, *recorded, *since))
+            }
             Holder::Nobody | Holder::Pending(_) => None,
         })
     }
