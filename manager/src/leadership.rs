@@ -27,21 +27,21 @@ where
                     false
                 };
                 tokio::select! {
-                biased;
-                                    alive = changed => {
-                                        tracing::info!(%term, "this manager no longer leads");
-                                        if !alive {
-                                            return;
-                                        }
-                                        // The role was marked seen: look at it again.
-                                        role.mark_changed();
-                                    }
-                                    () = work(term) => {
-                                        if role.changed().await.is_err() {
-                                            return;
-                                        }
-                                    }
-                                }
+                    biased;
+                    alive = changed => {
+                        tracing::info!(%term, "this manager no longer leads");
+                        if !alive {
+                            return;
+                        }
+                        // The role was marked seen: look at it again.
+                        role.mark_changed();
+                    }
+                    () = work(term) => {
+                        if role.changed().await.is_err() {
+                            return;
+                        }
+                    }
+                }
             }
             Role::Other { .. } => {
                 if role.changed().await.is_err() {

@@ -96,29 +96,28 @@ pub(crate) async fn run<W: World>(
     let mut tasks = JoinSet::new();
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone()));
     let lease = Lease::new(replica.clone(), term);
-    let means = Means { term, replica, world, observers, reports, clock, lease };
+    let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease });
     let mut running: BTreeSet<GroupId> = BTreeSet::new();
     loop {
         let state = states.borrow_and_update().state.clone();
         for id in state.groups.keys() {
             if running.insert(id.clone()) {
-                // Calls of earlier leaders, and of a reconciler that failed, began before.
-                let reconciler = Reconciler::new(id.clone(), &means, means.clock.now());
+                let reconciler = Reconciler::new(id.clone(), means.clone());
                 tasks.spawn(contained(id.clone(), reconciler.run()));
             }
         }
         tokio::select! {
-        biased;
-                    changed = states.changed() => {
-                        if changed.is_err() {
-                            return;
-                        }
-                    }
-                    Some(Ok(id)) = tasks.join_next() => {
-                        means.reports.drop_group(&id);
-                        running.remove(&id);
-                    }
+            biased;
+            changed = states.changed() => {
+                if changed.is_err() {
+                    return;
                 }
+            }
+            Some(Ok(id)) = tasks.join_next() => {
+                means.reports.drop_group(&id);
+                running.remove(&id);
+            }
+        }
     }
 }
 

@@ -388,8 +388,8 @@ impl<'a> Desk<'a> {
                         self.taken.insert(slot.clone());
                     }
                 }
-                Holder::Living { instance, template, since, ready, doomed: None, .. } => {
-                    let presence = self.presence(instance, *template, *since);
+                Holder::Living { instance, template, ready, doomed: None, .. } => {
+                    let presence = self.presence(instance, *template);
                     if presence == Presence::Gone {
                         self.plan.gone.push((slot.clone(), instance.clone()));
                         continue;
@@ -416,15 +416,9 @@ impl<'a> Desk<'a> {
 
     /// Whether a member is there, as far as its plugin's listings prove it. None proves it by itself: a
     /// page may be cut short, and a provider that has lost its mind shows nothing at all.
-    fn presence(&self, instance: &InstanceId, template: Revision, since: Timestamp) -> Presence {
+    fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
         let Some(view) = self.view_of(template) else { return Presence::There };
         let Some(absence) = self.observed.absent.get(instance) else { return Presence::There };
-        // Listings of plugins that promise nothing may lag behind: what they have not shown yet may
-        // still be coming.
-        let may_lag = view.taken_at < since + view.promises.listings_lag();
-        if may_lag && !self.observed.sighted.contains(instance) {
-            return Presence::There;
-        }
         let plugin = self.plugin_of(template);
         let confirmed = if self.suspicious.contains(plugin) {
             absence.looks >= 3 && view.taken_at.since(absence.since) >= MANY_GONE

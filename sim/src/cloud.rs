@@ -146,7 +146,7 @@ impl Cloud {
 }
 
 /// The plugin `foreign` is of class C: tags are set when an instance is made, and a repeat makes another.
-pub(crate) fn knows_tokens(plugin: &PluginName) -> bool {
+fn knows_tokens(plugin: &PluginName) -> bool {
     !plugin.as_str().starts_with("foreign")
 }
 

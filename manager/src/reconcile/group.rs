@@ -13,16 +13,14 @@ use model::state::{Holder, Life};
 use model::tags::{self, Tags};
 use model::{
     Action, Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis,
-    Outcome, Plan, PluginName, RequestId, Slot, State, Term, Timestamp, plan,
+    Outcome, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
 };
-use raft::{Published, Replica};
+use raft::Published;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::observer::{Latest, Observers};
-use super::{Means, Report, Reports};
-use crate::clock::Clock;
-use crate::lease::Lease;
+use super::observer::Latest;
+use super::{Means, Report};
 use crate::world::{Rejection, Work, World};
 
 /// How many health questions of one group are open at once.
@@ -36,13 +34,7 @@ const LABEL_AGAIN: Duration = Duration::from_secs(2);
 /// One group's loop, in one term.
 pub(super) struct Reconciler<W> {
     id: GroupId,
-    term: Term,
-    replica: Replica,
-    world: Arc<W>,
-    observers: Arc<Observers<W>>,
-    reports: Reports,
-    clock: Clock,
-    lease: Lease,
+    means: Arc<Means<W>>,
     observed: Observed,
     listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
     /// Outcomes that are not in the log yet.
@@ -70,17 +62,13 @@ enum News {
 }
 
 impl<W: World> Reconciler<W> {
-    pub(super) fn new(id: GroupId, means: &Means<W>, leading_since: Timestamp) -> Self {
+    pub(super) fn new(id: GroupId, means: Arc<Means<W>>) -> Self {
         let (news, inbox) = mpsc::unbounded_channel();
+        // Calls of earlier leaders, and of a reconciler that failed, began before.
+        let leading_since = means.clock.now();
         Self {
             id,
-            term: means.term,
-            replica: means.replica.clone(),
-            world: means.world.clone(),
-            observers: means.observers.clone(),
-            reports: means.reports.clone(),
-            clock: means.clock.clone(),
-            lease: means.lease.clone(),
+            means,
             observed: Observed { leading_since, ..Observed::default() },
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -98,20 +86,20 @@ impl<W: World> Reconciler<W> {
 
     /// Runs until the group is gone.
     pub(super) async fn run(mut self) {
-        let mut states = self.replica.watch_state();
+        let mut states = self.means.replica.watch_state();
         loop {
             let published = states.borrow_and_update().clone();
             let Some(group) = published.state.group(&self.id).cloned() else { break };
             self.take_news(&group);
             self.refresh(&published, &group);
-            let now = self.clock.now();
+            let now = self.means.clock.now();
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
-            let mut round = plan.round(self.id.clone(), group.revision, self.term);
+            let mut round = plan.round(self.id.clone(), group.revision, self.means.term);
             round.outcomes.append(&mut self.outcomes);
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);
-            self.reports.put(&self.id, Report { observed: self.observed.clone(), plan });
+            self.means.reports.put(&self.id, Report { observed: self.observed.clone(), plan });
             if round.is_empty() {
                 self.wait(&mut states, &group, wake_at, now).await;
             } else if !self.write(round, now).await {
@@ -120,7 +108,7 @@ impl<W: World> Reconciler<W> {
             }
         }
         for plugin in self.listings.keys() {
-            self.observers.moving(plugin, &self.id, false);
+            self.means.observers.moving(plugin, &self.id, false);
         }
     }
 
@@ -135,7 +123,7 @@ impl<W: World> Reconciler<W> {
         for plugin in needed {
             let fresh = !self.listings.contains_key(&plugin);
             let listing =
-                self.listings.entry(plugin.clone()).or_insert_with(|| self.observers.watch(&plugin));
+                self.listings.entry(plugin.clone()).or_insert_with(|| self.means.observers.watch(&plugin));
             if !fresh && !listing.has_changed().unwrap_or(false) {
                 continue;
             }
@@ -169,7 +157,7 @@ impl<W: World> Reconciler<W> {
     }
 
     fn hear(&mut self, news: News, group: &GroupState) {
-        let now = self.clock.now();
+        let now = self.means.clock.now();
         match news {
             News::Performed(id, outcome) => {
                 let outcome = self.with_doubt(group, id, outcome, now);
@@ -203,7 +191,7 @@ impl<W: World> Reconciler<W> {
                         };
                         self.observed.unsure.insert(id, unsure);
                         for plugin in self.listings.keys() {
-                            self.observers.poke(plugin);
+                            self.means.observers.poke(plugin);
                         }
                     }
                 }
@@ -236,8 +224,8 @@ impl<W: World> Reconciler<W> {
                 };
                 if result.is_ok() {
                     let change = Change::Validated { group: self.id.clone(), revision };
-                    let (replica, command) = (self.replica.clone(), self.command(change, now));
-                    let term = self.term;
+                    let (replica, command) = (self.means.replica.clone(), self.command(change, now));
+                    let term = self.means.term;
                     self.tasks.spawn(async move {
                         // If it is lost, the group is still waiting and is validated again.
                         let _ = replica.propose(&command, Some(term)).await;
@@ -281,7 +269,7 @@ impl<W: World> Reconciler<W> {
             };
             let known = group.template_of(template).clone();
             let seen = self.seen(&known.template.instance.plugin, instance);
-            let (world, news, instance) = (self.world.clone(), self.news.clone(), instance.clone());
+            let (world, news, instance) = (self.means.world.clone(), self.news.clone(), instance.clone());
             self.tasks.spawn(async move {
                 let bare = || {
                     Arc::new(model::Description {
@@ -304,8 +292,8 @@ impl<W: World> Reconciler<W> {
                     (tags::CONFIG_HASH.to_owned(), group.template().hash.clone()),
                 ]);
                 let (world, news, observers) =
-                    (self.world.clone(), self.news.clone(), self.observers.clone());
-                let lease = self.lease.clone();
+                    (self.means.world.clone(), self.news.clone(), self.means.observers.clone());
+                let lease = self.means.lease.clone();
                 let (plugin, instance) = (plugin.clone(), instance.clone());
                 self.tasks.spawn(async move {
                     let result = world.label(&plugin, &instance, &labels, &lease).await;
@@ -320,7 +308,7 @@ impl<W: World> Reconciler<W> {
         if group.life == Life::PendingValidation && due {
             self.validated_at = Some(now);
             let (world, news, spec, revision) =
-                (self.world.clone(), self.news.clone(), group.spec.clone(), group.revision);
+                (self.means.world.clone(), self.news.clone(), group.spec.clone(), group.revision);
             self.tasks.spawn(async move {
                 let result = world.validate(&spec).await;
                 let _ = news.send(News::Validated(revision, result));
@@ -334,9 +322,9 @@ impl<W: World> Reconciler<W> {
             matches!(waiting, ForListing { .. } | ForSettling { .. } | ForSight { .. })
         });
         for plugin in self.listings.keys() {
-            self.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
+            self.means.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
             if wants_look {
-                self.observers.poke(plugin);
+                self.means.observers.poke(plugin);
             }
         }
     }
@@ -355,13 +343,13 @@ impl<W: World> Reconciler<W> {
         let reported: Vec<(IntentId, Outcome)> = round.outcomes.clone();
         let repeats = round.repeats.clone();
         let command = self.command(Change::Round(round), now);
-        match self.replica.propose(&command, Some(self.term)).await {
+        match self.means.replica.propose(&command, Some(self.means.term)).await {
             Ok(Answer::Admitted(admissions)) => {
                 for (id, _) in &reported {
                     self.observed.in_flight.remove(id);
                     self.observed.unsure.remove(id);
                 }
-                let published = self.replica.published();
+                let published = self.means.replica.published();
                 let Some(group) = published.state.group(&self.id).cloned() else { return true };
                 for admission in admissions {
                     match admission {
@@ -426,9 +414,9 @@ impl<W: World> Reconciler<W> {
             token,
             tags: own,
             seen,
-            lease: self.lease.clone(),
+            lease: self.means.lease.clone(),
         };
-        let (world, news) = (self.world.clone(), self.news.clone());
+        let (world, news) = (self.means.world.clone(), self.news.clone());
         self.tasks.spawn(async move {
             let outcome = world.perform(&work).await;
             let _ = news.send(News::Performed(work.intent.id, outcome));
@@ -474,12 +462,12 @@ impl<W: World> Reconciler<W> {
             futures_util::future::select_all(looks).await;
         };
         let news = tokio::select! {
-        biased;
-                    () = changed => None,
-                    () = looked => None,
-                    () = alarm => None,
-                    news = self.inbox.recv() => news,
-                };
+            biased;
+            () = changed => None,
+            () = looked => None,
+            () = alarm => None,
+            news = self.inbox.recv() => news,
+        };
         if let Some(news) = news {
             self.hear(news, group);
         }

@@ -137,10 +137,10 @@ async fn observe<W: World>(
     shared: Arc<Shared>,
 ) {
     tokio::select! {
-    biased;
-            () = follow_events(&plugin, &*world, &shared.poke) => {}
-            () = look_again_and_again(&plugin, &replica, &*world, &clock, latest, &shared) => {}
-        }
+        biased;
+        () = follow_events(&plugin, &*world, &shared.poke) => {}
+        () = look_again_and_again(&plugin, &replica, &*world, &clock, latest, &shared) => {}
+    }
 }
 
 async fn look_again_and_again<W: World>(
@@ -179,10 +179,10 @@ async fn look_again_and_again<W: World>(
         let broken = trouble_since.is_some();
         pause = if in_motion || broken { MOVING } else { (pause * 2).min(RESTING) };
         let why = tokio::select! {
-        biased;
-                    () = tokio::time::sleep(pause) => "its time has come",
-                    () = shared.poke.notified() => "a group asks, or the plugin has an event",
-                };
+            biased;
+            () = tokio::time::sleep(pause) => "its time has come",
+            () = shared.poke.notified() => "a group asks, or the plugin has an event",
+        };
         tracing::trace!(%plugin, why, in_motion, took = ?began.elapsed(), "looking again");
     }
 }
@@ -241,10 +241,10 @@ mod tests {
             tokio::task::yield_now().await;
         };
         tokio::select! {
-        biased;
-                    () = follow_events(&plugin, &world, &poke) => {}
-                    () = until_read => {}
-                }
+            biased;
+            () = follow_events(&plugin, &world, &poke) => {}
+            () = until_read => {}
+        }
         poke.notified().await;
         let again = tokio::time::timeout(Duration::from_millis(20), poke.notified()).await;
         assert!(again.is_err(), "the whole burst was one wish");
