@@ -62,11 +62,11 @@ pub fn run(seed: u64, plan: &Plan) -> Run {
     raft::seed(seed);
     #[cfg(feature = "sabotage")]
     model::sabotage::leave_out(plan.without);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // Without it, tokio's choice of whom to wake first differs from run to run.
+    #[cfg(tokio_unstable)]
+    runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
     let run = runtime.block_on(Story::new(seed, *plan).run());
     runtime.shutdown_background();
     run
