@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use bollard::Docker;
+use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkCreateRequest,
@@ -145,8 +146,9 @@ pub(crate) async fn has_file(docker: &Docker, id: &str, path: &str) -> Result<bo
     }
 }
 
-/// Runs a command in a container and waits for its end; anything but 0 is an error with the last it
-/// said.
+/// Runs a command in a container and waits for its end; anything but 0 is an error with the last line
+/// that it wrote to its standard error, or else to its standard output. The two come by different ways,
+/// so which of them was last cannot be known.
 pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(), Error> {
     let options = CreateExecOptions {
         cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
@@ -155,13 +157,14 @@ pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(
         ..CreateExecOptions::default()
     };
     let exec = docker.create_exec(id, options).await.map_err(failed)?.id;
-    let mut said = Vec::new();
+    let mut said = [Vec::new(), Vec::new()];
     if let StartExecResults::Attached { mut output, .. } =
         docker.start_exec(&exec, None).await.map_err(failed)?
     {
         while let Some(piece) = output.next().await {
-            let piece = piece.map_err(unsure)?.into_bytes();
-            said.extend_from_slice(&piece);
+            let piece = piece.map_err(unsure)?;
+            let said = &mut said[usize::from(!matches!(piece, LogOutput::StdErr { .. }))];
+            said.extend_from_slice(&piece.into_bytes());
             // Only the end is told; a script may say much.
             if said.len() > 64 * 1024 {
                 said.drain(..32 * 1024);
@@ -171,8 +174,9 @@ pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(
     match docker.inspect_exec(&exec).await.map_err(failed)?.exit_code {
         Some(0) => Ok(()),
         code => {
-            let said = String::from_utf8_lossy(&said);
-            let last = said.trim_end().lines().last().unwrap_or_default();
+            let said = said.iter().map(|said| said.trim_ascii()).find(|said| !said.is_empty());
+            let said = String::from_utf8_lossy(said.unwrap_or_default());
+            let last = said.lines().last().unwrap_or_default();
             let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
             Err(Error::internal(format!("docker: Init ended with {code}: {last}")))
         }
