@@ -3,17 +3,18 @@
 mod adopt;
 mod cattle;
 mod pets;
+mod presence;
+mod roll;
+mod settle;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::command::{Adoption, Claim, Round};
 use crate::ids::{GroupId, InstanceId, IntentId, PluginName, Revision, Slot, Term};
-use crate::intent::{Intent, Outcome, Reason, Task};
-use crate::observed::{Backoff, Health, Observed, Pulse, View};
-use crate::rollout::Phase;
-use crate::sabotage::{Protection, is_left_out};
-use crate::spec::{Allocation, Gate};
-use crate::state::{GroupState, Holder, Life, MOST_OPEN};
+use crate::intent::{Outcome, Reason};
+use crate::observed::{Backoff, Health, Observed, View};
+use crate::spec::Allocation;
+use crate::state::{GroupState, Life, MOST_OPEN};
 use crate::time::{Millis, Timestamp};
 
 /// How long a call to a plugin may still take effect after it began: the deadline we give it
@@ -198,37 +199,6 @@ struct Living<'a> {
     ready: bool,
 }
 
-/// Whether a member is there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    There,
-    /// The latest look did not show it, and that is not enough.
-    Doubtful,
-    Gone,
-}
-
-/// The plugins whose latest look shows nothing at all, or lacks most of the members it should show.
-fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a PluginName> {
-    if observed.absent.is_empty() {
-        return BTreeSet::new();
-    }
-    let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
-    for (instance, template, ..) in group.recorded_members() {
-        let plugin = &group.template_of(template).template.instance.plugin;
-        let (members, absent) = counts.entry(plugin).or_default();
-        *members += 1;
-        *absent += usize::from(observed.absent.contains_key(instance));
-    }
-    let shows_nothing = |plugin| observed.views.get(plugin).is_some_and(|view| view.total == 0);
-    counts
-        .into_iter()
-        .filter(|(plugin, (members, absent))| {
-            *absent > 0 && (shows_nothing(*plugin) || *absent > 1 && absent * 2 > *members)
-        })
-        .map(|(plugin, _)| plugin)
-        .collect()
-}
-
 /// Everything at hand while one plan is made.
 struct Desk<'a> {
     group: &'a GroupState,
@@ -262,7 +232,7 @@ impl<'a> Desk<'a> {
             taken: BTreeSet::new(),
             present: 0,
             kept: 0,
-            suspicious: suspicious(group, observed),
+            suspicious: presence::suspicious(group, observed),
             open: group.intents.len(),
             room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH),
         }
@@ -284,148 +254,6 @@ impl<'a> Desk<'a> {
 
     fn wake(&mut self, at: Timestamp) {
         self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    /// Open intents that nobody here is calling for: after a new leader, or an unsure answer.
-    fn settle_intents(&mut self) {
-        let mut under_way = 0;
-        for intent in self.group.intents.values() {
-            if self.observed.in_flight.contains(&intent.id) {
-                under_way += 1;
-                continue;
-            }
-            match self.settle(intent) {
-                Some(outcome) => {
-                    self.open -= 1;
-                    self.plan.outcomes.push((intent.id, outcome));
-                }
-                None => under_way += 1,
-            }
-        }
-        if under_way > 0 {
-            self.plan.waiting.push(Waiting::ForCalls { open: under_way });
-        }
-    }
-
-    /// What a look says about an open intent; without an answer, perhaps a repeat.
-    ///
-    /// A repeat never makes a second intent: it has the same name, and waits until the first call
-    /// can no longer take effect unless the plugin knows the token again.
-    fn settle(&mut self, intent: &Intent) -> Option<Outcome> {
-        let template = intent.task.template();
-        let unsure = self.observed.unsure.get(&intent.id);
-        if is_left_out(Protection::Settling) && matches!(intent.task, Task::Provision { .. }) {
-            return Some(Outcome::Refused { because: "nobody looked".into(), retryable: true });
-        }
-        let because = unsure.map_or_else(
-            || "an earlier leader began it, and its outcome is not known".to_owned(),
-            |unsure| unsure.because.clone(),
-        );
-        let Some(view) = self.view_of(template) else {
-            self.plan.waiting.push(Waiting::ForListing { plugin: self.plugin_of(template).clone() });
-            return None;
-        };
-        match &intent.task {
-            Task::Provision { .. } => {
-                if let Some(instance) = view.by_intent.get(&intent.id) {
-                    return Some(Outcome::Done(instance.clone()));
-                }
-                let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
-                // What it promises to list within a time may come as late after the call.
-                let lag = view.promises.lists_within.unwrap_or_default();
-                let over = ended_at + LONGEST_CALL + lag;
-                let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
-                let proven = view.promises.knows_tokens && view.after >= intent.admitted;
-                if !proven && view.taken_at < over {
-                    self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
-                    self.wake(over);
-                } else if self.now < retry_at {
-                    self.plan.waiting.push(Waiting::ForSettling {
-                        intent: intent.id,
-                        until: retry_at,
-                        because,
-                    });
-                    self.wake(retry_at);
-                } else {
-                    self.plan.actions.push(Action::Repeat { intent: intent.id });
-                }
-                None
-            }
-            Task::Destroy { instance, .. } => {
-                if view.after >= intent.admitted && !view.seen.contains_key(instance) {
-                    return Some(Outcome::Done(instance.clone()));
-                }
-                // Destroying by id is harmless however often it is done.
-                let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
-                if self.now < retry_at {
-                    self.plan.waiting.push(Waiting::ForSettling {
-                        intent: intent.id,
-                        until: retry_at,
-                        because,
-                    });
-                    self.wake(retry_at);
-                } else {
-                    self.plan.actions.push(Action::Repeat { intent: intent.id });
-                }
-                None
-            }
-        }
-    }
-
-    /// Who is there, who is gone, who has become ready.
-    fn check_members(&mut self) {
-        let mut doubtful: BTreeMap<&PluginName, Vec<&InstanceId>> = BTreeMap::new();
-        let settled: BTreeSet<IntentId> = self.plan.outcomes.iter().map(|(id, _)| *id).collect();
-        for (slot, member) in &self.group.roster {
-            match &member.holder {
-                Holder::Nobody => {}
-                Holder::Pending(_) => {
-                    self.taken.insert(slot.clone());
-                    self.present += 1;
-                }
-                Holder::Living { doomed: Some(intent), .. } => {
-                    if !settled.contains(intent) {
-                        self.taken.insert(slot.clone());
-                    }
-                }
-                Holder::Living { instance, template, ready, doomed: None, .. } => {
-                    let presence = self.presence(instance, *template);
-                    if presence == Presence::Gone {
-                        self.plan.gone.push((slot.clone(), instance.clone()));
-                        continue;
-                    }
-                    self.taken.insert(slot.clone());
-                    self.present += 1;
-                    if presence == Presence::Doubtful {
-                        self.kept += 1;
-                        doubtful.entry(self.plugin_of(*template)).or_default().push(instance);
-                        continue;
-                    }
-                    if !ready {
-                        self.await_health(slot, instance);
-                    }
-                    self.living.push(Living { slot, instance, template: *template, ready: *ready });
-                }
-            }
-        }
-        for (plugin, members) in doubtful {
-            self.plan.waiting.push(Waiting::ForSight { plugin: plugin.clone(), members: members.len() });
-        }
-        self.report_troubles();
-    }
-
-    /// Whether a member is there, as far as its plugin's listings prove it. None proves it by itself: a
-    /// page may be cut short, and a provider that has lost its mind shows nothing at all.
-    fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
-        let Some(view) = self.view_of(template) else { return Presence::There };
-        let Some(absence) = self.observed.absent.get(instance) else { return Presence::There };
-        let plugin = self.plugin_of(template);
-        let confirmed = if self.suspicious.contains(plugin) {
-            absence.looks >= 3 && view.taken_at.since(absence.since) >= MANY_GONE
-        } else {
-            absence.looks >= 2
-        };
-        if confirmed || is_left_out(Protection::ListingGuard) { Presence::Gone } else { Presence::Doubtful }
     }
 
     fn report_troubles(&mut self) {
@@ -505,76 +333,6 @@ impl<'a> Desk<'a> {
             )
         });
         members
-    }
-
-    /// Replaces members of older templates, one at a time, when all others are well.
-    fn roll(&mut self) {
-        let Phase::Running { to } = self.group.phase else { return };
-        let outdated: Vec<Living<'a>> =
-            self.living.iter().filter(|living| living.template != to).cloned().collect();
-        // A label changes nothing about who is there; whoever is about to be taken in does.
-        let acts = |action: &Action| !matches!(action, Action::Label { .. });
-        let quiet = self.open == 0
-            && self.kept == 0
-            && !self.plan.actions.iter().any(acts)
-            && self.plan.gone.is_empty()
-            && self.plan.adopt.is_empty();
-        let complete = self.present == self.group.wanted();
-        let all_ready = self.living.iter().all(|living| living.ready || living.template != to);
-        if outdated.is_empty() {
-            if quiet && complete && all_ready {
-                self.plan.replaced = Some(to);
-            }
-            return;
-        }
-        let well = self.gate(to);
-        // The health of the old is asked too, so that the sick among them go first. The shell limits
-        // how often it really asks; the planner only says what it wants to know.
-        self.wake(self.now + PULSE_EVERY);
-        self.plan.ask.extend(outdated.iter().map(|old| (old.slot.clone(), old.instance.clone())));
-        if quiet && complete && all_ready && well {
-            let first = self.by_worth(outdated).remove(0);
-            self.destroy(&first, Reason::RollingUpdate);
-        }
-    }
-
-    /// Whether every member of the new template has been well for as long as was asked.
-    fn gate(&mut self, to: Revision) -> bool {
-        let gate = self.group.spec.updating.gate;
-        let current: Vec<Living<'a>> =
-            self.living.iter().filter(|living| living.template == to).cloned().collect();
-        let mut all_well = true;
-        for living in current.iter().filter(|living| living.ready) {
-            self.wake(self.now + PULSE_EVERY);
-            self.plan.ask.push((living.slot.clone(), living.instance.clone()));
-            let pulse = self.observed.pulses.get(living.instance);
-            let healthy = pulse.filter(|pulse| pulse.health == Health::Healthy);
-            let well = match gate {
-                // A member that was ready under an earlier leader is asked once more here.
-                Gate::Once => healthy.is_some(),
-                Gate::Count(count) => healthy.is_some_and(|pulse| pulse.streak >= count),
-                Gate::Duration(span) => healthy.is_some_and(|pulse| self.now.since(pulse.since) >= span),
-            };
-            if !well {
-                all_well = false;
-                let because = match (pulse, gate) {
-                    (Some(Pulse { health: Health::Healthy, streak, .. }), Gate::Count(count)) => {
-                        format!("healthy {streak} of {count} times in a row")
-                    }
-                    (Some(Pulse { health: Health::Healthy, since, .. }), Gate::Duration(span)) => {
-                        format!("healthy for {} of {span}", self.now.since(*since))
-                    }
-                    (Some(pulse), _) => pulse.because.clone(),
-                    (None, _) => String::new(),
-                };
-                self.plan.waiting.push(Waiting::ForHealth {
-                    slot: living.slot.clone(),
-                    instance: living.instance.clone(),
-                    because,
-                });
-            }
-        }
-        all_well
     }
 
     /// All members go; the group itself when nothing is left.

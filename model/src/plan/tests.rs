@@ -1,5 +1,7 @@
 //! Stories of the planner, told in the domain's words.
 
+mod adoption;
+mod evidence;
 mod laws;
 
 use std::sync::Arc;
@@ -7,9 +9,11 @@ use std::sync::Arc;
 use super::*;
 use crate::command::{Admission, Answer, Change, Command, Commit};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
+use crate::intent::{Intent, Task};
 use crate::observed::{Description, Promises, Pulse, Seen};
-use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
-use crate::state::State;
+use crate::rollout::Phase;
+use crate::spec::{Gate, GroupSpec, Opaque, Part, Template, Updating};
+use crate::state::{Holder, State};
 use crate::tags;
 use crate::{Actor, Timestamp};
 
@@ -274,6 +278,12 @@ fn tags_of(hash: &str, slot: Option<&Slot>, intent: Option<IntentId>) -> tags::T
     tags
 }
 
+fn seed_of(slot: Option<&Slot>) -> tags::Tags {
+    let mut seed = tags_of(tags::BOOTSTRAP, slot, None);
+    seed.remove(tags::OWNER);
+    seed
+}
+
 fn ids(names: &[&str]) -> Allocation {
     Allocation::LogicalIds(names.iter().map(|name| (*name).into()).collect())
 }
@@ -303,16 +313,6 @@ fn a_lost_member_is_replaced_in_its_slot_with_the_next_generation() {
     story.is_as_declared();
     assert_eq!(story.group().roster[&Slot::Ordinal(1)].generation, Generation(2));
     assert_eq!(story.group().roster[&Slot::Ordinal(0)].generation, Generation(1));
-}
-
-#[test]
-fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
-    let mut story = Story::of(1);
-    story.look();
-    let stale = story.observed.clone();
-    story.step();
-    let plan = plan(story.group(), &stale, story.now);
-    assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
 }
 
 #[test]
@@ -436,237 +436,6 @@ fn the_second_instance_of_a_pet_goes_when_it_is_ours_and_is_only_reported_when_i
     let left: Vec<_> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(left, ["i001", "z-foreign"]);
     assert_eq!(story.plan().strays, ["z-foreign".into()]);
-}
-
-#[test]
-fn instances_that_are_there_already_fill_the_slots_first() {
-    let mut story = Story::of(3);
-    let hash = story.group().template().hash.clone();
-    let mut seed = tags_of(tags::BOOTSTRAP, None, None);
-    seed.remove(tags::OWNER);
-    story.provider.push(("seed".into(), seed, Health::Healthy));
-    story.provider.push(("freed".into(), tags_of(&hash, Some(&Slot::Ordinal(2)), None), Health::Healthy));
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!((story.provider.len(), story.made), (3, 1));
-    let Holder::Living { instance, .. } = &story.group().roster[&Slot::Ordinal(2)].holder else { panic!() };
-    assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
-}
-
-fn seed_of(slot: Option<&Slot>) -> tags::Tags {
-    let mut seed = tags_of(tags::BOOTSTRAP, slot, None);
-    seed.remove(tags::OWNER);
-    seed
-}
-
-#[test]
-fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
-    let mut story = Story::of(3);
-    let hash = story.group().template().hash.clone();
-    story.provider.push(("adopted".into(), tags_of(&hash, None, None), Health::Healthy));
-    story.provider.push(("seed".into(), seed_of(None), Health::Healthy));
-    story.look();
-    assert_eq!(story.told(), ["label seed", "create slot 2"]);
-    // The label does not come through, and the adoption is newer than the look.
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
-    let Admission::Granted(intent) = granted[0] else { panic!() };
-    story.perform(intent);
-    assert!(story.told().is_empty(), "{:?}", story.told());
-    let waits_for_a_look = |waiting: &Waiting| matches!(waiting, Waiting::ForListing { .. });
-    assert!(story.plan().waiting.iter().any(waits_for_a_look), "{:?}", story.plan().waiting);
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!((story.provider.len(), story.made), (3, 1));
-}
-
-/// Instances that are ours and hold no slot, made from `hash`.
-fn strays(story: &mut Story, hash: &str, names: &[&str]) {
-    for name in names {
-        story.provider.push(((*name).into(), tags_of(hash, None, None), Health::Healthy));
-    }
-}
-
-#[test]
-fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
-    let mut story = Story::of(3).settles();
-    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
-    let mut story = story.wants("v2", Allocation::Size(3));
-    let mut rolls = 0;
-    for _ in 0..60 {
-        let well = |story: &Story| {
-            let there = |id: &InstanceId| story.provider.iter().any(|(known, ..)| known == id);
-            story.group().members().filter(|id| there(id)).count()
-        };
-        // Once more without a new look, as it happens when an answer comes: what it shows is old now.
-        let plan = story.plan();
-        rolls += plan.actions.iter().filter(|it| matches!(it, Action::Destroy { .. })).count();
-        if plan.actions.iter().any(|it| matches!(it, Action::Destroy { .. })) {
-            assert_eq!(well(&story), 3, "nobody is taken while somebody is missing");
-        }
-        if !story.step() {
-            break;
-        }
-        assert!(well(&story) >= 2, "at most one is missing at a time: {:?}", story.group().roster);
-    }
-    assert!(rolls > 0, "it was looked at in between");
-    let story = story.settles();
-    assert_eq!(story.group().living(), 3);
-    assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
-    assert!(story.group().roster.values().all(|member| matches!(
-        &member.holder,
-        Holder::Living { template, .. } if *template == story.group().target
-    )));
-}
-
-#[test]
-fn members_of_another_template_that_are_taken_in_are_replaced() {
-    let mut story = Story::of(3);
-    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
-    assert!(story.plan().replaced.is_none(), "nobody has looked yet");
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!(story.made, 3, "each was taken in, and replaced");
-    // And one that comes when everything is done already.
-    let mut story = story;
-    story.provider.remove(0);
-    strays(&mut story, "whatever", &["late"]);
-    let story = story.settles();
-    story.is_as_declared();
-    assert!(story.provider.iter().all(|(id, ..)| id.as_str() != "late"));
-}
-
-#[test]
-fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
-    let mut story = Story::of(3).settles();
-    story.promises = Promises::default();
-    let made = story.provider.remove(0);
-    let mut shown = story.clone();
-    for _ in 0..3 {
-        story.look();
-        assert!(story.plan().gone.is_empty(), "it may not be listed yet");
-    }
-    story.now = story.now + crate::state::LISTINGS_LAG;
-    story.look();
-    assert!(story.plan().gone.is_empty(), "the looks before that are no evidence");
-    story.look();
-    assert_eq!(story.plan().gone.len(), 1, "by now it would be listed");
-    // One that was listed, and is no more.
-    shown.observed.sighted.insert(made.0);
-    shown.look();
-    shown.look();
-    assert_eq!(shown.plan().gone.len(), 1);
-}
-
-#[test]
-fn one_look_buries_nobody_and_a_second_one_does() {
-    let mut story = Story::of(4).settles();
-    story.provider.remove(1);
-    story.look();
-    let plan = story.plan();
-    assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
-    assert!(plan.waiting.iter().any(|it| matches!(it, Waiting::ForSight { members: 1, .. })), "{plan:?}");
-    story.look();
-    assert_eq!((story.plan().gone.len(), story.told()), (1, vec!["create slot 1".to_owned()]));
-}
-
-#[test]
-fn a_listing_that_lacks_too_much_is_believed_only_when_it_goes_on() {
-    for left in [0, 1] {
-        let mut story = Story::of(4).settles();
-        let all = story.provider.clone();
-        story.provider.truncate(left);
-        let began = story.now;
-        for _ in 0..10 {
-            story.now = story.now + Millis(400);
-            story.look();
-            assert!(story.plan().gone.is_empty() && story.told().is_empty(), "{left} are left");
-        }
-        // It was a fault: they are all there again.
-        story.provider = all.clone();
-        story.look();
-        assert!(story.round().is_empty() && story.observed.absent.is_empty());
-        // It was none: they are gone for good.
-        story.provider.truncate(left);
-        story.look();
-        let since = story.now;
-        story.look();
-        story.now = since + MANY_GONE;
-        story.look();
-        assert_eq!(story.plan().gone.len(), 4 - left, "since {began:?}");
-        let story = story.settles();
-        story.is_as_declared();
-    }
-}
-
-#[test]
-fn nobody_is_given_up_while_somebody_may_be_gone_already() {
-    let mut story = Story::of(4).settles().wants("v1", Allocation::Size(3));
-    story.provider.remove(2);
-    story.look();
-    assert!(story.told().is_empty(), "{:?}", story.told());
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!((story.provider.len(), story.made), (3, 4), "nobody was made or destroyed");
-}
-
-#[test]
-fn an_instance_that_is_given_out_twice_is_one_member() {
-    let mut story = Story::of(2);
-    story.look();
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
-    for admission in granted {
-        let Admission::Granted(intent) = admission else { panic!() };
-        let mut round = Round::new(web(), story.group().revision, TERM);
-        round.outcomes.push((intent, Outcome::Done("one".into())));
-        story.apply(Change::Round(round));
-    }
-    assert_eq!(story.group().living(), 1, "{:?}", story.group().roster);
-}
-
-#[test]
-fn an_added_name_is_looked_for_before_it_is_made() {
-    let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
-    story.provider.push(("by-hand".into(), seed_of(Some(&Slot::Logical("b".into()))), Health::Healthy));
-    let mut story = story.wants("v1", ids(&["a", "b"]));
-    assert!(story.told().is_empty(), "{:?}", story.told());
-    story.look();
-    assert_eq!(story.told(), ["label by-hand"]);
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!(story.made, 1);
-}
-
-#[test]
-fn a_listing_that_lags_behind_takes_nobody_back_in() {
-    let mut story = Story::of(1).settles().wants("v2", Allocation::Size(1));
-    let ghost = story.provider[0].clone();
-    story.step();
-    let destroyed_at = story.now;
-    assert!(story.provider.is_empty());
-    // The provider still shows it for a while.
-    story.provider.push(ghost);
-    story.look();
-    assert_eq!(story.told(), ["create slot 0"]);
-    story.step();
-    story.now = destroyed_at + crate::state::LISTINGS_LAG;
-    story.look();
-    assert!(story.plan().strays.is_empty(), "it was destroyed, and is not reported as a stray");
-    story.provider.remove(0);
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!(story.made, 2);
-}
-
-#[test]
-fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
-    let mut story = Story::of(1);
-    story.provider.push(("old".into(), tags_of("whatever", None, None), Health::Healthy));
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!(story.provider.len(), 1);
-    assert_eq!(story.provider[0].0.as_str(), "i001");
 }
 
 #[test]

@@ -1,0 +1,94 @@
+//! What became of open intents.
+
+use super::{Action, Desk, LONGEST_CALL, Waiting};
+use crate::intent::{Intent, Outcome, Task};
+use crate::sabotage::{Protection, is_left_out};
+use crate::time::Timestamp;
+
+impl Desk<'_> {
+    /// Open intents that nobody here is calling for: after a new leader, or an unsure answer.
+    pub(super) fn settle_intents(&mut self) {
+        let mut under_way = 0;
+        for intent in self.group.intents.values() {
+            if self.observed.in_flight.contains(&intent.id) {
+                under_way += 1;
+                continue;
+            }
+            match self.settle(intent) {
+                Some(outcome) => {
+                    self.open -= 1;
+                    self.plan.outcomes.push((intent.id, outcome));
+                }
+                None => under_way += 1,
+            }
+        }
+        if under_way > 0 {
+            self.plan.waiting.push(Waiting::ForCalls { open: under_way });
+        }
+    }
+
+    /// What a look says about an open intent; without an answer, perhaps a repeat.
+    ///
+    /// A repeat never makes a second intent: it has the same name, and waits until the first call
+    /// can no longer take effect unless the plugin knows the token again.
+    fn settle(&mut self, intent: &Intent) -> Option<Outcome> {
+        let template = intent.task.template();
+        let unsure = self.observed.unsure.get(&intent.id);
+        if is_left_out(Protection::Settling) && matches!(intent.task, Task::Provision { .. }) {
+            return Some(Outcome::Refused { because: "nobody looked".into(), retryable: true });
+        }
+        let because = unsure.map_or_else(
+            || "an earlier leader began it, and its outcome is not known".to_owned(),
+            |unsure| unsure.because.clone(),
+        );
+        let Some(view) = self.view_of(template) else {
+            self.plan.waiting.push(Waiting::ForListing { plugin: self.plugin_of(template).clone() });
+            return None;
+        };
+        match &intent.task {
+            Task::Provision { .. } => {
+                if let Some(instance) = view.by_intent.get(&intent.id) {
+                    return Some(Outcome::Done(instance.clone()));
+                }
+                let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
+                // What it promises to list within a time may come as late after the call.
+                let lag = view.promises.lists_within.unwrap_or_default();
+                let over = ended_at + LONGEST_CALL + lag;
+                let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
+                let proven = view.promises.knows_tokens && view.after >= intent.admitted;
+                if !proven && view.taken_at < over {
+                    self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
+                    self.wake(over);
+                } else if self.now < retry_at {
+                    self.plan.waiting.push(Waiting::ForSettling {
+                        intent: intent.id,
+                        until: retry_at,
+                        because,
+                    });
+                    self.wake(retry_at);
+                } else {
+                    self.plan.actions.push(Action::Repeat { intent: intent.id });
+                }
+                None
+            }
+            Task::Destroy { instance, .. } => {
+                if view.after >= intent.admitted && !view.seen.contains_key(instance) {
+                    return Some(Outcome::Done(instance.clone()));
+                }
+                // Destroying by id is harmless however often it is done.
+                let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
+                if self.now < retry_at {
+                    self.plan.waiting.push(Waiting::ForSettling {
+                        intent: intent.id,
+                        until: retry_at,
+                        because,
+                    });
+                    self.wake(retry_at);
+                } else {
+                    self.plan.actions.push(Action::Repeat { intent: intent.id });
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Instances that are there before anybody made them.
+
+use super::*;
+
+#[test]
+fn instances_that_are_there_already_fill_the_slots_first() {
+    let mut story = Story::of(3);
+    let hash = story.group().template().hash.clone();
+    let mut seed = tags_of(tags::BOOTSTRAP, None, None);
+    seed.remove(tags::OWNER);
+    story.provider.push(("seed".into(), seed, Health::Healthy));
+    story.provider.push(("freed".into(), tags_of(&hash, Some(&Slot::Ordinal(2)), None), Health::Healthy));
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (3, 1));
+    let Holder::Living { instance, .. } = &story.group().roster[&Slot::Ordinal(2)].holder else { panic!() };
+    assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
+}
+
+#[test]
+fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
+    let mut story = Story::of(3);
+    let hash = story.group().template().hash.clone();
+    story.provider.push(("adopted".into(), tags_of(&hash, None, None), Health::Healthy));
+    story.provider.push(("seed".into(), seed_of(None), Health::Healthy));
+    story.look();
+    assert_eq!(story.told(), ["label seed", "create slot 2"]);
+    // The label does not come through, and the adoption is newer than the look.
+    let round = story.round();
+    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let Admission::Granted(intent) = granted[0] else { panic!() };
+    story.perform(intent);
+    assert!(story.told().is_empty(), "{:?}", story.told());
+    let waits_for_a_look = |waiting: &Waiting| matches!(waiting, Waiting::ForListing { .. });
+    assert!(story.plan().waiting.iter().any(waits_for_a_look), "{:?}", story.plan().waiting);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (3, 1));
+}
+
+/// Instances that are ours and hold no slot, made from `hash`.
+fn strays(story: &mut Story, hash: &str, names: &[&str]) {
+    for name in names {
+        story.provider.push(((*name).into(), tags_of(hash, None, None), Health::Healthy));
+    }
+}
+
+#[test]
+fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
+    let mut story = Story::of(3).settles();
+    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
+    let mut story = story.wants("v2", Allocation::Size(3));
+    let mut rolls = 0;
+    for _ in 0..60 {
+        let well = |story: &Story| {
+            let there = |id: &InstanceId| story.provider.iter().any(|(known, ..)| known == id);
+            story.group().members().filter(|id| there(id)).count()
+        };
+        // Once more without a new look, as it happens when an answer comes: what it shows is old now.
+        let plan = story.plan();
+        rolls += plan.actions.iter().filter(|it| matches!(it, Action::Destroy { .. })).count();
+        if plan.actions.iter().any(|it| matches!(it, Action::Destroy { .. })) {
+            assert_eq!(well(&story), 3, "nobody is taken while somebody is missing");
+        }
+        if !story.step() {
+            break;
+        }
+        assert!(well(&story) >= 2, "at most one is missing at a time: {:?}", story.group().roster);
+    }
+    assert!(rolls > 0, "it was looked at in between");
+    let story = story.settles();
+    assert_eq!(story.group().living(), 3);
+    assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
+    assert!(story.group().roster.values().all(|member| matches!(
+        &member.holder,
+        Holder::Living { template, .. } if *template == story.group().target
+    )));
+}
+
+#[test]
+fn members_of_another_template_that_are_taken_in_are_replaced() {
+    let mut story = Story::of(3);
+    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
+    assert!(story.plan().replaced.is_none(), "nobody has looked yet");
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 3, "each was taken in, and replaced");
+    // And one that comes when everything is done already.
+    let mut story = story;
+    story.provider.remove(0);
+    strays(&mut story, "whatever", &["late"]);
+    let story = story.settles();
+    story.is_as_declared();
+    assert!(story.provider.iter().all(|(id, ..)| id.as_str() != "late"));
+}
+
+#[test]
+fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
+    let mut story = Story::of(1);
+    story.provider.push(("old".into(), tags_of("whatever", None, None), Health::Healthy));
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.provider.len(), 1);
+    assert_eq!(story.provider[0].0.as_str(), "i001");
+}

@@ -1,0 +1,136 @@
+//! What a look proves about who is there, and what it does not.
+
+use super::*;
+
+#[test]
+fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
+    let mut story = Story::of(1);
+    story.look();
+    let stale = story.observed.clone();
+    story.step();
+    let plan = plan(story.group(), &stale, story.now);
+    assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
+}
+
+#[test]
+fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
+    let mut story = Story::of(3).settles();
+    story.promises = Promises::default();
+    let made = story.provider.remove(0);
+    let mut shown = story.clone();
+    for _ in 0..3 {
+        story.look();
+        assert!(story.plan().gone.is_empty(), "it may not be listed yet");
+    }
+    story.now = story.now + crate::state::LISTINGS_LAG;
+    story.look();
+    assert!(story.plan().gone.is_empty(), "the looks before that are no evidence");
+    story.look();
+    assert_eq!(story.plan().gone.len(), 1, "by now it would be listed");
+    // One that was listed, and is no more.
+    shown.observed.sighted.insert(made.0);
+    shown.look();
+    shown.look();
+    assert_eq!(shown.plan().gone.len(), 1);
+}
+
+#[test]
+fn one_look_buries_nobody_and_a_second_one_does() {
+    let mut story = Story::of(4).settles();
+    story.provider.remove(1);
+    story.look();
+    let plan = story.plan();
+    assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
+    assert!(plan.waiting.iter().any(|it| matches!(it, Waiting::ForSight { members: 1, .. })), "{plan:?}");
+    story.look();
+    assert_eq!((story.plan().gone.len(), story.told()), (1, vec!["create slot 1".to_owned()]));
+}
+
+#[test]
+fn a_listing_that_lacks_too_much_is_believed_only_when_it_goes_on() {
+    for left in [0, 1] {
+        let mut story = Story::of(4).settles();
+        let all = story.provider.clone();
+        story.provider.truncate(left);
+        let began = story.now;
+        for _ in 0..10 {
+            story.now = story.now + Millis(400);
+            story.look();
+            assert!(story.plan().gone.is_empty() && story.told().is_empty(), "{left} are left");
+        }
+        // It was a fault: they are all there again.
+        story.provider = all.clone();
+        story.look();
+        assert!(story.round().is_empty() && story.observed.absent.is_empty());
+        // It was none: they are gone for good.
+        story.provider.truncate(left);
+        story.look();
+        let since = story.now;
+        story.look();
+        story.now = since + MANY_GONE;
+        story.look();
+        assert_eq!(story.plan().gone.len(), 4 - left, "since {began:?}");
+        let story = story.settles();
+        story.is_as_declared();
+    }
+}
+
+#[test]
+fn nobody_is_given_up_while_somebody_may_be_gone_already() {
+    let mut story = Story::of(4).settles().wants("v1", Allocation::Size(3));
+    story.provider.remove(2);
+    story.look();
+    assert!(story.told().is_empty(), "{:?}", story.told());
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!((story.provider.len(), story.made), (3, 4), "nobody was made or destroyed");
+}
+
+#[test]
+fn an_instance_that_is_given_out_twice_is_one_member() {
+    let mut story = Story::of(2);
+    story.look();
+    let round = story.round();
+    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    for admission in granted {
+        let Admission::Granted(intent) = admission else { panic!() };
+        let mut round = Round::new(web(), story.group().revision, TERM);
+        round.outcomes.push((intent, Outcome::Done("one".into())));
+        story.apply(Change::Round(round));
+    }
+    assert_eq!(story.group().living(), 1, "{:?}", story.group().roster);
+}
+
+#[test]
+fn an_added_name_is_looked_for_before_it_is_made() {
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
+    story.provider.push(("by-hand".into(), seed_of(Some(&Slot::Logical("b".into()))), Health::Healthy));
+    let mut story = story.wants("v1", ids(&["a", "b"]));
+    assert!(story.told().is_empty(), "{:?}", story.told());
+    story.look();
+    assert_eq!(story.told(), ["label by-hand"]);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 1);
+}
+
+#[test]
+fn a_listing_that_lags_behind_takes_nobody_back_in() {
+    let mut story = Story::of(1).settles().wants("v2", Allocation::Size(1));
+    let ghost = story.provider[0].clone();
+    story.step();
+    let destroyed_at = story.now;
+    assert!(story.provider.is_empty());
+    // The provider still shows it for a while.
+    story.provider.push(ghost);
+    story.look();
+    assert_eq!(story.told(), ["create slot 0"]);
+    story.step();
+    story.now = destroyed_at + crate::state::LISTINGS_LAG;
+    story.look();
+    assert!(story.plan().strays.is_empty(), "it was destroyed, and is not reported as a stray");
+    story.provider.remove(0);
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.made, 2);
+}
