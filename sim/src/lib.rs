@@ -5,7 +5,10 @@
 
 mod cloud;
 mod cluster;
+mod faults;
+mod judge;
 mod net;
+mod register;
 mod story;
 
 pub use story::{Plan, Run, run};
