@@ -15,6 +15,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Addresses of managers: HOST:PORT[,HOST:PORT...], or the path of a manager's socket
     #[arg(

@@ -48,7 +48,7 @@ pub(crate) fn plugins_dir(global: &Global) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::usage("no plugin directory is known").remedy("give --plugins-dir"))
 }
 
-/// An instance or flavor plugin by its name.
+/// A plugin by its name.
 pub(crate) fn plugin(global: &Global, name: &str) -> Result<(PluginName, spi::Client), Failure> {
     let name = PluginName::check(name).map_err(|why| Failure::usage(why.to_string()))?;
     let directory = Directory::new(plugins_dir(global)?);
@@ -58,6 +58,22 @@ pub(crate) fn plugin(global: &Global, name: &str) -> Result<(PluginName, spi::Cl
             .remedy("`infrakit plugin ls` lists what is there")
     })?;
     Ok((name, found.client()))
+}
+
+/// A plugin by its name, if it is of the kind that is meant.
+pub(crate) async fn plugin_of_kind(
+    global: &Global,
+    name: &str,
+    interface: &str,
+) -> Result<(PluginName, spi::Client), Failure> {
+    let (name, client) = plugin(global, name)?;
+    let hello = client.hello().await?;
+    if hello.serves(interface, name.subtype()) {
+        return Ok((name, client));
+    }
+    Err(Failure::usage(format!("`{name}` does not serve {interface}"))
+        .because(hello.lacks(interface, name.subtype()))
+        .remedy("`infrakit plugin ls` lists who serves what"))
 }
 
 /// Who asks, for the record.

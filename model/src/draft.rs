@@ -42,17 +42,32 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
 
 /// Turns one JSON or YAML document into JSON text, for the verbs that hand a file to a plugin.
 pub fn to_json(file: &str, bytes: &[u8]) -> Result<String, Problems> {
-    let trees = documents(file, bytes)?;
-    match trees.as_slice() {
-        [one] => Ok(one.json(&one.root)),
-        several => Err(Problems {
-            file: file.to_owned(),
-            list: vec![whole(
-                format!("it has {} documents where one is expected", several.len()),
-                "split it into one file a document",
-            )],
-        }),
+    let tree = document(file, bytes)?;
+    Ok(tree.json(&tree.root))
+}
+
+/// The same for a document that is a map with these fields and no other.
+pub fn map_to_json(file: &str, bytes: &[u8], known: &[&'static str]) -> Result<String, Problems> {
+    let tree = document(file, bytes)?;
+    let mut notes = group::Notes::default();
+    let json = group::decode_map(&tree, known, &mut notes);
+    if notes.problems.is_empty() {
+        Ok(json)
+    } else {
+        Err(Problems { file: file.to_owned(), list: notes.problems })
     }
+}
+
+fn document(file: &str, bytes: &[u8]) -> Result<tree::Tree, Problems> {
+    let mut trees = documents(file, bytes)?;
+    if trees.len() == 1 {
+        return Ok(trees.remove(0));
+    }
+    let problem = whole(
+        format!("it has {} documents where one is expected", trees.len()),
+        "split it into one file a document",
+    );
+    Err(Problems { file: file.to_owned(), list: vec![problem] })
 }
 
 fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {

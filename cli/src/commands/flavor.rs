@@ -4,9 +4,9 @@ use model::spec::Allocation;
 use model::tags::Tags;
 use model::{Health, Opaque};
 use serde_json::json;
-use spi::{Flavors, Index, InstanceSpec};
+use spi::{Flavors, Index, InstanceSpec, interface};
 
-use super::{instance, plugin, read_file};
+use super::{instance, plugin_of_kind, read_file};
 use crate::args::{FlavorArgs, FlavorVerb, Global};
 use crate::output;
 use crate::report::Failure;
@@ -14,12 +14,12 @@ use crate::report::Failure;
 pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
         FlavorVerb::Validate(args) => {
-            let (flavor, properties, allocation) = open(&args, global)?;
+            let (flavor, properties, allocation) = open(&args, global).await?;
             flavor.validate(&properties, &allocation).await?;
             output::line("valid")?;
         }
         FlavorVerb::Prepare(args) => {
-            let (flavor, properties, allocation) = open(&args, global)?;
+            let (flavor, properties, allocation) = open(&args, global).await?;
             let spec = InstanceSpec {
                 properties: Opaque::null(),
                 tags: Tags::new(),
@@ -37,7 +37,7 @@ pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure
         }
         FlavorVerb::Healthy { flavor: args, instance_plugin, id } => {
             let found = instance::find(global, &instance_plugin, &id).await?;
-            let (flavor, properties, _) = open(&args, global)?;
+            let (flavor, properties, _) = open(&args, global).await?;
             let verdict = flavor.healthy(&properties, &found).await?;
             let health = match verdict.health {
                 Health::Healthy => "Healthy",
@@ -55,7 +55,10 @@ pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure
     Ok(0)
 }
 
-fn open(args: &FlavorArgs, global: &Global) -> Result<(impl Flavors + use<>, Opaque, Allocation), Failure> {
+async fn open(
+    args: &FlavorArgs,
+    global: &Global,
+) -> Result<(impl Flavors + use<>, Opaque, Allocation), Failure> {
     let (file, bytes) = read_file(&args.file)?;
     let properties = Opaque::from_json(model::draft::to_json(&file, &bytes)?);
     let allocation = if args.logical_ids.is_empty() {
@@ -63,6 +66,6 @@ fn open(args: &FlavorArgs, global: &Global) -> Result<(impl Flavors + use<>, Opa
     } else {
         Allocation::LogicalIds(args.logical_ids.iter().map(|id| id.as_str().into()).collect())
     };
-    let (name, client) = plugin(global, &args.plugin)?;
+    let (name, client) = plugin_of_kind(global, &args.plugin, interface::FLAVOR).await?;
     Ok((client.flavors(name.subtype()), properties, allocation))
 }

@@ -5,10 +5,13 @@ use model::{Description, InstanceId, Opaque};
 use serde_json::{Value, json};
 use spi::{Call, Directory, Instances, interface};
 
-use super::{confirm, plugin, plugins_dir, read_file};
+use super::{confirm, plugin_of_kind, plugins_dir, read_file};
 use crate::args::{Global, InstanceVerb};
 use crate::output;
 use crate::report::{self, Failure};
+
+/// The fields of an instance spec (plugin-protocol §8.1).
+const SPEC: [&str; 5] = ["Properties", "Tags", "Init", "LogicalID", "Attachments"];
 
 pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
@@ -22,19 +25,18 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
         }
         InstanceVerb::Provision { plugin: name, file } => {
             let (file, bytes) = read_file(&file)?;
-            let json = model::draft::to_json(&file, &bytes)?;
+            let json = model::draft::map_to_json(&file, &bytes, &SPEC)?;
             let spec = spi::instance_spec_from_json(&json)
                 .map_err(|error| Failure::new(format!("{file}: {error}")).exit(report::INVALID_FILE))?;
-            let (name, client) = plugin(global, &name)?;
-            let id = client.instances(name.subtype()).provision(&spec, &Call::default()).await?;
+            let instances = instances(global, &name).await?;
+            let id = instances.provision(&spec, &Call::default()).await?;
             output::line(id.as_str())?;
             Ok(0)
         }
         InstanceVerb::Validate { plugin: name, file } => {
             let (file, bytes) = read_file(&file)?;
             let json = model::draft::to_json(&file, &bytes)?;
-            let (name, client) = plugin(global, &name)?;
-            client.instances(name.subtype()).validate(&Opaque::from_json(json)).await?;
+            instances(global, &name).await?.validate(&Opaque::from_json(json)).await?;
             output::line("valid")?;
             Ok(0)
         }
@@ -44,10 +46,9 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
             for id in &ids {
                 find(global, &name, id).await?;
             }
-            let (name, client) = plugin(global, &name)?;
+            let instances = instances(global, &name).await?;
             for id in ids {
-                let destroyed = client.instances(name.subtype());
-                destroyed.destroy(&InstanceId::from(id.as_str()), "terminate", &Call::default()).await?;
+                instances.destroy(&InstanceId::from(id.as_str()), "terminate", &Call::default()).await?;
                 output::line(&format!("destroyed {id}"))?;
             }
             Ok(0)
@@ -55,9 +56,14 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
     }
 }
 
+/// The instance plugin of that name.
+async fn instances(global: &Global, name: &str) -> Result<impl Instances + use<>, Failure> {
+    let (name, client) = plugin_of_kind(global, name, interface::INSTANCE).await?;
+    Ok(client.instances(name.subtype()))
+}
+
 pub(super) async fn find(global: &Global, name: &str, id: &str) -> Result<Description, Failure> {
-    let (name, client) = plugin(global, name)?;
-    let all = client.instances(name.subtype()).describe(&Tags::new(), true).await?;
+    let all = instances(global, name).await?.describe(&Tags::new(), true).await?;
     all.into_iter().find(|found| found.id.as_str() == id).ok_or_else(|| {
         Failure::new(format!("{name} has no instance `{id}`"))
             .remedy(format!("`infrakit instance ls {name}` lists what it has"))
@@ -76,8 +82,7 @@ async fn list(plugins: Vec<String>, wanted: &[String], global: &Global) -> Resul
     let mut rows = Vec::new();
     let mut items = Vec::new();
     for full in plugins {
-        let (name, client) = plugin(global, &full)?;
-        for found in client.instances(name.subtype()).describe(&tags, true).await? {
+        for found in instances(global, &full).await?.describe(&tags, true).await? {
             let tag = |key: &str| found.tags.get(key).cloned().unwrap_or_else(|| "-".to_owned());
             let logical_id = found.logical_id.as_ref().map_or_else(|| "-".to_owned(), |id| id.to_string());
             rows.push(vec![

@@ -41,6 +41,15 @@ pub(super) fn decode(tree: &Tree, notes: &mut Notes, specs: &mut Vec<GroupSpec>)
     }
 }
 
+/// The fields of a map as JSON, under the names that are known.
+pub(super) fn decode_map(tree: &Tree, known: &[&'static str], notes: &mut Notes) -> String {
+    let mut reader = Reader { tree, notes };
+    let found = reader.fields(&tree.root, "", known).map(|fields| fields.found).unwrap_or_default();
+    let fields: Vec<String> =
+        found.iter().map(|(name, value)| format!("\"{name}\":{}", tree.json(value))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
 struct Reader<'a> {
     tree: &'a Tree,
     notes: &'a mut Notes,

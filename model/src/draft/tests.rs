@@ -203,3 +203,18 @@ fn to_json_serves_the_verbs_that_hand_a_file_on() {
     assert_eq!(to_json("f", b"{ \"a\": 1 }").expect("json"), r#"{"a":1}"#);
     assert!(to_json("f", b"a: 1\n---\nb: 2\n").is_err());
 }
+
+#[test]
+fn a_map_for_a_plugin_has_the_known_fields_and_no_other() {
+    let known = ["Properties", "Tags"];
+    let read = |text: &str| map_to_json("box.yaml", text.as_bytes(), &known);
+    assert_eq!(
+        read("tags: {a: b}\nProperties: {x: 1}").unwrap(),
+        r#"{"Tags":{"a":"b"},"Properties":{"x":1}}"#
+    );
+    assert_eq!(
+        read("Tags: {}\nPropertis: {}").unwrap_err().to_string(),
+        "box.yaml:2:1: Propertis: the field `Propertis` is not known; did you mean `Properties`?"
+    );
+    assert_eq!(read("[]").unwrap_err().to_string(), "box.yaml:1:1: this is a list, and should be a map");
+}
