@@ -142,7 +142,7 @@ impl Observed {
     /// Takes in a new look at one of the group's plugins.
     pub fn see(&mut self, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
         let lag = view.promises.listings_lag();
-        for (instance, template, recorded, since) in group.recorded_members() {
+        for (instance, template, recorded, since) in group.recorded() {
             if group.template_of(template).template.instance.plugin != *plugin {
                 continue;
             }
@@ -161,9 +161,9 @@ impl Observed {
             }
         }
         if !self.absent.is_empty() || !self.sighted.is_empty() {
-            let members: BTreeSet<&InstanceId> = group.members().collect();
-            self.absent.retain(|instance, _| members.contains(instance));
-            self.sighted.retain(|instance| members.contains(instance));
+            let recorded: BTreeSet<&InstanceId> = group.recorded().map(|(instance, ..)| instance).collect();
+            self.absent.retain(|instance, _| recorded.contains(instance));
+            self.sighted.retain(|instance| recorded.contains(instance));
         }
         self.views.insert(plugin.clone(), view);
     }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let plan = Plan { faults: args.faults, ..Plan::default() };
     if let Some(seed) = args.seed {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
-        tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
         let run = run(seed, &Plan { loud: true, ..plan });
         println!("{run:#?}");
         return if run.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };

@@ -10,7 +10,7 @@ use crate::state::{GroupState, Holder};
 
 /// Whether a member is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
+pub(super) enum Presence {
     There,
     /// The latest look did not show it, and that is not enough.
     Doubtful,
@@ -23,7 +23,7 @@ pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> B
         return BTreeSet::new();
     }
     let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
-    for (instance, template, ..) in group.recorded_members() {
+    for (instance, template, ..) in group.recorded() {
         let plugin = &group.template_of(template).template.instance.plugin;
         let (members, absent) = counts.entry(plugin).or_default();
         *members += 1;
@@ -82,9 +82,9 @@ impl<'a> Desk<'a> {
         self.report_troubles();
     }
 
-    /// Whether a member is there, as far as its plugin's listings prove it. None proves it by itself: a
+    /// Whether an instance is there, as far as its plugin's listings prove it. None proves it by itself: a
     /// page may be cut short, and a provider that has lost its mind shows nothing at all.
-    fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
+    pub(super) fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
         let Some(view) = self.view_of(template) else { return Presence::There };
         let Some(absence) = self.observed.absent.get(instance) else { return Presence::There };
         let plugin = self.plugin_of(template);

@@ -1,5 +1,6 @@
 //! What became of open intents.
 
+use super::presence::Presence;
 use super::{Action, Desk, LONGEST_CALL, Waiting};
 use crate::intent::{Intent, Outcome, Task};
 use crate::sabotage::{Protection, is_left_out};
@@ -72,7 +73,9 @@ impl Desk<'_> {
                 None
             }
             Task::Destroy { instance, .. } => {
-                if view.after >= intent.admitted && !view.seen.contains_key(instance) {
+                // A listing may lag behind, and hide whom it should show: it proves the end of an instance
+                // as little as it proves the loss of a member.
+                if view.after >= intent.admitted && self.presence(instance, template) == Presence::Gone {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 // Destroying by id is harmless however often it is done.

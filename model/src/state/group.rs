@@ -183,15 +183,22 @@ impl GroupState {
         })
     }
 
-    /// The instances that hold a slot, with the template, and when each was recorded, by the log and by
-    /// the clock.
-    pub fn recorded_members(&self) -> impl Iterator<Item = (&InstanceId, Revision, u64, Timestamp)> {
-        self.roster.values().filter_map(|member| match &member.holder {
+    /// Everybody whom a listing should show: the instances that hold a slot, and those without one that
+    /// are being destroyed. With the template, and when each was recorded, by the log and by the clock.
+    pub fn recorded(&self) -> impl Iterator<Item = (&InstanceId, Revision, u64, Timestamp)> {
+        let members = self.roster.values().filter_map(|member| match &member.holder {
             Holder::Living { instance, template, recorded, since, .. } => {
                 Some((instance, *template, *recorded, *since))
             }
             Holder::Nobody | Holder::Pending(_) => None,
-        })
+        });
+        let strays = self.intents.values().filter_map(|intent| match &intent.task {
+            Task::Destroy { instance, slot: None, template, .. } => {
+                Some((instance, *template, intent.id.index, intent.since))
+            }
+            Task::Destroy { slot: Some(_), .. } | Task::Provision { .. } => None,
+        });
+        members.chain(strays)
     }
 
     /// The living members of other templates than the wanted one.

@@ -134,3 +134,44 @@ fn a_listing_that_lags_behind_takes_nobody_back_in() {
     story.is_as_declared();
     assert_eq!(story.made, 2);
 }
+
+#[test]
+fn a_listing_that_may_hide_somebody_ends_no_destroy() {
+    let interrupted = |promises: Promises| {
+        let mut story = Story { promises, ..Story::of(2) };
+        let all = |story: &Story| story.provider.clone();
+        for _ in 0..3 {
+            story.step();
+        }
+        let hidden = all(&story);
+        story = story.wants("v1", Allocation::Size(1));
+        story.look();
+        let round = story.round();
+        assert_eq!(round.claims.len(), 1);
+        story.apply(Change::Round(round));
+        // The leader died before its call. The next one is shown nobody.
+        story.observed = Observed::default();
+        story.provider.clear();
+        (story, hidden)
+    };
+    // It lags behind: the instance need not be listed yet, however often it is looked.
+    let (mut story, hidden) =
+        interrupted(Promises { knows_tokens: true, lists_within: Some(Millis(60_000)) });
+    for _ in 0..5 {
+        story.now = story.now + Millis(2000);
+        story.look();
+        assert_eq!((story.plan().outcomes, story.told().len()), (vec![], 1), "it is asked for again");
+    }
+    story.provider = hidden;
+    let story = story.settles();
+    assert_eq!((story.provider.len(), story.group().living()), (1, 1), "nobody lives unknown");
+    // It does not: one look that shows nothing at all is still not enough, and going on it is.
+    let (mut story, _) = interrupted(Promises { knows_tokens: true, lists_within: Some(Millis(0)) });
+    story.look();
+    assert_eq!(story.plan().outcomes, vec![]);
+    for _ in 0..3 {
+        story.now = story.now + MANY_GONE;
+        story.look();
+    }
+    assert_eq!(story.plan().outcomes.len(), 1);
+}
