@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::Term;
 use model::sabotage::{Protection, is_left_out};
 use raft::Replica;
+use spi::{Epoch, since_boot};
 
 use crate::clock::suspended;
 
@@ -30,13 +31,21 @@ impl Lease {
         Self { replica, term, slept: Arc::new(Mutex::new(suspended())) }
     }
 
-    /// Waits until this manager may act. Whoever is deposed waits until its work is cancelled.
-    pub async fn held(&self) {
-        if is_left_out(Protection::Lease) {
-            return;
-        }
+    /// Which leadership this is, as plugins are told.
+    pub(crate) fn epoch(&self) -> Epoch {
+        let identity = self.replica.identity();
+        Epoch { cluster: identity.cluster.to_string(), lineage: identity.lineage, term: self.term.0 }
+    }
+
+    /// Waits until this manager may act, and gives the moment, since the machine started, at which it
+    /// still might. Whoever is deposed waits until its work is cancelled.
+    pub async fn held(&self) -> Duration {
         loop {
+            let moment = since_boot();
             let slept = suspended();
+            if is_left_out(Protection::Lease) {
+                return moment;
+            }
             if slept > self.slept() + SUSPENDED {
                 // The clock that the lease is reckoned with stood still: only a new word counts.
                 tracing::warn!(term = %self.term, "the machine was suspended: the lease is void");
@@ -45,7 +54,7 @@ impl Lease {
                     Err(_) => tokio::time::sleep(AGAIN).await,
                 }
             } else if self.replica.holds_lease(self.term) {
-                return;
+                return moment;
             } else {
                 tokio::time::sleep(AGAIN).await;
             }

@@ -94,8 +94,8 @@ pub(crate) async fn run<W: World>(
     clock.raise(replica.published().state.time);
     let mut states = replica.watch_state();
     let mut tasks = JoinSet::new();
-    let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone()));
     let lease = Lease::new(replica.clone(), term);
+    let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone(), lease.clone()));
     let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease });
     let mut running: BTreeSet<GroupId> = BTreeSet::new();
     loop {

@@ -51,8 +51,8 @@ pub enum Rejection {
 
 /// What the reconciler needs from the outside.
 pub trait World: Send + Sync + 'static {
-    /// Everything the plugin has. An error is never a shorter list.
-    fn look(&self, plugin: &PluginName) -> impl Future<Output = Result<Look, String>> + Send;
+    /// Everything the plugin has. An error is never a shorter list. The plugin hears who leads.
+    fn look(&self, plugin: &PluginName, lease: &Lease) -> impl Future<Output = Result<Look, String>> + Send;
 
     /// Waits for the plugin's next event, which means "look again". Ends with an error when there is
     /// no stream of events.

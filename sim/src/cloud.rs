@@ -193,7 +193,7 @@ impl Sight {
 }
 
 impl World for Sight {
-    async fn look(&self, plugin: &PluginName) -> Result<Look, String> {
+    async fn look(&self, plugin: &PluginName, _: &manager::Lease) -> Result<Look, String> {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 50))).await;
         self.awake().await;

@@ -20,7 +20,7 @@ impl Story {
         let leader = cluster.leader().unwrap_or(any);
         let back = Instant::now() + Duration::from_millis(raft::between(200, 10_000));
         let heal = Instant::now() + Duration::from_millis(raft::between(1000, 20_000));
-        match raft::between(0, 13) {
+        match raft::between(0, 14) {
             0 => {
                 self.count("a manager killed");
                 cluster.crash(any);
@@ -109,7 +109,7 @@ impl Story {
                 cluster.net.cut(b, a);
                 cluster.net.doom_a_voter();
                 cluster.crash(leader);
-                dead.push((leader, Instant::now() + Duration::from_millis(raft::between(50, 400))));
+                dead.push((leader, Instant::now() + Duration::from_millis(raft::between(50, 1200))));
                 *healed_at = heal;
             }
             12 => {
@@ -124,6 +124,14 @@ impl Story {
                 tokio::time::sleep(Duration::from_millis(raft::between(0, 60))).await;
                 self.groups[at].size = before;
                 self.groups[at].may_destroy += more - before;
+                self.declare(cluster, at).await;
+            }
+            13 => {
+                self.count("a new template");
+                let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
+                self.groups[at].version += 1;
+                // Every member is replaced once, also those that are made of the old one meanwhile.
+                self.groups[at].may_destroy += self.groups[at].most;
                 self.declare(cluster, at).await;
             }
             _ => {

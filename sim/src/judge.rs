@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use model::state::Holder;
 use model::{GroupId, State, tags};
-use tokio::time::Instant;
 
 use crate::cloud::Cloud;
 use crate::cluster::Cluster;
@@ -19,6 +18,8 @@ pub(crate) struct Group {
     /// The most members that were ever wanted, and how many destroys all that was asked for explains.
     pub(crate) most: u32,
     pub(crate) may_destroy: u32,
+    /// How many members were wanted from which log index on, at the latest.
+    pub(crate) declared: Vec<(u64, u32)>,
 }
 
 /// What keeps the cluster from being as declared.
@@ -38,7 +39,11 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
             .into_iter()
             .filter(|id| cloud.living().any(|it| it.id.as_str() == id))
             .count();
-        if !state.intents.is_empty() || state.living() != group.size as usize || there != state.living() {
+        if state.outdated().count() > 0
+            || !state.intents.is_empty()
+            || state.living() != group.size as usize
+            || there != state.living()
+        {
             missing.push(format!(
                 "{} has {} members of {}, {there} of them there, and {} open intents",
                 group.name,
@@ -51,6 +56,13 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
     missing
 }
 
+/// How many members have still to be replaced.
+pub(crate) fn outdated(cluster: &Cluster) -> u32 {
+    let replica = cluster.leader().and_then(|leader| cluster.replica(leader));
+    let state = replica.map(|replica| replica.published().state);
+    state.map_or(0, |state| state.groups.values().map(|group| group.outdated().count() as u32).sum())
+}
+
 /// Every promise that was not kept, in words.
 pub(crate) fn violations(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
     let cloud = cluster.cloud.lock().expect("the cloud");
@@ -59,6 +71,7 @@ pub(crate) fn violations(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
         let state = replica.published().state;
         for group in groups {
             violations.extend(of_group(&cloud, &state, group));
+            violations.extend(unwanted(&cloud, group));
         }
     }
     violations.extend(diverged(cluster));
@@ -94,22 +107,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
             }
         }
     }
-    let mut changes: Vec<(Instant, i64)> = Vec::new();
-    for instance in cloud.instances.iter().filter(ours) {
-        changes.push((instance.born, 1));
-        changes.extend(instance.gone.map(|gone| (gone, -1)));
-    }
-    changes.sort();
-    let mut living = 0;
-    let mut most = 0;
-    for (_, change) in changes {
-        living += change;
-        most = most.max(living);
-    }
-    if most > i64::from(group.most) {
-        violations
-            .push(format!("{} had {most} instances where at most {} were wanted", group.name, group.most));
-    }
+    violations.extend(too_many(cloud, group));
     let held = members(state, group.name);
     for instance in cloud.living().filter(ours) {
         if !held.iter().any(|id| id == instance.id.as_str()) {
@@ -122,6 +120,73 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
             "{}: {destroyed} instances were destroyed where {} were to go",
             group.name, group.may_destroy
         ));
+    }
+    violations
+}
+
+/// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:
+/// whoever is to go does not count, though its end may take a while.
+fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
+    let mut doomed: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for call in &cloud.calls {
+        if let Some((id, token)) = call.what.strip_prefix("destroy ").and_then(|rest| rest.split_once(' '))
+            && let Some(claim) = claim_of(token)
+        {
+            let first = doomed.entry(id).or_insert(claim);
+            *first = claim.min(*first);
+        }
+    }
+    let ours: Vec<_> = cloud
+        .instances
+        .iter()
+        .filter(|it| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name))
+        .filter_map(|it| Some((claim_of(it.tags.get(tags::INTENT)?)?, it)))
+        .collect();
+    let mut violations = Vec::new();
+    for (claim, instance) in &ours {
+        let counts = |(other, it): &&((u64, u64), &crate::cloud::Instance)| {
+            other < claim
+                && doomed.get(it.id.as_str()).is_none_or(|doomed| doomed > claim)
+                && it.gone.is_none_or(|gone| gone > instance.born)
+        };
+        let there = ours.iter().filter(counts).count();
+        if there >= group.most as usize {
+            violations.push(format!(
+                "{}: {} was claimed beside {there} where at most {} were wanted",
+                group.name, instance.id, group.most
+            ));
+        }
+    }
+    violations
+}
+
+/// Where in the log the intent of a token stands.
+fn claim_of(token: &str) -> Option<(u64, u64)> {
+    let mut parts = token.split('-').skip(2);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// What was claimed after somebody changed their mind was not to be made any more. Only names can tell.
+fn unwanted(cloud: &Cloud, group: &Group) -> Vec<String> {
+    let prefix = format!("provision {}/pet-", group.name);
+    let mut violations = Vec::new();
+    for call in &cloud.calls {
+        let Some((name, token)) = call.what.strip_prefix(&prefix).and_then(|rest| rest.split_once(' '))
+        else {
+            continue;
+        };
+        let Some((claimed, _)) = claim_of(token) else { continue };
+        // A commit stands at or before the index that is known of it. The next one may have been in force
+        // already; those before the last are not in force any more.
+        let later = group.declared.iter().position(|(index, _)| *index >= claimed);
+        let later = later.unwrap_or(group.declared.len());
+        let in_force = &group.declared[later.saturating_sub(1)..(later + 1).min(group.declared.len())];
+        let most = in_force.iter().map(|(_, size)| *size).max();
+        if let (Some(most), Ok(number)) = (most, name.parse::<u32>())
+            && number >= most
+        {
+            violations.push(format!("{}: {} though only {most} were wanted by then", group.name, call.what));
+        }
     }
     violations
 }

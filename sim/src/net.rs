@@ -72,12 +72,20 @@ impl Net {
         std::mem::take(&mut self.state().died)
     }
 
-    /// Takes the power from a voter that is to die, at the moment its answer leaves it.
-    fn voted(&self, node: usize) {
+    /// Takes the power from a voter that is to die, at the moment its answer leaves it. Soon after, it
+    /// and its candidate cannot hear each other any more: whoever the voter elects next, in which term,
+    /// is then between its disk and itself.
+    fn voted(&self, voter: usize, candidate: usize) {
         let mut state = self.state();
         if std::mem::take(&mut state.dooms_a_voter) {
-            state.disks[node].cut_power(|_| 0);
-            state.died.push(node);
+            state.disks[voter].cut_power(|_| 0);
+            state.died.push(voter);
+            let net = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                net.cut(voter, candidate);
+                net.cut(candidate, voter);
+            });
         }
     }
 
@@ -168,7 +176,7 @@ impl Dial for Socket {
                 let is_vote = request.uri().path().ends_with("/Vote");
                 let response = (server.answer)(request).await?;
                 if is_vote {
-                    net.voted(to.0);
+                    net.voted(to.0, from.0);
                 }
                 net.carry(to, from).await?;
                 Ok(response.map(|body| net.over(body, to, from)))

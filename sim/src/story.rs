@@ -53,7 +53,10 @@ pub struct Run {
 
 /// The longest that a group may take after the last fault: thirty seconds, and the time a foreign
 /// plugin's lost call is waited for, which begins anew when a leader does.
-const SETTLES_IN: Duration = Duration::from_secs(90);
+const SETTLES_IN: Duration = Duration::from_secs(60);
+
+/// What a rollout may take for one member: two calls of 1.5 s, two looks, health, and as much again.
+const ONE_MEMBER: Duration = Duration::from_secs(10);
 
 /// Runs one seed, on this thread.
 pub fn run(seed: u64, plan: &Plan) -> Run {
@@ -90,6 +93,7 @@ impl Story {
             version: 1,
             most: plan.size,
             may_destroy: 0,
+            declared: Vec::new(),
         };
         Story {
             seed,
@@ -161,12 +165,14 @@ impl Story {
                     register::use_once(&self.register, replica.clone(), cluster.now());
                 }
             }
-            let mut died = std::mem::take(&mut cluster.cloud.lock().expect("the cloud").died);
-            died.extend(cluster.net.died());
-            for node in died {
-                self.tell(format!("m{node} dies in the middle of it"));
-                cluster.crash(node);
-                dead.push((node, Instant::now() + Duration::from_millis(raft::between(200, 8000))));
+            let in_a_call = std::mem::take(&mut cluster.cloud.lock().expect("the cloud").died);
+            let in_a_vote = cluster.net.died();
+            for (died, longest) in [(in_a_call, 8000), (in_a_vote, 400)] {
+                for node in died {
+                    self.tell(format!("m{node} dies in the middle of it"));
+                    cluster.crash(node);
+                    dead.push((node, Instant::now() + Duration::from_millis(raft::between(100, longest))));
+                }
             }
             let now = Instant::now();
             let due: Vec<usize> = dead.iter().filter(|(_, at)| *at <= now).map(|(node, _)| *node).collect();
@@ -209,6 +215,11 @@ impl Story {
     pub(crate) async fn declare(&mut self, cluster: &mut Cluster, at: usize) {
         let item = Commit { spec: self.spec(at), if_revision: None, unvalidated: false };
         self.propose(cluster, Change::Commit { items: vec![item] }).await;
+        let applied = (0..cluster.size()).filter_map(|node| Some(cluster.replica(node)?.published().index));
+        if let Some(index) = applied.max() {
+            let size = self.groups[at].size;
+            self.groups[at].declared.push((index, size));
+        }
     }
 
     /// Proposes until it is answered, always under one request id. The dead come back meanwhile.
@@ -258,14 +269,15 @@ impl Story {
         }
         self.tell("everything is mended");
         let began = Instant::now();
+        let limit = SETTLES_IN + ONE_MEMBER * judge::outdated(cluster);
         loop {
             let missing = judge::missing(cluster, &self.groups);
             if missing.is_empty() {
                 self.tell("everything is as declared");
                 return began.elapsed();
             }
-            if began.elapsed() > SETTLES_IN {
-                self.violations.push(format!("after {SETTLES_IN:?}: {}", missing.join("; ")));
+            if began.elapsed() > limit {
+                self.violations.push(format!("after {limit:?}: {}", missing.join("; ")));
                 return began.elapsed();
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

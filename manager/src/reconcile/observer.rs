@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::lease::Lease;
 use crate::world::World;
 
 /// Between two looks while anything is in motion: what is lost is missed within a second, and confirmed.
@@ -35,10 +36,16 @@ pub(super) struct Latest {
 
 /// One observer a plugin, made when a group first needs it.
 pub(super) struct Observers<W> {
+    eye: Arc<Eye<W>>,
+    all: Mutex<BTreeMap<PluginName, Observer>>,
+}
+
+/// What every look needs.
+struct Eye<W> {
     replica: Replica,
     world: Arc<W>,
     clock: Clock,
-    all: Mutex<BTreeMap<PluginName, Observer>>,
+    lease: Lease,
 }
 
 struct Observer {
@@ -64,8 +71,8 @@ impl Drop for Observer {
 }
 
 impl<W: World> Observers<W> {
-    pub(super) fn new(replica: Replica, world: Arc<W>, clock: Clock) -> Self {
-        Self { replica, world, clock, all: Mutex::default() }
+    pub(super) fn new(replica: Replica, world: Arc<W>, clock: Clock, lease: Lease) -> Self {
+        Self { eye: Arc::new(Eye { replica, world, clock, lease }), all: Mutex::default() }
     }
 
     fn with<T>(&self, plugin: &PluginName, use_it: impl FnOnce(&Observer) -> T) -> T {
@@ -73,14 +80,7 @@ impl<W: World> Observers<W> {
         let observer = all.entry(plugin.clone()).or_insert_with(|| {
             let (sender, latest) = watch::channel(Latest::default());
             let shared = Arc::new(Shared::default());
-            let work = observe(
-                plugin.clone(),
-                self.replica.clone(),
-                self.world.clone(),
-                self.clock.clone(),
-                sender,
-                shared.clone(),
-            );
+            let work = observe(plugin.clone(), self.eye.clone(), sender, shared.clone());
             Observer { latest, shared, task: tokio::spawn(work) }
         });
         use_it(observer)
@@ -130,24 +130,20 @@ async fn follow_events<W: World>(plugin: &PluginName, world: &W, poke: &Notify) 
 
 async fn observe<W: World>(
     plugin: PluginName,
-    replica: Replica,
-    world: Arc<W>,
-    clock: Clock,
+    eye: Arc<Eye<W>>,
     latest: watch::Sender<Latest>,
     shared: Arc<Shared>,
 ) {
     tokio::select! {
         biased;
-        () = follow_events(&plugin, &*world, &shared.poke) => {}
-        () = look_again_and_again(&plugin, &replica, &*world, &clock, latest, &shared) => {}
+        () = follow_events(&plugin, &*eye.world, &shared.poke) => {}
+        () = look_again_and_again(&plugin, &eye, latest, &shared) => {}
     }
 }
 
 async fn look_again_and_again<W: World>(
     plugin: &PluginName,
-    replica: &Replica,
-    world: &W,
-    clock: &Clock,
+    eye: &Eye<W>,
     latest: watch::Sender<Latest>,
     shared: &Shared,
 ) {
@@ -155,8 +151,8 @@ async fn look_again_and_again<W: World>(
     let mut trouble_since = None;
     loop {
         let began = Instant::now();
-        let (after, taken_at) = (replica.published().index, clock.now());
-        match world.look(plugin).await {
+        let (after, taken_at) = (eye.replica.published().index, eye.clock.now());
+        match eye.world.look(plugin, &eye.lease).await {
             Ok(look) => {
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");
@@ -195,14 +191,13 @@ mod tests {
     use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part};
 
     use super::*;
-    use crate::lease::Lease;
     use crate::world::{Look, Rejection, Work};
 
     /// Has so many events waiting, and then none.
     struct Burst(AtomicU32);
 
     impl World for Burst {
-        async fn look(&self, _: &PluginName) -> Result<Look, String> {
+        async fn look(&self, _: &PluginName, _: &Lease) -> Result<Look, String> {
             Err("not asked here".into())
         }
 

@@ -46,14 +46,14 @@ impl Plugins {
     }
 
     /// The plugin, as it says of itself now. Its connections are kept as long as its address stays.
-    async fn meet(&self, name: &PluginName) -> Result<Known, spi::Error> {
+    async fn meet(&self, name: &PluginName, call: &Call) -> Result<Known, spi::Error> {
         let found = self.directory.find(name)?;
         let before = self.known().get(name.lookup()).filter(|known| known.found == found).cloned();
         let (client, calls) = match before {
             Some(known) => (known.client, known.calls),
             None => (found.client(), Arc::new(Semaphore::new(CALLS_AT_ONCE))),
         };
-        let hello = Arc::new(client.hello().await?);
+        let hello = Arc::new(client.hello_as(call).await?);
         let known = Known { found, client, hello, calls };
         self.known().insert(name.lookup().to_owned(), known.clone());
         Ok(known)
@@ -64,7 +64,7 @@ impl Plugins {
         let before = self.known().get(name.lookup()).cloned();
         let known = match before {
             Some(known) if known.hello.serves(interface, name.subtype()) => known,
-            Some(_) | None => self.meet(name).await?,
+            Some(_) | None => self.meet(name, &Call::default()).await?,
         };
         if known.hello.serves(interface, name.subtype()) {
             Ok(known)
@@ -108,10 +108,9 @@ impl Plugins {
             Ok(known) => known,
             Err(error) => return refused(&template.instance, &error),
         };
-        let call = call_of(work, &instances.hello);
         let _call = instances.calls.acquire().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
-        work.lease.held().await;
+        let call = self.call(work, &instances.hello).await;
         match plugin.provision(&spec, &call).await {
             Ok(id) => Outcome::Done(id),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
@@ -142,14 +141,28 @@ impl Plugins {
             Ok(known) => known,
             Err(error) => return refused(&template.instance, &error),
         };
-        let call = call_of(work, &instances.hello);
         let _call = instances.calls.acquire().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
-        work.lease.held().await;
+        let call = self.call(work, &instances.hello).await;
         match plugin.destroy(instance, reason.as_str(), &call).await {
             Ok(()) => Outcome::Done(instance.clone()),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
             Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
+        }
+    }
+
+    /// What goes with a call that may be made now; to plugins that understand it (decision 18). Its
+    /// deadline is reckoned from when the lease was held, so that a manager that stops between here and
+    /// the call is kept out by its own plugin.
+    async fn call(&self, work: &Work, hello: &Hello) -> Call {
+        let held = work.lease.held().await;
+        if !hello.knows_tokens() {
+            return Call::default();
+        }
+        Call {
+            token: Some(work.token.clone()),
+            epoch: Some(work.lease.epoch()),
+            not_after: Some(held + self.directory.deadline()),
         }
     }
 
@@ -161,18 +174,10 @@ impl Plugins {
     }
 }
 
-/// The fence goes only to plugins that understand it (decision 18).
-fn call_of(work: &Work, hello: &Hello) -> Call {
-    if hello.knows_tokens() {
-        Call { token: Some(work.token.clone()), epoch: Some(work.intent.term.0) }
-    } else {
-        Call::default()
-    }
-}
-
 impl World for Plugins {
-    async fn look(&self, plugin: &PluginName) -> Result<Look, String> {
-        let known = self.meet(plugin).await.map_err(|error| error.message)?;
+    async fn look(&self, plugin: &PluginName, lease: &Lease) -> Result<Look, String> {
+        let leads = Call { epoch: Some(lease.epoch()), ..Call::default() };
+        let known = self.meet(plugin, &leads).await.map_err(|error| error.message)?;
         if !known.hello.serves(interface::INSTANCE, plugin.subtype()) {
             return Err(known.hello.lacks(interface::INSTANCE, plugin.subtype()));
         }

@@ -100,8 +100,13 @@ impl Client {
 
     /// Asks what the plugin is. Ask again rather than remember: objects come and go.
     pub async fn hello(&self) -> Result<Hello, Error> {
+        self.hello_as(&Call::default()).await
+    }
+
+    /// The same, and tells the plugin who leads: it refuses whoever led before.
+    pub async fn hello_as(&self, call: &Call) -> Result<Hello, Error> {
         let reply: wire::HelloReply = self
-            .call("Handshake.Hello", &serde_json::Map::new(), &Call::default())
+            .call("Handshake.Hello", &serde_json::Map::new(), call)
             .await
             .map_err(|fault| fault.into_error(Class::Internal))?;
         let names = |objects: Option<Vec<wire::Object>>| {

@@ -299,7 +299,7 @@ impl<P: Instances> Bench<P> {
     async fn tokens_are_known(&self) -> Result<(), String> {
         let token = format!("conf-{}", self.mark);
         let spec = self.spec(&[(tags::INTENT, &token)]);
-        let call = Call { token: Some(token.clone()), epoch: None };
+        let call = Call { token: Some(token.clone()), ..Call::default() };
         let first =
             self.plugin.provision(&spec, &call).await.map_err(|error| format!("Provision: {error}"))?;
         let again =

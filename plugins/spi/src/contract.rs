@@ -1,5 +1,7 @@
 //! What a plugin promises, whoever keeps the promise.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use model::tags::Tags;
 use model::{Allocation, Description, GroupId, Health, InstanceId, LogicalId, Opaque};
@@ -36,8 +38,27 @@ pub struct Index {
 pub struct Call {
     /// The name of the intent: a second call with it must not make a second instance.
     pub token: Option<String>,
-    /// The term of the leader that calls.
-    pub epoch: Option<u64>,
+    /// Which leader calls.
+    pub epoch: Option<Epoch>,
+    /// Until when the call may begin to take effect, by the clock that counts from the machine's start and
+    /// goes on while it is suspended: caller and plugin share the machine, so they share the clock.
+    pub not_after: Option<Duration>,
+}
+
+/// One leadership. A later one of the same cluster is greater; those of two clusters have no order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// The cluster's id.
+    pub cluster: String,
+    pub lineage: u32,
+    pub term: u64,
+}
+
+/// The time since this machine started, suspension included (`CLOCK_BOOTTIME`).
+pub fn since_boot() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// A flavor's word about an instance, with its reason.

@@ -38,6 +38,11 @@ impl Directory {
         Self { path: path.into(), deadline: Self::DEADLINE }
     }
 
+    /// The total time of one call to a plugin that was found here.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// With another total time for one call.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {

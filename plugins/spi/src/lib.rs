@@ -18,7 +18,7 @@ mod transport;
 mod wire;
 
 pub use client::{Client, Hello};
-pub use contract::{Attachment, Call, Flavors, Index, InstanceSpec, Instances, Verdict};
+pub use contract::{Attachment, Call, Epoch, Flavors, Index, InstanceSpec, Instances, Verdict, since_boot};
 pub use convert::{instance_spec_from_json, instance_spec_to_json};
 pub use directory::{Directory, Found};
 pub use error::{Class, Error};

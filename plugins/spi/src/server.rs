@@ -37,6 +37,7 @@ pub struct Plugin {
     events: Option<Events>,
     knows_tokens: bool,
     lists_within: Millis,
+    gate: Arc<fence::Gate>,
 }
 
 impl Plugin {

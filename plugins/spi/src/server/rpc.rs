@@ -12,6 +12,10 @@ use crate::server::Plugin;
 use crate::wire::{self, Any, FaultData};
 use crate::{convert, interface};
 
+/// The methods that change something, and that the fence keeps from whoever may not.
+const CHANGING: [&str; 5] =
+    ["Instance.Provision", "Instance.Destroy", "Instance.Label", "Flavor.Prepare", "Flavor.Drain"];
+
 /// What a method comes to: JSON, or a fault.
 type Result<T = Box<RawValue>> = std::result::Result<T, wire::Fault>;
 
@@ -95,6 +99,10 @@ async fn dispatch(plugin: &Plugin, request: &wire::Request, call: &Call) -> Resu
     let Some((service, verb)) = method.split_once('.').filter(|(_, verb)| !verb.contains('.')) else {
         return Err(fault(format!("rpc: service/method request ill-formed: \"{method}\"")));
     };
+    plugin.gate.hear(call);
+    if CHANGING.contains(&method) {
+        plugin.gate.admit(call)?;
+    }
     match service {
         "Handshake" if verb == "Hello" => hello(plugin),
         "Instance" if !plugin.instances.is_empty() => instance(plugin, verb, request, call).await,
