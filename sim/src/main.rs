@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
     let first = args.first.unwrap_or_else(|| rand::random::<u64>() >> 1);
     if let Some(name) = &args.without {
-        return attack_the_harness(name, &plan, first, args.runs);
+        return attack_the_harness(name, &plan, first, &args);
     }
     let began = Instant::now();
     let next = Arc::new(AtomicU64::new(0));
@@ -86,35 +86,47 @@ fn main() -> ExitCode {
 }
 
 /// Leaves out each protection of that name and says which seed notices first.
-fn attack_the_harness(name: &str, plan: &Plan, first: u64, runs: u64) -> ExitCode {
+fn attack_the_harness(name: &str, plan: &Plan, first: u64, args: &Args) -> ExitCode {
     if cfg!(not(feature = "sabotage")) {
         println!("this build cannot: build it with --features sabotage");
         return ExitCode::FAILURE;
     }
-    println!("| left out | noticed by | how |\n|---|---|---|");
-    let mut unnoticed = 0;
-    let chosen = PROTECTIONS.iter().filter(|(known, _)| name == "each" || name == *known);
-    for (name, protection) in chosen {
-        let plan = Plan { without: protection, ..*plan };
-        let caught = (first..first + runs).find_map(|seed| {
-            let run = std::panic::catch_unwind(|| run(seed, &plan));
-            match run {
-                Ok(run) => run.violations.first().map(|violation| (seed, violation.clone())),
-                Err(_) => Some((seed, "a panic".to_owned())),
-            }
-        });
-        match caught {
-            Some((seed, violation)) => {
-                let short: String = violation.chars().take(110).collect();
-                println!("| {name} | seed {seed}, run {} | {short} |", seed - first + 1);
-            }
-            None => {
-                unnoticed += 1;
-                println!("| {name} | nobody in {runs} runs | |");
-            }
-        }
+    let chosen: Vec<_> = PROTECTIONS.iter().filter(|(known, _)| name == "each" || name == *known).collect();
+    if chosen.is_empty() {
+        let known: Vec<&str> = PROTECTIONS.iter().map(|(known, _)| *known).collect();
+        println!("`{name}` is no protection; there are each, {}", known.join(", "));
+        return ExitCode::FAILURE;
     }
-    if unnoticed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("| left out | noticed by | how |\n|---|---|---|");
+    let next = AtomicUsize::new(0);
+    let unnoticed = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs {
+            scope.spawn(|| {
+                while let Some((name, protection)) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !is_noticed(name, &Plan { without: protection, ..*plan }, first, args.runs) {
+                        unnoticed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    if unnoticed.load(Ordering::Relaxed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_noticed(name: &str, plan: &Plan, first: u64, runs: u64) -> bool {
+    let caught = (first..first + runs).find_map(|seed| match std::panic::catch_unwind(|| run(seed, plan)) {
+        Ok(run) => run.violations.first().map(|violation| (seed, violation.clone())),
+        Err(_) => Some((seed, "a panic".to_owned())),
+    });
+    match &caught {
+        Some((seed, violation)) => {
+            let short: String = violation.chars().take(110).collect();
+            println!("| {name} | seed {seed}, run {} | {short} |", seed - first + 1);
+        }
+        None => println!("| {name} | nobody in {runs} runs | |"),
+    }
+    caught.is_some()
 }
 
 fn report(runs: &[Run], took: Duration) -> ExitCode {

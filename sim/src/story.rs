@@ -1,6 +1,7 @@
 //! One run: what is declared, what goes wrong and when, and what must be true after it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use model::spec::{Opaque, Part, Template, Updating};
 use model::{Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, RequestId};
 use tokio::time::Instant;
 
+use crate::cloud::Call;
 use crate::cluster::{CLUSTER, Cluster};
 use crate::judge::{self, Group};
 use crate::register::{self, Register};
@@ -36,7 +38,7 @@ impl Default for Plan {
 }
 
 /// What came of a run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Run {
     pub seed: u64,
     /// What went wrong, and how often.
@@ -49,6 +51,8 @@ pub struct Run {
     pub destroyed: usize,
     /// Writes and reads that a client made.
     pub operations: usize,
+    /// A digest of every call to the provider and its time: equal for equal runs.
+    pub history: u64,
 }
 
 /// The longest that a group may take after the last fault: thirty seconds, and the time a foreign
@@ -307,6 +311,15 @@ impl Story {
             made: cloud.instances.len(),
             destroyed: cloud.instances.iter().filter(|it| it.ended_by.is_some()).count(),
             operations: register.operations,
+            history: digest(&cloud.calls, self.began),
         }
     }
+}
+
+fn digest(calls: &[Call], began: Option<Instant>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for call in calls {
+        (began.map(|began| call.at - began), call.node, call.term, &call.what).hash(&mut hasher);
+    }
+    hasher.finish()
 }
