@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use api::{Addresses, Client, proto as pb};
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::history::History;
 use crate::process::{Process, until};
 
@@ -16,6 +17,8 @@ pub struct Options {
     pub simulator: Vec<String>,
     /// More arguments for every manager.
     pub manager: Vec<String>,
+    /// Every manager has a [`Disk`] that misbehaves on request.
+    pub disks: bool,
 }
 
 /// A cluster on this machine, in a directory of its own.
@@ -137,12 +140,28 @@ impl Cluster {
         } else {
             args.extend(["--join", &first]);
         }
-        self.managers[i] = Some(Process::start(&args, &self.path().join(format!("{name}.log"))));
+        let disk = self.options.disks.then(|| self.disk(i));
+        let log = self.path().join(format!("{name}.log"));
+        self.managers[i] = Some(Process::start_on(disk.as_ref(), &args, &log));
     }
 
     /// SIGKILL.
     pub fn kill(&mut self, i: usize) {
         self.managers[i] = None;
+    }
+
+    /// The disk of a manager, when they have such.
+    pub fn disk(&self, i: usize) -> Disk {
+        Disk::new(self.path(), &format!("m{}", i + 1))
+    }
+
+    /// Where a manager's database is.
+    pub fn database(&self, i: usize) -> PathBuf {
+        self.path().join(format!("m{}", i + 1)).join("db")
+    }
+
+    pub fn manager_mut(&mut self, i: usize) -> &mut Process {
+        self.managers[i].as_mut().expect("it was started")
     }
 
     pub fn manager(&self, i: usize) -> &Process {

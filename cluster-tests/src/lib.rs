@@ -2,9 +2,11 @@
 //! state, and look at what the provider was asked.
 
 mod cluster;
+mod disk;
 mod history;
 mod process;
 
 pub use cluster::{Cluster, Options, group};
+pub use disk::{Disk, Mood};
 pub use history::{Call, History};
 pub use process::{Process, program, until};

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::disk::Disk;
+
 /// The `infrakit` program: `INFRAKIT_BIN`, or the one that was built beside these tests.
 pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("INFRAKIT_BIN") {
@@ -28,10 +30,17 @@ pub struct Process {
 impl Process {
     /// Starts the program with its output in `log`.
     pub fn start(args: &[&str], log: &Path) -> Self {
+        Self::start_on(None, args, log)
+    }
+
+    /// The same, with a disk that misbehaves on request.
+    pub fn start_on(disk: Option<&Disk>, args: &[&str], log: &Path) -> Self {
         let file = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         let again = file.try_clone().expect("a second handle");
+        let environment = disk.map(Disk::environment).into_iter().flatten();
         let child = Command::new(program())
             .args(args)
+            .envs(environment)
             .env_remove("INFRAKIT_HOST")
             .env_remove("INFRAKIT_PLUGINS_DIR")
             .stdin(Stdio::null())
@@ -53,6 +62,11 @@ impl Process {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Its exit code, when it has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().expect("a child can be asked").map(|status| status.code().unwrap_or(-1))
     }
 
     pub fn pid(&self) -> u32 {

@@ -164,7 +164,11 @@ pub async fn start(
     let finished = {
         let replica = replica.clone();
         Box::pin(async move {
-            stop.await;
+            let failed = tokio::select! {
+                biased;
+                () = stop => None,
+                why = replica.failed() => Some(why),
+            };
             work.abort();
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
@@ -172,6 +176,14 @@ pub async fn start(
             replica.shutdown().await;
             // What cannot be removed now is replaced at the next start.
             let _ = std::fs::remove_file(&socket);
+            if let Some(why) = failed {
+                return Err(Error::new(
+                    "the replica has stopped",
+                    why,
+                    "see to the disk, then start the manager again with the same command; the others go on \
+                     as long as they are a majority",
+                ));
+            }
             match served {
                 Ok(Ok(Err(error))) => Err(Error::new("the server failed", error, "")),
                 Ok(Ok(Ok(())) | Err(_)) | Err(_) => Ok(()),

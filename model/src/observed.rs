@@ -24,6 +24,8 @@ pub struct Listing {
     pub items: Vec<Arc<Description>>,
     /// When the look began.
     pub taken_at: Timestamp,
+    /// When the first of the looks began since which none has failed.
+    pub unbroken_since: Timestamp,
     /// The last log entry that was applied when the look began: what it did not yet show then,
     /// it cannot tell about.
     pub after: u64,
@@ -70,6 +72,7 @@ pub struct Pulse {
 #[derive(Debug, Clone, Default)]
 pub struct View {
     pub taken_at: Timestamp,
+    pub unbroken_since: Timestamp,
     pub after: u64,
     pub promises: Promises,
     /// How many instances the plugin shows, of all groups and of none.
@@ -156,8 +159,14 @@ impl Observed {
             {
                 // A look that began before the member was recorded, or when it need not be listed yet,
                 // proves nothing, and is not counted later.
-                let absence = self.absent.entry(instance.clone());
-                absence.or_insert(Absence { since: view.taken_at, looks: 0 }).looks += 1;
+                let first = Absence { since: view.taken_at, looks: 0 };
+                let absence = self.absent.entry(instance.clone()).or_insert(first);
+                if absence.since < view.unbroken_since {
+                    // A plugin that fails in between is in trouble: what it showed before that is no
+                    // confirmation.
+                    *absence = first;
+                }
+                absence.looks += 1;
             }
         }
         if !self.absent.is_empty() || !self.sighted.is_empty() {
@@ -181,6 +190,7 @@ impl View {
     pub fn of(listing: &Listing, group: &GroupId, cluster: &ClusterId, lineage: u32) -> Self {
         let mut view = View {
             taken_at: listing.taken_at,
+            unbroken_since: listing.unbroken_since,
             after: listing.after,
             promises: listing.promises,
             total: listing.items.len(),
@@ -260,6 +270,7 @@ mod tests {
                 item("theirs", &[(tags::GROUP, "web"), (tags::OWNER, "ffff"), (tags::INTENT, &token)]),
             ],
             taken_at: Timestamp(1),
+            unbroken_since: Timestamp(1),
             after: 0,
             promises: Promises { knows_tokens: true, lists_within: Some(Millis(0)) },
         };

@@ -21,8 +21,11 @@ use crate::time::{Millis, Timestamp};
 /// (15 s, InfraKit's own) and as much again for what the plugin started before it noticed.
 pub const LONGEST_CALL: Millis = Millis::seconds(30);
 
-/// How long a plugin must go on showing nothing, or less than half of what it should, before that is
-/// believed.
+/// How many members must be missing from one look for it to be doubted the more.
+pub const MANY: usize = 3;
+
+/// How long a plugin must go on showing nothing, or lacking [`MANY`] or most of the members it should
+/// show, before that is believed.
 pub const MANY_GONE: Millis = Millis::seconds(5);
 
 /// How long to wait before health is asked again.

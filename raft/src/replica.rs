@@ -330,6 +330,20 @@ impl Replica {
         watch
     }
 
+    /// Waits until this replica has stopped by itself, which it does when its disk fails, and says why.
+    /// What it had acknowledged is on its disk or it was not acknowledged.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_watched().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "it ended without a word".into();
+            }
+        }
+    }
+
     /// The address of a member.
     pub fn address_of(&self, node: NodeId) -> Option<String> {
         let metrics = self.raft.server_metrics();

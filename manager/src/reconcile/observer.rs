@@ -149,6 +149,7 @@ async fn look_again_and_again<W: World>(
 ) {
     let mut pause = MOVING;
     let mut trouble_since = None;
+    let mut unbroken_since = None;
     loop {
         let began = Instant::now();
         let (after, taken_at) = (eye.replica.published().index, eye.clock.now());
@@ -157,10 +158,17 @@ async fn look_again_and_again<W: World>(
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");
                 }
-                let listing = Listing { items: look.items, taken_at, after, promises: look.promises };
+                let listing = Listing {
+                    items: look.items,
+                    taken_at,
+                    unbroken_since: *unbroken_since.get_or_insert(taken_at),
+                    after,
+                    promises: look.promises,
+                };
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
             }
             Err(because) => {
+                unbroken_since = None;
                 if trouble_since.is_none() {
                     tracing::warn!(%plugin, %because, "the plugin cannot be looked at");
                 }

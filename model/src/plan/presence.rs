@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Desk, Living, MANY_GONE, Waiting};
+use super::{Desk, Living, MANY, MANY_GONE, Waiting};
 use crate::ids::{InstanceId, IntentId, PluginName, Revision};
 use crate::observed::Observed;
 use crate::sabotage::{Protection, is_left_out};
@@ -17,7 +17,8 @@ pub(super) enum Presence {
     Gone,
 }
 
-/// The plugins whose latest look shows nothing at all, or lacks most of the members it should show.
+/// The plugins whose latest look shows nothing at all, or lacks many of the members it should show:
+/// instances seldom die together, and listings are cut short.
 pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a PluginName> {
     if observed.absent.is_empty() {
         return BTreeSet::new();
@@ -33,7 +34,7 @@ pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> B
     counts
         .into_iter()
         .filter(|(plugin, (members, absent))| {
-            *absent > 0 && (shows_nothing(*plugin) || *absent > 1 && absent * 2 > *members)
+            *absent > 0 && (shows_nothing(*plugin) || *absent >= MANY || *absent > 1 && absent * 2 > *members)
         })
         .map(|(plugin, _)| plugin)
         .collect()

@@ -23,6 +23,8 @@ struct Story {
     state: State,
     index: u64,
     now: Timestamp,
+    /// When the provider failed last.
+    unbroken_since: Timestamp,
     observed: Observed,
     /// What is at the provider: instance id, tags, health.
     provider: Vec<(InstanceId, tags::Tags, Health)>,
@@ -63,6 +65,7 @@ impl Story {
             },
             index: 0,
             now: Timestamp(1_000_000),
+            unbroken_since: Timestamp(0),
             observed: Observed::default(),
             provider: Vec::new(),
             made: 0,
@@ -117,6 +120,7 @@ impl Story {
         });
         let view = View {
             taken_at: self.now,
+            unbroken_since: self.unbroken_since,
             after: self.index,
             promises: self.promises,
             total: self.provider.len(),

@@ -76,6 +76,37 @@ fn a_listing_that_lacks_too_much_is_believed_only_when_it_goes_on() {
 }
 
 #[test]
+fn three_that_are_missing_at_once_are_doubted_longer_than_two() {
+    for (missing, looks) in [(2, 2), (3, 7)] {
+        let mut story = Story::of(20).settles();
+        story.provider.truncate(20 - missing);
+        for look in 1..looks {
+            story.now = story.now + Millis(900);
+            story.look();
+            assert!(story.plan().gone.is_empty(), "{missing} are missing, look {look}");
+        }
+        story.now = story.now + Millis(900);
+        story.look();
+        assert_eq!(story.plan().gone.len(), missing);
+    }
+}
+
+#[test]
+fn a_look_that_fails_between_two_confirms_neither() {
+    let mut story = Story::of(4).settles();
+    story.provider.remove(1);
+    for _ in 0..3 {
+        story.look();
+        assert!(story.plan().gone.is_empty());
+        story.now = story.now + Millis(1000);
+        story.unbroken_since = story.now;
+    }
+    story.look();
+    story.look();
+    assert_eq!(story.plan().gone.len(), 1);
+}
+
+#[test]
 fn nobody_is_given_up_while_somebody_may_be_gone_already() {
     let mut story = Story::of(4).settles().wants("v1", Allocation::Size(3));
     story.provider.remove(2);
