@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use crate::disk::Disk;
 use crate::history::History;
-use crate::process::{Process, until};
+use crate::network::Network;
+use crate::process::{Process, Surroundings, until};
 
 /// How a cluster is set up.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Options {
     pub manager: Vec<String>,
     /// Every manager has a [`Disk`] that misbehaves on request.
     pub disks: bool,
+    /// Every manager has a host of its own on a [`Network`]. Needs root.
+    pub network: bool,
 }
 
 /// A cluster on this machine, in a directory of its own.
@@ -27,6 +30,9 @@ pub struct Cluster {
     ports: Vec<u16>,
     options: Options,
     managers: Vec<Option<Process>>,
+    network: Option<Network>,
+    /// What the wall clock of each manager is from its next start on, as libfaketime has it.
+    clocks: Vec<Option<String>>,
     plugins: Option<Process>,
     files: Option<Process>,
     /// The simulator writes down what it is asked.
@@ -66,7 +72,10 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir_all(dir.path().join("lab/faults")).expect("a directory");
         let managers = (0..n).map(|_| None).collect();
-        let mut cluster = Cluster { dir, ports, options, managers, plugins: None, files: None, recorded };
+        let network = options.network.then(|| Network::of(n).expect("root may set up a network"));
+        let (plugins, files, clocks) = (None, None, vec![None; n]);
+        let mut cluster =
+            Cluster { dir, ports, options, managers, network, clocks, plugins, files, recorded };
         cluster.start_plugins();
         for i in 0..n {
             cluster.start(i);
@@ -84,7 +93,10 @@ impl Cluster {
     }
 
     pub fn address(&self, i: usize) -> String {
-        format!("127.0.0.1:{}", self.ports[i])
+        match &self.network {
+            Some(network) => format!("{}:7701", network.address(i)),
+            None => format!("127.0.0.1:{}", self.ports[i]),
+        }
     }
 
     pub fn addresses(&self) -> String {
@@ -140,9 +152,51 @@ impl Cluster {
         } else {
             args.extend(["--join", &first]);
         }
-        let disk = self.options.disks.then(|| self.disk(i));
         let log = self.path().join(format!("{name}.log"));
-        self.managers[i] = Some(Process::start_on(disk.as_ref(), &args, &log));
+        self.managers[i] = Some(Process::start_in(&self.surroundings(i), &args, &log));
+    }
+
+    fn surroundings(&self, i: usize) -> Surroundings {
+        let before = self.network.as_ref().map(|network| network.enter(i)).unwrap_or_default();
+        let mut environment = Vec::new();
+        let mut preload = Vec::new();
+        if self.options.disks {
+            let disk = self.disk(i);
+            preload.push(disk.library().display().to_string());
+            let own = disk.environment().map(|(name, path)| (name.to_owned(), path.display().to_string()));
+            environment.extend(own);
+        }
+        if let (Some(clock), Some(library)) = (&self.clocks[i], Self::clock_library()) {
+            preload.push(library.to_owned());
+            environment.push(("FAKETIME".into(), clock.clone()));
+            environment.push(("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()));
+        }
+        if !preload.is_empty() {
+            environment.push(("LD_PRELOAD".into(), preload.join(" ")));
+        }
+        Surroundings { before, environment }
+    }
+
+    /// The library that makes a process see another time, when it is installed.
+    pub fn clock_library() -> Option<&'static str> {
+        let known = [
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+            "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        ];
+        known.into_iter().find(|path| Path::new(path).exists())
+    }
+
+    /// From its next start on, a manager's wall clock is so: `+1h` ahead, `-1h` behind, `+0 x1.1` fast.
+    pub fn set_clock(&mut self, i: usize, clock: Option<&str>) {
+        self.clocks[i] = clock.map(str::to_owned);
+    }
+
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("it was asked for")
+    }
+
+    pub fn is_running(&self, i: usize) -> bool {
+        self.managers[i].is_some()
     }
 
     /// SIGKILL.

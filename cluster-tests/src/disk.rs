@@ -46,9 +46,14 @@ impl Disk {
         Self { library, control: of("control"), record: of("record") }
     }
 
-    /// The environment of a process that is to use this disk.
-    pub fn environment(&self) -> [(&'static str, &Path); 3] {
-        [("LD_PRELOAD", &self.library), ("DISK_CONTROL", &self.control), ("DISK_RECORD", &self.record)]
+    /// The library that a process must preload to use this disk.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// What that library reads from the environment.
+    pub fn environment(&self) -> [(&'static str, &Path); 2] {
+        [("DISK_CONTROL", &self.control), ("DISK_RECORD", &self.record)]
     }
 
     pub fn be(&self, mood: Mood) {

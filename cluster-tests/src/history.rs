@@ -34,6 +34,13 @@ impl History {
 
     /// No slot ever had two living instances, and no token ever made two.
     pub fn shows_nothing_twice(&self) {
+        if let Some(twice) = self.twice() {
+            panic!("{twice}:\n{self:#?}");
+        }
+    }
+
+    /// The first slot that had two living instances, or token that made two.
+    pub fn twice(&self) -> Option<String> {
         let mut living: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         let mut tokens: BTreeMap<&str, &str> = BTreeMap::new();
         for call in self.0.iter().filter(|call| !call.group.is_empty()) {
@@ -41,10 +48,10 @@ impl History {
             match (call.call.as_str(), call.outcome.as_str()) {
                 ("provision", "made") => {
                     if let Some(other) = living.insert(slot, &call.id) {
-                        panic!("slot {slot:?} got {} while {other} lived:\n{self:#?}", call.id);
+                        return Some(format!("slot {slot:?} got {} while {other} lived", call.id));
                     }
                     if let Some(other) = tokens.insert(&call.token, &call.id) {
-                        panic!("the token {} made {other} and then {}", call.token, call.id);
+                        return Some(format!("the token {} made {other} and then {}", call.token, call.id));
                     }
                 }
                 ("destroy", _) if living.get(&slot) == Some(&call.id.as_str()) => {
@@ -53,5 +60,12 @@ impl History {
                 _ => {}
             }
         }
+        None
+    }
+
+    /// How many living instances of a group were destroyed for this reason.
+    pub fn destroyed(&self, group: &str, reason: &str) -> usize {
+        let counts = |call: &&Call| call.call == "destroy" && call.group == group && call.outcome == reason;
+        self.0.iter().filter(counts).count()
     }
 }

@@ -4,9 +4,13 @@
 mod cluster;
 mod disk;
 mod history;
+mod linear;
+mod network;
 mod process;
 
 pub use cluster::{Cluster, Options, group};
 pub use disk::{Disk, Mood};
 pub use history::{Call, History};
-pub use process::{Process, program, until};
+pub use linear::{Kind, Operation, is_linearizable, unexplained};
+pub use network::Network;
+pub use process::{Process, Surroundings, program, until};

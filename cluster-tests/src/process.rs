@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::disk::Disk;
-
 /// The `infrakit` program: `INFRAKIT_BIN`, or the one that was built beside these tests.
 pub fn program() -> PathBuf {
     if let Some(path) = std::env::var_os("INFRAKIT_BIN") {
@@ -21,6 +19,14 @@ pub fn program() -> PathBuf {
     program
 }
 
+/// What is around a process.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// A command that runs it, such as one that puts it on another host.
+    pub before: Vec<String>,
+    pub environment: Vec<(String, String)>,
+}
+
 /// A process that dies with its owner.
 pub struct Process {
     child: Child,
@@ -30,17 +36,19 @@ pub struct Process {
 impl Process {
     /// Starts the program with its output in `log`.
     pub fn start(args: &[&str], log: &Path) -> Self {
-        Self::start_on(None, args, log)
+        Self::start_in(&Surroundings::default(), args, log)
     }
 
-    /// The same, with a disk that misbehaves on request.
-    pub fn start_on(disk: Option<&Disk>, args: &[&str], log: &Path) -> Self {
+    /// The same, in surroundings of its own.
+    pub fn start_in(surroundings: &Surroundings, args: &[&str], log: &Path) -> Self {
         let file = std::fs::File::options().create(true).append(true).open(log).expect("a log file");
         let again = file.try_clone().expect("a second handle");
-        let environment = disk.map(Disk::environment).into_iter().flatten();
-        let child = Command::new(program())
+        let program = program().display().to_string();
+        let mut words = surroundings.before.iter().map(String::as_str).chain([program.as_str()]);
+        let child = Command::new(words.next().expect("the program at least"))
+            .args(words)
             .args(args)
-            .envs(environment)
+            .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
             .env_remove("INFRAKIT_HOST")
             .env_remove("INFRAKIT_PLUGINS_DIR")
             .stdin(Stdio::null())

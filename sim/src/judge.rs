@@ -1,6 +1,6 @@
 //! What must be true after a run: the provider's own record held against the promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::state::Holder;
 use model::{GroupId, State, tags};
@@ -149,7 +149,8 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
                 && doomed.get(it.id.as_str()).is_none_or(|doomed| doomed > claim)
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };
-        let there = ours.iter().filter(counts).count();
+        // A claim that was repeated counts once, whatever became of each attempt.
+        let there = ours.iter().filter(counts).map(|(other, _)| other).collect::<BTreeSet<_>>().len();
         if there >= group.most as usize {
             violations.push(format!(
                 "{}: {} was claimed beside {there} where at most {} were wanted",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::command::{Commit, Manager};
 use model::sabotage::Protection;
 use model::spec::{Opaque, Part, Template, Updating};
-use model::{Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, RequestId};
+use model::{Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, RequestId, tags};
 use tokio::time::Instant;
 
 use crate::cloud::Call;
@@ -299,6 +299,16 @@ impl Story {
             *faults.entry(fault).or_default() += count;
         }
         if self.plan.loud {
+            for it in &cloud.instances {
+                let tag = |name: &str| it.tags.get(name).map_or("", String::as_str);
+                let end = match (it.gone, &it.ended_by) {
+                    (None, _) => "lives".to_owned(),
+                    (Some(at), None) => format!("died after {:.3?}", at - it.born),
+                    (Some(at), Some(token)) => format!("destroyed by {token} after {:.3?}", at - it.born),
+                };
+                let (group, slot, token) = (tag(tags::GROUP), tag(tags::SLOT), tag(tags::INTENT));
+                self.say(it.born, &format!("{} is there: {group}/{slot} by {token}, {end}", it.id));
+            }
             for call in &cloud.calls {
                 self.say(call.at, &format!("m{} asks: {}", call.node, call.what));
             }

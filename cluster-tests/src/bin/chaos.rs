@@ -1,0 +1,587 @@
+//! Attacks real clusters with everything that goes wrong in real places, and holds what clients and the
+//! provider saw against the promises. Started by `deploy/chaos`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use api::{Client, proto as pb};
+use clap::Parser;
+use cluster_tests::{Cluster, Kind, Mood, Operation, Options, group, unexplained};
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use model::RequestId;
+use model::tags::{self, Tags};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
+use spi::{Call, Instances};
+
+/// Real managers on hosts of their own, attacked as a seed says
+#[derive(Parser)]
+struct Args {
+    /// How long to go on
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// At most so many schedules
+    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+    schedules: u64,
+    /// The first schedule; without it, one that nobody has run before
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Faults in one schedule
+    #[arg(long, default_value_t = 5)]
+    faults: u32,
+}
+
+/// After the last fault a group must be as declared again within this time.
+const CONVERGES_IN: Duration = Duration::from_secs(30);
+const REGISTERS: u64 = 6;
+const CLIENTS: u64 = 5;
+const GROUP: &str = "web";
+const SMALLEST: u64 = 4;
+const LARGEST: u64 = 16;
+
+/// What came of one schedule.
+#[derive(Default)]
+struct Outcome {
+    faults: BTreeMap<&'static str, usize>,
+    operations: usize,
+    unanswered: usize,
+    made: usize,
+    destroyed: usize,
+    converged_in: Duration,
+    violations: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("error: this needs root: every manager gets a network namespace of its own");
+        return ExitCode::FAILURE;
+    }
+    let first = args.seed.unwrap_or_else(|| rand::random::<u64>() >> 32);
+    let began = Instant::now();
+    let mut all = Vec::new();
+    for seed in (first..).take(usize::try_from(args.schedules).unwrap_or(usize::MAX)) {
+        if began.elapsed() >= Duration::from_secs(args.minutes * 60) {
+            break;
+        }
+        let outcome = match AssertUnwindSafe(run(seed, args.faults)).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(panic) => {
+                let why = panic.downcast_ref::<String>().map_or("it ended in a panic", String::as_str);
+                Outcome { violations: vec![why.lines().take(3).collect()], ..Outcome::default() }
+            }
+        };
+        println!(
+            "schedule {seed}: {}; {} operations, as declared after {:.1} s{}",
+            outcome.faults.keys().copied().collect::<Vec<_>>().join(", "),
+            outcome.operations,
+            outcome.converged_in.as_secs_f64(),
+            if outcome.violations.is_empty() { "" } else { "; BROKEN" }
+        );
+        for violation in &outcome.violations {
+            println!("   {violation}\n   try it again with: deploy/chaos --schedules 1 --seed {seed}");
+        }
+        all.push(outcome);
+    }
+    report(&all, began.elapsed())
+}
+
+fn report(all: &[Outcome], took: Duration) -> ExitCode {
+    let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
+    for outcome in all {
+        for (fault, count) in &outcome.faults {
+            *faults.entry(fault).or_default() += count;
+        }
+    }
+    println!("\n| what went wrong | how often |\n|---|---|");
+    for (fault, count) in &faults {
+        println!("| {fault} | {count} |");
+    }
+    let total = |what: fn(&Outcome) -> usize| all.iter().map(what).sum::<usize>();
+    let broken = all.iter().filter(|it| !it.violations.is_empty()).count();
+    let mut times: Vec<Duration> = all.iter().map(|it| it.converged_in).collect();
+    times.sort();
+    println!("\n| what was checked | |\n|---|---|");
+    println!("| schedules, and how many broke a promise | {}, {broken} |", all.len());
+    println!(
+        "| client operations, and how many of them were never answered | {}, {} |",
+        total(|it| it.operations),
+        total(|it| it.unanswered)
+    );
+    println!(
+        "| instances made, and destroyed by the managers | {}, {} |",
+        total(|it| it.made),
+        total(|it| it.destroyed)
+    );
+    if let (Some(middle), Some(worst)) = (times.get(times.len() / 2), times.last()) {
+        println!(
+            "| from the last fault to as declared | median {:.1} s, worst {:.1} s |",
+            middle.as_secs_f64(),
+            worst.as_secs_f64()
+        );
+    }
+    println!("| took | {:.0} s |", took.as_secs_f64());
+    if broken == 0 && !all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What clients saw, by register.
+#[derive(Default)]
+struct Registers {
+    histories: RefCell<BTreeMap<u64, Vec<Operation>>>,
+    stop: Cell<bool>,
+}
+
+/// One cluster under attack.
+struct Attack {
+    chance: SmallRng,
+    cluster: Cluster,
+    faults: BTreeMap<&'static str, usize>,
+    /// Managers to start again, and when.
+    dead: Vec<(usize, Instant)>,
+    /// Managers to wake, and when.
+    frozen: Vec<(usize, Instant)>,
+    plugins_back: Option<Instant>,
+    /// When lines, disks and the provider are well again.
+    mended: Option<Instant>,
+    size: u64,
+    /// How many instances may be destroyed by all that was asked for.
+    surplus: u64,
+}
+
+async fn run(seed: u64, faults: u32) -> Outcome {
+    let store = tempfile::tempdir().expect("a temporary directory");
+    let dir = format!("dir={}", store.path().display());
+    let options = Options {
+        simulator: ["--set", "store=file", "--set", &dir].map(String::from).into(),
+        disks: true,
+        network: true,
+        ..Options::default()
+    };
+    let cluster = Cluster::with(3, options).await;
+    let size = 8;
+    cluster.commit(&group(GROUP, size as u32, "v1")).await.expect("it is accepted");
+    cluster.settles(GROUP, size).await;
+    let registers = Registers::default();
+    let clients: Vec<Client> = (0..CLIENTS).map(|_| short(&cluster)).collect();
+    let began = Instant::now();
+    let mut attack = Attack {
+        chance: SmallRng::seed_from_u64(seed),
+        cluster,
+        faults: BTreeMap::new(),
+        dead: Vec::new(),
+        frozen: Vec::new(),
+        plugins_back: None,
+        mended: None,
+        size,
+        surplus: 0,
+    };
+    let using = clients.iter().enumerate().map(|(at, client)| {
+        let chance = SmallRng::seed_from_u64(seed ^ (at as u64 + 1) << 40);
+        use_registers(client, chance, at as u64, &registers, began)
+    });
+    let attacking = async {
+        for _ in 0..faults {
+            attack.strike().await;
+            let span = attack.between(500, 5000);
+            attack.pass(Duration::from_millis(span)).await;
+        }
+        let settled = attack.settle().await;
+        registers.stop.set(true);
+        settled
+    };
+    let (_, converged) = tokio::join!(join_all(using), attacking);
+    attack.judge(converged, &registers, began).await
+}
+
+fn short(cluster: &Cluster) -> Client {
+    cluster.client().with_deadline(Duration::from_secs(4))
+}
+
+/// Writes and reads until it is told to stop.
+async fn use_registers(
+    client: &Client,
+    mut chance: SmallRng,
+    who: u64,
+    registers: &Registers,
+    began: Instant,
+) {
+    let mut written = 0;
+    while !registers.stop.get() {
+        let register = chance.random_range(0..REGISTERS);
+        let asked = began.elapsed().as_nanos() as u64;
+        let (kind, answered) = if chance.random_range(0..2) == 0 {
+            written += 1;
+            let value = written * CLIENTS + who + 1;
+            (Kind::Write(value), write(client, register, value).await)
+        } else {
+            match read(client, register).await {
+                Some(value) => (Kind::Read(value), true),
+                None => (Kind::Read(0), false),
+            }
+        };
+        let answered = answered.then(|| began.elapsed().as_nanos() as u64);
+        registers.histories.borrow_mut().entry(register).or_default().push(Operation {
+            kind,
+            asked,
+            answered,
+        });
+        let pause = Duration::from_millis(chance.random_range(5..60));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn write(client: &Client, register: u64, value: u64) -> bool {
+    let request = pb::SetVariableRequest {
+        key: format!("r{register}"),
+        value: value.to_string(),
+        // Whoever asks again for it does not write it again.
+        request_id: api::request_id_bytes(RequestId(rand::random())),
+        ..Default::default()
+    };
+    client.call(async |mut c| c.set_variable(request.clone()).await).await.is_ok()
+}
+
+async fn read(client: &Client, register: u64) -> Option<u64> {
+    let request = pb::GetVariableRequest { key: format!("r{register}") };
+    match client.call(async |mut c| c.get_variable(request.clone()).await).await {
+        Ok(variable) => variable.value.parse().ok(),
+        Err(error) if error.code == api::Code::NotFound => Some(0),
+        Err(_) => None,
+    }
+}
+
+impl Attack {
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        self.chance.random_range(low..=high)
+    }
+
+    fn soon(&mut self, low: u64, high: u64) -> Instant {
+        Instant::now() + Duration::from_millis(self.between(low, high))
+    }
+
+    /// Lets time pass; what is due comes back.
+    async fn pass(&mut self, span: Duration) {
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.bring_back(false);
+        }
+    }
+
+    /// Mends what is due, or everything.
+    fn bring_back(&mut self, everything: bool) {
+        let now = Instant::now();
+        let due = |at: &Instant| everything || *at <= now;
+        if self.mended.is_some_and(|at| due(&at)) {
+            self.mended = None;
+            self.cluster.network().heal();
+            for i in 0..3 {
+                self.cluster.disk(i).be(Mood::Well);
+            }
+            for call in ["provision", "destroy", "describe"] {
+                // It was used up, or never there.
+                let _ = std::fs::remove_file(self.cluster.path().join("lab/faults").join(call));
+            }
+        }
+        if self.plugins_back.is_some_and(|at| due(&at)) {
+            self.plugins_back = None;
+            self.cluster.start_plugins();
+        }
+        for (i, _) in self.frozen.extract_if(.., |(_, at)| due(at)).collect::<Vec<_>>() {
+            if self.cluster.is_running(i) {
+                self.cluster.manager(i).signal(Signal::CONT);
+            }
+        }
+        for (i, _) in self.dead.extract_if(.., |(_, at)| due(at)).collect::<Vec<_>>() {
+            if !self.cluster.is_running(i) {
+                self.cluster.start(i);
+            }
+        }
+        // Whose disk failed has stopped by itself, and is started again when the disk is well.
+        for i in 0..3 {
+            if self.mended.is_none()
+                && self.cluster.is_running(i)
+                && self.cluster.manager_mut(i).ended().is_some()
+            {
+                self.cluster.kill(i);
+                self.cluster.start(i);
+            }
+        }
+    }
+
+    /// Who leads, as far as anybody says so at once.
+    async fn leader(&mut self) -> usize {
+        for i in 0..3 {
+            let client =
+                Cluster::client_of(&self.cluster.address(i)).with_deadline(Duration::from_millis(500));
+            let Ok(status) = client.call(async |mut c| c.status(pb::StatusRequest {}).await).await else {
+                continue;
+            };
+            let leads = |node: &&pb::Node| node.id == status.leader;
+            if let Some(leader) = status.nodes.iter().find(leads)
+                && let Some(at) = (0..3).find(|at| self.cluster.address(*at) == leader.address)
+            {
+                return at;
+            }
+        }
+        self.between(0, 2) as usize
+    }
+
+    fn die(&mut self, i: usize, longest: u64) {
+        if !self.cluster.is_running(i) {
+            return;
+        }
+        self.frozen.retain(|(frozen, _)| *frozen != i);
+        self.cluster.kill(i);
+        let at = self.soon(100, longest);
+        self.dead.push((i, at));
+    }
+
+    fn count(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    fn cut(&self, from: usize, to: usize) {
+        self.cluster.network().cut(from, to).expect("root may cut a line");
+    }
+
+    async fn strike(&mut self) {
+        let leader = self.leader().await;
+        let any = self.between(0, 2) as usize;
+        let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
+        let kind = self.between(0, 17);
+        if (3..=9).contains(&kind) || kind >= 14 {
+            self.mended = Some(self.soon(1000, 8000));
+        }
+        match kind {
+            0 => {
+                self.count("a manager killed");
+                self.die(any, 4000);
+            }
+            1 => {
+                self.count("the leader killed");
+                self.die(leader, 4000);
+            }
+            2 => {
+                self.count("the power cut for everybody");
+                for i in 0..3 {
+                    self.die(i, 1500);
+                }
+                for i in 0..3 {
+                    let mut torn = SmallRng::seed_from_u64(self.between(0, u64::MAX));
+                    let database = self.cluster.database(i);
+                    self.cluster.disk(i).cut_power(&database, |more| torn.random_range(0..=more));
+                }
+            }
+            3 => {
+                self.count("the leader cut off");
+                for other in [a, b] {
+                    self.cut(leader, other);
+                    self.cut(other, leader);
+                }
+            }
+            4 => {
+                self.count("a one-way cut");
+                self.cut(any, (any + 1) % 3);
+            }
+            5 => {
+                self.count("the leader hears and is not heard");
+                self.cut(leader, a);
+                self.cut(leader, b);
+            }
+            6 => {
+                self.count("a bridge: two who cannot hear each other");
+                self.cut(leader, a);
+                self.cut(a, leader);
+            }
+            7 => {
+                self.count("a narrow line that loses what does not fit");
+                let kilobits = self.between(64, 512) as u32;
+                self.cluster.network().narrow(any, kilobits).expect("root may narrow a line");
+            }
+            8 => {
+                self.count("a slow disk");
+                let millis = self.between(20, 300) as u32;
+                self.cluster.disk(any).be(Mood::Slow(millis));
+            }
+            9 => {
+                let (mood, name) = if self.between(0, 1) == 0 {
+                    (Mood::Fails, "a failing disk")
+                } else {
+                    (Mood::Full, "a full disk")
+                };
+                self.count(name);
+                self.cluster.disk(any).be(mood);
+            }
+            10 | 11 => {
+                self.count("the leader frozen");
+                if self.cluster.is_running(leader) && self.cluster.manager_mut(leader).ended().is_none() {
+                    self.cluster.manager(leader).signal(Signal::STOP);
+                    let at = self.soon(500, 6000);
+                    self.frozen.push((leader, at));
+                }
+            }
+            12 => {
+                self.count("the plugins killed");
+                self.cluster.kill_plugins();
+                self.plugins_back = Some(self.soon(200, 3000));
+            }
+            13 => {
+                self.count("a clock that is wrong");
+                let clocks = ["+1h", "-1h", "+0 x1.2", "+0 x0.8"];
+                let clock = clocks[self.between(0, 3) as usize];
+                self.cluster.set_clock(any, Some(clock));
+                self.die(any, 1000);
+            }
+            14 => {
+                self.count("provider trouble");
+                let choose = |attack: &mut Self, of: &[&'static str]| {
+                    of[attack.between(0, of.len() as u64 - 1) as usize]
+                };
+                let provision =
+                    choose(self, &["refuse x 3", "error x 3", "hang x 1", "lose x 2", "late 3s x 2"]);
+                let describe = choose(self, &["error x 3", "empty x 2", "partial x 2", "slow 2s x 2"]);
+                let destroy = choose(self, &["error x 2", "lose x 1"]);
+                self.cluster.fault("provision", provision);
+                self.cluster.fault("describe", describe);
+                self.cluster.fault("destroy", destroy);
+                self.destroy_some().await;
+            }
+            15 => {
+                self.count("instances destroyed behind the managers' backs");
+                self.destroy_some().await;
+            }
+            _ => {
+                self.count("a group scaled");
+                let before = self.size;
+                self.size = self.between(SMALLEST, LARGEST);
+                self.surplus += before.saturating_sub(self.size);
+                self.scale().await;
+            }
+        }
+    }
+
+    /// Asks until it is answered, always under one request id.
+    async fn scale(&mut self) {
+        let request = pb::ScaleRequest {
+            group: GROUP.into(),
+            size: self.size as u32,
+            request_id: api::request_id_bytes(RequestId(rand::random())),
+            ..Default::default()
+        };
+        let client = short(&self.cluster);
+        let began = Instant::now();
+        while client.call(async |mut c| c.scale(request.clone()).await).await.is_err() {
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody could agree on a scale for a minute");
+            self.bring_back(false);
+        }
+    }
+
+    async fn destroy_some(&mut self) {
+        if self.plugins_back.is_some() {
+            return;
+        }
+        let simulator = self.cluster.simulator();
+        let Ok(there) = simulator.describe(&Tags::new(), false).await else { return };
+        for _ in 0..self.between(1, 3) {
+            if there.is_empty() {
+                return;
+            }
+            let victim = &there[self.between(0, there.len() as u64 - 1) as usize].id;
+            // A fault of the simulator may keep it from going.
+            let _ = tokio::time::timeout(
+                Duration::from_secs(1),
+                simulator.destroy(victim, "chaos", &Call::default()),
+            )
+            .await;
+        }
+    }
+
+    /// Mends everything, and waits until the group is as declared; gives the time it took, if it did.
+    async fn settle(&mut self) -> Option<Duration> {
+        for i in 0..3 {
+            self.cluster.set_clock(i, None);
+        }
+        self.mended = Some(Instant::now());
+        self.bring_back(true);
+        let began = Instant::now();
+        while began.elapsed() < 2 * CONVERGES_IN {
+            let client = short(&self.cluster);
+            let request = pb::GroupRequest { group: GROUP.into(), ..Default::default() };
+            if let Ok(group) = client.call(async |mut c| c.describe_group(request.clone()).await).await
+                && group.converged
+                && group.ready == self.size
+                && group.observed_at_ms.is_some()
+                && self.strangers(&group).await.is_some_and(|strangers| strangers.is_empty())
+            {
+                return Some(began.elapsed());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.bring_back(true);
+        }
+        None
+    }
+
+    /// The instances that only the provider knows, or only the managers; none when it cannot be asked.
+    async fn strangers(&self, group: &pb::Group) -> Option<Vec<String>> {
+        let held: BTreeSet<String> = group.slots.iter().map(|slot| slot.instance.clone()).collect();
+        let listed = self.cluster.simulator().describe(&Tags::new(), false).await.ok()?;
+        let ours = |tags: &Tags| tags.get(tags::GROUP).is_some_and(|group| group == GROUP);
+        let there: BTreeSet<String> =
+            listed.iter().filter(|it| ours(&it.tags)).map(|it| it.id.to_string()).collect();
+        Some(held.symmetric_difference(&there).cloned().collect())
+    }
+
+    async fn judge(mut self, converged: Option<Duration>, registers: &Registers, began: Instant) -> Outcome {
+        let mut violations = Vec::new();
+        match converged {
+            Some(took) if took <= CONVERGES_IN => {}
+            Some(took) => violations.push(format!("it took {took:.1?} until the group was as declared")),
+            None => violations.push("the group did not become as declared".to_owned()),
+        }
+        self.cluster.until_voters(3).await;
+        // The last word about every register is read once more.
+        let client = short(&self.cluster);
+        for register in 0..REGISTERS {
+            let asked = began.elapsed().as_nanos() as u64;
+            if let Some(value) = read(&client, register).await {
+                let answered = Some(began.elapsed().as_nanos() as u64);
+                let last = Operation { kind: Kind::Read(value), asked, answered };
+                registers.histories.borrow_mut().entry(register).or_default().push(last);
+            }
+        }
+        let histories = registers.histories.take();
+        for register in unexplained(&histories) {
+            violations.push(format!("no order explains what clients saw of register r{register}"));
+        }
+        let record = self.cluster.history();
+        violations.extend(record.twice());
+        let destroyed = record.destroyed(GROUP, "terminate");
+        if destroyed as u64 > self.surplus {
+            let due = self.surplus;
+            violations.push(format!("{destroyed} instances were destroyed where at most {due} were to go"));
+        }
+        let group = self.cluster.describe(GROUP).await.expect("the group is there");
+        for instance in self.strangers(&group).await.expect("a listing") {
+            violations.push(format!("{instance} lives and nobody knows it, or is known and does not live"));
+        }
+        let operations = || histories.values().flatten();
+        Outcome {
+            faults: std::mem::take(&mut self.faults),
+            operations: operations().count(),
+            unanswered: operations().filter(|it| it.answered.is_none()).count(),
+            made: record.made(GROUP),
+            destroyed,
+            converged_in: converged.unwrap_or(2 * CONVERGES_IN),
+            violations,
+        }
+    }
+}
