@@ -1,38 +1,36 @@
 //! The one place that reads the clock.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::Timestamp;
+use tokio::time::Instant;
 
 /// The wall clock, which here never runs backwards and never stands still.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     base: Arc<Mutex<Option<(Instant, u64)>>>,
     /// In simulated time: when it began, and what the clock showed then.
-    simulated: Option<(tokio::time::Instant, u64)>,
+    simulated: Option<(Instant, u64)>,
 }
 
 impl Clock {
     /// Goes with tokio's own time, from `start` on.
     pub fn simulated(start: Timestamp) -> Self {
-        Self { simulated: Some((tokio::time::Instant::now(), start.0)), ..Self::default() }
+        Self { simulated: Some((Instant::now(), start.0)), ..Self::default() }
     }
 
     pub fn now(&self) -> Timestamp {
-        if let Some((began, start)) = self.simulated {
-            return Timestamp(start + began.elapsed().as_millis() as u64);
-        }
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let wall = match self.simulated {
+            Some((began, start)) => start + began.elapsed().as_millis() as u64,
+            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+        };
         Timestamp(self.at_least(wall))
     }
 
     /// From now on at least this late, and going on from there: an earlier leader's clock may have been
     /// ahead, and what was agreed on then must not lie in the future for ever.
     pub fn raise(&self, agreed: Timestamp) {
-        if self.simulated.is_some() {
-            return;
-        }
         self.at_least(agreed.0);
     }
 

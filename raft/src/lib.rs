@@ -3,6 +3,7 @@
 //! This is the only room that knows openraft and RocksDB. It calls `State::apply` and never looks
 //! at what a change means.
 
+mod acks;
 mod chance;
 mod codec;
 mod error;

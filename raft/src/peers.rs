@@ -24,6 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
+use crate::acks::Acks;
 use crate::codec::{self, Corrupt};
 use crate::proto as pb;
 use crate::proto::peers_client::PeersClient;
@@ -48,6 +49,7 @@ const CONNECT: Duration = Duration::from_millis(400);
 pub(crate) struct Peers {
     identity: Identity,
     dial: Arc<dyn Dial>,
+    acks: Acks,
 }
 
 /// One connection to a peer: gRPC requests in, responses out.
@@ -81,8 +83,8 @@ fn chain(error: &dyn StdError) -> String {
 }
 
 impl Peers {
-    pub(crate) fn new(identity: Identity, dial: Arc<dyn Dial>) -> Self {
-        Self { identity, dial }
+    pub(crate) fn new(identity: Identity, dial: Arc<dyn Dial>, acks: Acks) -> Self {
+        Self { identity, dial, acks }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
@@ -93,7 +95,7 @@ impl Peers {
             to: target,
             version: VERSION,
         };
-        Peer { header, client: self.dial.dial(&node.addr).map(client) }
+        Peer { header, client: self.dial.dial(&node.addr).map(client), acks: self.acks.clone() }
     }
 }
 
@@ -131,6 +133,7 @@ impl RaftNetworkFactory<Types> for Peers {
 pub(crate) struct Peer {
     header: pb::Header,
     client: Result<PeersClient<Line>, String>,
+    acks: Acks,
 }
 
 impl Peer {
@@ -204,13 +207,20 @@ impl RaftNetworkV2<Types> for Peer {
     {
         let header = self.header.clone();
         let client = self.client();
+        let unanswered = self.acks.stream_to(header.to);
         async move {
-            let requests = input.map(move |request| append_request(&header, &request));
+            let asked = unanswered.clone();
+            let requests = input.map(move |request| {
+                asked.asks(request.vote.leader_id.term);
+                append_request(&header, &request)
+            });
             let mut client = client?;
             let replies = within(option.hard_ttl(), client.append(requests)).await?;
-            let replies: BoxStream<'s, _> = Box::pin(replies.map(|reply| {
+            let replies: BoxStream<'s, _> = Box::pin(replies.map(move |reply| {
                 let reply = reply.map_err(|status| unreachable(&status))?;
-                append_result(reply).map_err(|corrupt| unreachable(&corrupt))
+                let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
+                unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
+                Ok(result)
             }));
             Ok(replies)
         }

@@ -9,14 +9,16 @@ use std::time::Duration;
 use model::event::Event;
 use model::sabotage::{Protection, is_left_out};
 use model::{Answer, ClusterId, Command, NodeId, State, Term};
-use openraft::Instant;
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::{BasicNode, ProgressResponder};
 use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
 use prost::Message;
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
+use crate::acks::Acks;
 use crate::codec;
 use crate::error::Error;
 use crate::log_store::{self, LogStore, Sync};
@@ -30,6 +32,9 @@ use crate::types::{Raft, Types};
 
 const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
+
+/// How long a read waits for an answer that openraft believed to have: an election would be over.
+const CONFIRMED_IN: Duration = Duration::from_secs(2);
 
 /// Who this replica is; stored with its log, and never another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +97,7 @@ pub struct Replica {
     published: watch::Receiver<Published>,
     history: History,
     /// How long after a majority's word this replica may act as the leader.
+    acks: Acks,
     lease: Duration,
 }
 
@@ -208,11 +214,12 @@ impl Replica {
         let (machine, published, history) =
             Machine::open(disk.db.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
-        let network = Peers::new(identity.clone(), dial);
+        let acks = Acks::default();
+        let network = Peers::new(identity.clone(), dial, acks.clone());
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
-        Ok(Self { raft, identity, published, history, lease: profile.lease() })
+        Ok(Self { raft, identity, published, history, acks, lease: profile.lease() })
     }
 
     /// Forms a cluster of one; does nothing when the replica has a log already.
@@ -273,8 +280,24 @@ impl Replica {
     /// Waits until this replica has applied everything that was committed when it was asked; only
     /// the leader can tell.
     pub async fn read(&self) -> Result<Published, Error> {
+        let asked = Instant::now();
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(self.published()),
+            Ok(_) => {
+                // openraft may have believed an answer to an earlier request: ours must agree.
+                let confirmed = async {
+                    loop {
+                        let changed = self.acks.changed();
+                        if self.followed_since(asked) {
+                            return;
+                        }
+                        changed.await;
+                    }
+                };
+                match tokio::time::timeout(CONFIRMED_IN, confirmed).await {
+                    Ok(()) => Ok(self.published()),
+                    Err(_) => Err(Error::Unavailable("no majority confirms this leader".into())),
+                }
+            }
             Err(RaftError::APIError(openraft::errors::LinearizableReadError::ForwardToLeader(forward))) => {
                 Err(Error::NotLeader {
                     leader: forward
@@ -378,12 +401,22 @@ impl Replica {
     /// other can have been elected since (Ongaro's thesis §6.4.1). Nothing stops a leader that is cut
     /// off but this question.
     pub fn holds_lease(&self, term: Term) -> bool {
-        let metrics = self.raft.metrics();
+        let since = Instant::now().checked_sub(self.lease);
+        self.leads_in() == Some(term) && since.is_some_and(|since| self.followed_since(since))
+    }
+
+    fn leads_in(&self) -> Option<Term> {
+        let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        let leads = metrics.state == ServerState::Leader && metrics.vote.leader_id.term == term.0;
-        let alone = || metrics.membership_config.voter_ids().eq([self.identity.node.0]);
-        let acked = || metrics.last_quorum_acked.as_ref().is_some_and(|at| at.elapsed() < self.lease);
-        leads && (alone() || acked())
+        (metrics.state == ServerState::Leader).then_some(Term(metrics.vote.leader_id.term))
+    }
+
+    /// Whether a majority followed this leader at some moment after `since`.
+    fn followed_since(&self, since: Instant) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let voters = metrics.membership_config.membership().get_joint_config();
+        self.acks.followed(self.identity.node.0, metrics.vote.leader_id.term, since, voters)
     }
 
     /// Adds a member that receives the log and does not vote. Returns at once.

@@ -7,7 +7,7 @@ use crate::ids::{InstanceId, PluginName, Revision, Slot};
 use crate::intent::{Reason, Task};
 use crate::observed::{Seen, View};
 use crate::spec::Allocation;
-use crate::state::Holder;
+use crate::state::{Holder, LISTINGS_LAG};
 use crate::tags;
 
 use super::{Action, Desk, Waiting};
@@ -45,7 +45,7 @@ impl<'a> Desk<'a> {
             for (instance, seen) in &view.seen {
                 let known = held.contains(instance)
                     || awaited.contains(instance)
-                    || self.group.has_just_destroyed(instance, self.now);
+                    || self.has_just_been_destroyed(instance);
                 if known {
                     continue;
                 }
@@ -57,6 +57,12 @@ impl<'a> Desk<'a> {
                 }
             }
         }
+    }
+
+    /// Whether it was destroyed so short a time ago that a listing may still show it.
+    fn has_just_been_destroyed(&self, instance: &InstanceId) -> bool {
+        let at = self.group.destroyed.get(instance);
+        at.is_some_and(|at| self.observed.age(*at, self.now) <= LISTINGS_LAG)
     }
 
     /// What may belong here keeps its place until a fresh look decides; nothing is made in it.

@@ -249,11 +249,6 @@ impl GroupState {
         format!("{members} of {} with {}", template.instance.plugin, template.flavor.plugin)
     }
 
-    /// Whether it was destroyed so short a time ago that a listing may still show it.
-    pub fn has_just_destroyed(&self, instance: &InstanceId, now: Timestamp) -> bool {
-        self.destroyed.get(instance).is_some_and(|at| now.since(*at) <= LISTINGS_LAG)
-    }
-
     pub(super) fn forget_destroyed(&mut self, now: Timestamp) {
         let old = |(_, at): &(&InstanceId, &Timestamp)| now.since(**at) > LISTINGS_LAG;
         let old: Vec<InstanceId> = self.destroyed.iter().filter(old).map(|(id, _)| id.clone()).collect();
