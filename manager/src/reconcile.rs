@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use model::sabotage::{Protection, is_left_out};
-use model::{GroupId, Observed, Plan, Term, Timestamp};
+use model::{GroupId, Observed, Plan, Term};
 use raft::Replica;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -72,8 +72,6 @@ struct Means<W> {
     reports: Reports,
     clock: Clock,
     lease: Lease,
-    /// The latest time that was agreed on when this manager began to lead.
-    agreed_at: Timestamp,
 }
 
 /// Reconciles every group for as long as this manager leads in `term`; dropping it stops all of it.
@@ -84,7 +82,6 @@ pub(crate) async fn run<W: World>(
     reports: Reports,
     clock: Clock,
 ) {
-    let agreed_at = replica.published().state.time;
     // The barrier: everything that earlier leaders had committed is applied here, so every intent
     // that can be under way is known.
     while !is_left_out(Protection::Barrier)
@@ -99,7 +96,7 @@ pub(crate) async fn run<W: World>(
     let mut tasks = JoinSet::new();
     let lease = Lease::new(replica.clone(), term);
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone(), lease.clone()));
-    let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease, agreed_at });
+    let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease });
     let mut running: BTreeSet<GroupId> = BTreeSet::new();
     loop {
         let state = states.borrow_and_update().state.clone();

@@ -131,8 +131,6 @@ pub struct Observed {
     pub unaccepted: String,
     /// Since when this manager leads: calls of earlier leaders began before.
     pub leading_since: Timestamp,
-    /// The latest time that was agreed on then, by the clock of an earlier leader.
-    pub agreed_at: Timestamp,
 }
 
 /// How often in a row a member was not shown.
@@ -144,15 +142,10 @@ pub struct Absence {
 }
 
 impl Observed {
-    /// How long ago something was recorded, at least: of what an earlier leader recorded, its clock tells
-    /// how long that was before its last word, and ours how long this one leads. Two clocks are never
-    /// compared, for they may differ by any time.
+    /// How long ago something was recorded, at least. What an earlier leader recorded is as old as this
+    /// one's leadership: the clocks of two leaders are never compared, for they may differ by any time.
     pub fn age(&self, recorded: Timestamp, now: Timestamp) -> Millis {
-        if recorded >= self.leading_since {
-            now.since(recorded)
-        } else {
-            Millis(now.since(self.leading_since).0 + self.agreed_at.since(recorded).0)
-        }
+        now.since(recorded.max(self.leading_since))
     }
 
     /// Takes in a new look at one of the group's plugins.
@@ -260,12 +253,10 @@ mod tests {
 
     #[test]
     fn the_clocks_of_two_leaders_are_never_compared() {
-        // An earlier leader recorded something ten seconds before its last word; the clock of this one is
-        // an hour ahead.
-        let (recorded, agreed_at) = (Timestamp(100_000), Timestamp(110_000));
-        let leading_since = Timestamp(3_700_000);
-        let observed = Observed { leading_since, agreed_at, ..Observed::default() };
-        assert_eq!(observed.age(recorded, leading_since + Millis::seconds(5)), Millis::seconds(15));
+        // An earlier leader recorded something; the clock of this one is an hour ahead.
+        let (recorded, leading_since) = (Timestamp(100_000), Timestamp(3_700_000));
+        let observed = Observed { leading_since, ..Observed::default() };
+        assert_eq!(observed.age(recorded, leading_since + Millis::seconds(5)), Millis::seconds(5));
         let own = leading_since + Millis::seconds(2);
         assert_eq!(observed.age(own, own + Millis::seconds(3)), Millis::seconds(3));
     }

@@ -65,11 +65,11 @@ impl<W: World> Reconciler<W> {
     pub(super) fn new(id: GroupId, means: Arc<Means<W>>) -> Self {
         let (news, inbox) = mpsc::unbounded_channel();
         // Calls of earlier leaders, and of a reconciler that failed, began before.
-        let (leading_since, agreed_at) = (means.clock.now(), means.agreed_at);
+        let leading_since = means.clock.now();
         Self {
             id,
             means,
-            observed: Observed { leading_since, agreed_at, ..Observed::default() },
+            observed: Observed { leading_since, ..Observed::default() },
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
             doubts: BTreeMap::new(),

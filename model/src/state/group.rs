@@ -20,6 +20,10 @@ pub const MOST_OPEN: usize = 1000;
 /// How long a group remembers what it destroyed: longer than a provider's listing lags behind.
 pub const LISTINGS_LAG: Millis = Millis::seconds(120);
 
+/// When what was destroyed is dropped from the state: later than anybody asks for it, by the clocks of
+/// leaders that differ by minutes.
+const FORGOTTEN_AFTER: Millis = Millis::seconds(600);
+
 /// A group: what is wanted, how far it has come, who holds which slot, and what is under way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupState {
@@ -250,7 +254,7 @@ impl GroupState {
     }
 
     pub(super) fn forget_destroyed(&mut self, now: Timestamp) {
-        let old = |(_, at): &(&InstanceId, &Timestamp)| now.since(**at) > LISTINGS_LAG;
+        let old = |(_, at): &(&InstanceId, &Timestamp)| now.since(**at) > FORGOTTEN_AFTER;
         let old: Vec<InstanceId> = self.destroyed.iter().filter(old).map(|(id, _)| id.clone()).collect();
         for instance in old {
             self.destroyed.remove(&instance);
