@@ -177,8 +177,11 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
     let properties = Opaque::from_json(properties);
     let hello = client.hello().await?;
     let mut checks = Vec::new();
+    let mut class = None;
     if hello.serves(interface::INSTANCE, name.subtype()) {
-        checks.extend(spi::conformance::instances(&client, name.subtype(), &properties).await.checks);
+        let report = spi::conformance::instances(&client, name.subtype(), &properties).await;
+        checks.extend(report.checks);
+        class = report.class;
     }
     if hello.serves(interface::FLAVOR, name.subtype()) {
         checks.extend(spi::conformance::flavors(&client, name.subtype(), &properties).await.checks);
@@ -189,7 +192,7 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
             .because(format!("it says {}", known.join(", ")))
             .exit(report::NOT_FOUND));
     }
-    let whole = spi::conformance::Report { checks };
+    let whole = spi::conformance::Report { checks, class };
     if global.output == Format::Table {
         output::line(whole.to_string().trim_end())?;
     } else {
@@ -206,7 +209,9 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
                 }
             })
             .collect();
-        output::object(global.output, "PluginTest", json!({ "plugin": name.as_str(), "items": items }))?;
+        let class = whole.class.map(|class| format!("{class:?}"));
+        let told = json!({ "plugin": name.as_str(), "class": class, "items": items });
+        output::object(global.output, "PluginTest", told)?;
     }
     Ok(if whole.passed() { 0 } else { report::FAILED })
 }

@@ -4,18 +4,48 @@
 //! that is made is destroyed again, also after a failure.
 
 use std::fmt;
+use std::time::Duration;
 
 use model::tags::{self, Tags};
 use model::{Allocation, Description, InstanceId, Opaque};
 
 use crate::client::{Client, Hello};
-use crate::contract::{Attachment, Call, Flavors, Index, InstanceSpec, Instances};
+use crate::contract::{Attachment, Call, Epoch, Flavors, Index, InstanceSpec, Instances, since_boot};
 use crate::{convert, interface};
 
 /// What came of each check, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     pub checks: Vec<(&'static str, Outcome)>,
+    /// What an instance plugin was measured to be; none when it could not be measured.
+    pub class: Option<Class>,
+}
+
+/// What can be promised of a plugin's instances after a lost answer (ha-raft §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A repeat under one token, or under one name, makes no second instance: nothing twice.
+    A,
+    /// It is not repeatable, but whatever was made is listed with its tags at once: it is repeated only
+    /// when the first call can no longer take effect and a look after that shows nothing.
+    C,
+    /// What was made is not listed with its tags at once: an answer that is lost may leave an instance that
+    /// nobody knows for a while, and a repeat may make a second one.
+    D,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Class::A => "A: no second instance for one intent, whatever is repeated",
+            Class::C => {
+                "C: repeated only when the first call can no longer take effect and a look shows nothing"
+            }
+            Class::D => {
+                "D: what it makes is not listed at once with its tags, so a lost answer may cost an instance"
+            }
+        })
+    }
 }
 
 /// What came of one check.
@@ -75,7 +105,10 @@ impl fmt::Display for Report {
                 Outcome::Skipped(why) => writeln!(f, "skip  {law}: {why}")?,
             }
         }
-        Ok(())
+        match self.class {
+            Some(class) => writeln!(f, "class {class}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -167,12 +200,26 @@ impl<P: Instances> Bench<P> {
         report.note("Label of an unknown instance is an error", self.unknown_label_is_refused().await);
         report.note("Destroy twice succeeds", self.destroying_twice_is_fine().await);
         report.note("concurrent calls do not mix their instances up", self.concurrency_is_safe().await);
-        let law = "a repeated token makes no second instance";
-        if hello.knows_tokens() {
-            report.note(law, self.tokens_are_known().await);
-        } else {
-            let why = "the plugin does not list Fence/0.1.0".to_owned();
-            report.checks.push((law, Outcome::Skipped(why)));
+        // Measured, whatever the plugin says of itself.
+        let knows_tokens = self.tokens_are_known().await;
+        report.class = match (&knows_tokens, self.is_listed_at_once().await) {
+            (Ok(()), _) => Some(Class::A),
+            (Err(_), Ok(true)) => Some(Class::C),
+            (Err(_), Ok(false)) => Some(Class::D),
+            (Err(_), Err(_)) => None,
+        };
+        let declared = hello.knows_tokens();
+        for (law, result) in [
+            ("a repeated token makes no second instance", knows_tokens),
+            ("a deposed leader is refused, and nothing is made", self.the_deposed_are_refused().await),
+            ("a call after its deadline is refused, and nothing is made", self.the_late_are_refused().await),
+        ] {
+            if declared {
+                report.note(law, result);
+            } else {
+                let why = "the plugin does not list Fence/0.1.0".to_owned();
+                report.checks.push((law, Outcome::Skipped(why)));
+            }
         }
     }
 
@@ -296,6 +343,45 @@ impl<P: Instances> Bench<P> {
         Ok(())
     }
 
+    async fn is_listed_at_once(&self) -> Result<bool, String> {
+        let id = self.make(&self.spec(&[("class", "yes")])).await?;
+        let listed = self.list(&[("class", "yes")]).await?.iter().any(|found| found.id == id);
+        self.destroy(&id).await?;
+        Ok(listed)
+    }
+
+    /// Whether a call that must be refused made nothing.
+    async fn is_refused(&self, mark: &str, call: Call) -> Result<(), String> {
+        let made = self.plugin.provision(&self.spec(&[("refused", mark)]), &call).await;
+        let there = self.list(&[("refused", mark)]).await?;
+        for found in &there {
+            self.destroy(&found.id).await?;
+        }
+        match made {
+            Ok(id) => Err(format!("it made {id}")),
+            Err(error) if !error.class.is_refusal() => Err(format!("it is not sure: {error}")),
+            Err(_) if !there.is_empty() => Err("it refused, and made one all the same".into()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn the_deposed_are_refused(&self) -> Result<(), String> {
+        // A cluster of its own: the plugin's word about others' leaders must not change.
+        let of_term = |term| {
+            let epoch = Epoch { cluster: self.mark.clone(), lineage: 1, term };
+            Call { epoch: Some(epoch), ..Call::default() }
+        };
+        let newer = self.plugin.provision(&self.spec(&[]), &of_term(2)).await;
+        let id = newer.map_err(|error| format!("Provision: {error}"))?;
+        self.destroy(&id).await?;
+        self.is_refused("deposed", of_term(1)).await
+    }
+
+    async fn the_late_are_refused(&self) -> Result<(), String> {
+        let past = since_boot().saturating_sub(Duration::from_millis(1));
+        self.is_refused("late", Call { not_after: Some(past), ..Call::default() }).await
+    }
+
     async fn tokens_are_known(&self) -> Result<(), String> {
         let token = format!("conf-{}", self.mark);
         let spec = self.spec(&[(tags::INTENT, &token)]);
@@ -305,10 +391,14 @@ impl<P: Instances> Bench<P> {
         let again =
             self.plugin.provision(&spec, &call).await.map_err(|error| format!("the repeat: {error}"))?;
         let listed = self.list(&[(tags::INTENT, &token)]).await?.len();
+        self.destroy(&first).await?;
+        if first != again {
+            self.destroy(&again).await?;
+        }
         if first != again || listed != 1 {
             return Err(format!("{first} and then {again}; {listed} are listed"));
         }
-        self.destroy(&first).await
+        Ok(())
     }
 }
 

@@ -328,3 +328,28 @@ async fn events_reach_whoever_subscribed_to_their_topic() {
     assert_eq!(all.next().await, Some(event("lost", "i2")));
     assert_eq!(lost.next().await, Some(event("lost", "i2")));
 }
+
+#[tokio::test]
+async fn a_plugin_that_claims_to_know_tokens_and_does_not_is_found_out() {
+    for claims in [true, false] {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let plugin = Plugin::default().with_instances("", Arc::new(Shelf::default()));
+        let plugin = if claims { plugin.knowing_tokens() } else { plugin };
+        let _running = serve(dir.path(), "shelf", plugin).expect("it is served");
+        let client = Directory::new(dir.path()).find(&"shelf".into()).expect("found").client();
+        let report = crate::conformance::instances(&client, "", &Opaque::from_json("{}")).await;
+        assert_eq!(report.class, Some(crate::conformance::Class::C), "it is measured, not believed");
+        let outcome = |law: &str| {
+            report.checks.iter().find(|(known, _)| *known == law).map(|(_, outcome)| outcome.clone())
+        };
+        let tokens = outcome("a repeated token makes no second instance").expect("it is checked");
+        assert_eq!(matches!(tokens, crate::conformance::Outcome::Failed(_)), claims, "{tokens:?}");
+        // The gate stands before every plugin that is served with this library.
+        let deposed = outcome("a deposed leader is refused, and nothing is made").expect("it is checked");
+        assert_eq!(deposed == crate::conformance::Outcome::Passed, claims, "{deposed:?}");
+        assert_eq!(
+            outcome("destroying everything leaves nothing"),
+            Some(crate::conformance::Outcome::Passed)
+        );
+    }
+}
