@@ -188,6 +188,7 @@ impl Cluster {
 
     /// From its next start on, a manager's wall clock is so: `+1h` ahead, `-1h` behind, `+0 x1.1` fast.
     pub fn set_clock(&mut self, i: usize, clock: Option<&str>) {
+        assert!(clock.is_none() || Self::clock_library().is_some(), "libfaketime is not installed");
         self.clocks[i] = clock.map(str::to_owned);
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use model::Timestamp;
 use tokio::time::Instant;
 
-/// The wall clock, which here never runs backwards and never stands still.
+/// The wall clock as it was once, going on from there: somebody who sets the machine's clock must not make
+/// everything older at one stroke. It is read anew when a leadership begins, for nothing is reckoned across
+/// that.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     base: Arc<Mutex<Option<(Instant, u64)>>>,
@@ -21,26 +23,23 @@ impl Clock {
     }
 
     pub fn now(&self) -> Timestamp {
-        let wall = match self.simulated {
+        let mut base = self.base.lock().expect("nobody panics while holding the clock");
+        let (at, time) = base.get_or_insert_with(|| (Instant::now(), self.wall()));
+        Timestamp(*time + at.elapsed().as_millis() as u64)
+    }
+
+    /// Reads the wall clock anew, and is from now on at least this late: an earlier leader's clock may have
+    /// been ahead, and what was agreed on then must not lie in the future for ever.
+    pub fn raise(&self, agreed: Timestamp) {
+        let time = self.now().0.max(self.wall()).max(agreed.0);
+        *self.base.lock().expect("nobody panics while holding the clock") = Some((Instant::now(), time));
+    }
+
+    fn wall(&self) -> u64 {
+        match self.simulated {
             Some((began, start)) => start + began.elapsed().as_millis() as u64,
             None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
-        };
-        Timestamp(self.at_least(wall))
-    }
-
-    /// From now on at least this late, and going on from there: an earlier leader's clock may have been
-    /// ahead, and what was agreed on then must not lie in the future for ever.
-    pub fn raise(&self, agreed: Timestamp) {
-        self.at_least(agreed.0);
-    }
-
-    fn at_least(&self, time: u64) -> u64 {
-        let mut base = self.base.lock().expect("nobody panics while holding the clock");
-        let reckoned = base.map_or(0, |(at, time)| time + at.elapsed().as_millis() as u64);
-        if time > reckoned {
-            *base = Some((Instant::now(), time));
         }
-        time.max(reckoned)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The port to the outside: look, perform, ask. It belongs to the reconciler; the plugins stand
 //! behind it.
 
+mod pace;
 mod plugins;
 
 use std::future::Future;

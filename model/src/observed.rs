@@ -26,6 +26,8 @@ pub struct Listing {
     pub taken_at: Timestamp,
     /// When the first of the looks began since which none has failed.
     pub unbroken_since: Timestamp,
+    /// How many instances fewer than the largest of the looks shortly before it.
+    pub fewer: usize,
     /// The last log entry that was applied when the look began: what it did not yet show then,
     /// it cannot tell about.
     pub after: u64,
@@ -73,6 +75,7 @@ pub struct Pulse {
 pub struct View {
     pub taken_at: Timestamp,
     pub unbroken_since: Timestamp,
+    pub fewer: usize,
     pub after: u64,
     pub promises: Promises,
     /// How many instances the plugin shows, of all groups and of none.
@@ -197,6 +200,7 @@ impl View {
         let mut view = View {
             taken_at: listing.taken_at,
             unbroken_since: listing.unbroken_since,
+            fewer: listing.fewer,
             after: listing.after,
             promises: listing.promises,
             total: listing.items.len(),
@@ -287,6 +291,7 @@ mod tests {
             ],
             taken_at: Timestamp(1),
             unbroken_since: Timestamp(1),
+            fewer: 0,
             after: 0,
             promises: Promises { knows_tokens: true, lists_within: Some(Millis(0)) },
         };

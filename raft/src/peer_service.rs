@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use model::command::Manager;
 use model::{ClusterId, NodeId};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec::{self, Corrupt};
@@ -39,6 +40,9 @@ pub(crate) struct PeerService {
     raft: Raft,
     identity: Identity,
     joins: Arc<dyn JoinHandler>,
+    /// Until then it gives no vote: it may have followed a leader right before it was started, and that
+    /// leader's lease rests on it.
+    votes_from: Instant,
 }
 
 impl PeerService {
@@ -46,14 +50,24 @@ impl PeerService {
         raft: Raft,
         identity: Identity,
         joins: Arc<dyn JoinHandler>,
+        votes_from: Instant,
     ) -> PeersServer<impl Peers> {
-        PeersServer::new(Self { raft, identity, joins })
+        PeersServer::new(Self { raft, identity, joins, votes_from })
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE)
     }
 
     fn check(&self, header: Option<pb::Header>) -> Result<(), Status> {
         check(&self.identity, header)
+    }
+
+    fn may_vote(&self) -> Result<(), Status> {
+        if Instant::now() < self.votes_from {
+            return Err(Status::unavailable(
+                "it was started a moment ago, and a leader may rely on it still",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -146,6 +160,7 @@ impl Peers for PeerService {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let mut request = request.into_inner();
         self.check(request.header.take())?;
+        self.may_vote()?;
         let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }
@@ -153,6 +168,7 @@ impl Peers for PeerService {
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let mut request = request.into_inner();
         self.check(request.header.take())?;
+        self.may_vote()?;
         let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }

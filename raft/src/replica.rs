@@ -33,7 +33,7 @@ use crate::types::{Raft, Types};
 const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
 
-/// How long a read waits for an answer that openraft believed to have: an election would be over.
+/// How long a read waits for an answer that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
 
 /// Who this replica is; stored with its log, and never another's.
@@ -96,9 +96,10 @@ pub struct Replica {
     identity: Identity,
     published: watch::Receiver<Published>,
     history: History,
-    /// How long after a majority's word this replica may act as the leader.
     acks: Acks,
+    /// How long after a majority's word this replica may act as the leader.
     lease: Duration,
+    votes_from: Instant,
 }
 
 impl Disk {
@@ -219,7 +220,9 @@ impl Replica {
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
-        Ok(Self { raft, identity, published, history, acks, lease: profile.lease() })
+        let lease = profile.lease();
+        let votes_from = Instant::now() + lease;
+        Ok(Self { raft, identity, published, history, acks, lease, votes_from })
     }
 
     /// Forms a cluster of one; does nothing when the replica has a log already.
@@ -244,7 +247,7 @@ impl Replica {
 
     /// Answers the peers of this replica.
     pub fn peer_server(&self, joins: Arc<dyn JoinHandler>) -> PeersServer<impl PeersRpc> {
-        PeerService::server(self.raft.clone(), self.identity.clone(), joins)
+        PeerService::server(self.raft.clone(), self.identity.clone(), joins, self.votes_from)
     }
 
     /// Proposes a command and waits until it is applied here. With a `term`, it is written only
@@ -280,14 +283,14 @@ impl Replica {
     /// Waits until this replica has applied everything that was committed when it was asked; only
     /// the leader can tell.
     pub async fn read(&self) -> Result<Published, Error> {
-        let asked = Instant::now();
+        let (asked, term) = (Instant::now(), self.leads_in());
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => {
                 // openraft may have believed an answer to an earlier request: ours must agree.
                 let confirmed = async {
                     loop {
                         let changed = self.acks.changed();
-                        if self.followed_since(asked) {
+                        if term.is_some_and(|term| self.followed_since(term, asked)) {
                             return;
                         }
                         changed.await;
@@ -402,21 +405,23 @@ impl Replica {
     /// off but this question.
     pub fn holds_lease(&self, term: Term) -> bool {
         let since = Instant::now().checked_sub(self.lease);
-        self.leads_in() == Some(term) && since.is_some_and(|since| self.followed_since(since))
+        self.leads_in() == Some(term) && since.is_some_and(|since| self.followed_since(term, since))
     }
 
+    /// The term in which this replica leads, if it does.
     fn leads_in(&self) -> Option<Term> {
-        let metrics = self.raft.server_metrics();
+        let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        (metrics.state == ServerState::Leader).then_some(Term(metrics.vote.leader_id.term))
+        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+        leads.then_some(Term(metrics.vote.leader_id.term))
     }
 
-    /// Whether a majority followed this leader at some moment after `since`.
-    fn followed_since(&self, since: Instant) -> bool {
+    /// Whether a majority followed this leader of `term` at some moment after `since`.
+    fn followed_since(&self, term: Term, since: Instant) -> bool {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.membership().get_joint_config();
-        self.acks.followed(self.identity.node.0, metrics.vote.leader_id.term, since, voters)
+        self.acks.followed(self.identity.node.0, term.0, since, voters)
     }
 
     /// Adds a member that receives the log and does not vote. Returns at once.

@@ -61,3 +61,36 @@ pub(crate) fn check(head: &pb::SnapshotHead, data: &Bytes) -> Result<(), Corrupt
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Batch, MemoryDisk};
+
+    #[test]
+    fn a_damaged_snapshot_is_an_error_and_never_an_empty_state() {
+        let db: Db = Arc::new(MemoryDisk::default().open().expect("it is free"));
+        assert!(load(&db).expect("it can be read").is_none());
+        let whole = Snapshot { meta: SnapshotMeta::default(), snapshot: Bytes::from(vec![7; 4096]) };
+        store(&db, &whole).expect("it is stored");
+        let stored = db.get(SNAPSHOT, CURRENT).expect("it is read").expect("it is there");
+        assert_eq!(load(&db).expect("it is whole").expect("it is there").snapshot, whole.snapshot);
+        for at in (0..stored.len()).step_by(97) {
+            let mut damaged = stored.clone();
+            damaged[at] ^= 0x40;
+            let mut batch = Batch::default();
+            batch.put(SNAPSHOT, CURRENT, damaged);
+            db.write(batch).expect("it is stored");
+            // A bit of the head that carries nothing may go unnoticed; the data may not.
+            if let Ok(loaded) = load(&db) {
+                assert_eq!(loaded.expect("never nothing").snapshot, whole.snapshot, "byte {at}");
+            }
+        }
+        let mut batch = Batch::default();
+        batch.put(SNAPSHOT, CURRENT, stored[..stored.len() / 2].to_vec());
+        db.write(batch).expect("it is stored");
+        assert!(load(&db).is_err(), "half of it is no snapshot");
+    }
+}

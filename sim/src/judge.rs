@@ -58,9 +58,10 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
 
 /// How many members have still to be replaced.
 pub(crate) fn outdated(cluster: &Cluster) -> u32 {
-    let replica = cluster.leader().and_then(|leader| cluster.replica(leader));
-    let state = replica.map(|replica| replica.published().state);
-    state.map_or(0, |state| state.groups.values().map(|group| group.outdated().count() as u32).sum())
+    let replicas = (0..cluster.size()).filter_map(|node| cluster.replica(node));
+    let newest = replicas.map(|replica| replica.published()).max_by_key(|published| published.index);
+    let groups = newest.map(|published| published.state.groups.clone()).unwrap_or_default();
+    groups.values().map(|group| group.outdated().count() as u32).sum()
 }
 
 /// Every promise that was not kept, in words.

@@ -256,6 +256,7 @@ impl Story {
 
     /// Everything is mended; waits until every group is as declared, in the state and at the provider.
     async fn settle(&mut self, cluster: &mut Cluster) -> Duration {
+        let limit = SETTLES_IN + ONE_MEMBER * judge::outdated(cluster);
         cluster.net.heal();
         {
             let mut cloud = cluster.cloud.lock().expect("the cloud");
@@ -273,7 +274,6 @@ impl Story {
         }
         self.tell("everything is mended");
         let began = Instant::now();
-        let limit = SETTLES_IN + ONE_MEMBER * judge::outdated(cluster);
         loop {
             let missing = judge::missing(cluster, &self.groups);
             if missing.is_empty() {

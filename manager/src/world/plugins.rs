@@ -10,13 +10,10 @@ use model::observed::Promises;
 use model::tags::Tags;
 use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
 use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
-use tokio::sync::Semaphore;
 
+use super::pace::Pace;
 use super::{Look, Rejection, Work, World};
 use crate::lease::Lease;
-
-/// How many calls one plugin process gets at once: enough to keep two cores of it busy, and no flood.
-const CALLS_AT_ONCE: usize = 64;
 
 /// Plugins found in a directory.
 pub(crate) struct Plugins {
@@ -33,7 +30,7 @@ struct Known {
     found: spi::Found,
     client: Client,
     hello: Arc<Hello>,
-    calls: Arc<Semaphore>,
+    pace: Arc<Pace>,
 }
 
 impl Plugins {
@@ -49,12 +46,12 @@ impl Plugins {
     async fn meet(&self, name: &PluginName, call: &Call) -> Result<Known, spi::Error> {
         let found = self.directory.find(name)?;
         let before = self.known().get(name.lookup()).filter(|known| known.found == found).cloned();
-        let (client, calls) = match before {
-            Some(known) => (known.client, known.calls),
-            None => (found.client(), Arc::new(Semaphore::new(CALLS_AT_ONCE))),
+        let (client, pace) = match before {
+            Some(known) => (known.client, known.pace),
+            None => (found.client(), Arc::default()),
         };
         let hello = Arc::new(client.hello_as(call).await?);
-        let known = Known { found, client, hello, calls };
+        let known = Known { found, client, hello, pace };
         self.known().insert(name.lookup().to_owned(), known.clone());
         Ok(known)
     }
@@ -94,7 +91,7 @@ impl Plugins {
         let allocation = &work.spec.allocation;
         let index = Index { group: work.group.clone(), sequence: allocation.count() as u32 };
         let prepared = {
-            let _call = flavor.calls.acquire().await;
+            let _turn = flavor.pace.turn().await;
             let flavor = flavor.client.flavors(template.flavor.plugin.subtype());
             flavor.prepare(&template.flavor.properties, base, allocation, &index).await
         };
@@ -108,12 +105,20 @@ impl Plugins {
             Ok(known) => known,
             Err(error) => return refused(&template.instance, &error),
         };
-        let _call = instances.calls.acquire().await;
+        let _turn = instances.pace.turn().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
-        let call = self.call(work, &instances.hello).await;
+        let call = self.call(work, &instances).await;
         match plugin.provision(&spec, &call).await {
-            Ok(id) => Outcome::Done(id),
-            Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
+            Ok(id) => {
+                instances.pace.faster();
+                Outcome::Done(id)
+            }
+            Err(error) if error.class.is_refusal() => {
+                if error.class == Class::Exhausted {
+                    instances.pace.slower();
+                }
+                refused(&template.instance, &error)
+            }
             Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
         }
     }
@@ -141,9 +146,9 @@ impl Plugins {
             Ok(known) => known,
             Err(error) => return refused(&template.instance, &error),
         };
-        let _call = instances.calls.acquire().await;
+        let _turn = instances.pace.turn().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
-        let call = self.call(work, &instances.hello).await;
+        let call = self.call(work, &instances).await;
         match plugin.destroy(instance, reason.as_str(), &call).await {
             Ok(()) => Outcome::Done(instance.clone()),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
@@ -154,21 +159,21 @@ impl Plugins {
     /// What goes with a call that may be made now; to plugins that understand it (decision 18). Its
     /// deadline is reckoned from when the lease was held, so that a manager that stops between here and
     /// the call is kept out by its own plugin.
-    async fn call(&self, work: &Work, hello: &Hello) -> Call {
+    async fn call(&self, work: &Work, plugin: &Known) -> Call {
         let held = work.lease.held().await;
-        if !hello.knows_tokens() {
+        if !plugin.hello.knows_tokens() {
             return Call::default();
         }
         Call {
             token: Some(work.token.clone()),
             epoch: Some(work.lease.epoch()),
-            not_after: Some(held + self.directory.deadline()),
+            not_after: plugin.found.is_local().then(|| held + self.directory.deadline()),
         }
     }
 
     async fn drain(&self, flavor: &Part, seen: &Description, lease: &Lease) -> Result<(), spi::Error> {
         let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
-        let _call = known.calls.acquire().await;
+        let _turn = known.pace.turn().await;
         lease.held().await;
         known.client.flavors(flavor.plugin.subtype()).drain(&flavor.properties, seen).await
     }
@@ -229,7 +234,7 @@ impl World for Plugins {
     async fn health(&self, flavor: &Part, instance: &Description) -> (Health, String) {
         let ask = async {
             let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
-            let _call = known.calls.acquire().await;
+            let _turn = known.pace.turn().await;
             known.client.flavors(flavor.plugin.subtype()).healthy(&flavor.properties, instance).await
         };
         match ask.await {

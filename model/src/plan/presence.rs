@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desk, Living, MANY, MANY_GONE, Waiting};
 use crate::ids::{InstanceId, IntentId, PluginName, Revision};
-use crate::observed::Observed;
+use crate::observed::{Observed, View};
 use crate::sabotage::{Protection, is_left_out};
 use crate::state::{GroupState, Holder};
 
 /// Whether a member is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
+enum Presence {
     There,
     /// The latest look did not show it, and that is not enough.
     Doubtful,
@@ -30,11 +30,18 @@ pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> B
         *members += 1;
         *absent += usize::from(observed.absent.contains_key(instance));
     }
-    let shows_nothing = |plugin| observed.views.get(plugin).is_some_and(|view| view.total == 0);
+    let view = |plugin| observed.views.get(plugin);
+    let shows_nothing = |plugin| view(plugin).is_some_and(|view| view.total == 0);
+    // Groups share a listing: what is cut short takes a few from each.
+    let lacks_many = |plugin| view(plugin).is_some_and(|view| view.fewer >= MANY);
     counts
         .into_iter()
         .filter(|(plugin, (members, absent))| {
-            *absent > 0 && (shows_nothing(*plugin) || *absent >= MANY || *absent > 1 && absent * 2 > *members)
+            *absent > 0
+                && (shows_nothing(*plugin)
+                    || lacks_many(*plugin)
+                    || *absent >= MANY
+                    || *absent > 1 && absent * 2 > *members)
         })
         .map(|(plugin, _)| plugin)
         .collect()
@@ -85,15 +92,21 @@ impl<'a> Desk<'a> {
 
     /// Whether an instance is there, as far as its plugin's listings prove it. None proves it by itself: a
     /// page may be cut short, and a provider that has lost its mind shows nothing at all.
-    pub(super) fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
+    fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
         let Some(view) = self.view_of(template) else { return Presence::There };
         let Some(absence) = self.observed.absent.get(instance) else { return Presence::There };
         let plugin = self.plugin_of(template);
         let confirmed = if self.suspicious.contains(plugin) {
-            absence.looks >= 3 && view.taken_at.since(absence.since) >= MANY_GONE
+            self.is_surely_gone(instance, view)
         } else {
             absence.looks >= 2
         };
         if confirmed || is_left_out(Protection::ListingGuard) { Presence::Gone } else { Presence::Doubtful }
+    }
+
+    /// Whether looks over some time agree that it is not there, however many are missing.
+    pub(super) fn is_surely_gone(&self, instance: &InstanceId, view: &View) -> bool {
+        let absence = self.observed.absent.get(instance);
+        absence.is_some_and(|it| it.looks >= 3 && view.taken_at.since(it.since) >= MANY_GONE)
     }
 }

@@ -1,6 +1,5 @@
 //! What became of open intents.
 
-use super::presence::Presence;
 use super::{Action, Desk, LONGEST_CALL, Waiting};
 use crate::intent::{Intent, Outcome, Task};
 use crate::sabotage::{Protection, is_left_out};
@@ -73,9 +72,9 @@ impl Desk<'_> {
                 None
             }
             Task::Destroy { instance, .. } => {
-                // A listing may lag behind, and hide whom it should show: it proves the end of an instance
-                // as little as it proves the loss of a member.
-                if view.after >= intent.admitted && self.presence(instance, template) == Presence::Gone {
+                // A listing may lag behind, and hide whom it should show. Nothing hurries here, and whoever
+                // is taken for gone and is not is lost, so it must go on as long as for many.
+                if view.after >= intent.admitted && self.is_surely_gone(instance, view) {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 // Destroying by id is harmless however often it is done.

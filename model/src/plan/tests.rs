@@ -25,6 +25,8 @@ struct Story {
     now: Timestamp,
     /// When the provider failed last.
     unbroken_since: Timestamp,
+    /// How many fewer the provider lists, of all groups.
+    fewer: usize,
     observed: Observed,
     /// What is at the provider: instance id, tags, health.
     provider: Vec<(InstanceId, tags::Tags, Health)>,
@@ -66,6 +68,7 @@ impl Story {
             index: 0,
             now: Timestamp(1_000_000),
             unbroken_since: Timestamp(0),
+            fewer: 0,
             observed: Observed::default(),
             provider: Vec::new(),
             made: 0,
@@ -121,6 +124,7 @@ impl Story {
         let view = View {
             taken_at: self.now,
             unbroken_since: self.unbroken_since,
+            fewer: self.fewer,
             after: self.index,
             promises: self.promises,
             total: self.provider.len(),

@@ -197,8 +197,9 @@ impl GroupState {
             Holder::Nobody | Holder::Pending(_) => None,
         });
         let strays = self.intents.values().filter_map(|intent| match &intent.task {
+            // They were listed when they were doomed, so there is nothing to wait for.
             Task::Destroy { instance, slot: None, template, .. } => {
-                Some((instance, *template, intent.id.index, intent.since))
+                Some((instance, *template, intent.id.index, Timestamp(0)))
             }
             Task::Destroy { slot: Some(_), .. } | Task::Provision { .. } => None,
         });

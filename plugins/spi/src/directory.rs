@@ -111,6 +111,11 @@ impl Directory {
 }
 
 impl Found {
+    /// Whether it runs on this machine, and shares its clock.
+    pub fn is_local(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Unix(_))
+    }
+
     pub fn client(&self) -> Client {
         Client::new(self.endpoint.clone(), self.deadline)
     }

@@ -92,6 +92,51 @@ fn three_that_are_missing_at_once_are_doubted_longer_than_two() {
 }
 
 #[test]
+fn one_that_is_missing_is_doubted_longer_when_other_groups_miss_theirs_too() {
+    let mut story = Story::of(1).settles();
+    story.provider.clear();
+    story.provider.push(("other".into(), tags_of("x", None, None), Health::Healthy));
+    story.provider[0].1.insert(tags::GROUP.into(), "another".into());
+    story.fewer = 3;
+    for look in 1..7 {
+        story.now = story.now + Millis(900);
+        story.look();
+        assert!(story.plan().gone.is_empty(), "look {look}");
+    }
+    story.now = story.now + Millis(900);
+    story.look();
+    assert_eq!(story.plan().gone.len(), 1);
+}
+
+#[test]
+fn the_destroy_of_one_without_a_slot_is_proven_by_looks_too() {
+    let promises = Promises { knows_tokens: false, lists_within: None };
+    let mut story = Story { promises, ..Story::new(spec("v1", ids(&["a"]))) }.settles();
+    let hash = story.group().template().hash.clone();
+    let mut second = tags_of(&hash, None, None);
+    second.insert(tags::LOGICAL_ID.into(), "a".into());
+    story.provider.push(("second".into(), second, Health::Healthy));
+    story.look();
+    let round = story.round();
+    assert_eq!(round.claims.len(), 1, "the second of a name goes");
+    story.apply(Change::Round(round));
+    // It went, and nobody heard of it; every repeat is refused by a plugin that knows nobody of that name.
+    story.provider.retain(|(id, ..)| id.as_str() != "second");
+    story.observed = Observed { leading_since: story.now, ..Observed::default() };
+    for _ in 0..40 {
+        story.now = story.now + Millis(4000);
+        story.look();
+        let plan = story.plan();
+        let repeats = plan.actions.iter().any(|action| matches!(action, Action::Repeat { .. }));
+        if repeats || !plan.outcomes.is_empty() {
+            let round = story.round();
+            story.apply(Change::Round(round));
+        }
+    }
+    assert!(story.group().intents.is_empty(), "{:?}", story.group().intents);
+}
+
+#[test]
 fn a_look_that_fails_between_two_confirms_neither() {
     let mut story = Story::of(4).settles();
     story.provider.remove(1);

@@ -12,9 +12,8 @@ use crate::server::Plugin;
 use crate::wire::{self, Any, FaultData};
 use crate::{convert, interface};
 
-/// The methods that change something, and that the fence keeps from whoever may not.
-const CHANGING: [&str; 5] =
-    ["Instance.Provision", "Instance.Destroy", "Instance.Label", "Flavor.Prepare", "Flavor.Drain"];
+/// The methods that the fence keeps from whoever may not: with them a leader makes and ends instances.
+const FENCED: [&str; 2] = ["Instance.Provision", "Instance.Destroy"];
 
 /// What a method comes to: JSON, or a fault.
 type Result<T = Box<RawValue>> = std::result::Result<T, wire::Fault>;
@@ -100,7 +99,7 @@ async fn dispatch(plugin: &Plugin, request: &wire::Request, call: &Call) -> Resu
         return Err(fault(format!("rpc: service/method request ill-formed: \"{method}\"")));
     };
     plugin.gate.hear(call);
-    if CHANGING.contains(&method) {
+    if FENCED.contains(&method) {
         plugin.gate.admit(call)?;
     }
     match service {
