@@ -47,16 +47,16 @@ impl Clock {
 /// are reckoned with lags behind.
 pub(crate) fn suspended() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
-    let read = |clock| {
-        let time = clock_gettime(clock);
+    let running = || {
+        let time = clock_gettime(ClockId::Monotonic);
         Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
     };
     loop {
-        let running = read(ClockId::Monotonic);
-        let all = read(ClockId::Boottime);
+        let before = running();
+        let all = spi::since_boot();
         // Both must be of the same moment.
-        if read(ClockId::Monotonic) - running < Duration::from_millis(1) {
-            return all.saturating_sub(running);
+        if running() - before < Duration::from_millis(1) {
+            return all.saturating_sub(before);
         }
     }
 }

@@ -40,12 +40,12 @@ impl Lease {
     /// Waits until this manager may act, and gives the moment, since the machine started, at which it
     /// still might. Whoever is deposed waits until its work is cancelled.
     pub async fn held(&self) -> Duration {
+        if is_left_out(Protection::Lease) {
+            return since_boot();
+        }
         loop {
             let moment = since_boot();
             let slept = suspended();
-            if is_left_out(Protection::Lease) {
-                return moment;
-            }
             if slept > self.slept() + SUSPENDED {
                 // The clock that the lease is reckoned with stood still: only a new word counts.
                 tracing::warn!(term = %self.term, "the machine was suspended: the lease is void");

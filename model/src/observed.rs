@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId, PluginName, Slot};
+use crate::plan::MANY_GONE;
 use crate::spec::Opaque;
 use crate::state::{GroupState, LISTINGS_LAG};
 use crate::tags::{self, Tags};
@@ -32,6 +33,38 @@ pub struct Listing {
     /// it cannot tell about.
     pub after: u64,
     pub promises: Promises,
+}
+
+/// The looks at one plugin, as they come: what makes a listing of what one of them showed.
+#[derive(Debug, Default)]
+pub struct Looks {
+    unbroken_since: Option<Timestamp>,
+    /// When each of the latest began, and how many instances it showed.
+    recent: Vec<(Timestamp, usize)>,
+}
+
+impl Looks {
+    /// A look that began at `taken_at`, when the log was applied up to `after`, showed these.
+    pub fn showed(
+        &mut self,
+        items: Vec<Arc<Description>>,
+        promises: Promises,
+        taken_at: Timestamp,
+        after: u64,
+    ) -> Listing {
+        let total = items.len();
+        // Twice the time that a doubt lasts, so that the doubt does not end before it.
+        self.recent.retain(|(at, _)| taken_at.since(*at).0 <= 2 * MANY_GONE.0);
+        let largest = self.recent.iter().map(|(_, total)| *total).max().unwrap_or(0);
+        self.recent.push((taken_at, total));
+        let unbroken_since = *self.unbroken_since.get_or_insert(taken_at);
+        Listing { items, taken_at, unbroken_since, fewer: largest.saturating_sub(total), after, promises }
+    }
+
+    /// A look failed.
+    pub fn failed(&mut self) {
+        self.unbroken_since = None;
+    }
 }
 
 /// What a plugin promises of itself, beyond InfraKit's own contract.
@@ -254,6 +287,30 @@ fn intent_of(token: &str, stem: &str) -> Option<IntentId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listing_tells_how_many_are_fewer_than_shortly_before_and_since_when_no_look_failed() {
+        let one = |n: usize| {
+            let description = Description {
+                id: InstanceId::new(format!("i{n}")),
+                logical_id: None,
+                tags: Tags::new(),
+                properties: None,
+            };
+            Arc::new(description)
+        };
+        let mut looks = Looks::default();
+        let show = |looks: &mut Looks, n: usize, second: u64| {
+            let listing =
+                looks.showed((0..n).map(one).collect(), Promises::default(), Timestamp(second * 1000), 0);
+            (listing.fewer, listing.unbroken_since.0 / 1000)
+        };
+        assert_eq!(show(&mut looks, 5, 1), (0, 1));
+        assert_eq!(show(&mut looks, 2, 2), (3, 1));
+        assert_eq!(show(&mut looks, 2, 7), (3, 1), "as long as the doubt lasts");
+        looks.failed();
+        assert_eq!(show(&mut looks, 2, 12), (0, 12), "then that is how many there are");
+    }
 
     #[test]
     fn the_clocks_of_two_leaders_are_never_compared() {

@@ -78,6 +78,21 @@ async fn converged(cluster: &Cluster, name: &str, size: u64) {
     panic!("the stream ended before {name} had {size}");
 }
 
+/// Waits for a look that came ten seconds after the one before it: the pauses have grown to their longest,
+/// and the next look is as far away as it can be.
+async fn until_looked_at_rest(cluster: &Cluster, name: &str) {
+    let brief = pb::GroupRequest { group: name.to_owned(), brief: true, ..Default::default() };
+    let client = cluster.client();
+    let mut last: Option<u64> = None;
+    until("two looks are ten seconds apart", async || {
+        let group = client.call(async |mut c| c.describe_group(brief.clone()).await).await.ok()?;
+        let at = group.observed_at_ms?;
+        let before = last.replace(at)?;
+        (at - before >= 9_500).then_some(())
+    })
+    .await;
+}
+
 /// An instance of a group of 100 is destroyed behind the managers' backs.
 async fn heal() -> Vec<Row> {
     let cluster = Cluster::of(3).await;
@@ -118,8 +133,8 @@ async fn heal() -> Vec<Row> {
     converged(&cluster, "web", 100).await;
     let (mut resting, mut moving) = (Vec::new(), Vec::new());
     for n in 0..6 {
-        // Long enough at rest for the pauses to have grown to their longest.
-        tokio::time::sleep(Duration::from_secs(22)).await;
+        // Right after a look, so that the loss is noticed as late as can be.
+        until_looked_at_rest(&cluster, "web").await;
         resting.push(heal_file(&files).await);
         if n % 2 == 0 {
             converged(&cluster, "web", 100).await;
@@ -195,11 +210,11 @@ async fn large() -> Vec<Row> {
         times.push(began.elapsed().as_secs_f64());
         eprintln!("0 → 10,000: {:.2} s", times[times.len() - 1]);
         if rest.is_none() {
-            // Until the pauses between looks have grown to their longest.
-            tokio::time::sleep(Duration::from_secs(30)).await;
+            until_looked_at_rest(&cluster, "big").await;
             let pid = cluster.manager(cluster.leader().await).pid();
             let (before, began) = (cpu_seconds(pid), Instant::now());
-            tokio::time::sleep(Duration::from_secs(40)).await;
+            let window = Duration::from_secs(40);
+            until("forty seconds at rest are over", async || (began.elapsed() >= window).then_some(())).await;
             let share = (cpu_seconds(pid) - before) / began.elapsed().as_secs_f64() * 100.0;
             rest = Some((share, resident_mib(pid)));
         }

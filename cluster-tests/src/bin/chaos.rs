@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use api::{Client, proto as pb};
 use clap::Parser;
-use cluster_tests::{Cluster, Kind, Mood, Operation, Options, group, unexplained};
+use cluster_tests::{Cluster, Kind, Mood, Operation, Options, group, unexplained, until};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use model::RequestId;
@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use spi::{Call, Instances};
+use tokio::time::MissedTickBehavior;
 
 /// Real managers on hosts of their own, attacked as a seed says
 #[derive(Parser)]
@@ -214,6 +215,8 @@ async fn use_registers(
     began: Instant,
 ) {
     let mut written = 0;
+    let mut turn = tokio::time::interval(Duration::from_millis(30));
+    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !registers.stop.get() {
         let register = chance.random_range(0..REGISTERS);
         let asked = began.elapsed().as_nanos() as u64;
@@ -233,8 +236,7 @@ async fn use_registers(
             asked,
             answered,
         });
-        let pause = Duration::from_millis(chance.random_range(5..60));
-        tokio::time::sleep(pause).await;
+        turn.tick().await;
     }
 }
 
@@ -269,11 +271,12 @@ impl Attack {
 
     /// Lets time pass; what is due comes back.
     async fn pass(&mut self, span: Duration) {
-        let until = Instant::now() + span;
-        while Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let end = Instant::now() + span;
+        until("the next fault is due", async || {
             self.bring_back(false);
-        }
+            (Instant::now() >= end).then_some(())
+        })
+        .await;
     }
 
     /// Mends what is due, or everything.
@@ -505,29 +508,23 @@ impl Attack {
         }
     }
 
-    /// Mends everything, and waits until the group is as declared; gives the time it took, if it did.
-    async fn settle(&mut self) -> Option<Duration> {
+    /// Mends everything, and waits until the group is as declared; gives the time it took.
+    async fn settle(&mut self) -> Duration {
         for i in 0..3 {
             self.cluster.set_clock(i, None);
         }
         self.mended = Some(Instant::now());
-        self.bring_back(true);
         let began = Instant::now();
-        while began.elapsed() < 2 * CONVERGES_IN {
-            let client = short(&self.cluster);
-            let request = pb::GroupRequest { group: GROUP.into(), ..Default::default() };
-            if let Ok(group) = client.call(async |mut c| c.describe_group(request.clone()).await).await
-                && group.converged
-                && group.ready == self.size
-                && group.observed_at_ms.is_some()
-                && self.strangers(&group).await.is_some_and(|strangers| strangers.is_empty())
-            {
-                return Some(began.elapsed());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        until("the group is as declared", async || {
             self.bring_back(true);
-        }
-        None
+            let request = pb::GroupRequest { group: GROUP.into(), ..Default::default() };
+            let client = short(&self.cluster);
+            let group = client.call(async |mut c| c.describe_group(request.clone()).await).await.ok()?;
+            let seen = group.converged && group.ready == self.size && group.observed_at_ms.is_some();
+            (seen && self.strangers(&group).await?.is_empty()).then_some(())
+        })
+        .await;
+        began.elapsed()
     }
 
     /// The instances that only the provider knows, or only the managers; none when it cannot be asked.
@@ -540,12 +537,10 @@ impl Attack {
         Some(held.symmetric_difference(&there).cloned().collect())
     }
 
-    async fn judge(mut self, converged: Option<Duration>, registers: &Registers, began: Instant) -> Outcome {
+    async fn judge(mut self, converged: Duration, registers: &Registers, began: Instant) -> Outcome {
         let mut violations = Vec::new();
-        match converged {
-            Some(took) if took <= CONVERGES_IN => {}
-            Some(took) => violations.push(format!("it took {took:.1?} until the group was as declared")),
-            None => violations.push("the group did not become as declared".to_owned()),
+        if converged > CONVERGES_IN {
+            violations.push(format!("it took {converged:.1?} until the group was as declared"));
         }
         self.cluster.until_voters(3).await;
         // The last word about every register is read once more.
@@ -580,7 +575,7 @@ impl Attack {
             unanswered: operations().filter(|it| it.answered.is_none()).count(),
             made: record.made(GROUP),
             destroyed,
-            converged_in: converged.unwrap_or(2 * CONVERGES_IN),
+            converged_in: converged,
             violations,
         }
     }

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::observed::Trouble;
-use model::plan::MANY_GONE;
-use model::{GroupId, Listing, PluginName, Timestamp};
+use model::observed::{Looks, Trouble};
+use model::{GroupId, Listing, PluginName};
 use raft::Replica;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -150,8 +149,7 @@ async fn look_again_and_again<W: World>(
 ) {
     let mut pause = MOVING;
     let mut trouble_since = None;
-    let mut unbroken_since = None;
-    let mut recent = Vec::new();
+    let mut looks = Looks::default();
     loop {
         let began = Instant::now();
         let (after, taken_at) = (eye.replica.published().index, eye.clock.now());
@@ -160,22 +158,11 @@ async fn look_again_and_again<W: World>(
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");
                 }
-                let total = look.items.len();
-                recent.retain(|(at, _): &(Timestamp, usize)| taken_at.since(*at).0 <= 2 * MANY_GONE.0);
-                let largest = recent.iter().map(|(_, total)| *total).max().unwrap_or(0);
-                recent.push((taken_at, total));
-                let listing = Listing {
-                    items: look.items,
-                    fewer: largest.saturating_sub(total),
-                    taken_at,
-                    unbroken_since: *unbroken_since.get_or_insert(taken_at),
-                    after,
-                    promises: look.promises,
-                };
+                let listing = looks.showed(look.items, look.promises, taken_at, after);
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
             }
             Err(because) => {
-                unbroken_since = None;
+                looks.failed();
                 if trouble_since.is_none() {
                     tracing::warn!(%plugin, %because, "the plugin cannot be looked at");
                 }

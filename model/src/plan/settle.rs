@@ -41,6 +41,7 @@ impl Desk<'_> {
             || "an earlier leader began it, and its outcome is not known".to_owned(),
             |unsure| unsure.because.clone(),
         );
+        let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
         let Some(view) = self.view_of(template) else {
             self.plan.waiting.push(Waiting::ForListing { plugin: self.plugin_of(template).clone() });
             return None;
@@ -54,20 +55,12 @@ impl Desk<'_> {
                 // What it promises to list within a time may come as late after the call.
                 let lag = view.promises.lists_within.unwrap_or_default();
                 let over = ended_at + LONGEST_CALL + lag;
-                let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
                 let proven = view.promises.knows_tokens && view.after >= intent.admitted;
                 if !proven && view.taken_at < over {
                     self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
                     self.wake(over);
-                } else if self.now < retry_at {
-                    self.plan.waiting.push(Waiting::ForSettling {
-                        intent: intent.id,
-                        until: retry_at,
-                        because,
-                    });
-                    self.wake(retry_at);
                 } else {
-                    self.plan.actions.push(Action::Repeat { intent: intent.id });
+                    self.repeat_from(retry_at, intent, because);
                 }
                 None
             }
@@ -78,19 +71,19 @@ impl Desk<'_> {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 // Destroying by id is harmless however often it is done.
-                let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
-                if self.now < retry_at {
-                    self.plan.waiting.push(Waiting::ForSettling {
-                        intent: intent.id,
-                        until: retry_at,
-                        because,
-                    });
-                    self.wake(retry_at);
-                } else {
-                    self.plan.actions.push(Action::Repeat { intent: intent.id });
-                }
+                self.repeat_from(retry_at, intent, because);
                 None
             }
+        }
+    }
+
+    /// Attempts an intent again, or says until when it waits.
+    fn repeat_from(&mut self, retry_at: Timestamp, intent: &Intent, because: String) {
+        if self.now < retry_at {
+            self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: retry_at, because });
+            self.wake(retry_at);
+        } else {
+            self.plan.actions.push(Action::Repeat { intent: intent.id });
         }
     }
 }
