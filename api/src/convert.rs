@@ -151,6 +151,11 @@ pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb:
         observed_at_ms: status.observed_at.map(|at| at.0),
         instance_plugin: template.instance.plugin.to_string(),
         flavor_plugin: template.flavor.plugin.to_string(),
+        conditions: status
+            .conditions
+            .iter()
+            .map(|(kind, message)| pb::Condition { kind: (*kind).to_owned(), message: message.clone() })
+            .collect(),
     }
 }
 

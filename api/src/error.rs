@@ -5,7 +5,7 @@ use std::fmt;
 use prost::Message;
 use tonic::Status;
 
-use crate::proto::Failure;
+use crate::proto::{Failure, Objection};
 
 /// What kind of failure it is. The number is stable; the exit code follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Error {
     pub what: String,
     pub cause: String,
     pub remedy: String,
+    /// What plugins find wrong with the specs of the request.
+    pub objections: Vec<Objection>,
 }
 
 impl Code {
@@ -81,7 +83,7 @@ impl Code {
 
 impl Error {
     pub fn new(code: Code, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), cause: String::new(), remedy: String::new() }
+        Self { code, what: what.into(), cause: String::new(), remedy: String::new(), objections: Vec::new() }
     }
 
     #[must_use]
@@ -110,8 +112,13 @@ impl std::error::Error for Error {}
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let message = error.to_string();
-        let failure =
-            Failure { code: error.code.number(), what: error.what, cause: error.cause, remedy: error.remedy };
+        let failure = Failure {
+            code: error.code.number(),
+            what: error.what,
+            cause: error.cause,
+            remedy: error.remedy,
+            objections: error.objections,
+        };
         Status::with_details(error.code.grpc(), message, failure.encode_to_vec().into())
     }
 }
@@ -123,7 +130,13 @@ impl From<Status> for Error {
             && let Ok(failure) = Failure::decode(status.details())
             && let Some(code) = Code::from_number(failure.code)
         {
-            return Self { code, what: failure.what, cause: failure.cause, remedy: failure.remedy };
+            return Self {
+                code,
+                what: failure.what,
+                cause: failure.cause,
+                remedy: failure.remedy,
+                objections: failure.objections,
+            };
         }
         let code = match status.code() {
             // Managers always say what is wrong; a bare unknown or internal error is a line that broke.

@@ -126,7 +126,7 @@ pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure
 
 /// Logs of the daemons go to the standard error; colours only on a terminal.
 pub(crate) fn start_logging(global: &Global) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},openraft=error", global.log_level))
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("openraft=error,{}", global.log_level))
         .map_err(|error| Failure::usage(format!("--log-level: {error}")))?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let logs =

@@ -156,6 +156,11 @@ impl Cluster {
         self.managers[i] = Some(Process::start_in(&self.surroundings(i), &args, &log));
     }
 
+    /// More arguments for every manager from its next start on, in place of those before.
+    pub fn set_manager_arguments(&mut self, arguments: &[&str]) {
+        self.options.manager = arguments.iter().map(|it| (*it).to_owned()).collect();
+    }
+
     fn surroundings(&self, i: usize) -> Surroundings {
         let before = self.network.as_ref().map(|network| network.enter(i)).unwrap_or_default();
         let mut environment = Vec::new();

@@ -53,9 +53,24 @@ async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
         (
             web.replace("vanilla", "nosuch").into_bytes(),
             1,
-            "error[E1203]: group `web`: plugin `nosuch` does not answer",
+            "error[E1203]: <stdin>:6:11: properties.Flavor: plugin `nosuch` does not answer",
         ),
-        (web.replace("Init: [echo hi]", "Init: 7").into_bytes(), 1, "error[E1204]"),
+        (
+            web.replace("Init: [echo hi]", "Init: 7").into_bytes(),
+            1,
+            "error[E1204]: <stdin>:6:11: properties.Flavor: plugin `vanilla` refuses it",
+        ),
+        (
+            [
+                &web,
+                "---\n",
+                &group("db", 1, "v1").replace("simulator/compute", "other").replace("vanilla", "odd"),
+            ]
+            .concat()
+            .into_bytes(),
+            1,
+            "2 problems\n<stdin>:12:13: properties.Instance: plugin `other` does not answer",
+        ),
         (large, 65, "at most 4194304 are read"),
         (vec![0xff, 0xfe, 0x00, 0x01], 65, "it is not text"),
         (b"".to_vec(), 65, "there is no group in it"),

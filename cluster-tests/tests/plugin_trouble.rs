@@ -115,7 +115,9 @@ async fn a_group_may_be_accepted_before_its_plugins_and_waits_visibly() {
     assert!(reply.committed[0].waits.contains("plugin `vanilla` does not answer"), "{reply:?}");
     until("it waits visibly", async || {
         let group = cluster.describe("web").await?;
-        let told = group.waiting.iter().any(|why| why.contains("have not accepted its spec yet: vanilla"));
+        let tells =
+            |why: &String| why.contains("not accepted its spec yet: simulator") && why.contains("vanilla");
+        let told = group.waiting.iter().any(tells);
         (told && group.life == "PendingValidation").then_some(())
     })
     .await;

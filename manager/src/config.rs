@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use model::InstanceId;
 use raft::Profile;
 
 /// Everything a manager must be told.
@@ -16,6 +17,8 @@ pub struct Config {
     pub listen: String,
     /// Where others reach it, when that is not `listen`.
     pub advertise: Option<String>,
+    /// The instance it runs on, which is never destroyed while it is a member.
+    pub instance: Option<InstanceId>,
     /// Where plugins are found.
     pub plugins_dir: PathBuf,
     /// The total time of one call to a plugin.

@@ -18,8 +18,9 @@ use futures_util::future::BoxFuture;
 use model::command::Manager;
 use raft::{Disk, Replica, Role};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
@@ -93,10 +94,25 @@ pub async fn start(
     let local = listener.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
     let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
 
+    let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
     let disk = open_disk(&config).await?;
-    let me =
-        Manager { name: config.name.clone(), address: address.clone(), storage: disk.storage().to_owned() };
-    let (identity, founder) = founding::identify(&config, &disk, &me).await?;
+    let me = Manager {
+        name: config.name.clone(),
+        address: address.clone(),
+        storage: disk.storage().to_owned(),
+        instance: config.instance.clone(),
+    };
+    let (identity, founder) = match founding::identify(&config, &disk, &me).await {
+        Ok(identified) => identified,
+        Err(error) => {
+            // Whoever asked to join may have been taken in: its disk must stay the one that asked.
+            if !matches!(config.start, Start::Join(_)) {
+                drop(disk);
+                leave_as_found(&config.data_dir, new);
+            }
+            return Err(error);
+        }
+    };
     let replica = {
         let (identity, profile) = (identity.clone(), config.profile);
         let starting = async move { Replica::start(disk, identity, profile, raft::Sync::Grouped).await };
@@ -120,15 +136,18 @@ pub async fn start(
     let service = Service::new(replica.clone(), role.clone(), world.clone(), reports.clone(), clock.clone());
 
     let work = {
-        let (replica, clock, members) = (replica.clone(), clock.clone(), members.clone());
+        let (replica, clock, members, me) = (replica.clone(), clock.clone(), members.clone(), me.clone());
         let founding = founder.then(|| founding::found(&identity, &me, clock.now()));
         leadership::while_leading(role, move |term| {
             let (replica, world, reports) = (replica.clone(), world.clone(), reports.clone());
-            let (clock, members, founding) = (clock.clone(), members.clone(), founding.clone());
+            let (clock, members, founding, me) =
+                (clock.clone(), members.clone(), founding.clone(), me.clone());
             async move {
                 if let Some(command) = founding {
                     founding::propose_until_done(&replica, &command).await;
                 }
+                // Before anything is destroyed: it might be the machine this runs on.
+                members.announce(&me).await;
                 tokio::join!(
                     members.keep(term),
                     reconcile::run(term, replica.clone(), world, reports, clock),
@@ -137,20 +156,23 @@ pub async fn start(
         })
     };
     let work = tokio::spawn(work);
+    let announcing = {
+        let members = members.clone();
+        tokio::spawn(async move { members.announce(&me).await })
+    };
 
     let socket = config.data_dir.join("manager.sock");
     let local_listener = bind_local(&socket)?;
     let (closing, mut closed) = tokio::sync::watch::channel(());
     let mut closed_too = closed.clone();
     let tcp = Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(2)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20)
         .add_service(replica.peer_server(members))
         .add_service(Away::from_here(service.server()))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move {
+        .serve_with_incoming_shutdown(without_delay(listener), async move {
             let _ = closed.changed().await;
         });
     let unix = Server::builder().add_service(Away::from_here(service.server())).serve_with_incoming_shutdown(
@@ -167,22 +189,19 @@ pub async fn start(
             let failed = tokio::select! {
                 biased;
                 () = stop => None,
-                why = replica.failed() => Some(why),
+                why = replica.failed() => Some((why, FAILED)),
+                why = replica.disagrees() => Some((why, DISAGREES)),
             };
             work.abort();
+            announcing.abort();
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
             replica.shutdown().await;
             // What cannot be removed now is replaced at the next start.
             let _ = std::fs::remove_file(&socket);
-            if let Some(why) = failed {
-                return Err(Error::new(
-                    "the replica has stopped",
-                    why,
-                    "see to the disk, then start the manager again with the same command; the others go on \
-                     as long as they are a majority",
-                ));
+            if let Some((why, remedy)) = failed {
+                return Err(Error::new("the replica has stopped", why, remedy));
             }
             match served {
                 Ok(Ok(Err(error))) => Err(Error::new("the server failed", error, "")),
@@ -202,12 +221,24 @@ pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, 
     leadership::while_leading(role, work).await;
 }
 
+/// Takes back what this start made on the disk, and nothing that was there before: nothing is changed when
+/// nothing comes of it.
+fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
+    // What cannot be removed is used by the next start.
+    if new_db {
+        let _ = std::fs::remove_dir_all(data_dir.join(DB));
+    }
+    if new_dir {
+        let _ = std::fs::remove_dir(data_dir);
+    }
+}
+
 async fn open_disk(config: &Config) -> Result<Disk, Error> {
     let dir = config.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Disk::open(&dir.join("db"), || format!("{:032x}", raft::unique()))
+        Disk::open(&dir.join(DB), || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String| {
         Error::new(
@@ -223,6 +254,13 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
     }
 }
 
+/// Connections whose answers leave at once. The server's own setting does not reach a listener that was
+/// bound before it, and without it an answer of several frames, such as a heartbeat's, waits 40 ms for the
+/// other side's delayed acknowledgement.
+fn without_delay(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
 fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
     // The database is locked, so whoever left the socket is dead.
     let _ = std::fs::remove_file(path);
@@ -231,7 +269,33 @@ fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
     })
 }
 
+/// The database in the data directory.
+const DB: &str = "db";
+
+/// What to do when a replica has stopped by itself; the others go on as long as they are a majority.
+const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
+                      long as they are a majority";
+const DISAGREES: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
+                         empty --data-dir; the others go on as long as they are a majority";
+
 /// Who leads, for the files of this crate that ask.
 fn leads(role: &tokio::sync::watch::Receiver<Role>) -> bool {
     matches!(*role.borrow(), Role::Leader { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_answered_leaves_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let mut connections = without_delay(listener);
+        let (_client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), connections.next());
+        let accepted = accepted.expect("it goes on").expect("a connection");
+        assert!(accepted.nodelay().expect("a socket"));
+    }
 }

@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_millis(100);
 /// How long a new manager tries to be taken in: a leader may be elected meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often it says meanwhile that it is not.
+const TELL_EVERY: Duration = Duration::from_secs(3);
+
 /// The membership policy of one manager.
 pub(crate) struct Members {
     replica: Replica,
@@ -68,6 +71,31 @@ impl Members {
         self.replica.promote(&ready).await
     }
 
+    /// Sees that the machine this manager runs on is known to all, also when it is told another one at a
+    /// restart.
+    pub(crate) async fn announce(&self, me: &Manager) {
+        let mut states = self.replica.watch_declared();
+        loop {
+            let known = states.borrow_and_update().state.managers.get(&self.replica.identity().node).cloned();
+            match known {
+                Some(known) if known.instance == me.instance => return,
+                Some(known) => {
+                    let told = Manager { instance: me.instance.clone(), ..known };
+                    if let Err((error, _)) = self.take_in(told).await {
+                        tracing::debug!(error, "the machine of this manager is not announced yet");
+                    }
+                    tokio::time::sleep(EVERY).await;
+                }
+                // It is not caught up yet.
+                None => {
+                    if states.changed().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
     async fn take_in(&self, manager: Manager) -> Result<Joined, (String, bool)> {
         let leader = match *self.role.borrow() {
             Role::Leader { .. } => None,
@@ -110,6 +138,7 @@ impl JoinHandler for Members {
 /// Asks the managers at `addresses`, one after another, to take this one in.
 pub(crate) async fn join(addresses: &[String], me: &Manager) -> Result<Identity, Error> {
     let deadline = Instant::now() + PATIENCE;
+    let mut told = Instant::now();
     loop {
         let mut last = String::new();
         for address in addresses {
@@ -137,6 +166,10 @@ pub(crate) async fn join(addresses: &[String], me: &Manager) -> Result<Identity,
                 last,
                 "name managers that run with --join, and see that a majority of them is up",
             ));
+        }
+        if told.elapsed() > TELL_EVERY {
+            told = Instant::now();
+            tracing::warn!(because = last, "not taken in yet; trying for {PATIENCE:?}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

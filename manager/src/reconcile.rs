@@ -92,7 +92,7 @@ pub(crate) async fn run<W: World>(
     }
     reports.clear();
     clock.raise(replica.published().state.time);
-    let mut states = replica.watch_state();
+    let mut states = replica.watch_declared();
     let mut tasks = JoinSet::new();
     let lease = Lease::new(replica.clone(), term);
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone(), lease.clone()));

@@ -1,8 +1,8 @@
 //! The public API, as one manager answers it. What only the leader can do or know goes to the leader.
 
+mod forecast;
 mod forward;
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,13 @@ use std::time::Duration;
 use api::proto::manager_server::{Manager as ManagerRpc, ManagerServer};
 use api::{Code, Error, proto as pb};
 use futures_util::Stream;
-use model::command::{Commit, Refusal};
+use futures_util::future::join_all;
+use model::command::{Commit, Refusal, Settle};
+use model::plan::{Unasked, operators_word};
 use model::status::{self, GroupStatus};
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, LogId, Observed,
-    RequestId, Revision, Slot, State, plan,
+    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, PluginName, RequestId,
+    Revision, State, tags,
 };
 use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -101,28 +103,67 @@ impl Service {
         }
     }
 
-    /// Whether the plugins accept a spec; whether it must wait for one that is absent.
-    async fn accept(&self, spec: &GroupSpec, allow_missing: bool) -> Result<Option<String>, Error> {
-        match self.world.validate(spec).await {
-            Ok(()) => Ok(None),
-            Err(Rejection::Absent { plugin, because }) if allow_missing => {
-                Ok(Some(format!("plugin `{plugin}` does not answer: {because}")))
+    /// Whether the plugins accept all of these specs: for each, why it must wait for one that is absent,
+    /// when it may. Everything that speaks against any of them is told at once.
+    async fn accept(&self, specs: &[&GroupSpec], allow_missing: bool) -> Result<Vec<Option<String>>, Error> {
+        let asked = join_all(specs.iter().map(|spec| self.world.validate(spec))).await;
+        let mut waits: Vec<Vec<String>> = vec![Vec::new(); specs.len()];
+        let mut objections = Vec::new();
+        for (item, rejection) in
+            asked.into_iter().enumerate().flat_map(|(item, all)| all.into_iter().map(move |it| (item, it)))
+        {
+            let Rejection { flavor, plugin, absent, because } = rejection;
+            if absent && allow_missing {
+                waits[item].push(format!("plugin `{plugin}` does not answer: {because}"));
+                continue;
             }
-            Err(Rejection::Absent { plugin, because }) => Err(Error::new(
-                Code::PluginUnavailable,
-                format!("group `{}`: plugin `{plugin}` does not answer", spec.id),
-            )
-            .because(because)
-            .remedy(format!(
-                "start `{}`, or name one that `infrakit plugin ls` lists, or commit with --allow-missing-plugins; nothing was changed",
-                plugin.lookup()
-            ))),
-            Err(Rejection::Refused { plugin, because }) => {
-                Err(Error::new(Code::PluginRefused, format!("group `{}`: plugin `{plugin}` refuses it", spec.id))
-                    .because(because)
-                    .remedy("correct the properties it names; nothing was changed"))
-            }
+            let (item, plugin) = (item as u32, plugin.to_string());
+            objections.push(pb::Objection { item, flavor, plugin, absent, cause: because });
         }
+        let Some(first) = objections.first() else {
+            return Ok(waits.into_iter().map(|why| (!why.is_empty()).then(|| why.join("; "))).collect());
+        };
+        let group = &specs[first.item as usize].id;
+        let error = if first.absent {
+            Error::new(
+                Code::PluginUnavailable,
+                format!("group `{group}`: plugin `{}` does not answer", first.plugin),
+            )
+            .remedy(format!(
+                "start `{}`, or name one that `infrakit plugin ls` lists, or commit with \
+                 --allow-missing-plugins; nothing was changed",
+                PluginName::new(&first.plugin).lookup()
+            ))
+        } else {
+            Error::new(Code::PluginRefused, format!("group `{group}`: plugin `{}` refuses it", first.plugin))
+                .remedy("correct the properties it names; nothing was changed")
+        };
+        let error = error.because(first.cause.clone());
+        Err(Error { objections, ..error })
+    }
+
+    /// The change that an operator's word comes to.
+    fn in_doubt(&self, state: &State, request: &pb::SettleRequest) -> Result<Settle, Error> {
+        let id = GroupId::new(&request.group);
+        let group = state.group(&id).ok_or_else(|| no_group(&request.group))?;
+        let report = self.reports.of(&id);
+        let made = request.instance.as_deref().map(InstanceId::new);
+        let word = report.as_ref().map_or(Err(Unasked::Slot), |report| {
+            operators_word(&id, group, &report.observed, &report.plan, &request.slot, made)
+        });
+        let (slot, made) = (&request.slot, request.instance.as_deref().unwrap_or_default());
+        let conflict = |what: String| Error::new(Code::Conflict, what);
+        word.map_err(|why| match why {
+            Unasked::Slot => conflict(format!("slot {slot} of group `{id}` waits for no operator"))
+                .because("it is not in doubt, or its call may still take effect")
+                .remedy("`infrakit group describe` says what it waits for; nothing was changed"),
+            Unasked::BelongsElsewhere => conflict(format!("`{made}` belongs elsewhere"))
+                .because("it holds another slot, was made for another, or is another cluster's")
+                .remedy("name the instance that was made for this slot, or --absent; nothing was changed"),
+            Unasked::NotShown => conflict(format!("`{made}` is not among the instances of group `{id}`"))
+                .because("its plugin lists no such instance with the group's tag")
+                .remedy(format!("give it the tag {}={id} at the provider; nothing was changed", tags::GROUP)),
+        })
     }
 
     fn status_of(&self, state: &State, id: &GroupId) -> Option<GroupStatus> {
@@ -142,22 +183,33 @@ impl Service {
         state.groups.keys().filter_map(|id| self.group(state, id, false)).collect()
     }
 
+    /// What is asked to be committed, checked and accepted by its plugins.
+    async fn commits(
+        &self,
+        asked: Vec<pb::CommitItem>,
+        allow_missing: bool,
+    ) -> Result<(Vec<Commit>, Vec<Option<String>>), Error> {
+        let mut items: Vec<Commit> = Vec::new();
+        for item in asked {
+            let spec = api::spec_from(item.spec)?;
+            if items.iter().any(|other| other.spec.id == spec.id) {
+                return Err(Error::new(Code::Invalid, format!("the group `{}` is declared twice", spec.id)));
+            }
+            items.push(Commit { spec, if_revision: item.if_revision.map(Revision), unvalidated: false });
+        }
+        let specs: Vec<&GroupSpec> = items.iter().map(|item| &item.spec).collect();
+        let waits = self.accept(&specs, allow_missing).await?;
+        Ok((items, waits))
+    }
+
     async fn commit_now(&self, request: pb::CommitRequest) -> Result<pb::CommitReply, Error> {
         let id = api::request_id(&request.request_id)?;
         if request.items.is_empty() {
             return Err(Error::new(Code::Invalid, "there is nothing to commit"));
         }
-        let mut items = Vec::new();
-        let mut waits = Vec::new();
-        for item in request.items {
-            let spec = api::spec_from(item.spec)?;
-            if items.iter().any(|other: &Commit| other.spec.id == spec.id) {
-                return Err(Error::new(Code::Invalid, format!("the group `{}` is declared twice", spec.id)));
-            }
-            let waiting = self.accept(&spec, request.allow_missing_plugins).await?;
-            let if_revision = item.if_revision.map(Revision);
-            items.push(Commit { spec, if_revision, unvalidated: waiting.is_some() });
-            waits.push(waiting.unwrap_or_default());
+        let (mut items, waits) = self.commits(request.items, request.allow_missing_plugins).await?;
+        for (item, waits) in items.iter_mut().zip(&waits) {
+            item.unvalidated = waits.is_some();
         }
         let before = self.replica.published().state;
         let plans: Vec<String> = items.iter().map(|item| self.forecast(&before, item).summary).collect();
@@ -171,106 +223,9 @@ impl Service {
             replaced: it.replaced.map(|revision| revision.0),
             unchanged: it.unchanged,
             plan,
-            waits,
+            waits: waits.unwrap_or_default(),
         });
         Ok(pb::CommitReply { committed: committed.collect() })
-    }
-
-    /// What a commit would do: the same state machine and the same planner, on a copy.
-    fn forecast(&self, state: &State, item: &Commit) -> pb::Planned {
-        let mut copy = state.clone();
-        let id = &item.spec.id;
-        let log = LogId { index: u64::MAX, ..LogId::default() };
-        let command = Command {
-            id: RequestId(raft::unique()),
-            by: Actor("plan".into()),
-            at: self.clock.now().max(state.time),
-            change: Change::Commit { items: vec![item.clone()] },
-        };
-        let stored = state.group(id).map_or(0, |group| group.revision.0);
-        let mut planned = pb::Planned {
-            group: id.to_string(),
-            summary: String::new(),
-            actions: Vec::new(),
-            stored_revision: stored,
-            refused: false,
-        };
-        if let Answer::Refused(refusal) = copy.apply(log, &command).answer {
-            planned.summary = format!("refused: {refusal}");
-            planned.refused = true;
-            return planned;
-        }
-        let Some(group) = copy.group(id) else { return planned };
-        let mut group = (**group).clone();
-        // A plan is made from the latest look, however old: it is advice, and acts on nothing.
-        group.look_from = 0;
-        let observed = self.reports.of(id).map_or_else(Observed::default, |report| report.observed.clone());
-        let plan = plan(&group, &observed, command.at);
-        planned.actions = plan.actions.iter().map(planned_action).collect();
-        let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
-        // The planner takes one at a time; who asks for a plan wants to see all of them.
-        let doomed: BTreeSet<String> = planned.actions.iter().map(|action| action.instance.clone()).collect();
-        let replaced = outdated.iter().filter(|(_, instance)| !doomed.contains(instance.as_str()));
-        planned.actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
-            verb: "replace".into(),
-            slot: slot.to_string(),
-            instance: instance.to_string(),
-        }));
-        let outdated = outdated.len();
-        let (before, after) = (state.group(id).map(|group| group.wanted()), group.wanted());
-        planned.summary =
-            summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == item.spec));
-        if before.is_none() && planned.actions.is_empty() {
-            planned.actions = creations(&group.spec.allocation);
-        }
-        planned
-    }
-}
-
-/// InfraKit's words for what a commit does (plugin-protocol §9.3).
-fn summary(before: Option<usize>, after: usize, outdated: usize, same: bool) -> String {
-    let Some(before) = before else { return format!("Managing {after} instances") };
-    if same {
-        return "Noop".to_owned();
-    }
-    let mut parts = Vec::new();
-    if after < before {
-        parts.push(format!("Terminating {} instances to reduce the group size to {after}", before - after));
-    }
-    if outdated > 0 {
-        parts.push(format!("Performing a rolling update on {} instances", outdated.min(after)));
-    }
-    if after > before {
-        parts.push(format!("Adding {} instances to increase the group size to {after}", after - before));
-    }
-    if parts.is_empty() { "Noop".to_owned() } else { parts.join(", then ") }
-}
-
-fn planned_action(action: &Action) -> pb::PlannedAction {
-    let make = |verb: &str, slot: Option<&model::Slot>, instance: &str| pb::PlannedAction {
-        verb: verb.to_owned(),
-        slot: slot.map(model::Slot::to_string).unwrap_or_default(),
-        instance: instance.to_owned(),
-    };
-    match action {
-        Action::Provision { slot } => make("create", Some(slot), ""),
-        Action::Destroy { instance, slot, reason, .. } => {
-            let verb = match reason {
-                model::intent::Reason::Terminate => "destroy",
-                model::intent::Reason::RollingUpdate => "replace",
-            };
-            make(verb, slot.as_ref(), instance.as_str())
-        }
-        Action::Repeat { intent } => make("repeat", None, &intent.to_string()),
-        Action::Label { instance, .. } => make("label", None, instance.as_str()),
-    }
-}
-
-fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {
-    let create = |slot: String| pb::PlannedAction { verb: "create".into(), slot, instance: String::new() };
-    match allocation {
-        Allocation::Size(size) => (0..*size).map(|n| create(n.to_string())).collect(),
-        Allocation::LogicalIds(ids) => ids.iter().map(|id| create(id.to_string())).collect(),
     }
 }
 
@@ -285,6 +240,10 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::OtherAllocation { .. } => {
             error(Code::Conflict, "scale it to 0 first, or use another name; nothing was changed")
         }
+        Refusal::NotInDoubt { .. } => {
+            error(Code::Conflict, "look at it again with `infrakit group describe`; nothing was changed")
+        }
+        Refusal::BadSetting { .. } => error(Code::Invalid, "nothing was changed"),
         Refusal::NameTaken { .. } | Refusal::AddressTaken { .. } | Refusal::AlreadyFounded => {
             error(Code::Conflict, "nothing was changed")
         }
@@ -330,13 +289,8 @@ impl ManagerRpc for Service {
         at_leader!(self, request, plan);
         let request = request.into_inner();
         let state = self.read().await?.state;
-        let mut planned = Vec::new();
-        for item in request.items {
-            let spec = api::spec_from(item.spec)?;
-            self.accept(&spec, request.allow_missing_plugins).await?;
-            let commit = Commit { spec, if_revision: item.if_revision.map(Revision), unvalidated: false };
-            planned.push(self.forecast(&state, &commit));
-        }
+        let (items, _) = self.commits(request.items, request.allow_missing_plugins).await?;
+        let planned = items.iter().map(|commit| self.forecast(&state, commit)).collect();
         Ok(Response::new(pb::PlanReply { planned }))
     }
 
@@ -379,6 +333,22 @@ impl ManagerRpc for Service {
         )
         .remedy("try again; nothing was changed")
         .into())
+    }
+
+    async fn settle(&self, request: Request<pb::SettleRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, settle);
+        let request = request.into_inner();
+        let id = api::request_id(&request.request_id)?;
+        let state = self.read().await?.state;
+        // By now nobody is asked any more: whoever repeats the request gets the first answer.
+        match state.first_answer(id) {
+            Some(Answer::Refused(refusal)) => return Err(refused(refusal).into()),
+            Some(_) => return Ok(Response::new(pb::Done {})),
+            None => {}
+        }
+        let settle = self.in_doubt(&state, &request)?;
+        self.propose(id, &request.actor, Change::Settle(settle)).await?;
+        Ok(Response::new(pb::Done {}))
     }
 
     async fn free(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
@@ -430,7 +400,7 @@ impl ManagerRpc for Service {
         let (groups, stream) = mpsc::channel(4);
         let service = self.clone();
         tokio::spawn(async move {
-            let (mut states, mut reports) = (service.replica.watch_state(), service.reports.watch());
+            let (mut states, mut reports) = (service.replica.watch_declared(), service.reports.watch());
             let mut last = None;
             loop {
                 let state = states.borrow_and_update().state.clone();

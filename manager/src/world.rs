@@ -11,7 +11,7 @@ use model::intent::Intent;
 use model::observed::Promises;
 use model::state::Known;
 use model::tags::Tags;
-use model::{Description, GroupId, GroupSpec, Health, InstanceId, Outcome, Part, PluginName};
+use model::{Description, GroupId, GroupSpec, Health, Outcome, Part, PluginName};
 
 use crate::lease::Lease;
 
@@ -33,7 +33,7 @@ pub struct Work {
     pub known: Arc<Known>,
     /// The name of the intent as the outside sees it.
     pub token: String,
-    /// The tags that are ours to set.
+    /// The tags that are ours to set: all of them when an instance is made, or those of a label.
     pub tags: Tags,
     /// The instance as last seen, for its drain.
     pub seen: Option<Arc<Description>>,
@@ -41,13 +41,15 @@ pub struct Work {
     pub lease: Lease,
 }
 
-/// Why a spec was not accepted.
+/// What one plugin of a spec says against it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Rejection {
-    /// The plugin could not be asked.
-    Absent { plugin: PluginName, because: String },
-    /// The plugin said no.
-    Refused { plugin: PluginName, because: String },
+pub struct Rejection {
+    /// It is about the flavor, not the instance.
+    pub flavor: bool,
+    pub plugin: PluginName,
+    /// The plugin could not be asked; otherwise it said no.
+    pub absent: bool,
+    pub because: String,
 }
 
 /// What the reconciler needs from the outside.
@@ -65,15 +67,6 @@ pub trait World: Send + Sync + 'static {
     /// Asks the flavor how an instance is.
     fn health(&self, flavor: &Part, instance: &Description) -> impl Future<Output = (Health, String)> + Send;
 
-    /// Adds tags to an instance.
-    fn label(
-        &self,
-        plugin: &PluginName,
-        instance: &InstanceId,
-        labels: &Tags,
-        lease: &Lease,
-    ) -> impl Future<Output = Result<(), String>> + Send;
-
-    /// Asks both plugins of a spec whether they accept it.
-    fn validate(&self, spec: &GroupSpec) -> impl Future<Output = Result<(), Rejection>> + Send;
+    /// Asks both plugins of a spec whether they accept it, and gives whatever speaks against it.
+    fn validate(&self, spec: &GroupSpec) -> impl Future<Output = Vec<Rejection>> + Send;
 }

@@ -40,6 +40,19 @@ pub enum Change {
     Round(Round),
     /// Store a small text under a name.
     SetVariable { key: String, value: String },
+    /// An operator's word on a provision whose outcome nobody knows.
+    Settle(Settle),
+}
+
+/// What an operator found out about a provision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settle {
+    pub group: GroupId,
+    pub intent: IntentId,
+    /// The attempt the operator knows of: a later one is another matter.
+    pub attempt: u32,
+    /// The instance that was made; none when nothing was.
+    pub made: Option<InstanceId>,
 }
 
 /// A spec to accept.
@@ -60,6 +73,8 @@ pub struct Manager {
     pub address: String,
     /// The identity of its disk: a wiped disk is another manager.
     pub storage: String,
+    /// The instance it runs on, when that is one that the managers might destroy.
+    pub instance: Option<InstanceId>,
 }
 
 /// What the reconciler found out and wants to do, in one entry: outcomes and verdicts first, so
@@ -102,6 +117,7 @@ pub struct Adoption {
 pub enum Claim {
     Provision { slot: Slot },
     Destroy { instance: InstanceId, slot: Option<Slot>, template: Revision, reason: Reason },
+    Label { instance: InstanceId },
 }
 
 /// What is answered when a command is applied.
@@ -151,6 +167,12 @@ pub enum Denial {
     TooManyOpen,
     /// The instance does not hold that slot, or is doomed already.
     NotThere,
+    /// The cluster has as many instances as it may have.
+    Ceiling,
+    /// The group has made too many instances in a short time.
+    TooFast,
+    /// A manager runs on the instance.
+    HostsManager,
 }
 
 /// Why a command changed nothing.
@@ -180,6 +202,16 @@ pub enum Refusal {
         name: String,
     },
     AlreadyFounded,
+    /// The intent is not open any more, or is attempted again.
+    NotInDoubt {
+        group: GroupId,
+        intent: IntentId,
+    },
+    /// The variable is one that the managers obey, and this is no value for it.
+    BadSetting {
+        key: String,
+        because: String,
+    },
 }
 
 impl fmt::Display for Actor {
@@ -211,6 +243,10 @@ impl fmt::Display for Refusal {
                 write!(f, "the address {address} belongs to manager `{name}`")
             }
             Refusal::AlreadyFounded => f.write_str("the cluster is founded already"),
+            Refusal::NotInDoubt { group, intent } => {
+                write!(f, "intent {intent} of group `{group}` is settled already, or attempted again")
+            }
+            Refusal::BadSetting { key, because } => write!(f, "`{key}`: {because}"),
         }
     }
 }
@@ -256,6 +292,9 @@ impl fmt::Display for Denial {
             Denial::EnoughMembers => "the group has enough members",
             Denial::TooManyOpen => "too many intents are open",
             Denial::NotThere => "the instance is not there",
+            Denial::Ceiling => "the cluster has as many instances as it may have",
+            Denial::TooFast => "the group made too many instances in a short time",
+            Denial::HostsManager => "a manager runs on the instance",
         })
     }
 }

@@ -6,7 +6,7 @@
 mod group;
 mod tree;
 
-use crate::problem::{Problem, Problems};
+use crate::problem::{Place, Problem, Problems};
 use crate::spec::GroupSpec;
 
 /// The largest file that is read. Eight of the largest specs fit.
@@ -17,7 +17,16 @@ pub const LARGEST_FILE: usize = 8 * GroupSpec::LARGEST;
 pub struct Draft {
     /// In the order of the file; no group twice.
     pub specs: Vec<GroupSpec>,
+    /// Where the instance and the flavor of each spec stand, for who finds fault with them later.
+    pub parts: Vec<[Spot; 2]>,
     pub warnings: Problems,
+}
+
+/// Where a value stands: line and column, and its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    pub place: Place,
+    pub path: String,
 }
 
 /// Reads group specs from `bytes`; `file` only names them in messages.
@@ -33,7 +42,9 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
     }
     let named = |list| Problems { file: file.to_owned(), list };
     if notes.problems.is_empty() {
-        Ok(Draft { specs, warnings: named(notes.warnings) })
+        // Every spec that is valid has one of each, in this order.
+        let parts = notes.parts.as_chunks().0.to_vec();
+        Ok(Draft { specs, parts, warnings: named(notes.warnings) })
     } else {
         notes.problems.sort_by_key(|problem| problem.place);
         Err(named(notes.problems))

@@ -36,6 +36,9 @@ pub enum Kind {
     InstanceDestroyed,
     ProvisionRefused,
     DestroyRefused,
+    InstanceLabelled,
+    LabelRefused,
+    IntentSettled,
 }
 
 impl Kind {
@@ -57,6 +60,9 @@ impl Kind {
             Kind::InstanceDestroyed => "InstanceDestroyed",
             Kind::ProvisionRefused => "ProvisionRefused",
             Kind::DestroyRefused => "DestroyRefused",
+            Kind::InstanceLabelled => "InstanceLabelled",
+            Kind::LabelRefused => "LabelRefused",
+            Kind::IntentSettled => "IntentSettled",
         }
     }
 }

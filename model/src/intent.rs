@@ -37,6 +37,7 @@ pub enum Task {
         /// The revision whose template is used.
         template: Revision,
     },
+    /// Drains it by its flavor, and destroys it.
     Destroy {
         instance: InstanceId,
         /// The slot it holds; none for an instance of ours that holds no slot.
@@ -44,6 +45,12 @@ pub enum Task {
         /// The revision whose plugins drain and destroy it.
         template: Revision,
         reason: Reason,
+    },
+    /// Gives a machine that was made by hand its group's fingerprint. Safe to repeat.
+    Label {
+        instance: InstanceId,
+        /// The revision whose fingerprint it gets, and whose plugin has it.
+        template: Revision,
     },
 }
 
@@ -57,7 +64,7 @@ pub enum Reason {
 /// What came of an attempt. A timeout is `Unsure`, never "not created".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is so: this instance exists (provision), or no longer does (destroy).
+    /// It is so: this instance exists (provision), no longer does (destroy), or has its label.
     Done(InstanceId),
     /// It was refused, and nothing was done.
     Refused { because: String, retryable: bool },
@@ -86,7 +93,9 @@ impl Outcome {
 impl Task {
     pub fn template(&self) -> Revision {
         match self {
-            Task::Provision { template, .. } | Task::Destroy { template, .. } => *template,
+            Task::Provision { template, .. }
+            | Task::Destroy { template, .. }
+            | Task::Label { template, .. } => *template,
         }
     }
 
@@ -94,6 +103,7 @@ impl Task {
         match self {
             Task::Provision { slot, .. } => Some(slot),
             Task::Destroy { slot, .. } => slot.as_ref(),
+            Task::Label { .. } => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId, PluginName, Slot};
 use crate::plan::MANY_GONE;
 use crate::spec::Opaque;
-use crate::state::{GroupState, LISTINGS_LAG};
+use crate::state::{GroupState, LISTINGS_LAG, Recorded};
 use crate::tags::{self, Tags};
 use crate::time::{Millis, Timestamp};
 
@@ -70,16 +70,31 @@ impl Looks {
 /// What a plugin promises of itself, beyond InfraKit's own contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promises {
-    /// It knows a repeated token again, so that a repeat is harmless.
-    pub knows_tokens: bool,
+    pub class: PluginClass,
     /// After how long an instance that was made is surely listed; none when it does not say.
     pub lists_within: Option<Millis>,
+}
+
+/// What can be done about a call whose answer was lost (ha-raft §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PluginClass {
+    /// Classes A and B: a repeated token, or a name that is unique, makes no second instance.
+    Dedupes,
+    /// Class C: its tags come with the instance, and a listing shows it within a time. Also whoever says
+    /// nothing of itself.
+    #[default]
+    Lists,
+    /// Class D: no listing proves that an instance was not made. Nothing is repeated but by an operator.
+    Blind,
 }
 
 impl Promises {
     /// How far its listings may lag behind.
     pub fn listings_lag(&self) -> Millis {
-        self.lists_within.unwrap_or(LISTINGS_LAG)
+        match self.class {
+            PluginClass::Blind => Millis(u64::MAX),
+            PluginClass::Dedupes | PluginClass::Lists => self.lists_within.unwrap_or(LISTINGS_LAG),
+        }
     }
 }
 
@@ -116,6 +131,10 @@ pub struct View {
     pub seen: BTreeMap<InstanceId, Seen>,
     /// Who carries the token of which intent of ours.
     pub by_intent: BTreeMap<IntentId, InstanceId>,
+    /// Others that carry a token which stands in `by_intent`.
+    pub twins: Vec<(IntentId, InstanceId)>,
+    /// Instances with this cluster's id and what is no token of it, or of a lineage still to come.
+    pub untold: BTreeMap<InstanceId, String>,
 }
 
 /// One instance of a group, with its tags understood.
@@ -124,11 +143,13 @@ pub struct Seen {
     pub description: Arc<Description>,
     /// It carries this cluster's owner tag.
     pub ours: bool,
+    /// The intent that made it, when its token is ours.
+    pub intent: Option<IntentId>,
     /// It was made by hand to be adopted (semantics §2.8).
     pub bootstrap: bool,
 }
 
-/// A slot that failed, and when it is tried again.
+/// A slot, or an instance, that failed, and when it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     pub until: Timestamp,
@@ -161,12 +182,41 @@ pub struct Observed {
     pub sighted: BTreeSet<InstanceId>,
     /// Members that the latest look at their plugin did not show.
     pub absent: BTreeMap<InstanceId, Absence>,
-    /// Instances that could not be labelled, and why.
-    pub unlabelled: BTreeMap<InstanceId, String>,
+    /// Instances without a slot that could not be destroyed, or do not show their label, and when that is
+    /// tried again.
+    pub held_off: BTreeMap<InstanceId, Backoff>,
     /// Why the plugins have not accepted the spec yet; empty when they have, or were not asked.
     pub unaccepted: String,
     /// Since when this manager leads: calls of earlier leaders began before.
     pub leading_since: Timestamp,
+    pub bounds: Bounds,
+}
+
+/// What the cluster as a whole allows one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// How many more instances may be made before the ceiling is reached.
+    pub instances: usize,
+    /// How many more intents may be opened.
+    pub open: usize,
+    /// There are more instances than there may be.
+    pub overfull: bool,
+    /// The machines that managers run on, with the managers' names: they are not destroyed.
+    pub hosts: BTreeMap<InstanceId, String>,
+    /// The last entry of the log that was applied: no token was given out after it.
+    pub index: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            instances: usize::MAX,
+            open: usize::MAX,
+            overfull: false,
+            hosts: BTreeMap::new(),
+            index: u64::MAX,
+        }
+    }
 }
 
 /// How often in a row a member was not shown.
@@ -187,17 +237,21 @@ impl Observed {
     /// Takes in a new look at one of the group's plugins.
     pub fn see(&mut self, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
         let lag = view.promises.listings_lag();
-        for (instance, template, recorded, since) in group.recorded() {
+        let blind = view.promises.class == PluginClass::Blind;
+        for Recorded { instance, template, index, since, ready } in group.recorded() {
             if group.template_of(template).template.instance.plugin != *plugin {
                 continue;
             }
             if view.seen.contains_key(instance) {
                 self.absent.remove(instance);
-                if view.promises.listings_lag() > Millis(0) {
+                if lag > Millis(0) {
                     self.sighted.insert(instance.clone());
                 }
-            } else if view.after >= recorded
-                && (self.age(since, view.taken_at) >= lag || self.sighted.contains(instance))
+            } else if view.after >= index
+                && (self.age(since, view.taken_at) >= lag
+                    || self.sighted.contains(instance)
+                    // Of such a plugin nobody is called ready who was not listed; see the planner.
+                    || blind && ready)
             {
                 // A look that began before the member was recorded, or when it need not be listed yet,
                 // proves nothing, and is not counted later.
@@ -212,7 +266,7 @@ impl Observed {
             }
         }
         if !self.absent.is_empty() || !self.sighted.is_empty() {
-            let recorded: BTreeSet<&InstanceId> = group.recorded().map(|(instance, ..)| instance).collect();
+            let recorded: BTreeSet<&InstanceId> = group.recorded().map(|it| it.instance).collect();
             self.absent.retain(|instance, _| recorded.contains(instance));
             self.sighted.retain(|instance| recorded.contains(instance));
         }
@@ -246,12 +300,21 @@ impl View {
                 continue;
             }
             let ours = tag(tags::OWNER) == Some(cluster.as_str());
-            if ours && let Some(intent) = tag(tags::INTENT).and_then(|token| intent_of(token, &stem)) {
-                view.by_intent.insert(intent, description.id.clone());
+            let token = tag(tags::INTENT).filter(|_| ours);
+            let intent = token.and_then(|token| intent_of(token, &stem));
+            if let Some(intent) = intent
+                && let Some(twin) = view.by_intent.insert(intent, description.id.clone())
+            {
+                view.twins.push((intent, twin));
+            }
+            let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineage);
+            if ours && intent.is_none() && !earlier {
+                view.untold.insert(description.id.clone(), token.unwrap_or_default().to_owned());
             }
             let seen = Seen {
                 description: description.clone(),
                 ours,
+                intent,
                 bootstrap: tag(tags::CONFIG_HASH) == Some(tags::BOOTSTRAP),
             };
             view.seen.insert(description.id.clone(), seen);
@@ -350,7 +413,7 @@ mod tests {
             unbroken_since: Timestamp(1),
             fewer: 0,
             after: 0,
-            promises: Promises { knows_tokens: true, lists_within: Some(Millis(0)) },
+            promises: Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(0)) },
         };
         let view = View::of(&listing, &"web".into(), &cluster, 1);
         let ids: Vec<_> = view.seen.keys().map(InstanceId::as_str).collect();
@@ -360,5 +423,36 @@ mod tests {
         assert!(!view.seen[&InstanceId::new("theirs")].ours);
         let by_intent: Vec<_> = view.by_intent.values().map(InstanceId::as_str).collect();
         assert_eq!(by_intent, ["mine"], "only our own tokens count");
+    }
+
+    #[test]
+    fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
+        let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
+        let intent = IntentId { index: 7, offset: 2 };
+        let item = |id: &str, token: Option<String>| {
+            let mut tags = Tags::from([
+                (tags::GROUP.to_owned(), "web".to_owned()),
+                (tags::OWNER.to_owned(), cluster.to_string()),
+            ]);
+            tags.extend(token.map(|token| (tags::INTENT.to_owned(), token)));
+            Arc::new(Description { id: id.into(), logical_id: None, tags, properties: None })
+        };
+        let of = |lineage| Some(tags::token(&cluster, lineage, intent));
+        let items = vec![
+            item("first", of(2)),
+            item("second", of(2)),
+            item("before", of(1)),
+            item("later", of(3)),
+            item("garbled", Some("x".into())),
+            item("bare", None),
+        ];
+        let listing = Looks::default().showed(items, Promises::default(), Timestamp(1), 0);
+        let view = View::of(&listing, &"web".into(), &cluster, 2);
+        assert_eq!(view.twins.len(), 1);
+        let pair = [view.twins[0].1.as_str(), view.by_intent[&intent].as_str()];
+        assert!(pair == ["first", "second"], "{pair:?}");
+        let untold: Vec<_> = view.untold.keys().map(InstanceId::as_str).collect();
+        assert_eq!(untold, ["bare", "garbled", "later"], "an earlier lineage is this cluster's own");
+        assert_eq!(view.seen[&InstanceId::new("before")].intent, None);
     }
 }

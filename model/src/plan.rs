@@ -2,6 +2,7 @@
 
 mod adopt;
 mod cattle;
+mod operator;
 mod pets;
 mod presence;
 mod roll;
@@ -12,10 +13,12 @@ use std::collections::BTreeSet;
 use crate::command::{Adoption, Claim, Round};
 use crate::ids::{GroupId, InstanceId, IntentId, PluginName, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
-use crate::observed::{Backoff, Health, Observed, View};
+use crate::observed::{Backoff, Health, Observed, PluginClass, View};
 use crate::spec::Allocation;
 use crate::state::{GroupState, Life, MOST_OPEN};
 use crate::time::{Millis, Timestamp};
+
+pub use operator::{Unasked, operators_word};
 
 /// How long a call to a plugin may still take effect after it began: the deadline we give it
 /// (15 s, InfraKit's own) and as much again for what the plugin started before it noticed.
@@ -58,6 +61,17 @@ pub struct Plan {
     pub finished: bool,
     /// When to look again though nothing has happened.
     pub wake_at: Option<Timestamp>,
+    /// What should not be, and is left as it is.
+    pub conditions: Vec<Condition>,
+}
+
+/// Something at the provider that this cluster cannot have done. Nothing is destroyed because of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// It carries this cluster's id, and a token that was never given out; empty when it has none.
+    UnknownIntent { instance: InstanceId, token: String },
+    /// Two instances carry one token, which was used once.
+    SharedToken { intent: IntentId, instances: [InstanceId; 2] },
 }
 
 /// One step.
@@ -78,7 +92,6 @@ pub enum Action {
     },
     /// Give a machine that was made by hand its group's fingerprint, so that it can be adopted.
     Label {
-        plugin: PluginName,
         instance: InstanceId,
     },
 }
@@ -117,7 +130,32 @@ pub enum Waiting {
     },
     ForLabel {
         instance: InstanceId,
+        until: Timestamp,
         because: String,
+    },
+    ForStray {
+        instance: InstanceId,
+        until: Timestamp,
+        because: String,
+    },
+    /// Its plugin cannot show whether it was made: only a person can find out.
+    ForOperator {
+        intent: IntentId,
+        slot: Slot,
+        because: String,
+    },
+    /// So many intents of other groups are open that none may be added.
+    ForOthers,
+    /// The cluster has as many instances as it may have.
+    ForCeiling,
+    /// The group has made too many instances in a short time.
+    ForRate {
+        until: Timestamp,
+    },
+    /// A manager runs on the instance that is to go.
+    ForManager {
+        instance: InstanceId,
+        manager: String,
     },
     /// Members that the latest look did not show: it is looked again before they are taken for gone.
     ForSight {
@@ -131,6 +169,7 @@ pub enum Waiting {
 /// Called again after every step, with whatever is then observed.
 pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
     let mut desk = Desk::open(group, observed, now);
+    desk.report_strangers();
     desk.settle_intents();
     desk.check_members();
     match group.life {
@@ -146,6 +185,12 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
             desk.roll();
         }
         Life::Destroying => desk.clear_out(),
+    }
+    let complete = desk.present == group.wanted() && group.outdated().next().is_none();
+    if observed.bounds.open == 0 && !complete {
+        // Whoever makes room does not say so here.
+        desk.wake(now + PULSE_EVERY);
+        desk.plan.waiting.push(Waiting::ForOthers);
     }
     // Only new work is bounded: a repeat opens no intent, and must be possible however many are open.
     let repeats = desk.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();
@@ -176,7 +221,7 @@ impl Plan {
                     reason: *reason,
                 }),
                 Action::Repeat { intent } => round.repeats.push(*intent),
-                Action::Label { .. } => {}
+                Action::Label { instance } => round.claims.push(Claim::Label { instance: instance.clone() }),
             }
         }
         round
@@ -222,6 +267,9 @@ struct Desk<'a> {
     open: usize,
     /// How many more actions fit.
     room: usize,
+    /// How many more instances the group's rate allows, and the cluster's ceiling.
+    rate: usize,
+    ceiling: usize,
 }
 
 impl<'a> Desk<'a> {
@@ -237,7 +285,9 @@ impl<'a> Desk<'a> {
             kept: 0,
             suspicious: presence::suspicious(group, observed),
             open: group.intents.len(),
-            room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH),
+            room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH).min(observed.bounds.open),
+            rate: group.may_make(now),
+            ceiling: observed.bounds.instances,
         }
     }
 
@@ -269,13 +319,19 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn await_health(&mut self, slot: &Slot, instance: &InstanceId) {
-        if self.health_of(instance) == Health::Healthy {
+    fn await_health(&mut self, slot: &Slot, instance: &InstanceId, template: Revision) {
+        // Who was never listed by a plugin that proves nothing is not believed to be there, whatever its
+        // flavor says; and which plugin that is, a look tells.
+        let unseen = self.view_of(template).is_none_or(|view| {
+            view.promises.class == PluginClass::Blind && !view.seen.contains_key(instance)
+        });
+        let healthy = self.health_of(instance) == Health::Healthy;
+        if healthy && !unseen {
             self.plan.ready.push((slot.clone(), instance.clone()));
             return;
         }
-        let because =
-            self.observed.pulses.get(instance).map_or_else(String::new, |pulse| pulse.because.clone());
+        let pulse = self.observed.pulses.get(instance).map_or("", |pulse| &pulse.because);
+        let because = if unseen { "its plugin has not listed it yet" } else { pulse }.to_owned();
         self.plan.waiting.push(Waiting::ForHealth {
             slot: slot.clone(),
             instance: instance.clone(),
@@ -284,10 +340,49 @@ impl<'a> Desk<'a> {
         self.plan.ask.push((slot.clone(), instance.clone()));
     }
 
-    /// Fills an empty slot, unless it failed a moment ago.
+    /// Fills an empty slot, unless it failed a moment ago or too many are there or were made.
     fn provision(&mut self, slot: Slot) {
-        if !self.is_held_back(&slot) {
+        if !self.is_held_back(&slot) && self.rate_allows() && self.ceiling_allows() {
+            self.rate -= 1;
+            self.ceiling -= 1;
             self.plan.actions.push(Action::Provision { slot });
+        }
+    }
+
+    /// Whether the cluster may have one more instance; if not, says so.
+    fn ceiling_allows(&mut self) -> bool {
+        if self.ceiling > 0 {
+            return true;
+        }
+        // Whoever goes elsewhere makes room, and does not say so here.
+        self.wake(self.now + PULSE_EVERY);
+        self.wait_once(Waiting::ForCeiling);
+        false
+    }
+
+    /// Whether the place of whoever goes now may be filled again; if not, says so.
+    fn may_be_refilled(&mut self) -> bool {
+        if self.observed.bounds.overfull {
+            self.wake(self.now + PULSE_EVERY);
+            self.wait_once(Waiting::ForCeiling);
+        }
+        !self.observed.bounds.overfull
+    }
+
+    /// Whether the group has not made too many in a short time; if it has, says until when it waits.
+    fn rate_allows(&mut self) -> bool {
+        if self.rate > 0 {
+            return true;
+        }
+        let until = self.group.may_make_from(self.now);
+        self.wake(until);
+        self.wait_once(Waiting::ForRate { until });
+        false
+    }
+
+    fn wait_once(&mut self, waiting: Waiting) {
+        if !self.plan.waiting.contains(&waiting) {
+            self.plan.waiting.push(waiting);
         }
     }
 
@@ -317,6 +412,9 @@ impl<'a> Desk<'a> {
         if self.is_held_back(living.slot) {
             return;
         }
+        if self.hosts_a_manager(living.instance) {
+            return;
+        }
         self.plan.actions.push(Action::Destroy {
             instance: living.instance.clone(),
             slot: Some(living.slot.clone()),
@@ -325,11 +423,19 @@ impl<'a> Desk<'a> {
         });
     }
 
-    /// The order in which members are given up: the sick first, for they cost no availability,
-    /// then older templates, then by instance id (InfraKit's order).
+    /// Whether a manager runs on it; if so, says that it stays.
+    fn hosts_a_manager(&mut self, instance: &InstanceId) -> bool {
+        let Some(manager) = self.observed.bounds.hosts.get(instance).cloned() else { return false };
+        self.plan.waiting.push(Waiting::ForManager { instance: instance.clone(), manager });
+        true
+    }
+
+    /// The order in which members are given up: the machines of managers last, the sick first, for they
+    /// cost no availability, then older templates, then by instance id (InfraKit's order).
     fn by_worth(&self, mut members: Vec<Living<'a>>) -> Vec<Living<'a>> {
         members.sort_by_cached_key(|living| {
             (
+                self.observed.bounds.hosts.contains_key(living.instance),
                 self.health_of(living.instance) != Health::Unhealthy,
                 living.template == self.group.target,
                 living.instance.clone(),

@@ -5,6 +5,7 @@
 
 mod group;
 mod round;
+mod settings;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
 use crate::spec::Allocation;
 use crate::time::Timestamp;
 
-pub use group::{GroupState, Holder, Known, LISTINGS_LAG, Life, MOST_OPEN, Member};
+pub use group::{GroupState, Holder, Known, LISTINGS_LAG, Life, MOST_OPEN, Member, Recorded};
 
 /// How many first answers are kept for repeated requests. A client repeats within seconds, and
 /// even at 10,000 writes a second this reaches back that far for everything but rounds, which
@@ -65,6 +66,8 @@ pub struct Applied {
 pub(crate) struct Context<'a> {
     pub(crate) log: LogId,
     pub(crate) at: Timestamp,
+    /// What the proposer's own clock said, which may be behind.
+    pub(crate) said: Timestamp,
     pub(crate) by: &'a Actor,
     pub(crate) events: Vec<Event>,
 }
@@ -91,13 +94,11 @@ impl State {
     /// that every replica stays in step.
     pub fn apply(&mut self, log: LogId, command: &Command) -> Applied {
         self.time = self.time.max(command.at);
-        if let Some(place) = self.answered.get(&command.id) {
-            let kept = usize::try_from(place - self.answers_dropped).ok();
-            if let Some((_, answer)) = kept.and_then(|at| self.answers.get(at)) {
-                return Applied { answer: answer.clone(), events: Vec::new() };
-            }
+        if let Some(answer) = self.first_answer(command.id) {
+            return Applied { answer: answer.clone(), events: Vec::new() };
         }
-        let mut context = Context { log, at: self.time, by: &command.by, events: Vec::new() };
+        let mut context =
+            Context { log, at: self.time, said: command.at, by: &command.by, events: Vec::new() };
         let answer = match &command.change {
             Change::Found { cluster, lineage, manager } => {
                 self.found(&mut context, cluster, *lineage, manager)
@@ -108,16 +109,19 @@ impl State {
             Change::Free { group } => self.free(&mut context, group),
             Change::Destroy { group } => self.destroy(&mut context, group),
             Change::Round(round) => self.round(&mut context, round),
-            Change::SetVariable { key, value } => {
-                let variable = Variable { value: Arc::from(value.as_str()), index: log.index };
-                self.variables.insert(key.clone(), variable);
-                Answer::Done
-            }
+            Change::SetVariable { key, value } => self.set_variable(&context, key, value),
+            Change::Settle(settle) => self.settle(&mut context, settle),
         };
         if !matches!(command.change, Change::Round(_)) {
             self.keep_answer(command.id, &answer);
         }
         Applied { answer, events: context.events }
+    }
+
+    /// What was answered to a request before, as long as it is kept.
+    pub fn first_answer(&self, id: RequestId) -> Option<&Answer> {
+        let place = usize::try_from(self.answered.get(&id)? - self.answers_dropped).ok()?;
+        self.answers.get(place).map(|(_, answer)| answer)
     }
 
     fn keep_answer(&mut self, id: RequestId, answer: &Answer) {
@@ -154,7 +158,7 @@ impl State {
         for (id, known) in &self.managers {
             if known.storage == manager.storage {
                 let id = *id;
-                self.managers.insert(id, manager.clone());
+                self.moves_in(id, manager);
                 return Answer::Joined(id);
             }
             if known.name == manager.name {
@@ -168,9 +172,20 @@ impl State {
             }
         }
         let id = NodeId(context.log.index);
-        self.managers.insert(id, manager.clone());
+        self.moves_in(id, manager);
         context.tell(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
         Answer::Joined(id)
+    }
+
+    /// Records a manager. Whoever ran on its machine before is gone from there.
+    fn moves_in(&mut self, id: NodeId, manager: &Manager) {
+        let before =
+            |(_, known): &(&NodeId, &Manager)| known.instance.is_some() && known.instance == manager.instance;
+        let gone: Vec<NodeId> = self.managers.iter().filter(before).map(|(id, _)| *id).collect();
+        for gone in gone {
+            self.managers[&gone].instance = None;
+        }
+        self.managers.insert(id, manager.clone());
     }
 
     fn commit(&mut self, context: &mut Context<'_>, items: &[Commit]) -> Answer {
@@ -231,6 +246,15 @@ impl State {
             _ if stored.is_empty() => None,
             _ => Some(Refusal::OtherAllocation { group: id.clone() }),
         }
+    }
+
+    fn set_variable(&mut self, context: &Context<'_>, key: &str, value: &str) -> Answer {
+        if let Err(because) = settings::check(key, value) {
+            return Answer::Refused(Refusal::BadSetting { key: key.to_owned(), because });
+        }
+        let variable = Variable { value: Arc::from(value), index: context.log.index };
+        self.variables.insert(key.to_owned(), variable);
+        Answer::Done
     }
 
     fn validated(&mut self, context: &mut Context<'_>, id: &GroupId, revision: Revision) -> Answer {

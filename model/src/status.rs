@@ -2,7 +2,7 @@
 
 use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
 use crate::observed::{Health, Observed};
-use crate::plan::{Plan, Waiting};
+use crate::plan::{Condition, Plan, Waiting};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
 use crate::state::{GroupState, Holder, Life};
@@ -36,6 +36,8 @@ pub struct GroupStatus {
     pub waiting: Vec<String>,
     /// Instances that carry the group's tag, hold no slot, and are left alone.
     pub strays: Vec<InstanceId>,
+    /// What should not be, with its cause and what to do about it, each with a name for scripts.
+    pub conditions: Vec<(&'static str, String)>,
     /// When the providers were last looked at; none before the first look of this leader.
     pub observed_at: Option<Timestamp>,
 }
@@ -129,6 +131,9 @@ pub fn status(
         slots,
         waiting,
         strays: seen.map_or_else(Vec::new, |(_, plan)| plan.strays.clone()),
+        conditions: seen.map_or_else(Vec::new, |(_, plan)| {
+            plan.conditions.iter().take(MOST_REASONS).map(describe).collect()
+        }),
         observed_at,
     }
 }
@@ -157,8 +162,9 @@ fn slot_status(
         Holder::Pending(id) => {
             let intent = group.intents.get(id);
             let unsure = seen.and_then(|(observed, _)| observed.unsure.get(id));
+            let unknown = seen.is_some_and(|(observed, _)| !observed.in_flight.contains(id));
             Some(SlotStatus {
-                state: if unsure.is_some() { SlotState::Unknown } else { SlotState::Creating },
+                state: if unknown { SlotState::Unknown } else { SlotState::Creating },
                 template: intent.map_or(group.target, |intent| intent.task.template()),
                 since: intent.map(|intent| intent.since),
                 because: unsure.map_or_else(String::new, |unsure| unsure.because.clone()),
@@ -222,6 +228,29 @@ fn summary(group: &GroupState, (living, ready, updated): (usize, usize, usize), 
     }
 }
 
+fn describe(condition: &Condition) -> (&'static str, String) {
+    match condition {
+        Condition::UnknownIntent { instance, token } => {
+            let token = if token.is_empty() { "no token".to_owned() } else { format!("the token {token}") };
+            let told = format!(
+                "{instance} carries this cluster's id and {token}, which this cluster never gave out: a copy of \
+                 it may be at work, or one that was restored from an older disk, or somebody set the tag by \
+                 hand. Nothing is destroyed because of it; stop the other managers, or correct the tags \
+                 infrakit.owner and infrakit.intent"
+            );
+            ("UnknownIntent", told)
+        }
+        Condition::SharedToken { intent, instances: [one, other] } => {
+            let told = format!(
+                "{one} and {other} both carry the token of intent {intent}, which was used once: two clusters \
+                 may act under one id. Nothing is destroyed because of it; stop the other managers, and destroy \
+                 the instance that is not a member"
+            );
+            ("SharedToken", told)
+        }
+    }
+}
+
 fn explain(waiting: &Waiting, now: Timestamp) -> String {
     let ending = |because: &str| if because.is_empty() { String::new() } else { format!(": {because}") };
     match waiting {
@@ -246,8 +275,33 @@ fn explain(waiting: &Waiting, now: Timestamp) -> String {
         Waiting::ForSight { plugin, members } => {
             format!("for more looks at plugin `{plugin}`, which no longer shows {members} members")
         }
-        Waiting::ForLabel { instance, because } => {
-            format!("until {instance} can be labelled and taken in: {because}")
+        Waiting::ForLabel { instance, until, because } => {
+            format!(
+                "{} until {instance} is labelled again, to be taken in{}",
+                until.since(now),
+                ending(because)
+            )
+        }
+        Waiting::ForStray { instance, until, because } => {
+            let until = until.since(now);
+            format!("{until} until {instance}, which is too much, is destroyed again{}", ending(because))
+        }
+        Waiting::ForOperator { slot, because, .. } => format!(
+            "for an operator: whether slot {slot} was filled cannot be seen{}; look at the provider, and say so \
+             with `infrakit group settle`",
+            ending(because)
+        ),
+        Waiting::ForOthers => "for the calls of other groups: too many are under way".to_owned(),
+        Waiting::ForCeiling => {
+            "for room: the cluster has as many instances as infrakit/max-instances allows".to_owned()
+        }
+        Waiting::ForRate { until } => format!(
+            "{} until it makes more: it made so many in a short time that something may be destroying them; a \
+             commit of a changed spec begins a new count",
+            until.since(now)
+        ),
+        Waiting::ForManager { instance, manager } => {
+            format!("for manager `{manager}` to leave {instance}, which is not destroyed under it")
         }
         Waiting::ForHealth { slot, instance, because } => {
             format!("for {instance} in slot {slot} to become healthy{}", ending(because))

@@ -4,6 +4,7 @@
 //! at what a change means.
 
 mod acks;
+mod agreement;
 mod chance;
 mod codec;
 mod error;

@@ -12,6 +12,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{broadcast, watch};
 
+use crate::agreement::Digests;
 use crate::codec;
 use crate::replica::Published;
 use crate::snapshot;
@@ -28,7 +29,16 @@ pub(crate) struct Machine {
     applied: Option<LogId>,
     membership: StoredMembership,
     published: watch::Sender<Published>,
+    declared: watch::Sender<Published>,
     history: History,
+    digests: Digests,
+}
+
+/// Where the state is read: after every batch, and after those that changed a group or a manager.
+pub(crate) struct Readers {
+    pub(crate) published: watch::Receiver<Published>,
+    pub(crate) declared: watch::Receiver<Published>,
+    pub(crate) history: History,
 }
 
 /// What happened, as far back as it is kept, and as it goes on.
@@ -65,7 +75,7 @@ impl History {
 
 impl Machine {
     /// Begins at the stored snapshot; openraft replays the log from there.
-    pub(crate) fn open(db: Db) -> io::Result<(Self, watch::Receiver<Published>, History)> {
+    pub(crate) fn open(db: Db, digests: Digests) -> io::Result<(Self, Readers)> {
         let (state, applied, membership) = match snapshot::load(&db)? {
             None => Default::default(),
             Some(stored) => {
@@ -73,14 +83,28 @@ impl Machine {
                 (state, stored.meta.last_log_id, stored.meta.last_membership)
             }
         };
-        let (published, readers) = watch::channel(Published::of(&state, applied));
+        let (published, read) = watch::channel(Published::of(&state, applied));
+        let (declared, read_declared) = watch::channel(Published::of(&state, applied));
         let history = History::new();
-        let machine = Self { db, state, applied, membership, published, history: history.clone() };
-        Ok((machine, readers, history))
+        let readers = Readers { published: read, declared: read_declared, history: history.clone() };
+        let machine = Self { db, state, applied, membership, published, declared, history, digests };
+        Ok((machine, readers))
     }
 
     fn publish(&self) {
-        self.published.send_replace(Published::of(&self.state, self.applied));
+        let now = Published::of(&self.state, self.applied);
+        // First, so that whoever is woken by the other finds it here.
+        self.published.send_replace(now.clone());
+        // Most who wait, wait for groups: a variable that is written ten thousand times a second must not
+        // wake them all.
+        self.declared.send_if_modified(|known| {
+            let same = known.state.groups.ptr_eq(&now.state.groups)
+                && known.state.managers.ptr_eq(&now.state.managers);
+            if !same {
+                *known = now;
+            }
+            !same
+        });
     }
 }
 
@@ -124,6 +148,7 @@ impl RaftStateMachine<Types> for Machine {
                 }
             };
             self.applied = Some(id);
+            self.digests.applied(id.index, &self.state, self.db.blocks());
             if let Some(responder) = responder {
                 answers.push((responder, answer));
             }

@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::codec::{self, Corrupt};
-use crate::peers::{LARGEST_MESSAGE, VERSION};
+use crate::peers::{LARGEST_MESSAGE, PROGRAM, VERSION};
 use crate::proto as pb;
 use crate::proto::peers_server::{Peers, PeersServer};
-use crate::replica::Identity;
+use crate::replica::{Identity, Replica};
 use crate::snapshot;
 use crate::types::{Raft, Snapshot, Types};
 
@@ -37,8 +37,8 @@ pub struct Joined {
 
 /// Answers peers on behalf of one replica.
 pub(crate) struct PeerService {
+    replica: Replica,
     raft: Raft,
-    identity: Identity,
     joins: Arc<dyn JoinHandler>,
     /// Until then it gives no vote: it may have followed a leader right before it was started, and that
     /// leader's lease rests on it.
@@ -47,18 +47,18 @@ pub(crate) struct PeerService {
 
 impl PeerService {
     pub(crate) fn server(
+        replica: Replica,
         raft: Raft,
-        identity: Identity,
         joins: Arc<dyn JoinHandler>,
         votes_from: Instant,
     ) -> PeersServer<impl Peers> {
-        PeersServer::new(Self { raft, identity, joins, votes_from })
+        PeersServer::new(Self { replica, raft, joins, votes_from })
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(LARGEST_MESSAGE)
     }
 
     fn check(&self, header: Option<pb::Header>) -> Result<(), Status> {
-        check(&self.identity, header)
+        check(self.replica.identity(), header)
     }
 
     fn may_vote(&self) -> Result<(), Status> {
@@ -130,7 +130,7 @@ impl Peers for PeerService {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let identity = self.identity.clone();
+        let identity = self.replica.identity().clone();
         // A request that is not for us ends the stream; the peer sees it close and asks again.
         let requests = request.into_inner().map(move |request| {
             let mut request = request.ok()?;
@@ -210,6 +210,20 @@ impl Peers for PeerService {
         let snapshot = Snapshot { meta: snapshot::meta(head)?, snapshot: data };
         let reply = self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(pb::SnapshotReply { vote: Some(codec::vote(&reply.vote)) }))
+    }
+
+    async fn digests(
+        &self,
+        request: Request<pb::DigestsRequest>,
+    ) -> Result<Response<pb::DigestsReply>, Status> {
+        self.check(request.into_inner().header)?;
+        let digests = self.replica.digests().await;
+        let digest =
+            |(index, digest): (u64, [u8; 32])| pb::Digest { index, digest: Bytes::copy_from_slice(&digest) };
+        Ok(Response::new(pb::DigestsReply {
+            program: PROGRAM.to_owned(),
+            digests: digests.into_iter().map(digest).collect(),
+        }))
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {

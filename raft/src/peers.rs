@@ -1,6 +1,7 @@
 //! How this manager calls its peers: three connections each, so that a large snapshot or a long
 //! append never delays a heartbeat (ha-raft §1.6).
 
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::acks::Acks;
+use crate::agreement::Digest;
 use crate::codec::{self, Corrupt};
 use crate::proto as pb;
 use crate::proto::peers_client::PeersClient;
@@ -34,6 +36,12 @@ use crate::types::{Snapshot, Types, Vote};
 
 /// The version of this protocol. A peer of another version is refused with a clear word.
 pub(crate) const VERSION: u32 = 1;
+
+/// This program, to its peers.
+pub(crate) const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+
+/// How long a peer's digests are waited for.
+const COMPARED_IN: Duration = Duration::from_secs(3);
 
 /// The largest message between peers: four full appends, far above the largest entry.
 pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
@@ -88,14 +96,18 @@ impl Peers {
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
-        let header = pb::Header {
-            cluster: self.identity.cluster.to_string(),
-            lineage: self.identity.lineage,
-            from: self.identity.node.0,
-            to: target,
-            version: VERSION,
-        };
+        let header = header(&self.identity, target);
         Peer { header, client: self.dial.dial(&node.addr).map(client), acks: self.acks.clone() }
+    }
+}
+
+fn header(identity: &Identity, to: u64) -> pb::Header {
+    pb::Header {
+        cluster: identity.cluster.to_string(),
+        lineage: identity.lineage,
+        from: identity.node.0,
+        to,
+        version: VERSION,
     }
 }
 
@@ -309,6 +321,22 @@ fn vote_response(reply: pb::VoteReply) -> Result<VoteResponse<Types>, RPCError<T
     Ok(VoteResponse::new(codec::from_vote(vote), last, reply.granted))
 }
 
+/// What the state of a peer comes to after some entries; none when it is another program, whose written
+/// form may be another.
+pub(crate) async fn digests(
+    dial: &dyn Dial,
+    identity: &Identity,
+    peer: model::NodeId,
+    address: &str,
+) -> Result<Option<BTreeMap<u64, Digest>>, String> {
+    let mut client = client(dial.dial(address)?);
+    let request = pb::DigestsRequest { header: Some(header(identity, peer.0)) };
+    let reply = tokio::time::timeout(COMPARED_IN, client.digests(request)).await;
+    let reply = reply.map_err(|late| late.to_string())?.map_err(|status| status.to_string())?.into_inner();
+    let digest = |it: pb::Digest| Some((it.index, Digest::try_from(&it.digest[..]).ok()?));
+    Ok((reply.program == PROGRAM).then(|| reply.digests.into_iter().filter_map(digest).collect()))
+}
+
 /// Asks the manager at `address` to take this one in. The error is a sentence, and tells whether
 /// asking again may help.
 pub async fn join(
@@ -323,6 +351,7 @@ pub async fn join(
             name: manager.name.clone(),
             address: manager.address.clone(),
             storage: manager.storage.clone(),
+            instance: manager.instance.as_ref().map(model::InstanceId::to_string),
         }),
     };
     match tokio::time::timeout(deadline, client.join(request)).await {

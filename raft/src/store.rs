@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch};
 
+use crate::chance;
+
 /// Every column there is.
 pub(crate) const LOG: &str = "log";
 pub(crate) const META: &str = "meta";
@@ -156,6 +158,9 @@ struct Contents {
     /// Whoever opened it before the power was cut holds a dead handle.
     epoch: u64,
     opened: bool,
+    /// After so many more writes and syncs the power goes by itself.
+    fails_after: Option<u64>,
+    failed: bool,
 }
 
 /// A memory disk as one process has it open.
@@ -172,15 +177,22 @@ impl MemoryDisk {
     /// Cuts the power: whoever has it open cannot use it any more. Of what was not synced, the first
     /// `keep(n)` of `n` writes survive.
     pub fn cut_power(&self, keep: impl FnOnce(usize) -> usize) {
-        let mut contents = self.contents();
-        let pending = std::mem::take(&mut contents.pending);
-        let survive = keep(pending.len()).min(pending.len());
-        for batch in pending.into_iter().take(survive) {
-            apply(&mut contents.durable, batch);
-        }
-        contents.current = contents.durable.clone();
-        contents.epoch += 1;
-        contents.opened = false;
+        self.contents().cut_power(keep);
+    }
+
+    /// Lets the power go by itself, right before the write or sync that comes after so many others.
+    pub fn fail_after(&self, operations: u64) {
+        self.contents().fails_after = Some(operations);
+    }
+
+    /// Takes back what [`MemoryDisk::fail_after`] asked.
+    pub fn hold(&self) {
+        self.contents().fails_after = None;
+    }
+
+    /// Whether the power went by itself since this was last asked.
+    pub fn has_failed(&self) -> bool {
+        std::mem::take(&mut self.contents().failed)
     }
 
     pub(crate) fn open(&self) -> io::Result<Opened> {
@@ -191,6 +203,20 @@ impl MemoryDisk {
         let epoch = contents.epoch;
         drop(contents);
         Ok(Opened { disk: self.clone(), epoch })
+    }
+}
+
+impl Contents {
+    fn cut_power(&mut self, keep: impl FnOnce(usize) -> usize) {
+        let pending = std::mem::take(&mut self.pending);
+        let survive = keep(pending.len()).min(pending.len());
+        for batch in pending.into_iter().take(survive) {
+            apply(&mut self.durable, batch);
+        }
+        self.current = self.durable.clone();
+        self.epoch += 1;
+        self.opened = false;
+        self.fails_after = None;
     }
 }
 
@@ -211,6 +237,21 @@ impl Opened {
         let contents = self.disk.contents();
         if contents.epoch == self.epoch { Ok(contents) } else { Err(io::Error::other("the power is cut")) }
     }
+
+    /// The contents for a write or a sync, unless it is the one before which the power goes.
+    fn contents_to_change(&self) -> io::Result<MutexGuard<'_, Contents>> {
+        let mut contents = self.contents()?;
+        match contents.fails_after {
+            Some(0) => {
+                contents.cut_power(|pending| chance::between(0, pending as u64) as usize);
+                contents.failed = true;
+                return Err(io::Error::other("the power went"));
+            }
+            Some(left) => contents.fails_after = Some(left - 1),
+            None => {}
+        }
+        Ok(contents)
+    }
 }
 
 impl Store for Opened {
@@ -219,14 +260,14 @@ impl Store for Opened {
     }
 
     fn write(&self, batch: Batch) -> io::Result<()> {
-        let mut contents = self.contents()?;
+        let mut contents = self.contents_to_change()?;
         apply(&mut contents.current, batch.clone());
         contents.pending.push(batch);
         Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut contents = self.contents()?;
+        let mut contents = self.contents_to_change()?;
         for batch in std::mem::take(&mut contents.pending) {
             apply(&mut contents.durable, batch);
         }
@@ -287,5 +328,15 @@ mod tests {
             .expect("it is read");
         assert_eq!(keys, [2, 3]);
         assert_eq!(store.last(LOG).expect("it is read"), Some(vec![3]));
+        // A power that goes by itself, before the second of two syncs.
+        disk.fail_after(3);
+        put(&store, 6);
+        store.sync().expect("the power is there");
+        put(&store, 7);
+        assert!(store.sync().is_err() && disk.has_failed() && !disk.has_failed());
+        assert!(store.last(LOG).is_err(), "the handle is dead");
+        let store = disk.open().expect("it is free again");
+        let last = store.last(LOG).expect("it is read").expect("there are keys")[0];
+        assert!([6, 7].contains(&last), "{last}");
     }
 }

@@ -1,19 +1,27 @@
 //! A provider that every manager reaches through a plugin of its own, with everything that real ones do
 //! to their callers; and the record by which a run is judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use manager::{Look, Rejection, Work, World};
-use model::observed::Promises;
+use model::ids::IntentId;
+use model::observed::{PluginClass, Promises};
 use model::tags::{self, Tags};
-use model::{Description, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task};
+use model::{
+    Description, GroupId, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task,
+};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How far the listings of one plugin lag behind, as it says of itself.
 const LAG: Millis = Millis::seconds(20);
+/// How far those of a plugin do that says nothing of itself.
+const BLIND: Millis = Millis::seconds(60);
+/// When a call takes effect that everybody has given up: after the longest time it may take, in seconds.
+const TOO_LATE: (u64, u64) = (31, 40);
 /// What a plugin's answer is waited for.
 const DEADLINE: Duration = Duration::from_secs(15);
 
@@ -23,6 +31,8 @@ pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) plugin: PluginName,
     pub(crate) tags: Tags,
+    /// Where in the log the intent stands that made it.
+    pub(crate) claim: IntentId,
     pub(crate) born: Instant,
     pub(crate) gone: Option<Instant>,
     /// From when it is listed.
@@ -38,7 +48,21 @@ pub(crate) struct Call {
     pub(crate) node: usize,
     /// The term of the leader that makes it.
     pub(crate) term: u64,
-    pub(crate) what: String,
+    pub(crate) group: GroupId,
+    /// Where in the log the intent stands.
+    pub(crate) claim: IntentId,
+    pub(crate) token: String,
+    pub(crate) task: Task,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.task {
+            Task::Provision { slot, .. } => write!(f, "provision {}/{slot} {}", self.group, self.token),
+            Task::Destroy { instance, .. } => write!(f, "destroy {instance} {}", self.token),
+            Task::Label { instance, .. } => write!(f, "label {instance} {}", self.token),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -54,6 +78,9 @@ pub(crate) struct Cloud {
     pub(crate) doomed: Option<(usize, bool)>,
     /// Managers that were killed by that.
     pub(crate) died: Vec<usize>,
+    /// The tokens of calls that took effect after everybody had given them up, and how many are still to.
+    pub(crate) given_up: BTreeSet<String>,
+    pub(crate) to_come: usize,
     /// Managers that are frozen: their calls go on when they wake.
     pub(crate) frozen: Vec<usize>,
 }
@@ -79,12 +106,14 @@ enum Fate {
     Lost,
     /// The caller hears of a failure at once; it is done later all the same.
     Late,
+    /// The same, later than any call may take: only where nothing keeps a repeat from making another.
+    TooLate,
     /// Nothing is done, and nothing is said.
     Hung,
 }
 
 impl Cloud {
-    fn fate(&mut self) -> Fate {
+    fn fate(&mut self, plugin: &PluginName) -> Fate {
         if raft::between(1, 100) > self.trouble {
             return Fate::Well;
         }
@@ -93,7 +122,8 @@ impl Cloud {
             (Fate::Lost, "an answer lost"),
             (Fate::Late, "an effect that came late"),
             (Fate::Hung, "a call that hung"),
-        ][raft::between(0, 3) as usize];
+            (Fate::TooLate, "an effect that came when it was given up"),
+        ][raft::between(0, if class(plugin) == PluginClass::Lists { 4 } else { 3 }) as usize];
         *self.faults.entry(name).or_default() += 1;
         fate
     }
@@ -101,12 +131,15 @@ impl Cloud {
     fn provision(&mut self, work: &Work) -> InstanceId {
         let plugin = work.known.template.instance.plugin.clone();
         let key = (plugin.clone(), work.token.clone());
-        if knows_tokens(&plugin)
+        if class(&plugin) == PluginClass::Dedupes
             && let Some(at) = self.by_token.get(&key)
         {
             return self.instances[*at].id.clone();
         }
-        let lag = if lags(&plugin) { raft::between(0, LAG.0 - 1000) } else { 0 };
+        let lag = match lags(&plugin) {
+            Some(lag) => raft::between(0, lag.0 - 1000),
+            None => 0,
+        };
         let listed_from = Instant::now() + Duration::from_millis(lag);
         let id = InstanceId::new(format!("i-{:05}", self.instances.len()));
         self.by_token.insert(key, self.instances.len());
@@ -114,6 +147,7 @@ impl Cloud {
             id: id.clone(),
             plugin,
             tags: work.tags.clone(),
+            claim: work.intent.id,
             born: Instant::now(),
             gone: None,
             listed_from,
@@ -131,8 +165,14 @@ impl Cloud {
 
     /// An instance dies by itself.
     pub(crate) fn lose_one(&mut self) {
-        let living: Vec<usize> =
-            (0..self.instances.len()).filter(|at| self.instances[*at].gone.is_none()).collect();
+        // Whom a plugin that proves nothing has never shown to a leader it cannot miss.
+        let now = Instant::now();
+        let shown = |it: &Instance| {
+            class(&it.plugin) != PluginClass::Blind || it.listed_from + Duration::from_secs(30) <= now
+        };
+        let living: Vec<usize> = (0..self.instances.len())
+            .filter(|at| self.instances[*at].gone.is_none() && shown(&self.instances[*at]))
+            .collect();
         if !living.is_empty() {
             let at = living[raft::between(0, living.len() as u64 - 1) as usize];
             self.instances[at].gone = Some(Instant::now());
@@ -145,14 +185,23 @@ impl Cloud {
     }
 }
 
-/// The plugin `foreign` is of class C: tags are set when an instance is made, and a repeat makes another.
-fn knows_tokens(plugin: &PluginName) -> bool {
-    !plugin.as_str().starts_with("foreign")
+/// `foreign` is of class C: tags are set when an instance is made, and a repeat makes another. `blind` is of
+/// class D: it lists an instance when it pleases.
+fn class(plugin: &PluginName) -> PluginClass {
+    match plugin.lookup() {
+        "foreign" => PluginClass::Lists,
+        "blind" => PluginClass::Blind,
+        _ => PluginClass::Dedupes,
+    }
 }
 
-/// The plugin of the pets: its instances are listed a while after they were made.
-fn lags(plugin: &PluginName) -> bool {
-    plugin.as_str() == "ours/b"
+/// How long its instances may be missing from listings; the plugin of the pets says so of itself.
+fn lags(plugin: &PluginName) -> Option<Millis> {
+    match plugin.as_str() {
+        "ours/b" => Some(LAG),
+        "blind/d" => Some(BLIND),
+        _ => None,
+    }
 }
 
 impl Sight {
@@ -221,8 +270,11 @@ impl World for Sight {
                 *cloud.faults.entry("a truncated listing").or_default() += 1;
             }
         }
-        let lists_within = Some(if lags(plugin) { LAG } else { Millis(0) });
-        Ok(Look { items, promises: Promises { knows_tokens: knows_tokens(plugin), lists_within } })
+        let lists_within = match class(plugin) {
+            PluginClass::Dedupes | PluginClass::Lists => Some(lags(plugin).unwrap_or_default()),
+            PluginClass::Blind => None,
+        };
+        Ok(Look { items, promises: Promises { class: class(plugin), lists_within } })
     }
 
     async fn next_event(&self, _: &PluginName) -> Result<(), String> {
@@ -237,12 +289,16 @@ impl World for Sight {
         work.lease.held().await;
         let (fate, takes) = {
             let mut cloud = self.cloud();
-            let what = match &work.intent.task {
-                Task::Provision { slot, .. } => format!("provision {}/{slot} {}", work.group, work.token),
-                Task::Destroy { instance, .. } => format!("destroy {instance} {}", work.token),
-            };
-            cloud.calls.push(Call { at: Instant::now(), node: self.node, term: work.intent.term.0, what });
-            (cloud.fate(), Duration::from_millis(raft::between(20, 1500)))
+            cloud.calls.push(Call {
+                at: Instant::now(),
+                node: self.node,
+                term: work.intent.term.0,
+                group: work.group.clone(),
+                claim: work.intent.id,
+                token: work.token.clone(),
+                task: work.intent.task.clone(),
+            });
+            (cloud.fate(&work.known.template.instance.plugin), Duration::from_millis(raft::between(20, 1500)))
         };
         let unsure = || Outcome::Unsure { because: "simulated: no answer".into() };
         let (sight, token) = (self.clone(), work.token.clone());
@@ -255,6 +311,7 @@ impl World for Sight {
                     sight.cloud().destroy(instance, &token);
                     instance.clone()
                 }
+                Task::Label { instance, .. } => instance.clone(),
             }
         };
         let after = |delay: Duration| {
@@ -283,6 +340,21 @@ impl World for Sight {
                 tokio::time::sleep(takes).await;
                 unsure()
             }
+            Fate::TooLate => {
+                let delay = Duration::from_secs(raft::between(TOO_LATE.0, TOO_LATE.1));
+                {
+                    let mut cloud = self.cloud();
+                    cloud.given_up.insert(work.token.clone());
+                    cloud.to_come += 1;
+                }
+                let (effect, sight) = (after(delay), self.clone());
+                tokio::spawn(async move {
+                    drop(effect.await);
+                    sight.cloud().to_come -= 1;
+                });
+                tokio::time::sleep(takes).await;
+                unsure()
+            }
             Fate::Hung => {
                 tokio::time::sleep(DEADLINE).await;
                 unsure()
@@ -300,25 +372,7 @@ impl World for Sight {
         (if there { Health::Healthy } else { Health::Unknown }, String::new())
     }
 
-    async fn label(
-        &self,
-        _: &PluginName,
-        instance: &InstanceId,
-        labels: &Tags,
-        lease: &manager::Lease,
-    ) -> Result<(), String> {
-        lease.held().await;
-        let mut cloud = self.cloud();
-        match cloud.instances.iter_mut().find(|it| it.id == *instance && it.gone.is_none()) {
-            Some(instance) => {
-                instance.tags.extend(labels.clone());
-                Ok(())
-            }
-            None => Err("it is not there".into()),
-        }
-    }
-
-    async fn validate(&self, _: &GroupSpec) -> Result<(), Rejection> {
-        Ok(())
+    async fn validate(&self, _: &GroupSpec) -> Vec<Rejection> {
+        Vec::new()
     }
 }

@@ -86,14 +86,14 @@ impl Cluster {
         let members: Vec<(NodeId, String)> =
             (0..self.nodes.len()).map(|it| (NodeId(it as u64 + 1), address(it))).collect();
         let life = self.nodes[node].life;
-        let disk = Disk::in_memory(&self.nodes[node].disk, || format!("disk-{node}")).expect("it is free");
-        let identity =
-            Identity { cluster: ClusterId::new(CLUSTER), lineage: 1, node: NodeId(node as u64 + 1) };
-        disk.bind(&identity).expect("the disk works");
-        let dial = self.net.dial_from(node, life);
-        let replica = Replica::start_with(disk, identity, Profile::Default, Sync::Simulated, dial)
-            .await
-            .expect("what is on the disk can be read");
+        let replica = loop {
+            match self.replica_on(node, life).await {
+                Ok(replica) => break replica,
+                // The power went as it started: it starts once more.
+                Err(_) if self.nodes[node].disk.has_failed() => {}
+                Err(error) => panic!("what is on the disk can be read: {error}"),
+            }
+        };
         let server = replica.peer_server(Arc::new(NobodyJoins));
         self.net.serve(&address(node), node, life, answer(server));
         replica.initialize_with(&members).await.expect("it is new, or has a log");
@@ -102,6 +102,17 @@ impl Cluster {
             tokio::spawn(reconcile_while_leading(replica.clone(), Arc::new(sight), self.wrong_clock()));
         let role = replica.watch_role();
         self.nodes[node].running = Some(Running { replica, role, work });
+    }
+
+    async fn replica_on(&self, node: usize, life: u64) -> Result<Replica, String> {
+        let disk = Disk::in_memory(&self.nodes[node].disk, || format!("disk-{node}"));
+        let disk = disk.map_err(|error| error.to_string())?;
+        let identity =
+            Identity { cluster: ClusterId::new(CLUSTER), lineage: 1, node: NodeId(node as u64 + 1) };
+        disk.bind(&identity).map_err(|error| error.to_string())?;
+        let dial = self.net.dial_from(node, life);
+        let started = Replica::start_with(disk, identity, Profile::Default, Sync::Simulated, dial).await;
+        started.map_err(|error| error.to_string())
     }
 
     /// The power goes: what was not synced may be lost, and nothing is said to anybody.
@@ -114,6 +125,30 @@ impl Cluster {
         // It can neither write nor speak any more; this only ends its tasks.
         tokio::spawn(async move { running.replica.shutdown().await });
         self.cloud.lock().expect("nobody panics while holding the cloud").frozen.retain(|it| *it != node);
+    }
+
+    /// Those whose power went by itself, in the middle of a write.
+    pub(crate) fn failed_disks(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].disk.has_failed()).collect()
+    }
+
+    /// Nobody's power is to go any more; who lost it already starts again.
+    pub(crate) async fn mend(&mut self) {
+        for node in &self.nodes {
+            node.disk.hold();
+        }
+        for node in self.failed_disks() {
+            self.crash(node);
+        }
+        self.net.heal();
+        for node in 0..self.size() {
+            self.start(node).await;
+        }
+    }
+
+    /// Lets the power of a manager go right before one of its next writes to the disk.
+    pub(crate) fn doom_a_write(&self, node: usize) {
+        self.nodes[node].disk.fail_after(raft::between(0, 40));
     }
 
     pub(crate) fn replica(&self, node: usize) -> Option<&Replica> {

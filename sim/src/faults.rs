@@ -20,7 +20,7 @@ impl Story {
         let leader = cluster.leader().unwrap_or(any);
         let back = Instant::now() + Duration::from_millis(raft::between(200, 10_000));
         let heal = Instant::now() + Duration::from_millis(raft::between(1000, 20_000));
-        match raft::between(0, 14) {
+        match raft::between(0, 15) {
             0 => {
                 self.count("a manager killed");
                 cluster.crash(any);
@@ -90,9 +90,9 @@ impl Story {
             }
             10 => {
                 let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
-                let size =
-                    raft::between(u64::from(self.plan.size) / 2, u64::from(self.plan.size) * 3 / 2) as u32;
                 let group = &mut self.groups[at];
+                let size = u64::from(group.usual);
+                let size = raft::between(size / 2, size * 3 / 2) as u32;
                 group.may_destroy += group.size.saturating_sub(size);
                 group.size = size;
                 group.most = group.most.max(size);
@@ -117,7 +117,7 @@ impl Story {
                 self.count("a change of mind");
                 let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
                 let before = self.groups[at].size;
-                let more = before + self.plan.size / 2;
+                let more = before + self.groups[at].usual / 2;
                 self.groups[at].size = more;
                 self.groups[at].most = self.groups[at].most.max(more);
                 self.declare(cluster, at).await;
@@ -128,11 +128,17 @@ impl Story {
             }
             13 => {
                 self.count("a new template");
-                let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
+                // What nobody may look at is not rolled: every member would wait for it to be listed.
+                let at = raft::between(0, self.groups.len() as u64 - 2) as usize;
                 self.groups[at].version += 1;
                 // Every member is replaced once, also those that are made of the old one meanwhile.
                 self.groups[at].may_destroy += self.groups[at].most;
                 self.declare(cluster, at).await;
+            }
+            14 => {
+                // The leader writes most, and then tells the others.
+                self.count("a power cut in the middle of a write");
+                cluster.doom_a_write(if raft::between(0, 1) == 0 { leader } else { any });
             }
             _ => {
                 self.count("everybody killed");

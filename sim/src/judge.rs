@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::state::Holder;
-use model::{GroupId, State, tags};
+use std::time::Duration;
 
-use crate::cloud::Cloud;
+use model::ids::IntentId;
+use model::state::Holder;
+use model::{GroupId, InstanceId, Slot, State, Task, tags};
+
+use crate::cloud::{Cloud, Instance};
 use crate::cluster::Cluster;
 
 /// A group as it was declared, over the whole run.
@@ -13,6 +16,8 @@ pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) plugin: &'static str,
     pub(crate) pets: bool,
+    /// How many members it has, more or less.
+    pub(crate) usual: u32,
     pub(crate) size: u32,
     pub(crate) version: u32,
     /// The most members that were ever wanted, and how many destroys all that was asked for explains.
@@ -30,6 +35,9 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
     let published = replica.published();
     let cloud = cluster.cloud.lock().expect("the cloud");
     let mut missing = Vec::new();
+    if cloud.to_come > 0 {
+        missing.push(format!("{} calls are still to take effect", cloud.to_come));
+    }
     for group in groups {
         let Some(state) = published.state.group(&GroupId::new(group.name)) else {
             missing.push(format!("{} is not there", group.name));
@@ -39,6 +47,12 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
             .into_iter()
             .filter(|id| cloud.living().any(|it| it.id.as_str() == id))
             .count();
+        // What came when it was given up is destroyed again.
+        let of_group = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
+        let surplus = cloud.living().filter(of_group).filter(|it| is_given_up(&cloud, it)).count();
+        if surplus > 0 && cloud.living().filter(of_group).count() > there {
+            missing.push(format!("{} has instances too many", group.name));
+        }
         if state.outdated().count() > 0
             || !state.intents.is_empty()
             || state.living() != group.size as usize
@@ -54,6 +68,13 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
         }
     }
     missing
+}
+
+/// How much longer it takes than with plugins that show what they have: an operator comes, and a call that
+/// was given up may still take effect.
+pub(crate) fn slow_to_show(cluster: &Cluster) -> Duration {
+    let cloud = cluster.cloud.lock().expect("the cloud");
+    Duration::from_secs(60 + if cloud.to_come > 0 { 40 } else { 0 })
 }
 
 /// How many members have still to be replaced.
@@ -80,6 +101,11 @@ pub(crate) fn violations(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
     violations
 }
 
+/// Whether it was made under a token of which a call took effect after everybody had given it up.
+fn is_given_up(cloud: &Cloud, instance: &Instance) -> bool {
+    instance.tags.get(tags::INTENT).is_some_and(|token| cloud.given_up.contains(token))
+}
+
 fn members(state: &State, group: &str) -> Vec<String> {
     let Some(group) = state.group(&GroupId::new(group)) else { return Vec::new() };
     let holds = |holder: &Holder| match holder {
@@ -92,15 +118,16 @@ fn members(state: &State, group: &str) -> Vec<String> {
 /// The provider's own record of one group, held against the promises.
 fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     let mut violations = Vec::new();
-    let ours =
-        |it: &&crate::cloud::Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
-    let mut by_slot: BTreeMap<&str, Vec<&crate::cloud::Instance>> = BTreeMap::new();
+    let ours = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
+    let mut by_slot: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
     for instance in cloud.instances.iter().filter(ours) {
         by_slot.entry(instance.tags.get(tags::SLOT).map_or("", String::as_str)).or_default().push(instance);
     }
     for (slot, instances) in &by_slot {
         for pair in instances.windows(2) {
-            if pair[0].gone.is_none_or(|gone| gone > pair[1].born) {
+            // Class C: at most so many as were given up and came after all, and none in the end.
+            let given_up = pair.iter().any(|it| is_given_up(cloud, it));
+            if pair[0].gone.is_none_or(|gone| gone > pair[1].born) && !given_up {
                 violations.push(format!(
                     "{} slot {slot}: {} was made while {} lived",
                     group.name, pair[1].id, pair[0].id
@@ -116,7 +143,8 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         }
     }
     let destroyed = cloud.instances.iter().filter(ours).filter(|it| it.ended_by.is_some()).count();
-    if destroyed > group.may_destroy as usize {
+    let surplus = cloud.instances.iter().filter(ours).filter(|it| is_given_up(cloud, it)).count();
+    if destroyed > group.may_destroy as usize + surplus {
         violations.push(format!(
             "{}: {destroyed} instances were destroyed where {} were to go",
             group.name, group.may_destroy
@@ -128,30 +156,25 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
 /// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:
 /// whoever is to go does not count, though its end may take a while.
 fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
-    let mut doomed: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let mut doomed: BTreeMap<&InstanceId, IntentId> = BTreeMap::new();
     for call in &cloud.calls {
-        if let Some((id, token)) = call.what.strip_prefix("destroy ").and_then(|rest| rest.split_once(' '))
-            && let Some(claim) = claim_of(token)
-        {
-            let first = doomed.entry(id).or_insert(claim);
-            *first = claim.min(*first);
+        if let Task::Destroy { instance, .. } = &call.task {
+            let first = doomed.entry(instance).or_insert(call.claim);
+            *first = call.claim.min(*first);
         }
     }
-    let ours: Vec<_> = cloud
-        .instances
-        .iter()
-        .filter(|it| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name))
-        .filter_map(|it| Some((claim_of(it.tags.get(tags::INTENT)?)?, it)))
-        .collect();
+    let of_group = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
+    let ours: Vec<&Instance> = cloud.instances.iter().filter(of_group).collect();
     let mut violations = Vec::new();
-    for (claim, instance) in &ours {
-        let counts = |(other, it): &&((u64, u64), &crate::cloud::Instance)| {
-            other < claim
-                && doomed.get(it.id.as_str()).is_none_or(|doomed| doomed > claim)
+    for instance in ours.iter().filter(|it| !is_given_up(cloud, it)) {
+        let counts = |it: &&&Instance| {
+            it.claim < instance.claim
+                && !is_given_up(cloud, it)
+                && doomed.get(&it.id).is_none_or(|doomed| *doomed > instance.claim)
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };
         // A claim that was repeated counts once, whatever became of each attempt.
-        let there = ours.iter().filter(counts).map(|(other, _)| other).collect::<BTreeSet<_>>().len();
+        let there = ours.iter().filter(counts).map(|it| it.claim).collect::<BTreeSet<_>>().len();
         if there >= group.most as usize {
             violations.push(format!(
                 "{}: {} was claimed beside {there} where at most {} were wanted",
@@ -162,32 +185,23 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
     violations
 }
 
-/// Where in the log the intent of a token stands.
-fn claim_of(token: &str) -> Option<(u64, u64)> {
-    let mut parts = token.split('-').skip(2);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
 /// What was claimed after somebody changed their mind was not to be made any more. Only names can tell.
 fn unwanted(cloud: &Cloud, group: &Group) -> Vec<String> {
-    let prefix = format!("provision {}/pet-", group.name);
     let mut violations = Vec::new();
-    for call in &cloud.calls {
-        let Some((name, token)) = call.what.strip_prefix(&prefix).and_then(|rest| rest.split_once(' '))
-        else {
-            continue;
-        };
-        let Some((claimed, _)) = claim_of(token) else { continue };
+    for call in cloud.calls.iter().filter(|call| call.group.as_str() == group.name) {
+        let Task::Provision { slot: Slot::Logical(name), .. } = &call.task else { continue };
+        let claimed = call.claim.index;
         // A commit stands at or before the index that is known of it. The next one may have been in force
         // already; those before the last are not in force any more.
         let later = group.declared.iter().position(|(index, _)| *index >= claimed);
         let later = later.unwrap_or(group.declared.len());
         let in_force = &group.declared[later.saturating_sub(1)..(later + 1).min(group.declared.len())];
         let most = in_force.iter().map(|(_, size)| *size).max();
-        if let (Some(most), Ok(number)) = (most, name.parse::<u32>())
+        let number = name.as_str().strip_prefix("pet-").and_then(|number| number.parse::<u32>().ok());
+        if let (Some(most), Some(number)) = (most, number)
             && number >= most
         {
-            violations.push(format!("{}: {} though only {most} were wanted by then", group.name, call.what));
+            violations.push(format!("{}: {call} though only {most} were wanted by then", group.name));
         }
     }
     violations
@@ -199,7 +213,7 @@ fn deposed(cloud: &Cloud) -> Vec<String> {
     let mut violations = Vec::new();
     for call in &cloud.calls {
         if call.term < newest {
-            let at = format!("m{} of term {} calls: {}", call.node, call.term, call.what);
+            let at = format!("m{} of term {} calls: {call}", call.node, call.term);
             violations.push(format!("{at}, after a leader of term {newest} did"));
         }
         newest = newest.max(call.term);

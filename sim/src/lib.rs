@@ -8,6 +8,7 @@ mod cluster;
 mod faults;
 mod judge;
 mod net;
+mod operator;
 mod register;
 mod story;
 

@@ -83,6 +83,11 @@ pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
         output::line("")?;
         output::table(&HEADER, status.groups.iter().map(row))?;
     }
+    for group in &status.groups {
+        for condition in &group.conditions {
+            output::line(&format!("\ncondition {} of {}: {}", condition.kind, group.id, condition.message))?;
+        }
+    }
     Ok(0)
 }
 

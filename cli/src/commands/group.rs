@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use api::{Client, Code, proto as pb};
-use model::draft::{self, Draft};
+use model::draft::{self, Draft, Spot};
 use model::{RequestId, Revision};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
@@ -23,6 +23,7 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure>
         GroupVerb::Describe { name, watch } => describe(&name, watch, global).await,
         GroupVerb::Inspect { name } => inspect(&name, global).await,
         GroupVerb::Scale { name, size, wait } => scale(&name, size, &wait, global).await,
+        GroupVerb::Settle { name, slot, absent: _, instance } => settle(&name, slot, instance, global).await,
         GroupVerb::Free { name, yes } => free(&name, yes, global).await,
         GroupVerb::Destroy { name, yes, wait } => destroy(&name, yes, &wait, global).await,
     }
@@ -36,14 +37,18 @@ fn about(name: &str) -> pb::GroupRequest {
     pb::GroupRequest { request_id: new_request(), group: name.to_owned(), actor: actor(), brief: false }
 }
 
+/// Where the instance and the flavor of each item of a request stand: file, and spot.
+type Parts = Vec<(String, [Spot; 2])>;
+
 /// Reads every file; all problems of all files are told together.
-fn read(files: &Files) -> Result<pb::CommitRequest, Failure> {
+fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
     let mut items = Vec::new();
+    let mut places = Parts::new();
     let mut problems: Option<Failure> = None;
     for path in files.all() {
         let (name, bytes) = read_file(path)?;
         match draft::read(&name, &bytes) {
-            Ok(Draft { specs, warnings }) => {
+            Ok(Draft { specs, parts, warnings }) => {
                 for warning in warnings.to_string().lines() {
                     report::warn(warning);
                 }
@@ -51,6 +56,7 @@ fn read(files: &Files) -> Result<pb::CommitRequest, Failure> {
                     spec: Some(api::spec(spec, Revision(0))),
                     if_revision: files.if_revision,
                 }));
+                places.extend(parts.into_iter().map(|parts| (name.clone(), parts)));
             }
             Err(wrong) => {
                 let failure = Failure::from(wrong);
@@ -63,18 +69,39 @@ fn read(files: &Files) -> Result<pb::CommitRequest, Failure> {
     }
     match problems {
         Some(failure) => Err(failure),
-        None => Ok(pb::CommitRequest {
-            request_id: new_request(),
-            items,
-            allow_missing_plugins: files.allow_missing_plugins,
-            actor: actor(),
-        }),
+        None => Ok((
+            pb::CommitRequest {
+                request_id: new_request(),
+                items,
+                allow_missing_plugins: files.allow_missing_plugins,
+                actor: actor(),
+            },
+            places,
+        )),
+    }
+}
+
+/// What plugins find wrong, each with its place in the files, as problems of a file are told.
+fn placed(error: api::Error, parts: &Parts) -> Failure {
+    let line = |it: &pb::Objection| {
+        let (file, spots) = parts.get(it.item as usize)?;
+        let Spot { place, path } = &spots[usize::from(it.flavor)];
+        let says = if it.absent { "does not answer" } else { "refuses it" };
+        Some(format!("{file}:{place}: {path}: plugin `{}` {says}: {}", it.plugin, it.cause))
+    };
+    let lines: Vec<String> = error.objections.iter().filter_map(line).collect();
+    let failure = Failure::from(error);
+    match lines.len() {
+        0 => failure,
+        1 => Failure { what: lines.concat(), cause: String::new(), ..failure },
+        n => Failure { what: format!("{n} problems\n{}", lines.join("\n")), cause: String::new(), ..failure },
     }
 }
 
 async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Failure> {
-    let request = read(files)?;
-    let reply = client(global)?.call(async |mut c| c.plan(request.clone()).await).await?;
+    let (request, parts) = read(files)?;
+    let reply = client(global)?.call(async |mut c| c.plan(request.clone()).await).await;
+    let reply = reply.map_err(|error| placed(error, &parts))?;
     let changes = reply.planned.iter().any(|planned| planned.summary != "Noop");
     let items: Vec<Value> = reply.planned.iter().map(planned_json).collect();
     if !output::object(global.output, "Plan", json!({ "items": items }))? {
@@ -118,9 +145,10 @@ fn planned_json(planned: &pb::Planned) -> Value {
 
 async fn commit(files: &Files, wait: &Wait, global: &Global) -> Result<u8, Failure> {
     let deadline = duration(&wait.timeout)?;
-    let request = read(files)?;
+    let (request, parts) = read(files)?;
     let client = client(global)?;
-    let reply = client.call(async |mut c| c.commit(request.clone()).await).await?;
+    let reply = client.call(async |mut c| c.commit(request.clone()).await).await;
+    let reply = reply.map_err(|error| placed(error, &parts))?;
     tell_committed(&reply, global)?;
     if wait.wait {
         for committed in &reply.committed {
@@ -226,6 +254,11 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         "summary": group.summary,
         "waiting": group.waiting,
         "strays": group.strays,
+        "conditions": group
+            .conditions
+            .iter()
+            .map(|it| json!({"type": it.kind, "message": it.message}))
+            .collect::<Vec<_>>(),
         "observedAt": group.observed_at_ms.map(rfc3339),
     });
     if slots {
@@ -325,6 +358,9 @@ fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
         group.flavor_plugin,
         group.config_hash
     ))?;
+    for condition in &group.conditions {
+        output::line(&format!("condition {}: {}", condition.kind, condition.message))?;
+    }
     for waiting in &group.waiting {
         output::line(&format!("waiting {waiting}"))?;
     }
@@ -409,6 +445,23 @@ async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8
             wait_for(&client, &committed.group, committed.revision, deadline).await?;
         }
     }
+    Ok(0)
+}
+
+async fn settle(name: &str, slot: String, instance: Option<String>, global: &Global) -> Result<u8, Failure> {
+    let told = instance.clone().map_or_else(
+        || format!("{name}: slot {slot} is empty, and is filled anew"),
+        |instance| format!("{name}: slot {slot} is held by {instance}"),
+    );
+    let request = pb::SettleRequest {
+        request_id: new_request(),
+        group: name.to_owned(),
+        slot,
+        instance,
+        actor: actor(),
+    };
+    client(global)?.call(async |mut c| c.settle(request.clone()).await).await?;
+    output::line(&told)?;
     Ok(0)
 }
 

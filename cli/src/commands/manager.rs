@@ -42,6 +42,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         data_dir: start.data_dir,
         listen: start.listen,
         advertise: start.advertise,
+        instance: start.instance.map(model::InstanceId::new),
         plugins_dir: plugins_dir(global)?,
         plugin_deadline,
         profile: match start.profile {

@@ -12,8 +12,8 @@ use model::sabotage::{Protection, is_left_out};
 use model::state::{Holder, Life};
 use model::tags::{self, Tags};
 use model::{
-    Action, Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis,
-    Outcome, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
+    Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis, Outcome, Plan,
+    PluginName, RequestId, Slot, State, Timestamp, plan,
 };
 use raft::Published;
 use tokio::sync::{mpsc, watch};
@@ -28,8 +28,6 @@ const ASKED_AT_ONCE: usize = 64;
 /// The first pause after a failure; it doubles with every further one, up to the last.
 const FIRST_PAUSE: Millis = Millis(500);
 const LAST_PAUSE: Millis = Millis::seconds(30);
-/// Between two attempts to label one instance.
-const LABEL_AGAIN: Duration = Duration::from_secs(2);
 
 /// One group's loop, in one term.
 pub(super) struct Reconciler<W> {
@@ -44,9 +42,10 @@ pub(super) struct Reconciler<W> {
     doubts: BTreeMap<IntentId, Timestamp>,
     /// How often each slot failed in a row.
     failures: BTreeMap<Slot, u32>,
+    /// And each instance without a slot.
+    strays: BTreeMap<InstanceId, u32>,
     asked_at: BTreeMap<InstanceId, Timestamp>,
     asking: BTreeSet<InstanceId>,
-    labelling: BTreeSet<InstanceId>,
     validated_at: Option<Timestamp>,
     tasks: JoinSet<()>,
     news: mpsc::UnboundedSender<News>,
@@ -57,8 +56,7 @@ pub(super) struct Reconciler<W> {
 enum News {
     Performed(IntentId, Outcome),
     Health(InstanceId, Health, String),
-    Labelled(InstanceId, Result<(), String>),
-    Validated(model::Revision, Result<(), Rejection>),
+    Validated(model::Revision, Vec<Rejection>),
 }
 
 impl<W: World> Reconciler<W> {
@@ -74,9 +72,9 @@ impl<W: World> Reconciler<W> {
             outcomes: Vec::new(),
             doubts: BTreeMap::new(),
             failures: BTreeMap::new(),
+            strays: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             asking: BTreeSet::new(),
-            labelling: BTreeSet::new(),
             validated_at: None,
             tasks: JoinSet::new(),
             news,
@@ -86,13 +84,14 @@ impl<W: World> Reconciler<W> {
 
     /// Runs until the group is gone.
     pub(super) async fn run(mut self) {
-        let mut states = self.means.replica.watch_state();
+        let mut states = self.means.replica.watch_declared();
         loop {
-            let published = states.borrow_and_update().clone();
+            states.mark_unchanged();
+            let published = self.means.replica.published();
             let Some(group) = published.state.group(&self.id).cloned() else { break };
             self.take_news(&group);
-            self.refresh(&published, &group);
             let now = self.means.clock.now();
+            self.refresh(&published, &group, now);
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
             let mut round = plan.round(self.id.clone(), group.revision, self.means.term);
@@ -113,12 +112,15 @@ impl<W: World> Reconciler<W> {
     }
 
     /// The views that are newer than those at hand, for every plugin the group has members with.
-    fn refresh(&mut self, published: &Published, group: &GroupState) {
+    fn refresh(&mut self, published: &Published, group: &GroupState, now: Timestamp) {
         let needed: BTreeSet<PluginName> =
             group.templates.values().map(|known| known.template.instance.plugin.clone()).collect();
         self.listings.retain(|plugin, _| needed.contains(plugin));
         self.observed.views.retain(|plugin, _| needed.contains(plugin));
         self.observed.troubles.retain(|plugin, _| needed.contains(plugin));
+        self.observed.bounds = published.state.bounds(published.index);
+        self.observed.held_off.retain(|_, backoff| now < backoff.until + LAST_PAUSE);
+        self.strays.retain(|instance, _| self.observed.held_off.contains_key(instance));
         let State { cluster: Some(cluster), lineage, .. } = &*published.state else { return };
         for plugin in needed {
             let fresh = !self.listings.contains_key(&plugin);
@@ -135,7 +137,8 @@ impl<W: World> Reconciler<W> {
             if let Some(listing) = latest.listing {
                 let known = self.observed.views.get(&plugin);
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
-                    let view = View::of(&listing, &self.id, cluster, *lineage);
+                    let mut view = View::of(&listing, &self.id, cluster, *lineage);
+                    view.promises = published.state.promises(&plugin, view.promises);
                     self.observed.see(&plugin, Arc::new(view), group);
                 }
             }
@@ -162,12 +165,21 @@ impl<W: World> Reconciler<W> {
             News::Performed(id, outcome) => {
                 let outcome = self.with_doubt(group, id, outcome, now);
                 let slot = group.intents.get(&id).and_then(|intent| intent.task.slot().cloned());
+                let slotless = group.intents.get(&id).and_then(|intent| match &intent.task {
+                    Task::Label { instance, .. } => Some((instance.clone(), true)),
+                    Task::Destroy { instance, slot: None, .. } => Some((instance.clone(), false)),
+                    Task::Provision { .. } | Task::Destroy { slot: Some(_), .. } => None,
+                });
                 let attempt = group.intents.get(&id).map_or(1, |intent| intent.attempt);
                 match &outcome {
                     Outcome::Done(_) => {
                         if let Some(slot) = slot {
                             self.failures.remove(&slot);
                             self.observed.backoff.remove(&slot);
+                        }
+                        if let Some((instance, true)) = slotless {
+                            // Some plugins say so and do nothing.
+                            self.hold_off(instance, now, "its label does not show yet");
                         }
                         self.outcomes.push((id, outcome));
                     }
@@ -178,6 +190,9 @@ impl<W: World> Reconciler<W> {
                             *failures += 1;
                             let until = now + pause_after(*failures);
                             self.observed.backoff.insert(slot, Backoff { until, because: because.clone() });
+                        }
+                        if let Some((instance, _)) = slotless {
+                            self.hold_off(instance, now, because);
                         }
                         self.outcomes.push((id, outcome));
                     }
@@ -206,23 +221,13 @@ impl<W: World> Reconciler<W> {
                 };
                 self.observed.pulses.insert(id, pulse);
             }
-            News::Labelled(id, result) => {
-                self.labelling.remove(&id);
-                match result {
-                    Ok(()) => drop(self.observed.unlabelled.remove(&id)),
-                    Err(because) => {
-                        tracing::warn!(group = %self.id, instance = %id, %because, "it could not be labelled");
-                        self.observed.unlabelled.insert(id, because);
-                    }
-                }
-            }
-            News::Validated(revision, result) => {
-                self.observed.unaccepted = match &result {
-                    Ok(()) => String::new(),
-                    Err(Rejection::Absent { plugin, because }) => format!("{plugin}: {because}"),
-                    Err(Rejection::Refused { plugin, because }) => format!("{plugin} refuses it: {because}"),
-                };
-                if result.is_ok() {
+            News::Validated(revision, rejections) => {
+                let told = rejections.iter().map(|Rejection { plugin, absent, because, .. }| {
+                    let refuses = if *absent { "" } else { " refuses it" };
+                    format!("{plugin}{refuses}: {because}")
+                });
+                self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
+                if rejections.is_empty() {
                     let change = Change::Validated { group: self.id.clone(), revision };
                     let (replica, command) = (self.means.replica.clone(), self.command(change, now));
                     let term = self.means.term;
@@ -233,6 +238,14 @@ impl<W: World> Reconciler<W> {
                 }
             }
         }
+    }
+
+    /// Leaves an instance without a slot alone for a while, each time for longer.
+    fn hold_off(&mut self, instance: InstanceId, now: Timestamp, because: &str) {
+        let failures = self.strays.entry(instance.clone()).or_default();
+        *failures += 1;
+        let backoff = Backoff { until: now + pause_after(*failures), because: because.to_owned() };
+        self.observed.held_off.insert(instance, backoff);
     }
 
     /// The outcome of an attempt, in the light of the attempts before it.
@@ -284,34 +297,14 @@ impl<W: World> Reconciler<W> {
                 let _ = news.send(News::Health(instance, health, because));
             });
         }
-        for action in &plan.actions {
-            let Action::Label { plugin, instance } = action else { continue };
-            if self.labelling.insert(instance.clone()) {
-                let labels = Tags::from([
-                    (tags::GROUP.to_owned(), self.id.to_string()),
-                    (tags::CONFIG_HASH.to_owned(), group.template().hash.clone()),
-                ]);
-                let (world, news, observers) =
-                    (self.means.world.clone(), self.news.clone(), self.means.observers.clone());
-                let lease = self.means.lease.clone();
-                let (plugin, instance) = (plugin.clone(), instance.clone());
-                self.tasks.spawn(async move {
-                    let result = world.label(&plugin, &instance, &labels, &lease).await;
-                    observers.poke(&plugin);
-                    // Until a look has shown it, or the plugin has had a pause, it is not asked again.
-                    tokio::time::sleep(LABEL_AGAIN).await;
-                    let _ = news.send(News::Labelled(instance, result));
-                });
-            }
-        }
         let due = self.validated_at.is_none_or(|at| now.since(at) >= Millis::seconds(1));
         if group.life == Life::PendingValidation && due {
             self.validated_at = Some(now);
             let (world, news, spec, revision) =
                 (self.means.world.clone(), self.news.clone(), group.spec.clone(), group.revision);
             self.tasks.spawn(async move {
-                let result = world.validate(&spec).await;
-                let _ = news.send(News::Validated(revision, result));
+                let rejections = world.validate(&spec).await;
+                let _ = news.send(News::Validated(revision, rejections));
             });
         }
     }
@@ -405,6 +398,8 @@ impl<W: World> Reconciler<W> {
                 }
             }
             Task::Destroy { instance, .. } => seen = self.seen(&known.template.instance.plugin, instance),
+            // Whose it was made for is not ours to say.
+            Task::Label { .. } => own.retain(|tag, _| tag == tags::GROUP || tag == tags::CONFIG_HASH),
         }
         let work = Work {
             group: self.id.clone(),

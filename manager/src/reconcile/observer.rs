@@ -189,8 +189,7 @@ async fn look_again_and_again<W: World>(
 mod tests {
     use std::sync::atomic::AtomicU32;
 
-    use model::tags::Tags;
-    use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part};
+    use model::{Description, GroupSpec, Health, Outcome, Part};
 
     use super::*;
     use crate::world::{Look, Rejection, Work};
@@ -219,12 +218,8 @@ mod tests {
             (Health::Unknown, String::new())
         }
 
-        async fn label(&self, _: &PluginName, _: &InstanceId, _: &Tags, _: &Lease) -> Result<(), String> {
-            Ok(())
-        }
-
-        async fn validate(&self, _: &GroupSpec) -> Result<(), Rejection> {
-            Ok(())
+        async fn validate(&self, _: &GroupSpec) -> Vec<Rejection> {
+            Vec::new()
         }
     }
 

@@ -156,12 +156,32 @@ impl Plugins {
         }
     }
 
+    async fn label(&self, work: &Work, instance: &InstanceId) -> Outcome {
+        let name = &work.known.template.instance.plugin;
+        let refused = |error: &spi::Error| Outcome::Refused {
+            because: format!("{name}: {error}"),
+            retryable: error.class.is_retryable(),
+        };
+        let instances = match self.plugin(name, interface::INSTANCE).await {
+            Ok(known) => known,
+            Err(error) => return refused(&error),
+        };
+        let _turn = instances.pace.turn().await;
+        let plugin = instances.client.instances(name.subtype());
+        let call = self.call(work, &instances).await;
+        match plugin.label(instance, &work.tags, &call).await {
+            Ok(()) => Outcome::Done(instance.clone()),
+            // Whether it was done or not: doing it again does no harm, so nobody has to wait for it.
+            Err(error) => refused(&error),
+        }
+    }
+
     /// What goes with a call that may be made now; to plugins that understand it (decision 18). Its
     /// deadline is reckoned from when the lease was held, so that a manager that stops between here and
     /// the call is kept out by its own plugin.
     async fn call(&self, work: &Work, plugin: &Known) -> Call {
         let held = work.lease.held().await;
-        if !plugin.hello.knows_tokens() {
+        if !plugin.hello.has_fence() {
             return Call::default();
         }
         Call {
@@ -188,8 +208,7 @@ impl World for Plugins {
         }
         let listed = known.client.instances(plugin.subtype()).describe(&Tags::new(), true).await;
         let items = listed.map_err(|error| error.message)?.into_iter().map(Arc::new).collect();
-        let promises =
-            Promises { knows_tokens: known.hello.knows_tokens(), lists_within: known.hello.lists_within() };
+        let promises = Promises { class: known.hello.class(), lists_within: known.hello.lists_within() };
         Ok(Look { items, promises })
     }
 
@@ -228,6 +247,7 @@ impl World for Plugins {
         match &work.intent.task {
             Task::Provision { slot, .. } => self.provision(work, slot).await,
             Task::Destroy { instance, reason, .. } => self.destroy(work, instance, *reason).await,
+            Task::Label { instance, .. } => self.label(work, instance).await,
         }
     }
 
@@ -244,34 +264,29 @@ impl World for Plugins {
         }
     }
 
-    async fn label(
-        &self,
-        plugin: &PluginName,
-        instance: &InstanceId,
-        labels: &Tags,
-        lease: &Lease,
-    ) -> Result<(), String> {
-        let known = self.plugin(plugin, interface::INSTANCE).await.map_err(|error| error.message)?;
-        lease.held().await;
-        let labelled = known.client.instances(plugin.subtype()).label(instance, labels).await;
-        labelled.map_err(|error| error.message)
-    }
-
-    async fn validate(&self, spec: &GroupSpec) -> Result<(), Rejection> {
-        let rejected = |plugin: &PluginName| {
-            let plugin = plugin.clone();
-            move |error: spi::Error| match error.class {
-                Class::Unavailable | Class::Unsure => Rejection::Absent { plugin, because: error.message },
-                _ => Rejection::Refused { plugin, because: error.message },
-            }
-        };
+    async fn validate(&self, spec: &GroupSpec) -> Vec<Rejection> {
         let (flavor, instance) = (&spec.template.flavor, &spec.template.instance);
-        let known = self.plugin(&flavor.plugin, interface::FLAVOR).await.map_err(rejected(&flavor.plugin))?;
-        let plugin = known.client.flavors(flavor.plugin.subtype());
-        plugin.validate(&flavor.properties, &spec.allocation).await.map_err(rejected(&flavor.plugin))?;
-        let known =
-            self.plugin(&instance.plugin, interface::INSTANCE).await.map_err(rejected(&instance.plugin))?;
-        let plugin = known.client.instances(instance.plugin.subtype());
-        plugin.validate(&instance.properties).await.map_err(rejected(&instance.plugin))
+        let by_flavor = async {
+            let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
+            let plugin = known.client.flavors(flavor.plugin.subtype());
+            plugin.validate(&flavor.properties, &spec.allocation).await
+        };
+        let by_instance = async {
+            let known = self.plugin(&instance.plugin, interface::INSTANCE).await?;
+            known.client.instances(instance.plugin.subtype()).validate(&instance.properties).await
+        };
+        let (by_instance, by_flavor) = tokio::join!(by_instance, by_flavor);
+        let rejection = |part: &Part, flavor: bool, result: Result<(), spi::Error>| {
+            result.err().map(|error| Rejection {
+                flavor,
+                plugin: part.plugin.clone(),
+                absent: matches!(error.class, Class::Unavailable | Class::Unsure),
+                because: error.message,
+            })
+        };
+        rejection(instance, false, by_instance)
+            .into_iter()
+            .chain(rejection(flavor, true, by_flavor))
+            .collect()
     }
 }

@@ -5,6 +5,7 @@ use crate::problem::{Place, Problem};
 use crate::spec::{Allocation, Gate, GroupSpec, Opaque, Part, Template, Updating};
 use crate::time::Millis;
 
+use super::Spot;
 use super::tree::{Node, Tree, Value};
 
 /// What is found on the way.
@@ -12,6 +13,8 @@ use super::tree::{Node, Tree, Value};
 pub(super) struct Notes {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    /// The instances and flavors, in the order in which they are read.
+    pub(super) parts: Vec<Spot>,
 }
 
 impl Notes {
@@ -350,6 +353,7 @@ impl<'a> Reader<'a> {
                 "take them out",
             );
         }
+        self.notes.parts.push(Spot { place: node.place, path: path.to_owned() });
         let text = self.text(&fields, path, "Plugin")?;
         let properties = match fields.get("Properties") {
             None => Opaque::null(),

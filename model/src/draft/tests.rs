@@ -54,6 +54,15 @@ fn several_documents_stand_in_one_file() {
     let ids: Vec<_> = specs(&two).into_iter().map(|spec| spec.id.to_string()).collect();
     assert_eq!(ids, ["web", "api"]);
     assert!(problems(&format!("{WEB}---\n{WEB}")).contains("the group `web` is declared twice"));
+    let draft = read("f", two.as_bytes()).expect("it is valid");
+    let told: Vec<_> =
+        draft.parts.iter().flatten().map(|spot| (spot.place.line, spot.path.as_str())).collect();
+    assert_eq!(told.len(), 4, "an instance and a flavor each");
+    assert!(
+        told.iter().zip(["Instance", "Flavor"].iter().cycle()).all(|((_, path), end)| path.ends_with(end)),
+        "{told:?}"
+    );
+    assert!(told.is_sorted(), "{told:?}");
 }
 
 #[test]

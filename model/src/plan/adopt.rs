@@ -1,16 +1,17 @@
 //! Instances that carry this group's tag and hold no slot: taken in, told apart, or left alone.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use crate::command::Adoption;
-use crate::ids::{InstanceId, PluginName, Revision, Slot};
+use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Reason, Task};
-use crate::observed::{Seen, View};
+use crate::observed::{Backoff, Seen, View};
 use crate::spec::Allocation;
 use crate::state::{Holder, LISTINGS_LAG};
 use crate::tags;
 
-use super::{Action, Desk, Waiting};
+use super::{Action, Condition, Desk, Waiting};
 
 impl<'a> Desk<'a> {
     /// Fills empty slots with instances that are there already. A member without a roster entry is
@@ -27,7 +28,7 @@ impl<'a> Desk<'a> {
             })
             .chain(self.group.intents.values().filter_map(|intent| match &intent.task {
                 Task::Destroy { instance, .. } => Some(instance),
-                Task::Provision { .. } => None,
+                Task::Provision { .. } | Task::Label { .. } => None,
             }))
             .collect();
         let views: Vec<(&'a PluginName, &'a View)> =
@@ -81,10 +82,7 @@ impl<'a> Desk<'a> {
         self.taken.insert(slot);
         self.present += 1;
         self.kept += 1;
-        let waiting = Waiting::ForListing { plugin: plugin.clone() };
-        if !self.plan.waiting.contains(&waiting) {
-            self.plan.waiting.push(waiting);
-        }
+        self.wait_once(Waiting::ForListing { plugin: plugin.clone() });
     }
 
     fn all_held(&self, view: &View, held: &BTreeSet<&InstanceId>) -> bool {
@@ -103,29 +101,108 @@ impl<'a> Desk<'a> {
             self.keep_place(plugin, seen);
             return;
         }
+        if template == Revision(0) && *self.plugin_of(self.group.target) != *plugin {
+            // Of unknown origin, and of a plugin that makes nothing any more: admission takes in neither.
+            self.plan.strays.push(instance.clone());
+            return;
+        }
         match self.place_for(seen) {
+            // The fingerprint is that of the target, so a seed of another plugin cannot have it.
+            Some(_) if seen.bootstrap && *self.plugin_of(self.group.target) != *plugin => {
+                self.plan.strays.push(instance.clone());
+            }
             // Its place is kept while it gets its fingerprint; the next look adopts it.
             Some(slot) if seen.bootstrap => {
                 self.taken.insert(slot);
                 self.present += 1;
-                if let Some(because) = self.observed.unlabelled.get(instance).cloned() {
-                    self.plan.waiting.push(Waiting::ForLabel { instance: instance.clone(), because });
-                }
-                self.plan.actions.push(Action::Label { plugin: plugin.clone(), instance: instance.clone() });
+                self.label(instance);
             }
             Some(slot) => {
                 self.taken.insert(slot.clone());
                 self.present += 1;
+                self.ceiling = self.ceiling.saturating_sub(1);
                 self.plan.adopt.push(Adoption { slot, instance: instance.clone(), template });
             }
-            None if self.is_second_of_a_pet(seen) => self.plan.actions.push(Action::Destroy {
-                instance: instance.clone(),
-                slot: None,
-                template,
-                reason: Reason::Terminate,
-            }),
+            None if self.is_doubtful(instance) => self.plan.strays.push(instance.clone()),
+            None if self.is_second_of_a_pet(seen) || self.is_surplus(instance, seen) => {
+                self.destroy_stray(instance, template);
+            }
             None => self.plan.strays.push(instance.clone()),
         }
+    }
+
+    /// Destroys an instance of ours that holds no slot, unless a manager runs on it or it failed a moment ago.
+    fn destroy_stray(&mut self, instance: &InstanceId, template: Revision) {
+        if self.hosts_a_manager(instance) {
+            self.plan.strays.push(instance.clone());
+            return;
+        }
+        if let Some(Backoff { until, because }) = self.held_off(instance) {
+            self.plan.waiting.push(Waiting::ForStray { instance: instance.clone(), until, because });
+            return;
+        }
+        self.plan.actions.push(Action::Destroy {
+            instance: instance.clone(),
+            slot: None,
+            template,
+            reason: Reason::Terminate,
+        });
+    }
+
+    /// Until when an instance without a slot is left alone, because it failed a moment ago.
+    fn held_off(&mut self, instance: &InstanceId) -> Option<Backoff> {
+        let backoff = self.observed.held_off.get(instance).filter(|it| self.now < it.until).cloned()?;
+        self.wake(backoff.until);
+        Some(backoff)
+    }
+
+    /// Gives a seed its fingerprint, unless that is under way or failed a moment ago.
+    fn label(&mut self, instance: &InstanceId) {
+        if self.group.is_being_labelled(instance) {
+            return;
+        }
+        match self.held_off(instance) {
+            Some(Backoff { until, because }) => {
+                self.plan.waiting.push(Waiting::ForLabel { instance: instance.clone(), until, because });
+            }
+            None => self.plan.actions.push(Action::Label { instance: instance.clone() }),
+        }
+    }
+
+    /// Whether it is what a second attempt, or a late first one, made too much.
+    fn is_surplus(&self, instance: &InstanceId, seen: &Seen) -> bool {
+        let kept = seen.intent.and_then(|intent| self.group.repeated.get(&intent));
+        kept.is_some_and(|kept| kept.as_ref() != Some(instance))
+    }
+
+    /// Reports what carries this cluster's id and was not made by it.
+    pub(super) fn report_strangers(&mut self) {
+        for view in self.observed.views.values() {
+            let last = IntentId { index: self.observed.bounds.index, offset: u32::MAX };
+            let to_come = view.by_intent.range((Bound::Excluded(last), Bound::Unbounded));
+            let untold = to_come
+                .map(|(intent, instance)| (instance, intent.to_string()))
+                .chain(view.untold.iter().map(|(instance, token)| (instance, token.clone())));
+            for (instance, token) in untold {
+                self.plan.conditions.push(Condition::UnknownIntent { instance: instance.clone(), token });
+            }
+            for (intent, twin) in &view.twins {
+                let repeated = self.group.repeated.contains_key(intent)
+                    || self.group.intents.get(intent).is_some_and(|open| open.attempt > 1);
+                if let Some(other) = view.by_intent.get(intent).filter(|_| !repeated) {
+                    let instances = [twin.clone(), other.clone()];
+                    self.plan.conditions.push(Condition::SharedToken { intent: *intent, instances });
+                }
+            }
+        }
+    }
+
+    /// Whether this cluster cannot have made it, though it carries its id.
+    fn is_doubtful(&self, instance: &InstanceId) -> bool {
+        self.plan.conditions.iter().any(|condition| match condition {
+            Condition::UnknownIntent { instance: it, .. } => it == instance,
+            Condition::SharedToken { instances, .. } => instances.contains(instance),
+        })
     }
 
     fn place_for(&self, seen: &Seen) -> Option<Slot> {

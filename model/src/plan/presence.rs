@@ -6,7 +6,7 @@ use super::{Desk, Living, MANY, MANY_GONE, Waiting};
 use crate::ids::{InstanceId, IntentId, PluginName, Revision};
 use crate::observed::{Observed, View};
 use crate::sabotage::{Protection, is_left_out};
-use crate::state::{GroupState, Holder};
+use crate::state::{GroupState, Holder, Recorded};
 
 /// Whether a member is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,14 @@ pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> B
         return BTreeSet::new();
     }
     let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
-    for (instance, template, ..) in group.recorded() {
+    for Recorded { instance, template, .. } in group.recorded() {
         let plugin = &group.template_of(template).template.instance.plugin;
-        let (members, absent) = counts.entry(plugin).or_default();
-        *members += 1;
-        *absent += usize::from(observed.absent.contains_key(instance));
+        let absent = observed.absent.contains_key(instance);
+        let seen = observed.views.get(plugin).is_some_and(|view| view.seen.contains_key(instance));
+        let (shown, missing) = counts.entry(plugin).or_default();
+        // Whom a listing need not show yet says nothing about it.
+        *shown += usize::from(seen || absent);
+        *missing += usize::from(absent);
     }
     let view = |plugin| observed.views.get(plugin);
     let shows_nothing = |plugin| view(plugin).is_some_and(|view| view.total == 0);
@@ -78,7 +81,7 @@ impl<'a> Desk<'a> {
                         continue;
                     }
                     if !ready {
-                        self.await_health(slot, instance);
+                        self.await_health(slot, instance, *template);
                     }
                     self.living.push(Living { slot, instance, template: *template, ready: *ready });
                 }

@@ -33,7 +33,7 @@ impl<'a> Desk<'a> {
         // how often it really asks; the planner only says what it wants to know.
         self.wake(self.now + PULSE_EVERY);
         self.plan.ask.extend(outdated.iter().map(|old| (old.slot.clone(), old.instance.clone())));
-        if quiet && complete && all_ready && well {
+        if quiet && complete && all_ready && well && self.rate_allows() && self.may_be_refilled() {
             let first = self.by_worth(outdated).remove(0);
             self.destroy(&first, Reason::RollingUpdate);
         }

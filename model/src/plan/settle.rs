@@ -2,7 +2,10 @@
 
 use super::{Action, Desk, LONGEST_CALL, Waiting};
 use crate::intent::{Intent, Outcome, Task};
+use crate::observed::PluginClass;
 use crate::sabotage::{Protection, is_left_out};
+use crate::state::Life;
+use crate::tags;
 use crate::time::Timestamp;
 
 impl Desk<'_> {
@@ -47,15 +50,24 @@ impl Desk<'_> {
             return None;
         };
         match &intent.task {
-            Task::Provision { .. } => {
+            Task::Provision { slot, .. } => {
                 if let Some(instance) = view.by_intent.get(&intent.id) {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
+                if view.promises.class == PluginClass::Blind {
+                    let over = ended_at + LONGEST_CALL;
+                    self.plan.waiting.push(if view.taken_at < over {
+                        Waiting::ForSettling { intent: intent.id, until: over, because }
+                    } else {
+                        Waiting::ForOperator { intent: intent.id, slot: slot.clone(), because }
+                    });
+                    return None;
+                }
                 // What it promises to list within a time may come as late after the call.
                 let lag = view.promises.lists_within.unwrap_or_default();
                 let over = ended_at + LONGEST_CALL + lag;
-                let proven = view.promises.knows_tokens && view.after >= intent.admitted;
+                let proven = view.promises.class == PluginClass::Dedupes && view.after >= intent.admitted;
                 if !proven && view.taken_at < over {
                     self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
                     self.wake(over);
@@ -71,6 +83,22 @@ impl Desk<'_> {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 // Destroying by id is harmless however often it is done.
+                self.repeat_from(retry_at, intent, because);
+                None
+            }
+            Task::Label { instance, .. } => {
+                let hash = &self.group.template_of(template).hash;
+                let seen = view.seen.get(instance);
+                if seen.and_then(|seen| seen.tag(tags::CONFIG_HASH)) == Some(hash) {
+                    return Some(Outcome::Done(instance.clone()));
+                }
+                // A label that is late does no harm: nobody has to wait for it.
+                let unwanted = self.group.life != Life::Managed;
+                if unwanted || seen.is_none() && view.after >= intent.admitted {
+                    let because = "it is not there, or not wanted any more".to_owned();
+                    return Some(Outcome::Refused { because, retryable: true });
+                }
+                // Labelling again changes nothing.
                 self.repeat_from(retry_at, intent, because);
                 None
             }

@@ -1,6 +1,7 @@
 //! Stories of the planner, told in the domain's words.
 
 mod adoption;
+mod bounds;
 mod evidence;
 mod laws;
 
@@ -10,7 +11,7 @@ use super::*;
 use crate::command::{Admission, Answer, Change, Command, Commit};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
 use crate::intent::{Intent, Task};
-use crate::observed::{Description, Promises, Pulse, Seen};
+use crate::observed::{Description, PluginClass, Promises, Pulse, Seen};
 use crate::rollout::Phase;
 use crate::spec::{Gate, GroupSpec, Opaque, Part, Template, Updating};
 use crate::state::{Holder, State};
@@ -72,7 +73,7 @@ impl Story {
             observed: Observed::default(),
             provider: Vec::new(),
             made: 0,
-            promises: Promises { knows_tokens: true, lists_within: Some(Millis(0)) },
+            promises: Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(0)) },
         };
         story.commit(spec);
         story
@@ -115,12 +116,9 @@ impl Story {
             });
             let ours = tags.contains_key(tags::OWNER);
             let bootstrap = tags.get(tags::CONFIG_HASH).is_some_and(|hash| hash == tags::BOOTSTRAP);
-            (id.clone(), Seen { description, ours, bootstrap })
+            (id.clone(), Seen { description, ours, intent: intent_of(tags), bootstrap })
         });
-        let by_intent = self.provider.iter().filter_map(|(id, tags, _)| {
-            let (index, offset) = tags.get(tags::INTENT)?.split_once('-')?;
-            Some((IntentId { index: index.parse().ok()?, offset: offset.parse().ok()? }, id.clone()))
-        });
+        let by_intent = self.provider.iter().filter_map(|(id, tags, _)| Some((intent_of(tags)?, id.clone())));
         let view = View {
             taken_at: self.now,
             unbroken_since: self.unbroken_since,
@@ -130,7 +128,9 @@ impl Story {
             total: self.provider.len(),
             seen: seen.collect(),
             by_intent: by_intent.collect(),
+            ..View::default()
         };
+        self.observed.bounds = self.state.bounds(self.index);
         let plugin = self.group().template().template.instance.plugin.clone();
         let group = self.state.group(&web()).expect("the group is there").clone();
         self.observed.see(&plugin, Arc::new(view), &group);
@@ -158,18 +158,10 @@ impl Story {
         self.now = self.now + Millis(1000);
         self.look();
         let plan = self.plan();
-        for action in &plan.actions {
-            if let Action::Label { instance, .. } = action {
-                let hash = self.group().template().hash.clone();
-                for (_, tags, _) in self.provider.iter_mut().filter(|(id, ..)| id == instance) {
-                    tags.insert(tags::CONFIG_HASH.into(), hash.clone());
-                }
-            }
-        }
         let round = plan.round(web(), self.group().revision, TERM);
         if round.is_empty() {
             let looks = |it: &Waiting| matches!(it, Waiting::ForListing { .. } | Waiting::ForSight { .. });
-            return !plan.actions.is_empty() || plan.waiting.iter().any(looks);
+            return plan.waiting.iter().any(looks);
         }
         let claims = round.claims.len();
         let repeats = round.repeats.clone();
@@ -211,6 +203,12 @@ impl Story {
             }
             Task::Destroy { instance, .. } => {
                 self.provider.retain(|(id, ..)| id != instance);
+                Outcome::Done(instance.clone())
+            }
+            Task::Label { instance, .. } => {
+                for (_, tags, _) in self.provider.iter_mut().filter(|(id, ..)| id == instance) {
+                    tags.insert(tags::CONFIG_HASH.into(), hash.clone());
+                }
                 Outcome::Done(instance.clone())
             }
         };
@@ -262,10 +260,15 @@ impl Story {
                     format!("destroy {instance}: {}", reason.as_str())
                 }
                 Action::Repeat { intent } => format!("repeat {intent}"),
-                Action::Label { instance, .. } => format!("label {instance}"),
+                Action::Label { instance } => format!("label {instance}"),
             })
             .collect()
     }
+}
+
+fn intent_of(tags: &tags::Tags) -> Option<IntentId> {
+    let (index, offset) = tags.get(tags::INTENT)?.split_once('-')?;
+    Some(IntentId { index: index.parse().ok()?, offset: offset.parse().ok()? })
 }
 
 fn tags_of(hash: &str, slot: Option<&Slot>, intent: Option<IntentId>) -> tags::Tags {

@@ -20,9 +20,22 @@ pub const MOST_OPEN: usize = 1000;
 /// How long a group remembers what it destroyed: longer than a provider's listing lags behind.
 pub const LISTINGS_LAG: Millis = Millis::seconds(120);
 
-/// When what was destroyed is dropped from the state: later than anybody asks for it, by the clocks of
-/// leaders that differ by minutes.
+/// When what was destroyed is dropped from the state: later than anybody asks for it.
 const FORGOTTEN_AFTER: Millis = Millis::seconds(600);
+
+/// How many of the latest are kept all the same: a leader whose clock is ahead would drop them too early.
+const DESTROYED_KEPT: usize = 1000;
+
+/// Over which time the instances that a group makes are counted.
+const RATE_WINDOW: Millis = Millis::seconds(600);
+
+/// How many a group may make within that time: so many, and three times what is wanted. Whatever kills
+/// them as they are made, or hides them, is noticed before it is paid for. A commit begins a new count.
+const RATE_BASE: u64 = 100;
+const RATE_PER_MEMBER: u64 = 3;
+
+/// How many repeated intents a group remembers.
+const MOST_REPEATED: usize = 1000;
 
 /// A group: what is wanted, how far it has come, who holds which slot, and what is under way.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +65,11 @@ pub struct GroupState {
     /// The log index that created the group, gave it its template, or wanted more of it: a look that
     /// began earlier cannot tell whether its members are there already.
     pub look_from: u64,
+    /// Provisions that were attempted more than once, and the instance that is kept of each: another one
+    /// with the same token is surplus.
+    pub repeated: OrdMap<IntentId, Option<InstanceId>>,
+    /// Until when the instances that were made are paid for, at the rate that a group may make them.
+    pub paid_until: Timestamp,
 }
 
 /// A template with its fingerprint, computed once.
@@ -77,6 +95,17 @@ pub struct Member {
     /// The incarnation that holds the slot, or held it last.
     pub generation: Generation,
     pub holder: Holder,
+}
+
+/// An instance that a listing should show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded<'a> {
+    pub instance: &'a InstanceId,
+    pub template: Revision,
+    /// When it was recorded, by the log and by the clock.
+    pub index: u64,
+    pub since: Timestamp,
+    pub ready: bool,
 }
 
 /// Who holds a slot.
@@ -138,6 +167,8 @@ impl GroupState {
                 destroyed: OrdMap::new(),
                 changed: context.log.index,
                 look_from: context.log.index,
+                repeated: OrdMap::new(),
+                paid_until: Timestamp(0),
             },
             Some(before) => GroupState {
                 spec: spec.clone(),
@@ -145,6 +176,7 @@ impl GroupState {
                 committed_at: context.at,
                 committed_by: context.by.clone(),
                 life,
+                paid_until: Timestamp(0),
                 ..before.clone()
             },
         };
@@ -188,20 +220,25 @@ impl GroupState {
     }
 
     /// Everybody whom a listing should show: the instances that hold a slot, and those without one that
-    /// are being destroyed. With the template, and when each was recorded, by the log and by the clock.
-    pub fn recorded(&self) -> impl Iterator<Item = (&InstanceId, Revision, u64, Timestamp)> {
+    /// are being destroyed.
+    pub fn recorded(&self) -> impl Iterator<Item = Recorded<'_>> {
         let members = self.roster.values().filter_map(|member| match &member.holder {
-            Holder::Living { instance, template, recorded, since, .. } => {
-                Some((instance, *template, *recorded, *since))
-            }
+            Holder::Living { instance, template, recorded, since, ready, .. } => Some(Recorded {
+                instance,
+                template: *template,
+                index: *recorded,
+                since: *since,
+                ready: *ready,
+            }),
             Holder::Nobody | Holder::Pending(_) => None,
         });
         let strays = self.intents.values().filter_map(|intent| match &intent.task {
             // They were listed when they were doomed, so there is nothing to wait for.
             Task::Destroy { instance, slot: None, template, .. } => {
-                Some((instance, *template, intent.id.index, Timestamp(0)))
+                let (index, since) = (intent.id.index, Timestamp(0));
+                Some(Recorded { instance, template: *template, index, since, ready: false })
             }
-            Task::Destroy { slot: Some(_), .. } | Task::Provision { .. } => None,
+            Task::Destroy { slot: Some(_), .. } | Task::Provision { .. } | Task::Label { .. } => None,
         });
         members.chain(strays)
     }
@@ -220,6 +257,17 @@ impl GroupState {
     pub fn living(&self) -> usize {
         let alive = |member: &&Member| matches!(&member.holder, Holder::Living { doomed: None, .. });
         self.roster.values().filter(alive).count()
+    }
+
+    /// How many members are there or coming, and not going.
+    pub fn present(&self) -> usize {
+        self.roster.values().filter(|member| member.holder.counts()).count()
+    }
+
+    /// Whether an intent to label this instance is open.
+    pub fn is_being_labelled(&self, instance: &InstanceId) -> bool {
+        let labels = |open: &Intent| matches!(&open.task, Task::Label { instance: it, .. } if it == instance);
+        self.intents.values().any(labels)
     }
 
     /// Nobody holds a slot and nothing is under way.
@@ -255,10 +303,54 @@ impl GroupState {
     }
 
     pub(super) fn forget_destroyed(&mut self, now: Timestamp) {
+        let most = self.destroyed.len().saturating_sub(DESTROYED_KEPT);
+        if most == 0 {
+            return;
+        }
         let old = |(_, at): &(&InstanceId, &Timestamp)| now.since(**at) > FORGOTTEN_AFTER;
-        let old: Vec<InstanceId> = self.destroyed.iter().filter(old).map(|(id, _)| id.clone()).collect();
-        for instance in old {
+        let mut old: Vec<(Timestamp, InstanceId)> =
+            self.destroyed.iter().filter(old).map(|(id, at)| (*at, id.clone())).collect();
+        old.sort();
+        for (_, instance) in old.into_iter().take(most) {
             self.destroyed.remove(&instance);
+        }
+    }
+
+    /// The time that making one instance takes from the window.
+    fn price(&self) -> Millis {
+        let most = RATE_BASE + RATE_PER_MEMBER * self.wanted() as u64;
+        Millis((RATE_WINDOW.0 / most).max(1))
+    }
+
+    /// What is paid for, by a clock that may have been set back.
+    fn paid(&self, now: Timestamp) -> Timestamp {
+        self.paid_until.clamp(now, now + RATE_WINDOW)
+    }
+
+    /// How many instances may be made now without making too many in a short time.
+    pub fn may_make(&self, now: Timestamp) -> usize {
+        ((now + RATE_WINDOW).since(self.paid(now)).0 / self.price().0) as usize
+    }
+
+    /// When at least one may be made.
+    pub fn may_make_from(&self, now: Timestamp) -> Timestamp {
+        (self.paid(now) + self.price() - RATE_WINDOW).max(now)
+    }
+
+    /// Takes one from the rate; false when it is used up.
+    pub(super) fn pay(&mut self, now: Timestamp) -> bool {
+        let may = self.may_make(now) > 0;
+        if may {
+            self.paid_until = self.paid(now) + self.price();
+        }
+        may
+    }
+
+    pub(super) fn remember_repeated(&mut self, intent: IntentId, kept: Option<InstanceId>) {
+        self.repeated.insert(intent, kept);
+        while self.repeated.len() > MOST_REPEATED {
+            self.repeated =
+                self.repeated.without(&self.repeated.get_min().expect("it is not empty").0.clone());
         }
     }
 
@@ -274,13 +366,57 @@ impl GroupState {
             }
         }
         for intent in self.intents.values() {
-            needed.insert(match &intent.task {
-                Task::Provision { template, .. } | Task::Destroy { template, .. } => *template,
-            });
+            needed.insert(intent.task.template());
         }
         let dropped: Vec<_> = self.templates.keys().filter(|at| !needed.contains(*at)).copied().collect();
         for at in dropped {
             self.templates.remove(&at);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::LONGEST_CALL;
+
+    #[test]
+    fn what_was_destroyed_last_is_remembered_whatever_a_clock_says() {
+        let commit = Commit {
+            spec: GroupSpec {
+                id: "web".into(),
+                allocation: Allocation::Size(1),
+                template: Template {
+                    instance: crate::spec::Part { plugin: "p".into(), properties: crate::Opaque::null() },
+                    flavor: crate::spec::Part { plugin: "f".into(), properties: crate::Opaque::null() },
+                },
+                updating: crate::Updating::default(),
+            },
+            if_revision: None,
+            unvalidated: false,
+        };
+        let by = Actor("test".into());
+        let context = Context {
+            log: crate::LogId::default(),
+            at: Timestamp(0),
+            said: Timestamp(0),
+            by: &by,
+            events: Vec::new(),
+        };
+        let mut group = GroupState::committed(None, &commit, Revision(1), &context);
+        let count = DESTROYED_KEPT as u64 + 10;
+        for n in 0..count {
+            group.destroyed.insert(format!("i{n:05}").as_str().into(), Timestamp(n));
+        }
+        // By its own clock this leader took over hours later.
+        group.forget_destroyed(Timestamp(count) + Millis::seconds(36_000));
+        assert_eq!(group.destroyed.len(), DESTROYED_KEPT);
+        assert!(group.destroyed.contains_key(&InstanceId::new("i01009")), "the latest are kept");
+        // And of more, those that may still be listed.
+        for n in 0..count {
+            group.destroyed.insert(format!("j{n:05}").as_str().into(), Timestamp(count + n));
+        }
+        group.forget_destroyed(Timestamp(2 * count) + LONGEST_CALL);
+        assert_eq!(group.destroyed.len(), DESTROYED_KEPT + count as usize);
     }
 }

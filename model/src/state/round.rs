@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::command::{Admission, Adoption, Answer, Claim, Denial, Round};
+use crate::command::{Admission, Adoption, Answer, Claim, Denial, Refusal, Round, Settle};
 use crate::event::Kind;
 use crate::ids::{Generation, GroupId, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
+use crate::observed::Bounds;
 use crate::rollout::Event as Turn;
 use crate::sabotage::{Protection, is_left_out};
 use crate::spec::Allocation;
@@ -23,6 +24,8 @@ impl State {
         if context.log.term != round.term {
             return denied(Denial::OtherTerm);
         }
+        let mut bounds =
+            if round.claims.is_empty() { Bounds::default() } else { self.bounds(context.log.index) };
         let Some(group) = self.groups.get_mut(&round.group) else {
             return denied(Denial::GroupNotManaged);
         };
@@ -44,14 +47,16 @@ impl State {
         }
         let current = round.revision == group.revision || is_left_out(Protection::Admission);
         for adoption in round.adopt.iter().filter(|_| current) {
-            group.adopt(context, id, adoption);
+            if group.adopt(context, id, adoption) {
+                bounds.instances = bounds.instances.saturating_sub(1);
+            }
         }
-        let mut present = group.roster.values().filter(|member| member.holder.counts()).count();
+        let mut present = group.present();
         let mut answers = Vec::with_capacity(round.claims.len());
         for (offset, claim) in round.claims.iter().enumerate() {
             let intent = IntentId { index: context.log.index, offset: offset as u32 };
             let admitted = if current {
-                group.admit(context, intent, claim, &mut present)
+                group.admit(context, intent, claim, &mut present, &mut bounds)
             } else {
                 Err(Denial::OtherRevision)
             };
@@ -83,6 +88,38 @@ impl State {
     }
 }
 
+impl State {
+    /// An operator's word: it counts only while nobody else has found out, or tries, again.
+    pub(super) fn settle(&mut self, context: &mut Context<'_>, settle: &Settle) -> Answer {
+        let Settle { group: id, intent, attempt, made } = settle;
+        let Some(group) = self.groups.get_mut(id) else {
+            return Answer::Refused(Refusal::NotFound { group: id.clone() });
+        };
+        let open = group.intents.get(intent);
+        let doubted =
+            |open: &&Intent| open.attempt == *attempt && matches!(open.task, Task::Provision { .. });
+        let taken = made.as_ref().is_some_and(|it| group.is_held(it) || group.doomed_strays.contains(it));
+        let Some(slot) = open.filter(doubted).filter(|_| !taken).and_then(|open| open.task.slot().cloned())
+        else {
+            return Answer::Refused(Refusal::NotInDoubt { group: id.clone(), intent: *intent });
+        };
+        let group = Arc::make_mut(group);
+        let outcome = match made {
+            Some(instance) => Outcome::Done(instance.clone()),
+            None => {
+                Outcome::Refused { because: "an operator says that nothing was made".into(), retryable: true }
+            }
+        };
+        let told = made.as_ref().map_or_else(|| "nothing was made".to_owned(), |it| format!("{it} was made"));
+        context.tell(Some(id), Kind::IntentSettled, format!("slot {slot}: {told}"));
+        let outcomes = [(*intent, outcome)];
+        let mut held = group.held_of(&outcomes);
+        group.close(context, id, *intent, &outcomes[0].1, &mut held);
+        group.remember_repeated(*intent, made.clone());
+        Answer::Done
+    }
+}
+
 impl GroupState {
     /// The instances among the outcomes that hold a slot already.
     fn held_of(&self, outcomes: &[(IntentId, Outcome)]) -> BTreeSet<InstanceId> {
@@ -110,6 +147,10 @@ impl GroupState {
             return;
         }
         let Some(open) = self.intents.remove(&intent) else { return };
+        if open.attempt > 1 && matches!(open.task, Task::Provision { .. }) {
+            let kept = if let Outcome::Done(instance) = outcome { Some(instance.clone()) } else { None };
+            self.remember_repeated(intent, kept);
+        }
         // A refusal is no news of who is there.
         if matches!(outcome, Outcome::Done(_)) {
             self.changed = context.log.index;
@@ -121,13 +162,13 @@ impl GroupState {
                 // A plugin that gives out one instance twice must not make it two members.
                 let message = format!("slot {slot}: {instance} holds another slot already");
                 context.tell(Some(id), Kind::ProvisionRefused, message);
-                self.settle(slot, generation, Holder::Nobody);
+                self.place(slot, generation, Holder::Nobody);
             }
             (Task::Provision { slot, generation, template }, Outcome::Done(instance)) => {
                 let message = format!("slot {slot} is held by {instance} (generation {generation})");
                 context.tell(Some(id), Kind::InstanceProvisioned, message);
                 self.destroyed.remove(instance);
-                self.settle(
+                self.place(
                     slot,
                     generation,
                     Holder::Living {
@@ -142,7 +183,7 @@ impl GroupState {
             }
             (Task::Provision { slot, generation, .. }, Outcome::Refused { because, .. }) => {
                 context.tell(Some(id), Kind::ProvisionRefused, format!("slot {slot}: {because}"));
-                self.settle(slot, generation, Holder::Nobody);
+                self.place(slot, generation, Holder::Nobody);
             }
             (Task::Destroy { instance, slot, .. }, Outcome::Done(_)) => {
                 context.tell(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
@@ -161,7 +202,13 @@ impl GroupState {
                     *doomed = None;
                 }
             }
-            (Task::Provision { .. } | Task::Destroy { .. }, Outcome::Unsure { .. }) => {
+            (Task::Label { instance, .. }, Outcome::Done(_)) => {
+                context.tell(Some(id), Kind::InstanceLabelled, format!("{instance} is to be taken in"));
+            }
+            (Task::Label { instance, .. }, Outcome::Refused { because, .. }) => {
+                context.tell(Some(id), Kind::LabelRefused, format!("{instance}: {because}"));
+            }
+            (Task::Provision { .. } | Task::Destroy { .. } | Task::Label { .. }, Outcome::Unsure { .. }) => {
                 unreachable!("unsure outcomes returned above: they close nothing")
             }
         }
@@ -188,11 +235,12 @@ impl GroupState {
         }
     }
 
-    fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) {
+    /// Whether it was taken in.
+    fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
         let Adoption { slot, instance, template } = adoption;
         let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
         if !free || !self.wants(slot) || self.life != Life::Managed || self.is_held(instance) {
-            return;
+            return false;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
             // Made from something that is not known, but by the plugin that is used now: it is kept in
@@ -204,7 +252,7 @@ impl GroupState {
         let elsewhere = *template == Revision(0) && plugin(template) != plugin(&self.target);
         if plugin(template).is_none() || elsewhere {
             // The template was forgotten meanwhile: the next look decides anew.
-            return;
+            return false;
         }
         self.changed = context.log.index;
         context.tell(Some(id), Kind::InstanceAdopted, of_slot(instance, Some(slot)));
@@ -212,7 +260,7 @@ impl GroupState {
             self.phase = self.phase.after(Turn::Outdated(self.target));
         }
         let generation = self.next_generation(slot);
-        self.settle(
+        self.place(
             slot.clone(),
             generation,
             Holder::Living {
@@ -224,18 +272,21 @@ impl GroupState {
                 doomed: None,
             },
         );
+        true
     }
 
-    /// The rules that no leader gets past: one living or pending instance a slot, never more
-    /// members than wanted, a destroy only of a named and not yet doomed instance.
+    /// The rules that no leader gets past: one living or pending instance a slot, never more members than
+    /// wanted or than the cluster may have, not too many in a short time, a destroy only of a named and not
+    /// yet doomed instance, and never of one that a manager runs on (ha-raft §3.2, A1 to A6).
     fn admit(
         &mut self,
         context: &Context<'_>,
         id: IntentId,
         claim: &Claim,
         present: &mut usize,
+        bounds: &mut Bounds,
     ) -> Result<(), Denial> {
-        if self.intents.len() >= MOST_OPEN {
+        if self.intents.len() >= MOST_OPEN || bounds.open == 0 {
             return Err(Denial::TooManyOpen);
         }
         let task = match claim {
@@ -255,12 +306,22 @@ impl GroupState {
                 if (enough || !self.wants(slot)) && guarded {
                     return Err(Denial::EnoughMembers);
                 }
+                if bounds.instances == 0 {
+                    return Err(Denial::Ceiling);
+                }
+                if !self.pay(context.said) {
+                    return Err(Denial::TooFast);
+                }
+                bounds.instances -= 1;
                 let generation = self.next_generation(slot);
-                self.settle(slot.clone(), generation, Holder::Pending(id));
+                self.place(slot.clone(), generation, Holder::Pending(id));
                 *present += 1;
                 Task::Provision { slot: slot.clone(), generation, template: self.target }
             }
             Claim::Destroy { instance, slot, template, reason } => {
+                if bounds.hosts.contains_key(instance) {
+                    return Err(Denial::HostsManager);
+                }
                 match slot {
                     Some(slot) => {
                         let Some(Member { holder: Holder::Living { instance: held, doomed, .. }, .. }) =
@@ -288,7 +349,18 @@ impl GroupState {
                     reason: *reason,
                 }
             }
+            Claim::Label { instance } => {
+                if self.life != Life::Managed {
+                    return Err(Denial::GroupNotManaged);
+                }
+                let doomed = self.doomed_strays.contains(instance);
+                if doomed || self.is_held(instance) || self.is_being_labelled(instance) {
+                    return Err(Denial::NotThere);
+                }
+                Task::Label { instance: instance.clone(), template: self.target }
+            }
         };
+        bounds.open -= 1;
         let intent = Intent {
             id,
             task,
@@ -311,7 +383,7 @@ impl GroupState {
         Generation(self.roster.get(slot).map_or(0, |member| member.generation.0) + 1)
     }
 
-    fn settle(&mut self, slot: Slot, generation: Generation, holder: Holder) {
+    fn place(&mut self, slot: Slot, generation: Generation, holder: Holder) {
         self.roster.insert(slot, Member { generation, holder });
     }
 

@@ -231,6 +231,7 @@ fn a_disk_keeps_its_id_and_a_name_or_address_its_owner() {
         name: name.into(),
         address: address.into(),
         storage: storage.into(),
+        instance: None,
     };
     let found = Change::Found { cluster: "c".into(), lineage: 1, manager: manager("m1", "h:1", "s1") };
     assert_eq!(machine.apply(found.clone()), Answer::Joined(NodeId(1)));

@@ -10,6 +10,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
+use model::observed::PluginClass;
 use model::tags::Tags;
 use model::{Allocation, Description, InstanceId, Millis, Opaque};
 use serde::Serialize;
@@ -42,9 +43,18 @@ impl Hello {
         self.interfaces.get(interface).is_some_and(|objects| objects.iter().any(|name| name == wanted))
     }
 
-    /// Whether a repeated token is known again, so that a repeat is harmless.
-    pub fn knows_tokens(&self) -> bool {
+    /// Whether it understands what travels beside a call (decision 18).
+    pub fn has_fence(&self) -> bool {
         self.interfaces.contains_key(interface::FENCE)
+    }
+
+    /// What the plugin says can be done about a lost answer.
+    pub fn class(&self) -> PluginClass {
+        match self.interfaces.get(interface::FENCE) {
+            None => PluginClass::Lists,
+            Some(said) if said.iter().any(|it| it == fence::LISTS_NEVER) => PluginClass::Blind,
+            Some(_) => PluginClass::Dedupes,
+        }
     }
 
     /// After how long an instance that was made is surely listed; none when the plugin does not say.
@@ -262,14 +272,13 @@ impl Instances for Remote {
         }
     }
 
-    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error> {
+    async fn label(&self, instance: &InstanceId, labels: &Tags, call: &Call) -> Result<(), Error> {
         let params = wire::Label {
             r#type: self.subtype.clone(),
             instance: instance.to_string(),
             labels: Some(labels.clone()),
         };
-        let reply: Result<wire::Typed, _> =
-            self.client.call("Instance.Label", &params, &Call::default()).await;
+        let reply: Result<wire::Typed, _> = self.client.call("Instance.Label", &params, call).await;
         reply.map(|_| ()).map_err(|fault| fault.into_error(Class::Unsure))
     }
 

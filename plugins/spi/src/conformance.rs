@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use model::observed::PluginClass;
 use model::tags::{self, Tags};
 use model::{Allocation, Description, InstanceId, Opaque};
 
@@ -208,7 +209,7 @@ impl<P: Instances> Bench<P> {
             (Err(_), Ok(false)) => Some(Class::D),
             (Err(_), Err(_)) => None,
         };
-        let declared = hello.knows_tokens();
+        let declared = hello.class() == PluginClass::Dedupes;
         for (law, result) in [
             ("a repeated token makes no second instance", knows_tokens),
             ("a deposed leader is refused, and nothing is made", self.the_deposed_are_refused().await),
@@ -300,7 +301,7 @@ impl<P: Instances> Bench<P> {
     async fn labels_merge(&self) -> Result<(), String> {
         let id = self.make(&self.spec(&[("keep", "me"), ("change", "old")])).await?;
         let labels = Tags::from([("change".into(), "new".into()), ("added".into(), "x".into())]);
-        self.plugin.label(&id, &labels).await.map_err(|error| format!("Label: {error}"))?;
+        self.plugin.label(&id, &labels, &Call::default()).await.map_err(|error| format!("Label: {error}"))?;
         let found = self.list(&[("keep", "me"), ("change", "new"), ("added", "x")]).await?;
         if !found.iter().any(|found| found.id == id) {
             return Err("the instance is not listed by its old and new tags together".into());
@@ -313,7 +314,7 @@ impl<P: Instances> Bench<P> {
 
     async fn unknown_label_is_refused(&self) -> Result<(), String> {
         let labels = Tags::from([("a".into(), "b".into())]);
-        match self.plugin.label(&"no-such-instance".into(), &labels).await {
+        match self.plugin.label(&"no-such-instance".into(), &labels, &Call::default()).await {
             Err(_) => Ok(()),
             Ok(()) => Err("it succeeded".into()),
         }

@@ -86,7 +86,7 @@ pub trait Instances: Send + Sync + 'static {
     async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error>;
 
     /// Adds labels to an instance's tags and keeps the others. An unknown id is an error.
-    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error>;
+    async fn label(&self, instance: &InstanceId, labels: &Tags, call: &Call) -> Result<(), Error>;
 
     /// Destroys an instance; one that is not there counts as destroyed. `reason` is InfraKit's.
     async fn destroy(&self, instance: &InstanceId, reason: &str, call: &Call) -> Result<(), Error>;

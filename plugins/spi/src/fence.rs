@@ -13,6 +13,8 @@ use crate::error::{Class, Error};
 
 /// Stands before a span among the objects of `Fence/0.1.0` in Hello: how far listings may lag behind.
 pub(crate) const LISTS_WITHIN: &str = "lists-within=";
+/// Stands there when no listing proves that an instance was not made, and no token is known again: class D.
+pub(crate) const LISTS_NEVER: &str = "lists-within=never";
 
 const TOKEN: &str = "infrakit-token";
 const EPOCH: &str = "infrakit-epoch";

@@ -37,6 +37,7 @@ pub struct Plugin {
     events: Option<Events>,
     knows_tokens: bool,
     lists_within: Millis,
+    proves_nothing: bool,
     gate: Arc<fence::Gate>,
 }
 
@@ -73,6 +74,14 @@ impl Plugin {
         self
     }
 
+    /// The plugin hears who calls and until when, and cannot tell whether an instance was made whose answer
+    /// was lost: class D. Nothing is repeated there but by an operator.
+    #[must_use]
+    pub fn proving_nothing(mut self) -> Self {
+        self.proves_nothing = true;
+        self
+    }
+
     /// Interfaces and their objects, the base object first, as Hello tells them.
     fn objects(&self) -> BTreeMap<String, Vec<String>> {
         // The empty name sorts first, and is written as a dot.
@@ -89,9 +98,11 @@ impl Plugin {
         if self.events.is_some() {
             objects.insert(interface::EVENT.to_owned(), vec![".".to_owned()]);
         }
-        if self.knows_tokens {
+        if self.knows_tokens || self.proves_nothing {
             let mut said = vec![".".to_owned()];
-            if self.lists_within > Millis(0) {
+            if self.proves_nothing {
+                said.push(fence::LISTS_NEVER.to_owned());
+            } else if self.lists_within > Millis(0) {
                 said.push(format!("{}{}", fence::LISTS_WITHIN, self.lists_within));
             }
             objects.insert(interface::FENCE.to_owned(), said);

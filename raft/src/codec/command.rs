@@ -1,6 +1,6 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
-use model::command::{Adoption, Claim, Commit, Committed, Manager, Round};
+use model::command::{Adoption, Claim, Commit, Committed, Manager, Round, Settle};
 use model::intent::Reason;
 use model::spec::Gate;
 use model::{
@@ -65,6 +65,12 @@ fn change(change: &Change) -> pb::command::Change {
         Change::SetVariable { key, value } => {
             Written::SetVariable(pb::SetVariable { key: key.clone(), value: value.clone() })
         }
+        Change::Settle(it) => Written::Settle(pb::Settle {
+            group: it.group.to_string(),
+            intent: Some(intent_id(it.intent)),
+            attempt: it.attempt,
+            made: it.made.as_ref().map(InstanceId::to_string),
+        }),
     }
 }
 
@@ -87,6 +93,12 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         Written::Destroy(group) => Change::Destroy { group: group.into() },
         Written::Round(it) => Change::Round(from_round(it)?),
         Written::SetVariable(it) => Change::SetVariable { key: it.key, value: it.value },
+        Written::Settle(it) => Change::Settle(Settle {
+            group: it.group.into(),
+            intent: from_intent_id(it.intent)?,
+            attempt: it.attempt,
+            made: it.made.map(InstanceId::from),
+        }),
     })
 }
 
@@ -111,12 +123,18 @@ pub(super) fn manager(manager: &Manager) -> pb::Manager {
         name: manager.name.clone(),
         address: manager.address.clone(),
         storage: manager.storage.clone(),
+        instance: manager.instance.as_ref().map(InstanceId::to_string),
     }
 }
 
 pub(crate) fn from_manager(manager: Option<pb::Manager>) -> Result<Manager, Corrupt> {
     let manager = manager.ok_or_else(|| Corrupt::missing("manager"))?;
-    Ok(Manager { name: manager.name, address: manager.address, storage: manager.storage })
+    Ok(Manager {
+        name: manager.name,
+        address: manager.address,
+        storage: manager.storage,
+        instance: manager.instance.map(InstanceId::from),
+    })
 }
 
 fn part(part: &Part) -> pb::Part {
@@ -245,6 +263,7 @@ fn round(round: &Round) -> pb::Round {
                     Claim::Destroy { instance, slot, template, reason } => {
                         pb::claim::Claim::Destroy(doom(instance, slot.as_ref(), *template, *reason))
                     }
+                    Claim::Label { instance } => pb::claim::Claim::Label(instance.to_string()),
                 }),
             })
             .collect(),
@@ -300,6 +319,7 @@ fn from_round(round: pb::Round) -> Result<Round, Corrupt> {
                     let (instance, slot, template, reason) = from_doom(doom)?;
                     Ok(Claim::Destroy { instance, slot, template, reason })
                 }
+                pb::claim::Claim::Label(instance) => Ok(Claim::Label { instance: instance.into() }),
             })
             .collect::<Result<_, Corrupt>>()?,
         repeats: round
@@ -399,6 +419,13 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
                 Written::AddressTaken(pb::AddressTaken { address: address.clone(), name: name.clone() })
             }
             Refusal::AlreadyFounded => Written::AlreadyFounded(pb::Blank {}),
+            Refusal::NotInDoubt { group, intent } => Written::NotInDoubt(pb::NotInDoubt {
+                group: group.to_string(),
+                intent: Some(intent_id(*intent)),
+            }),
+            Refusal::BadSetting { key, because } => {
+                Written::BadSetting(pb::BadSetting { key: key.clone(), because: because.clone() })
+            }
         }),
     }
 }
@@ -417,5 +444,9 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::NameTaken(name) => Refusal::NameTaken { name },
         Written::AddressTaken(it) => Refusal::AddressTaken { address: it.address, name: it.name },
         Written::AlreadyFounded(_) => Refusal::AlreadyFounded,
+        Written::NotInDoubt(it) => {
+            Refusal::NotInDoubt { group: it.group.into(), intent: from_intent_id(it.intent)? }
+        }
+        Written::BadSetting(it) => Refusal::BadSetting { key: it.key, because: it.because },
     })
 }

@@ -134,6 +134,15 @@ fn group(group: &GroupState) -> pb::Group {
             .iter()
             .map(|(instance, at)| pb::Destroyed { instance: instance.to_string(), at: at.0 })
             .collect(),
+        repeated: group
+            .repeated
+            .iter()
+            .map(|(id, kept)| pb::Repeated {
+                intent: Some(intent_id(*id)),
+                kept: kept.as_ref().map(InstanceId::to_string),
+            })
+            .collect(),
+        paid_until: group.paid_until.0,
     }
 }
 
@@ -165,6 +174,12 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
             .into_iter()
             .map(|it| (InstanceId::from(it.instance), Timestamp(it.at)))
             .collect(),
+        repeated: read
+            .repeated
+            .into_iter()
+            .map(|it| Ok((from_intent_id(it.intent)?, it.kept.map(InstanceId::from))))
+            .collect::<Result<_, Corrupt>>()?,
+        paid_until: Timestamp(read.paid_until),
     };
     for it in read.templates {
         let known = Known { template: from_template(it.template)?, hash: it.hash };
@@ -229,6 +244,10 @@ fn intent(intent: &Intent) -> pb::Intent {
             Task::Destroy { instance, slot, template, reason } => {
                 pb::intent::Task::Destroy(doom(instance, slot.as_ref(), *template, *reason))
             }
+            Task::Label { instance, template } => pb::intent::Task::Label(pb::Labelling {
+                instance: instance.to_string(),
+                template: template.0,
+            }),
         }),
         attempt: intent.attempt,
         admitted: intent.admitted,
@@ -249,6 +268,9 @@ fn from_intent(read: pb::Intent) -> Result<Intent, Corrupt> {
             pb::intent::Task::Destroy(it) => {
                 let (instance, slot, template, reason) = from_doom(it)?;
                 Task::Destroy { instance, slot, template, reason }
+            }
+            pb::intent::Task::Label(it) => {
+                Task::Label { instance: it.instance.into(), template: Revision(it.template) }
             }
         },
         attempt: read.attempt,

@@ -1,4 +1,4 @@
-use model::command::{Adoption, Claim, Commit, Manager, Round};
+use model::command::{Adoption, Claim, Commit, Manager, Round, Settle};
 use model::intent::Reason;
 use model::spec::Gate;
 use model::{
@@ -24,7 +24,12 @@ fn spec(id: &str, image: &str, allocation: Allocation) -> GroupSpec {
 }
 
 fn manager(n: u32) -> Manager {
-    Manager { name: format!("m{n}"), address: format!("10.0.0.{n}:7701"), storage: format!("disk{n}") }
+    Manager {
+        name: format!("m{n}"),
+        address: format!("10.0.0.{n}:7701"),
+        storage: format!("disk{n}"),
+        instance: None,
+    }
 }
 
 fn commit(spec: GroupSpec, if_revision: Option<Revision>) -> Change {
@@ -110,6 +115,16 @@ fn changes() -> Vec<Change> {
             }],
             ..of(2)
         }),
+        Change::Join { manager: Manager { instance: Some("machine".into()), ..manager(5) } },
+        Change::Round(Round { claims: vec![Claim::Label { instance: "seed2".into() }], ..of(2) }),
+        Change::Settle(Settle {
+            group: "web".into(),
+            intent: at(17, 2),
+            attempt: 2,
+            made: Some("i9".into()),
+        }),
+        Change::Settle(Settle { group: "web".into(), intent: at(17, 2), attempt: 2, made: None }),
+        Change::SetVariable { key: "infrakit/odd".into(), value: "1".into() },
     ]
 }
 
@@ -146,7 +161,8 @@ fn a_snapshot_in_the_middle_changes_nothing() {
     let log = log();
     let whole = replay(State::default(), &log);
     let web = whole.group(&"web".into()).expect("the log says enough");
-    assert!(web.intents.len() == 2 && web.living() == 1 && web.templates.len() == 2, "{web:?}");
+    assert!(web.intents.len() == 2 && web.living() == 2 && web.templates.len() == 2, "{web:?}");
+    assert_eq!(web.repeated.len(), 1, "{web:?}");
     for cut in 0..=log.len() {
         let restored =
             decode_state(&encode_state(&replay(State::default(), &log[..cut]))).expect("it can be read");

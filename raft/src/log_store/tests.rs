@@ -4,6 +4,7 @@ use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
 
 use super::*;
+use crate::agreement::Digests;
 use crate::machine::Machine;
 use crate::store::Rocks;
 use crate::types::Types;
@@ -21,7 +22,7 @@ impl StoreBuilder<Types, LogStore, Machine, TempDir> for Builder {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let db = open_db(&dir.path().join("db")).expect("a new database");
         let store = LogStore::open(db.clone(), Sync::Grouped).expect("a new log");
-        let machine = Machine::open(db).expect("a new machine").0;
+        let machine = Machine::open(db, Digests::default()).expect("a new machine").0;
         Ok((dir, store, machine))
     }
 }

@@ -28,14 +28,43 @@ fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
     // The label does not come through, and the adoption is newer than the look.
     let round = story.round();
     let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
-    let Admission::Granted(intent) = granted[0] else { panic!() };
+    let Admission::Granted(intent) = granted[1] else { panic!() };
     story.perform(intent);
+    let Admission::Granted(label) = granted[0] else { panic!() };
+    story.observed.in_flight.insert(label);
     assert!(story.told().is_empty(), "{:?}", story.told());
     let waits_for_a_look = |waiting: &Waiting| matches!(waiting, Waiting::ForListing { .. });
     assert!(story.plan().waiting.iter().any(waits_for_a_look), "{:?}", story.plan().waiting);
+    // Nor is it known whether it came through at all: it is tried again.
+    story.observed.in_flight.clear();
+    story.look();
+    assert_eq!(story.told(), [format!("repeat {label}")]);
     let story = story.settles();
     story.is_as_declared();
     assert_eq!((story.provider.len(), story.made), (3, 1));
+}
+
+#[test]
+fn a_label_that_was_refused_is_tried_again_after_a_pause() {
+    let mut story = Story::of(1);
+    story.provider.push(("seed".into(), seed_of(None), Health::Healthy));
+    story.look();
+    let round = story.round();
+    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let Admission::Granted(intent) = granted[0] else { panic!() };
+    let refused = Outcome::Refused { because: "read-only".into(), retryable: true };
+    story.apply(Change::Round(Round {
+        outcomes: vec![(intent, refused)],
+        ..Round::new(web(), story.group().revision, TERM)
+    }));
+    let until = story.now + Millis(2000);
+    story.observed.held_off.insert("seed".into(), Backoff { until, because: "read-only".into() });
+    story.look();
+    assert!(story.told().is_empty());
+    assert!(matches!(&story.plan().waiting[0], Waiting::ForLabel { .. }), "{:?}", story.plan().waiting);
+    assert_eq!(story.plan().wake_at, Some(until));
+    story.now = until;
+    assert_eq!(story.told(), ["label seed"]);
 }
 
 /// Instances that are ours and hold no slot, made from `hash`.

@@ -237,7 +237,7 @@ impl Instances for Containers {
         self.make(spec, properties).await
     }
 
-    async fn label(&self, instance: &InstanceId, added: &Tags) -> Result<(), Error> {
+    async fn label(&self, instance: &InstanceId, added: &Tags, _: &Call) -> Result<(), Error> {
         match self.find(instance).await? {
             Some((ContainerSummary { id: Some(id), .. }, _)) => labels::add(&self.docker, &id, added).await,
             Some(_) | None => Err(Error::not_found(format!("not found {instance}"))),

@@ -100,7 +100,7 @@ impl Instances for Files {
         Ok(id)
     }
 
-    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error> {
+    async fn label(&self, instance: &InstanceId, labels: &Tags, _: &Call) -> Result<(), Error> {
         let path = self.path(instance)?;
         if !path.exists() {
             return Err(Error::not_found(format!("not found {instance}")));

@@ -234,7 +234,7 @@ impl Instances for Simulator {
         Ok(id)
     }
 
-    async fn label(&self, instance: &InstanceId, labels: &Tags) -> Result<(), Error> {
+    async fn label(&self, instance: &InstanceId, labels: &Tags, _: &Call) -> Result<(), Error> {
         let fault = self.faults.take("label");
         self.before(&fault).await?;
         self.store().label(instance, labels)?;

@@ -13,7 +13,7 @@ use crate::wire::{self, Any, FaultData};
 use crate::{convert, interface};
 
 /// The methods that the fence keeps from whoever may not: with them a leader makes and ends instances.
-const FENCED: [&str; 2] = ["Instance.Provision", "Instance.Destroy"];
+const FENCED: [&str; 3] = ["Instance.Provision", "Instance.Label", "Instance.Destroy"];
 
 /// What a method comes to: JSON, or a fault.
 type Result<T = Box<RawValue>> = std::result::Result<T, wire::Fault>;
@@ -158,7 +158,7 @@ async fn instance(plugin: &Plugin, verb: &str, request: &wire::Request, call: &C
         "Label" => {
             let it: wire::Label = params(request)?;
             let labels = it.labels.unwrap_or_default();
-            instances(plugin, &it.r#type)?.label(&it.instance.into(), &labels).await?;
+            instances(plugin, &it.r#type)?.label(&it.instance.into(), &labels, call).await?;
             done(&wire::Typed { r#type: it.r#type, ok: true })
         }
         "Destroy" => {

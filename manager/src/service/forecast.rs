@@ -1,0 +1,111 @@
+//! What a commit would do.
+
+use std::collections::BTreeSet;
+
+use api::proto as pb;
+use model::command::Commit;
+use model::{
+    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, State,
+    plan,
+};
+
+use super::Service;
+
+impl Service {
+    /// What a commit would do: the same state machine and the same planner, on a copy.
+    pub(super) fn forecast(&self, state: &State, item: &Commit) -> pb::Planned {
+        let mut copy = state.clone();
+        let id = &item.spec.id;
+        let log = LogId { index: u64::MAX, ..LogId::default() };
+        let command = Command {
+            id: RequestId(raft::unique()),
+            by: Actor("plan".into()),
+            at: self.clock.now().max(state.time),
+            change: Change::Commit { items: vec![item.clone()] },
+        };
+        let stored = state.group(id).map_or(0, |group| group.revision.0);
+        let mut planned = pb::Planned {
+            group: id.to_string(),
+            summary: String::new(),
+            actions: Vec::new(),
+            stored_revision: stored,
+            refused: false,
+        };
+        if let Answer::Refused(refusal) = copy.apply(log, &command).answer {
+            planned.summary = format!("refused: {refusal}");
+            planned.refused = true;
+            return planned;
+        }
+        let Some(group) = copy.group(id) else { return planned };
+        let mut group = (**group).clone();
+        // A plan is made from the latest look, however old: it is advice, and acts on nothing.
+        group.look_from = 0;
+        let observed = self.reports.of(id).map_or_else(Observed::default, |report| report.observed.clone());
+        let plan = plan(&group, &observed, command.at);
+        planned.actions = plan.actions.iter().map(planned_action).collect();
+        let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
+        // The planner takes one at a time; who asks for a plan wants to see all of them.
+        let doomed: BTreeSet<String> = planned.actions.iter().map(|action| action.instance.clone()).collect();
+        let replaced = outdated.iter().filter(|(_, instance)| !doomed.contains(instance.as_str()));
+        planned.actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
+            verb: "replace".into(),
+            slot: slot.to_string(),
+            instance: instance.to_string(),
+        }));
+        let outdated = outdated.len();
+        let (before, after) = (state.group(id).map(|group| group.wanted()), group.wanted());
+        planned.summary =
+            summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == item.spec));
+        if before.is_none() && planned.actions.is_empty() {
+            planned.actions = creations(&group.spec.allocation);
+        }
+        planned
+    }
+}
+
+/// InfraKit's words for what a commit does (plugin-protocol §9.3).
+fn summary(before: Option<usize>, after: usize, outdated: usize, same: bool) -> String {
+    let Some(before) = before else { return format!("Managing {after} instances") };
+    if same {
+        return "Noop".to_owned();
+    }
+    let mut parts = Vec::new();
+    if after < before {
+        parts.push(format!("Terminating {} instances to reduce the group size to {after}", before - after));
+    }
+    if outdated > 0 {
+        parts.push(format!("Performing a rolling update on {} instances", outdated.min(after)));
+    }
+    if after > before {
+        parts.push(format!("Adding {} instances to increase the group size to {after}", after - before));
+    }
+    if parts.is_empty() { "Noop".to_owned() } else { parts.join(", then ") }
+}
+
+fn planned_action(action: &Action) -> pb::PlannedAction {
+    let make = |verb: &str, slot: Option<&model::Slot>, instance: &str| pb::PlannedAction {
+        verb: verb.to_owned(),
+        slot: slot.map(model::Slot::to_string).unwrap_or_default(),
+        instance: instance.to_owned(),
+    };
+    match action {
+        Action::Provision { slot } => make("create", Some(slot), ""),
+        Action::Destroy { instance, slot, reason, .. } => {
+            let verb = match reason {
+                model::intent::Reason::Terminate => "destroy",
+                model::intent::Reason::RollingUpdate => "replace",
+            };
+            make(verb, slot.as_ref(), instance.as_str())
+        }
+        Action::Repeat { intent } => make("repeat", None, &intent.to_string()),
+        Action::Label { instance } => make("label", None, instance.as_str()),
+    }
+}
+
+fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {
+    let create = |slot: String| pb::PlannedAction { verb: "create".into(), slot, instance: String::new() };
+    match allocation {
+        Allocation::Size(size) => (0..*size).map(|n| create(n.to_string())).collect(),
+        Allocation::LogicalIds(ids) => ids.iter().map(|id| create(id.to_string())).collect(),
+    }
+}

@@ -1,0 +1,81 @@
+//! Variables that the managers themselves obey, and what follows from them and from the whole cluster for
+//! each group.
+
+use crate::ids::PluginName;
+use crate::observed::{Bounds, PluginClass, Promises};
+
+use super::State;
+
+/// Names that begin so are obeyed, or refused.
+const RESERVED: &str = "infrakit/";
+/// The most instances that all groups together may have: a number, or `none`.
+const MOST_INSTANCES: &str = "infrakit/max-instances";
+/// `infrakit/plugin/NAME/class`: what a plugin is held to that does not say so itself: `C`, `D` or `none`.
+const PLUGIN: &str = "infrakit/plugin/";
+const CLASS: &str = "/class";
+
+/// How many intents may be open in the whole cluster (decision 37).
+const MOST_OPEN_IN_CLUSTER: usize = 5000;
+
+/// Why a value cannot be stored under a name.
+pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
+    if !key.starts_with(RESERVED) {
+        return Ok(());
+    }
+    if key == MOST_INSTANCES {
+        let fits = value == "none" || value.parse::<usize>().is_ok();
+        return if fits { Ok(()) } else { Err(format!("`{value}` is neither a number nor `none`")) };
+    }
+    let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
+    if plugin.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
+        let fits = matches!(value, "C" | "D" | "none");
+        return if fits { Ok(()) } else { Err(format!("`{value}` is none of `C`, `D` and `none`")) };
+    }
+    Err(format!(
+        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES} and {PLUGIN}NAME{CLASS}"
+    ))
+}
+
+impl State {
+    fn setting(&self, key: &str) -> Option<&str> {
+        self.variables.get(key).map(|variable| &*variable.value)
+    }
+
+    /// The most instances that all groups together may have.
+    pub fn ceiling(&self) -> Option<usize> {
+        self.setting(MOST_INSTANCES)?.parse().ok()
+    }
+
+    /// What a plugin is held to: its own word, unless an operator trusts it less.
+    pub fn promises(&self, plugin: &PluginName, said: Promises) -> Promises {
+        let class = match self.setting(&format!("{PLUGIN}{}{CLASS}", plugin.lookup())) {
+            Some("D") => PluginClass::Blind,
+            Some("C") => PluginClass::Lists,
+            _ => said.class,
+        };
+        Promises { class, ..said }
+    }
+
+    /// How many instances are there or coming, and not going, in all groups.
+    pub(super) fn present(&self) -> usize {
+        self.groups.values().map(|group| group.present()).sum()
+    }
+
+    /// How many intents are open in all groups.
+    pub(super) fn open(&self) -> usize {
+        self.groups.values().map(|group| group.intents.len()).sum()
+    }
+
+    /// What the cluster as a whole allows each group, at this entry of the log.
+    pub fn bounds(&self, index: u64) -> Bounds {
+        let machine =
+            |manager: &crate::command::Manager| Some((manager.instance.clone()?, manager.name.clone()));
+        Bounds {
+            instances: self.ceiling().map_or(usize::MAX, |most| most.saturating_sub(self.present())),
+            overfull: self.ceiling().is_some_and(|most| self.present() > most),
+            open: MOST_OPEN_IN_CLUSTER.saturating_sub(self.open()),
+            hosts: self.managers.values().filter_map(machine).collect(),
+            index,
+        }
+    }
+}
