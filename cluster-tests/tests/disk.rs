@@ -15,12 +15,15 @@ async fn get(client: &Client, key: &str) -> u32 {
     read.map_or(0, |variable| variable.value.parse().expect("a number"))
 }
 
+/// The size of the file that says how far the log was synced, in bytes.
+const WATERMARK: u64 = 16;
+
 /// Writes from eight writers until all managers are killed in the middle of it; gives the last number
 /// that each was told is stored.
-async fn write_until_everybody_dies(cluster: &mut Cluster) -> Vec<u32> {
+async fn write_until_everybody_dies(cluster: &mut Cluster, round: &str) -> Vec<u32> {
     let clients: Vec<Client> = (0..8).map(|_| cluster.client()).collect();
     let writers = clients.iter().enumerate().map(async |(writer, client)| {
-        let key = format!("k{writer}");
+        let key = format!("{round}-{writer}");
         let mut acked = 0;
         while set(client, &key, acked + 1).await.is_ok() {
             acked += 1;
@@ -29,16 +32,18 @@ async fn write_until_everybody_dies(cluster: &mut Cluster) -> Vec<u32> {
     });
     let killer = async {
         let client = cluster.client();
-        until("hundreds of writes were answered", async || (get(&client, "k0").await >= 100).then_some(()))
-            .await;
+        until("hundreds of writes were answered", async || {
+            (get(&client, &format!("{round}-0")).await >= 100).then_some(())
+        })
+        .await;
         (0..3).for_each(|i| cluster.kill(i));
     };
     tokio::join!(join_all(writers), killer).0
 }
 
 /// Cuts the power of all three, starts them again, and gives how many answered writes are missing.
-async fn lost_after_a_power_cut(cluster: &mut Cluster, mut keep: impl FnMut(u64) -> u64) -> u32 {
-    let acked = write_until_everybody_dies(cluster).await;
+async fn lost_after_a_power_cut(cluster: &mut Cluster, round: &str, mut keep: impl FnMut(u64) -> u64) -> u32 {
+    let acked = write_until_everybody_dies(cluster, round).await;
     for i in 0..3 {
         cluster.disk(i).cut_power(&cluster.database(i), &mut keep);
         cluster.disk(i).be(Mood::Well);
@@ -48,7 +53,7 @@ async fn lost_after_a_power_cut(cluster: &mut Cluster, mut keep: impl FnMut(u64)
     let client = cluster.client();
     let mut lost = 0;
     for (writer, acked) in acked.iter().enumerate() {
-        lost += acked.saturating_sub(get(&client, &format!("k{writer}")).await);
+        lost += acked.saturating_sub(get(&client, &format!("{round}-{writer}")).await);
     }
     lost
 }
@@ -62,19 +67,34 @@ async fn a_power_cut_loses_nothing_that_was_answered() {
     let mut cluster = cluster_with_disks().await;
     cluster.commit(&group("web", 4, "v1")).await.expect("it is accepted");
     cluster.settles("web", 4).await;
-    assert_eq!(lost_after_a_power_cut(&mut cluster, |_| 0).await, 0, "everything behind the last sync went");
+    assert_eq!(
+        lost_after_a_power_cut(&mut cluster, "cut", |_| 0).await,
+        0,
+        "everything behind the last sync went"
+    );
     // A torn tail: some of what was not synced came through, cut anywhere.
     let mut odd = 1;
     let torn = |more: u64| {
         odd = (odd * 7919) % 10_007;
         if more == 0 { 0 } else { odd % (more + 1) }
     };
-    assert_eq!(lost_after_a_power_cut(&mut cluster, torn).await, 0, "the tails were torn");
+    assert_eq!(lost_after_a_power_cut(&mut cluster, "torn", torn).await, 0, "the tails were torn");
     cluster.settles("web", 4).await;
     assert_eq!(cluster.history().made("web"), 4, "nothing was made again");
     // The harness itself: with disks that only claim to sync, this way of cutting the power shows it.
     (0..3).for_each(|i| cluster.disk(i).be(Mood::Lies));
-    assert!(lost_after_a_power_cut(&mut cluster, |_| 0).await > 0, "disks that lie lose writes");
+    assert!(lost_after_a_power_cut(&mut cluster, "lies", |_| 0).await > 0, "disks that lie lose writes");
+    // When the watermark comes through, what is missing below it is noticed.
+    (0..3).for_each(|i| cluster.disk(i).be(Mood::Lies));
+    write_until_everybody_dies(&mut cluster, "noticed").await;
+    for i in 0..3 {
+        cluster.disk(i).cut_power(&cluster.database(i), |more| if more == WATERMARK { more } else { 0 });
+        cluster.start(i);
+        let code = until("the manager refuses to start", async || cluster.manager_mut(i).ended()).await;
+        let log = cluster.manager(i).log();
+        assert_eq!(code, 1, "{log}");
+        assert!(log.contains("was made durable, and the log on the disk ends with"), "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -240,17 +240,24 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         Disk::open(&dir.join(DB), || format!("{:032x}", raft::unique()))
     });
-    let failed = |cause: String| {
+    let failed = |cause: String, remedy| {
         Error::new(
             format!("the data directory {} cannot be opened", config.data_dir.display()),
             cause,
-            "stop the manager that uses it, or choose another --data-dir; nothing was changed",
+            remedy,
         )
     };
     match opened.await {
         Ok(Ok(disk)) => Ok(disk),
-        Ok(Err(error)) => Err(failed(error.to_string())),
-        Err(error) => Err(failed(error.to_string())),
+        Ok(Err(error)) => {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::InvalidData => DAMAGED,
+                std::io::ErrorKind::Unsupported => NEWER,
+                _ => IN_USE,
+            };
+            Err(failed(error.to_string(), remedy))
+        }
+        Err(error) => Err(failed(error.to_string(), IN_USE)),
     }
 }
 
@@ -275,6 +282,12 @@ const DB: &str = "db";
 /// What to do when a replica has stopped by itself; the others go on as long as they are a majority.
 const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
                       long as they are a majority";
+/// Why a data directory does not open, in the words of what helps.
+const IN_USE: &str = "stop the manager that uses it, or choose another --data-dir; nothing was changed";
+const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";
+const DAMAGED: &str = "look at the machine's disk; what was stored there is not what is there now, and using it \
+                       could lose what this manager agreed to: let it join anew under another name with an empty \
+                       --data-dir; nothing was changed";
 const DISAGREES: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
                          empty --data-dir; the others go on as long as they are a majority";
 

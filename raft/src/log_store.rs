@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use crate::chance;
-use crate::codec::{self, Corrupt};
+use crate::codec;
 use crate::proto as pb;
 use crate::store::{Batch, Db, LOG, META};
 use crate::types::{Entry, LogId, Types, Vote};
@@ -70,10 +70,10 @@ pub(crate) fn prepare(db: &Db) -> io::Result<()> {
     match db.get(META, SCHEMA)? {
         None => put(db, META, SCHEMA, &LAYOUT.to_be_bytes()),
         Some(bytes) if bytes == LAYOUT.to_be_bytes() => Ok(()),
-        Some(bytes) => Err(Corrupt(format!(
-            "the data directory has layout {bytes:?}, and this program knows layout {LAYOUT}: use the program that wrote it"
-        ))
-        .into()),
+        Some(bytes) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("it has layout {bytes:?}, and this program knows layout {LAYOUT}"),
+        )),
     }
 }
 

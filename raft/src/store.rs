@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -67,7 +68,50 @@ impl Batch {
 }
 
 /// RocksDB in a directory.
-pub(crate) struct Rocks(DB);
+pub(crate) struct Rocks {
+    db: DB,
+    watermark: Watermark,
+}
+
+/// The number of the last write that was made durable, beside the database.
+///
+/// A write-ahead log that is damaged reads like one that a crash cut short: RocksDB opens with what is
+/// before the damage. This tells the two apart, for nothing that was synced may be missing. It is written
+/// after each sync and not synced itself: after a power cut it may be older than the log, never newer.
+struct Watermark(std::fs::File);
+
+impl Watermark {
+    const FILE: &str = "SYNCED";
+
+    /// Opens the one of a database that has everything up to `last`.
+    fn open(path: &Path, last: u64) -> io::Result<Self> {
+        let file = std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path.join(Self::FILE))?;
+        let mut bytes = [0; 16];
+        // One that a power cut left short or odd says nothing.
+        let read = file.read_at(&mut bytes, 0)?;
+        let (number, check) = bytes.split_at(8);
+        let [number, check] =
+            [number, check].map(|it| u64::from_le_bytes(it.try_into().expect("eight bytes")));
+        if read == bytes.len() && check == !number && number > last {
+            let why =
+                format!("write {number} was made durable, and the log on the disk ends with write {last}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(Self(file))
+    }
+
+    fn set(&self, number: u64) -> io::Result<()> {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        bytes[8..].copy_from_slice(&(!number).to_le_bytes());
+        self.0.write_all_at(&bytes, 0)
+    }
+}
 
 impl Rocks {
     /// Opens the database, creating it when the directory is new.
@@ -75,6 +119,7 @@ impl Rocks {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
+        // What a crash left half written is dropped, and everything behind it; see `Watermark`.
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         options.set_atomic_flush(true);
         options.set_recycle_log_file_num(0);
@@ -88,22 +133,23 @@ impl Rocks {
             options.set_write_buffer_size(4 << 20);
             ColumnFamilyDescriptor::new(name, options)
         });
-        let db = DB::open_cf_descriptors(&options, path, columns).map_err(io::Error::other)?;
+        let db = DB::open_cf_descriptors(&options, path, columns).map_err(failed)?;
+        let watermark = Watermark::open(path, db.latest_sequence_number())?;
         // The directory entry itself must survive a power loss.
         if let Some(parent) = path.parent() {
             std::fs::File::open(parent)?.sync_all()?;
         }
-        Ok(Self(db))
+        Ok(Self { db, watermark })
     }
 
     fn column(&self, name: &str) -> &rocksdb::ColumnFamily {
-        self.0.cf_handle(name).expect("`open` creates every column")
+        self.db.cf_handle(name).expect("`open` creates every column")
     }
 }
 
 impl Store for Rocks {
     fn get(&self, column: &str, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.0.get_cf(self.column(column), key).map_err(io::Error::other)
+        self.db.get_cf(self.column(column), key).map_err(failed)
     }
 
     fn write(&self, batch: Batch) -> io::Result<()> {
@@ -115,17 +161,19 @@ impl Store for Rocks {
                 Op::DeleteRange(column, from, to) => writes.delete_range_cf(self.column(column), from, to),
             }
         }
-        self.0.write(writes).map_err(io::Error::other)
+        self.db.write(writes).map_err(failed)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.flush_wal(true).map_err(io::Error::other)
+        let last = self.db.latest_sequence_number();
+        self.db.flush_wal(true).map_err(failed)?;
+        self.watermark.set(last)
     }
 
     fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()> {
         let mode = IteratorMode::From(from, Direction::Forward);
-        for found in self.0.iterator_cf(self.column(column), mode) {
-            let (key, value) = found.map_err(io::Error::other)?;
+        for found in self.db.iterator_cf(self.column(column), mode) {
+            let (key, value) = found.map_err(failed)?;
             if visit(&key, value.into_vec())?.is_break() {
                 break;
             }
@@ -134,13 +182,22 @@ impl Store for Rocks {
     }
 
     fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>> {
-        let last = self.0.iterator_cf(self.column(column), IteratorMode::End).next();
-        last.transpose().map(|found| found.map(|(_, value)| value.into_vec())).map_err(io::Error::other)
+        let last = self.db.iterator_cf(self.column(column), IteratorMode::End).next();
+        last.transpose().map(|found| found.map(|(_, value)| value.into_vec())).map_err(failed)
     }
 
     fn blocks(&self) -> bool {
         true
     }
+}
+
+/// What is damaged says so by its kind.
+fn failed(error: rocksdb::Error) -> io::Error {
+    let kind = match error.kind() {
+        rocksdb::ErrorKind::Corruption => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }
 
 type Columns = BTreeMap<&'static str, BTreeMap<Vec<u8>, Vec<u8>>>;
@@ -161,6 +218,8 @@ struct Contents {
     /// After so many more writes and syncs the power goes by itself.
     fails_after: Option<u64>,
     failed: bool,
+    /// How many writes and syncs there were.
+    operations: u64,
 }
 
 /// A memory disk as one process has it open.
@@ -183,6 +242,11 @@ impl MemoryDisk {
     /// Lets the power go by itself, right before the write or sync that comes after so many others.
     pub fn fail_after(&self, operations: u64) {
         self.contents().fails_after = Some(operations);
+    }
+
+    /// How many writes and syncs there were so far.
+    pub fn operations(&self) -> u64 {
+        self.contents().operations
     }
 
     /// Takes back what [`MemoryDisk::fail_after`] asked.
@@ -250,6 +314,7 @@ impl Opened {
             Some(left) => contents.fails_after = Some(left - 1),
             None => {}
         }
+        contents.operations += 1;
         Ok(contents)
     }
 }

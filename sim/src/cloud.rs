@@ -76,6 +76,9 @@ pub(crate) struct Cloud {
     pub(crate) faults: BTreeMap<&'static str, usize>,
     /// A manager that is to die right before, or right after, its next call takes effect.
     pub(crate) doomed: Option<(usize, bool)>,
+    /// How often a manager could have died so, and at which of these times one is to.
+    pub(crate) moments: u64,
+    pub(crate) dies_at: Option<u64>,
     /// Managers that were killed by that.
     pub(crate) died: Vec<usize>,
     /// The tokens of calls that took effect after everybody had given them up, and how many are still to.
@@ -217,9 +220,12 @@ impl Sight {
     async fn fateful(&self, after: bool) {
         let dies = {
             let mut cloud = self.cloud();
-            let dies = cloud.doomed == Some((self.node, after));
+            let moment = cloud.moments;
+            cloud.moments += 1;
+            let doomed = cloud.doomed == Some((self.node, after));
+            let dies = doomed || cloud.dies_at == Some(moment);
             if dies {
-                cloud.doomed = None;
+                cloud.doomed = cloud.doomed.filter(|_| !doomed);
                 cloud.died.push(self.node);
                 *cloud
                     .faults

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::cloud::{Cloud, Sight};
 use crate::net::{Net, answer};
+use crate::story::Moment;
 
 pub(crate) const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 
@@ -50,12 +51,24 @@ fn address(node: usize) -> String {
 }
 
 impl Cluster {
-    pub(crate) async fn of(n: usize) -> Self {
-        let new = |_| Node { disk: MemoryDisk::default(), life: 0, running: None };
+    pub(crate) async fn of(n: usize, dies_at: Option<Moment>) -> Self {
+        let new = |at| {
+            let disk = MemoryDisk::default();
+            if let Some(Moment::Disk { node, operation }) = dies_at
+                && node == at
+            {
+                disk.fail_after(operation);
+            }
+            Node { disk, life: 0, running: None }
+        };
         let nodes: Vec<Node> = (0..n).map(new).collect();
         let net = Net::of(nodes.iter().map(|node| node.disk.clone()).collect());
-        let mut cluster =
-            Cluster { nodes, net, cloud: Arc::default(), clock: Clock::simulated(Timestamp(1_000_000_000)) };
+        let mut cloud = Cloud::default();
+        if let Some(Moment::Call(moment)) = dies_at {
+            cloud.dies_at = Some(moment);
+        }
+        let cloud = Arc::new(Mutex::new(cloud));
+        let mut cluster = Cluster { nodes, net, cloud, clock: Clock::simulated(Timestamp(1_000_000_000)) };
         for node in 0..n {
             cluster.start(node).await;
         }
@@ -149,6 +162,15 @@ impl Cluster {
     /// Lets the power of a manager go right before one of its next writes to the disk.
     pub(crate) fn doom_a_write(&self, node: usize) {
         self.nodes[node].disk.fail_after(raft::between(0, 40));
+    }
+
+    /// Every moment so far at which a manager could have died.
+    pub(crate) fn moments(&self) -> Vec<Moment> {
+        let disks = self.nodes.iter().enumerate().flat_map(|(node, it)| {
+            (0..it.disk.operations()).map(move |operation| Moment::Disk { node, operation })
+        });
+        let calls = self.cloud.lock().expect("nobody panics while holding the cloud").moments;
+        disks.chain((0..calls).map(Moment::Call)).collect()
     }
 
     pub(crate) fn replica(&self, node: usize) -> Option<&Replica> {

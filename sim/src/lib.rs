@@ -12,4 +12,4 @@ mod operator;
 mod register;
 mod story;
 
-pub use story::{Plan, Run, run};
+pub use story::{Moment, Plan, Run, run};

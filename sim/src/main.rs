@@ -4,13 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use model::sabotage::PROTECTIONS;
-use sim::{Plan, Run, run};
+use sim::{Moment, Plan, Run, run};
 
 /// A whole cluster in simulated time, attacked as a seed says
 #[derive(Parser)]
@@ -34,6 +34,16 @@ struct Args {
     /// Faults in one run
     #[arg(long, default_value_t = 10)]
     faults: u32,
+    /// With --seed: a manager dies at this moment, beside everything else
+    #[arg(long, requires = "seed", value_name = "MOMENT")]
+    at: Option<Moment>,
+    /// Repeat one seed once for each moment at which a manager may die: before each write and sync of
+    /// each disk, before and after each call to the provider
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["seed", "first", "without"])]
+    sweep: Option<u64>,
+    /// Of these moments, take one in so many
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
 }
 
 fn main() -> ExitCode {
@@ -42,7 +52,7 @@ fn main() -> ExitCode {
     if let Some(seed) = args.seed {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
-        let run = run(seed, &Plan { loud: true, ..plan });
+        let run = run(seed, &Plan { loud: true, dies_at: args.at, ..plan });
         println!("{run:#?}");
         return if run.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
@@ -51,38 +61,60 @@ fn main() -> ExitCode {
         return attack_the_harness(name, &plan, first, &args);
     }
     let began = Instant::now();
-    let next = Arc::new(AtomicU64::new(0));
-    let runs: Arc<Mutex<Vec<Run>>> = Arc::default();
-    let workers: Vec<_> = (0..args.jobs)
-        .map(|_| {
-            let (next, runs) = (next.clone(), runs.clone());
-            std::thread::spawn(move || {
+    let runs = match args.sweep {
+        None => run_all(args.runs, args.jobs, |at| (first + at, plan)),
+        Some(seed) => {
+            let moments = run(seed, &plan).moments;
+            // Anywhere within the first stretch, so that many sweeps together see them all.
+            let from = rand::random_range(0..args.every);
+            let chosen: Vec<Moment> =
+                moments.iter().skip(from as usize).step_by(args.every as usize).copied().collect();
+            println!("seed {seed}: a death at {} of {} moments", chosen.len(), moments.len());
+            run_all(chosen.len() as u64, args.jobs, |at| {
+                (seed, Plan { dies_at: Some(chosen[at as usize]), ..plan })
+            })
+        }
+    };
+    report(&runs, began.elapsed())
+}
+
+/// Runs so many, some beside each other, and tells at once which broke a promise.
+fn run_all(runs: u64, jobs: usize, what: impl Fn(u64) -> (u64, Plan) + Sync) -> Vec<Run> {
+    let next = AtomicU64::new(0);
+    let done: Mutex<Vec<Run>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= args.runs {
+                    if at >= runs {
                         return;
                     }
-                    let seed = first + at;
-                    let done = std::panic::catch_unwind(|| run(seed, &plan)).unwrap_or_else(|_| Run {
+                    let (seed, plan) = what(at);
+                    let run = std::panic::catch_unwind(|| run(seed, &plan)).unwrap_or_else(|_| Run {
                         seed,
                         violations: vec!["the run ended in a panic".into()],
                         ..Run::default()
                     });
-                    for violation in &done.violations {
-                        println!("seed {seed}: {violation}\n   repeat it with: sim --seed {seed}");
+                    let moment = plan.dies_at.map(|it| format!(" --at {it}")).unwrap_or_default();
+                    let faults = if plan.faults == Plan::default().faults {
+                        String::new()
+                    } else {
+                        format!(" --faults {}", plan.faults)
+                    };
+                    for violation in &run.violations {
+                        println!(
+                            "seed {seed}{moment}: {violation}\n   repeat it with: sim --seed {seed}{moment}{faults}"
+                        );
                     }
-                    runs.lock().expect("no worker panics while holding the runs").push(done);
+                    // Only what the report needs: there may be thousands.
+                    let run = Run { moments: Vec::new(), ..run };
+                    done.lock().expect("no worker panics while holding the runs").push(run);
                 }
-            })
-        })
-        .collect();
-    for worker in workers {
-        if worker.join().is_err() {
-            return ExitCode::FAILURE;
+            });
         }
-    }
-    let runs = runs.lock().expect("no worker is left");
-    report(&runs, began.elapsed())
+    });
+    done.into_inner().expect("no worker panics while holding the runs")
 }
 
 /// Leaves out each protection of that name and says which seed notices first.

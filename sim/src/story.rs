@@ -32,11 +32,58 @@ pub struct Plan {
     pub loud: bool,
     /// Go without one protection, in a build that can.
     pub without: &'static [Protection],
+    /// A manager dies at this moment, beside everything else.
+    pub dies_at: Option<Moment>,
+}
+
+/// A moment at which a manager may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Right before this write or sync of its disk, counted from its first start.
+    Disk { node: usize, operation: u64 },
+    /// Before or after a call to the provider, whoever makes it: two moments a call, in the order in which
+    /// they come.
+    Call(u64),
+}
+
+impl std::fmt::Display for Moment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Moment::Disk { node, operation } => write!(f, "disk:{node}:{operation}"),
+            Moment::Call(moment) => write!(f, "call:{moment}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Moment {
+    type Err = String;
+
+    /// What [`Moment`] prints: `disk:NODE:OPERATION` or `call:NUMBER`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let odd = |_| format!("`{text}` is no moment: give disk:NODE:OPERATION or call:NUMBER");
+        let parts: Vec<&str> = text.split(':').collect();
+        match parts[..] {
+            ["disk", node, operation] => Ok(Moment::Disk {
+                node: node.parse().map_err(odd)?,
+                operation: operation.parse().map_err(odd)?,
+            }),
+            ["call", moment] => Ok(Moment::Call(moment.parse().map_err(odd)?)),
+            _ => Err(format!("`{text}` is no moment: give disk:NODE:OPERATION or call:NUMBER")),
+        }
+    }
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { managers: 3, size: 20, faults: 10, lasts: Duration::from_secs(240), loud: false, without: &[] }
+        Self {
+            managers: 3,
+            size: 20,
+            faults: 10,
+            lasts: Duration::from_secs(240),
+            loud: false,
+            without: &[],
+            dies_at: None,
+        }
     }
 }
 
@@ -54,6 +101,8 @@ pub struct Run {
     pub destroyed: usize,
     /// Writes and reads that a client made.
     pub operations: usize,
+    /// Every moment at which a manager could have died before the last fault was mended.
+    pub moments: Vec<Moment>,
     /// A digest of every call to the provider and its time: equal for equal runs.
     pub history: u64,
 }
@@ -88,6 +137,7 @@ pub(crate) struct Story {
     violations: Vec<String>,
     began: Option<Instant>,
     register: Arc<Mutex<Register>>,
+    moments: Vec<Moment>,
 }
 
 impl Story {
@@ -118,6 +168,7 @@ impl Story {
             violations: Vec::new(),
             began: None,
             register: Arc::default(),
+            moments: Vec::new(),
         }
     }
 
@@ -140,7 +191,7 @@ impl Story {
 
     async fn run(mut self) -> Run {
         self.began = Some(Instant::now());
-        let mut cluster = Cluster::of(self.plan.managers).await;
+        let mut cluster = Cluster::of(self.plan.managers, self.plan.dies_at).await;
         let manager =
             Manager { name: "m0".into(), address: "m0:1".into(), storage: "disk-0".into(), instance: None };
         let found = Change::Found { cluster: ClusterId::new(CLUSTER), lineage: 1, manager };
@@ -157,6 +208,7 @@ impl Story {
             self.strike(&mut cluster, &mut dead, &mut healed_at).await;
         }
         self.pass(&mut cluster, &mut dead, Instant::now() + Duration::from_secs(5), &mut healed_at).await;
+        self.moments = cluster.moments();
         let settled_in = self.settle(&mut cluster).await;
         Run { settled_in, ..self.judge(&cluster) }
     }
@@ -270,7 +322,7 @@ impl Story {
         {
             let mut cloud = cluster.cloud.lock().expect("the cloud");
             cloud.trouble = 0;
-            cloud.doomed = None;
+            (cloud.doomed, cloud.dies_at) = (None, None);
             cloud.frozen.clear();
             cloud.died.clear();
         }
@@ -334,6 +386,7 @@ impl Story {
             made: cloud.instances.len(),
             destroyed: cloud.instances.iter().filter(|it| it.ended_by.is_some()).count(),
             operations: register.operations,
+            moments: std::mem::take(&mut self.moments),
             history: digest(&cloud.calls, self.began),
         }
     }
