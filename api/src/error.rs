@@ -19,6 +19,8 @@ pub enum Code {
     NotFound,
     /// The stored state is not what the author saw, or forbids the change.
     Conflict,
+    /// A guard forbids it: it would cost the cluster its quorum, or some of its tolerance.
+    Guarded,
     /// No manager can be reached, or no majority of them.
     Unavailable,
     /// Too much is under way; try again.
@@ -47,6 +49,7 @@ impl Code {
             Code::PluginRefused => 1204,
             Code::NotFound => 1301,
             Code::Conflict => 1302,
+            Code::Guarded => 1303,
             Code::Unavailable => 1401,
             Code::Busy => 1402,
             Code::Internal => 1501,
@@ -60,6 +63,7 @@ impl Code {
             Code::PluginRefused,
             Code::NotFound,
             Code::Conflict,
+            Code::Guarded,
             Code::Unavailable,
             Code::Busy,
             Code::Internal,
@@ -71,7 +75,7 @@ impl Code {
     fn grpc(self) -> tonic::Code {
         match self {
             Code::Invalid => tonic::Code::InvalidArgument,
-            Code::PluginUnavailable | Code::PluginRefused => tonic::Code::FailedPrecondition,
+            Code::PluginUnavailable | Code::PluginRefused | Code::Guarded => tonic::Code::FailedPrecondition,
             Code::NotFound => tonic::Code::NotFound,
             Code::Conflict => tonic::Code::Aborted,
             Code::Unavailable => tonic::Code::Unavailable,

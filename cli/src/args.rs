@@ -337,6 +337,47 @@ pub(crate) enum FlavorVerb {
 pub(crate) enum NodeVerb {
     /// List the managers
     Ls,
+    /// Show one manager
+    Inspect {
+        /// Its name, or its id
+        manager: String,
+    },
+    /// Let managers vote again, as soon as they have caught up
+    Promote {
+        /// Their names, or ids
+        #[arg(required = true)]
+        managers: Vec<String>,
+    },
+    /// Let managers receive the log and vote no more
+    Demote {
+        /// Their names, or ids
+        #[arg(required = true)]
+        managers: Vec<String>,
+        /// Also when the cluster bears the loss of fewer managers then
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove managers for good: none of their disks ever joins again
+    ///
+    /// Name all that are dead at once: what they leave is judged together. A leader gives its lead away
+    /// first.
+    Rm {
+        /// Their names, or ids
+        #[arg(required = true)]
+        managers: Vec<String>,
+        /// Also when the cluster bears the loss of fewer managers then
+        #[arg(long)]
+        force: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Give the lead to another voter
+    #[command(visible_alias = "transfer-leader")]
+    TransferLeadership {
+        /// Its name, or its id; by default the one that is closest behind
+        manager: Option<String>,
+    },
 }
 
 #[derive(Args)]

@@ -61,6 +61,7 @@ impl From<api::Error> for Failure {
             Code::Invalid => INVALID_FILE,
             Code::NotFound => NOT_FOUND,
             Code::Conflict => CONFLICT,
+            Code::Guarded => REFUSED,
             Code::Unavailable => UNREACHABLE,
             Code::PluginUnavailable | Code::PluginRefused | Code::Busy | Code::Internal => FAILED,
         };

@@ -132,7 +132,10 @@ impl Cluster {
     pub fn start(&mut self, i: usize) {
         let name = format!("m{}", i + 1);
         let data = self.path().join(&name).display().to_string();
-        let (listen, first) = (self.address(i), self.address(0));
+        let listen = self.address(i);
+        let others: Vec<String> =
+            (0..self.ports.len()).filter(|other| *other != i).map(|other| self.address(other)).collect();
+        let others = others.join(",");
         let plugins = self.plugins_dir().display().to_string();
         let mut args = vec![
             "manager",
@@ -150,10 +153,22 @@ impl Cluster {
         if i == 0 {
             args.push("--bootstrap");
         } else {
-            args.extend(["--join", &first]);
+            args.extend(["--join", &others]);
         }
         let log = self.path().join(format!("{name}.log"));
         self.managers[i] = Some(Process::start_in(&self.surroundings(i), &args, &log));
+    }
+
+    /// Starts one more manager, which joins the others. Gives its place.
+    pub fn add(&mut self) -> usize {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        self.ports.push(held.local_addr().expect("an address").port());
+        drop(held);
+        self.managers.push(None);
+        self.clocks.push(None);
+        let i = self.managers.len() - 1;
+        self.start(i);
+        i
     }
 
     /// More arguments for every manager from its next start on, in place of those before.
@@ -295,6 +310,32 @@ impl Cluster {
     pub async fn describe(&self, name: &str) -> Option<pb::Group> {
         let request = pb::GroupRequest { group: name.to_owned(), ..pb::GroupRequest::default() };
         self.client().call(async |mut c| c.describe_group(request.clone()).await).await.ok()
+    }
+
+    /// Asks that managers be so from now on.
+    pub async fn stand(
+        &self,
+        managers: &[&str],
+        standing: pb::Standing,
+        force: bool,
+    ) -> Result<bool, api::Error> {
+        let request = pb::StandRequest {
+            request_id: api::request_id_bytes(model::RequestId(rand::random())),
+            managers: managers.iter().map(|it| (*it).to_owned()).collect(),
+            standing: standing.into(),
+            force,
+            actor: "test".into(),
+        };
+        self.client().call(async |mut c| c.stand(request.clone()).await).await.map(|reply| reply.done)
+    }
+
+    /// The names of the managers in a role: `Voter`, with the leader among them, or `Learner`.
+    pub async fn names(&self, role: &str) -> Vec<String> {
+        let Some(status) = self.status().await else { return Vec::new() };
+        let fits = |node: &&pb::Node| node.role == role || role == "Voter" && node.role == "Leader";
+        let mut names: Vec<String> = status.nodes.iter().filter(fits).map(|node| node.name.clone()).collect();
+        names.sort();
+        names
     }
 
     /// Waits until a group is as declared, with `size` members.

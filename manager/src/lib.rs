@@ -3,6 +3,7 @@
 mod clock;
 mod config;
 mod founding;
+mod gate;
 mod leadership;
 mod lease;
 mod members;
@@ -28,6 +29,7 @@ pub use lease::Lease;
 pub use raft::Profile;
 pub use world::{Look, Rejection, Work, World};
 
+use gate::Gate;
 use members::Members;
 use reconcile::Reports;
 use replica_thread::{Away, ReplicaThread};
@@ -132,16 +134,24 @@ pub async fn start(
     let world = Arc::new(Plugins::new(directory));
     let reports = Reports::default();
     let role = replica.watch_role();
-    let members = Arc::new(Members::new(replica.clone(), role.clone(), clock.clone()));
-    let service = Service::new(replica.clone(), role.clone(), world.clone(), reports.clone(), clock.clone());
+    let gate = Gate::default();
+    let members = Arc::new(Members::new(replica.clone(), role.clone(), clock.clone(), gate.clone()));
+    let service = Service::new(
+        replica.clone(),
+        role.clone(),
+        world.clone(),
+        reports.clone(),
+        clock.clone(),
+        members.clone(),
+    );
 
     let work = {
         let (replica, clock, members, me) = (replica.clone(), clock.clone(), members.clone(), me.clone());
         let founding = founder.then(|| founding::found(&identity, &me, clock.now()));
         leadership::while_leading(role, move |term| {
             let (replica, world, reports) = (replica.clone(), world.clone(), reports.clone());
-            let (clock, members, founding, me) =
-                (clock.clone(), members.clone(), founding.clone(), me.clone());
+            let (clock, members, founding, me, gate) =
+                (clock.clone(), members.clone(), founding.clone(), me.clone(), gate.clone());
             async move {
                 if let Some(command) = founding {
                     founding::propose_until_done(&replica, &command).await;
@@ -150,7 +160,7 @@ pub async fn start(
                 members.announce(&me).await;
                 tokio::join!(
                     members.keep(term),
-                    reconcile::run(term, replica.clone(), world, reports, clock),
+                    reconcile::run(term, replica.clone(), world, reports, clock, gate),
                 );
             }
         })
@@ -170,7 +180,7 @@ pub async fn start(
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20)
-        .add_service(replica.peer_server(members))
+        .add_service(replica.peer_server(members.clone()))
         .add_service(Away::from_here(service.server()))
         .serve_with_incoming_shutdown(without_delay(listener), async move {
             let _ = closed.changed().await;
@@ -191,7 +201,14 @@ pub async fn start(
                 () = stop => None,
                 why = replica.failed() => Some((why, FAILED)),
                 why = replica.disagrees() => Some((why, DISAGREES)),
+                why = replica.expelled() => Some((why, EXPELLED)),
             };
+            if failed.is_none() {
+                // Whoever takes over goes on where this one stops, and nobody waits for an election.
+                if let Err(error) = members.hand_over(None).await {
+                    tracing::debug!(%error, "the lead is not handed over");
+                }
+            }
             work.abort();
             announcing.abort();
             drop(closing);
@@ -216,8 +233,10 @@ pub async fn start(
 /// simulation, which has a world of its own.
 pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, clock: Clock) {
     let role = replica.watch_role();
-    let work =
-        move |term| reconcile::run(term, replica.clone(), world.clone(), Reports::default(), clock.clone());
+    let work = move |term| {
+        let (replica, world, clock) = (replica.clone(), world.clone(), clock.clone());
+        reconcile::run(term, replica, world, Reports::default(), clock, Gate::default())
+    };
     leadership::while_leading(role, work).await;
 }
 
@@ -282,6 +301,8 @@ const DB: &str = "db";
 /// What to do when a replica has stopped by itself; the others go on as long as they are a majority.
 const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
                       long as they are a majority";
+const EXPELLED: &str = "nothing is lost, for the others hold what it held; to run a manager here again, let it \
+                        join anew with an empty --data-dir";
 /// Why a data directory does not open, in the words of what helps.
 const IN_USE: &str = "stop the manager that uses it, or choose another --data-dir; nothing was changed";
 const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";

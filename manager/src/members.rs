@@ -1,74 +1,223 @@
-//! Takes new managers in: as learners first, with a vote once they have caught up.
+//! Makes of each manager what it is to be: a newcomer a learner first, with a vote once it has caught up.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use model::command::Manager;
-use model::{Actor, Answer, Change, Command, NodeId, RequestId, Term};
-use raft::{Identity, JoinHandler, Joined, Replica, Role};
+use model::command::{Manager, Standing};
+use model::quorum::{Unsafe, bears, may_become};
+use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
+use raft::{Identity, JoinHandler, Joined, MemberStatus, Replica, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::Error;
 use crate::clock::Clock;
+use crate::gate::Gate;
+use crate::{Error, leads};
 
 /// A learner that is this close behind gets a vote.
 const CAUGHT_UP: u64 = 100;
-/// And that has answered this lately.
-const FRESH: Duration = Duration::from_secs(1);
+/// Who has answered this lately can be reached: four heartbeats of the slowest profile.
+const FRESH: Duration = Duration::from_secs(2);
 /// How often the leader looks after its members.
 const EVERY: Duration = Duration::from_millis(100);
 /// How long a new manager tries to be taken in: a leader may be elected meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long whoever changes a member waits for it to be done.
+const STANDS_IN: Duration = Duration::from_secs(10);
+
 /// How often it says meanwhile that it is not.
 const TELL_EVERY: Duration = Duration::from_secs(3);
+
+/// How long calls that are under way are waited for before the lead is given away; whoever takes it settles
+/// what is left.
+const CALLS_END: Duration = Duration::from_secs(5);
 
 /// The membership policy of one manager.
 pub(crate) struct Members {
     replica: Replica,
     role: watch::Receiver<Role>,
     clock: Clock,
+    gate: Gate,
+}
+
+/// The members at one moment, as the leader sees them.
+struct Roll {
+    /// Those who vote; while they change, those before and those after.
+    voters: BTreeSet<NodeId>,
+    /// Those who answered a moment ago, the leader with them.
+    reached: BTreeSet<NodeId>,
+    /// Learners that could vote at once.
+    ready: BTreeSet<NodeId>,
+    all: Vec<MemberStatus>,
 }
 
 impl Members {
-    pub(crate) fn new(replica: Replica, role: watch::Receiver<Role>, clock: Clock) -> Self {
-        Self { replica, role, clock }
+    pub(crate) fn new(replica: Replica, role: watch::Receiver<Role>, clock: Clock, gate: Gate) -> Self {
+        Self { replica, role, clock, gate }
     }
 
-    /// What the leader does for its members: adds who has joined, promotes who has caught up. One
-    /// change at a time.
+    fn me(&self) -> NodeId {
+        self.replica.identity().node
+    }
+
+    fn roll(&self) -> Roll {
+        let all = self.replica.members();
+        let me = self.me();
+        let of = |fits: &dyn Fn(&MemberStatus) -> bool| {
+            all.iter().filter(|member| fits(member)).map(|member| member.node).collect::<BTreeSet<_>>()
+        };
+        let fresh = |member: &MemberStatus| member.last_ack.is_some_and(|age| age <= FRESH);
+        let close = |member: &MemberStatus| member.lag.is_some_and(|lag| lag <= CAUGHT_UP);
+        Roll {
+            voters: of(&|member| member.voter),
+            reached: of(&|member| member.node == me || fresh(member)),
+            ready: of(&|member| !member.voter && fresh(member) && close(member)),
+            all,
+        }
+    }
+
+    /// What the leader does for its members: makes of each what it is to be. One change at a time.
     pub(crate) async fn keep(&self, term: Term) {
+        let began = Instant::now();
         loop {
-            if let Err(error) = self.keep_once().await {
+            if let Err(error) = self.keep_once(began).await {
                 tracing::debug!(%term, %error, "the membership could not be changed now");
             }
             tokio::time::sleep(EVERY).await;
         }
     }
 
-    async fn keep_once(&self) -> Result<(), raft::Error> {
+    async fn keep_once(&self, began: Instant) -> Result<(), raft::Error> {
         let state = self.replica.published().state;
-        let members = self.replica.members();
+        if state.cluster.is_none() {
+            return Ok(());
+        }
+        let roll = self.roll();
         for (id, manager) in &state.managers {
-            if !members.iter().any(|member| member.node == *id) {
+            if !roll.all.iter().any(|member| member.node == *id) {
                 tracing::info!(node = %id, name = manager.name, "added as a learner");
                 return self.replica.add_learner(*id, &manager.address).await;
             }
         }
-        let ready: Vec<NodeId> = members
-            .iter()
-            .filter(|member| !member.voter)
-            .filter(|member| member.lag.is_some_and(|lag| lag <= CAUGHT_UP))
-            .filter(|member| member.last_ack.is_some_and(|age| age <= FRESH))
-            .map(|member| member.node)
-            .collect();
-        if ready.is_empty() {
+        if let Some(dead) = self.to_be_replaced(&state, &roll, began) {
+            tracing::warn!(node = %dead, "it has been silent for long, and another is there: it is removed");
+            let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
+            let by = Actor("manager:autopilot".into());
+            let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
+            return self.replica.propose(&command, None).await.map(drop);
+        }
+        let wanted: BTreeSet<NodeId> =
+            state.voters().filter(|id| roll.voters.contains(id) || roll.ready.contains(id)).collect();
+        if wanted != roll.voters || self.replica.is_changing() {
+            // What an operator asked for was judged then; meanwhile others may have died.
+            if let Err(why) = may_become(&roll.voters, &wanted, &roll.reached, true) {
+                return Err(raft::Error::Unavailable(why.to_string()));
+            }
+            if !wanted.contains(&self.me()) {
+                // A leader does not take its own vote: the next one does.
+                return self.hand_over_to(&wanted).await.map(drop);
+            }
+            tracing::info!(from = ?roll.voters, to = ?wanted, "the voters change");
+            return self.replica.set_voters(&wanted).await;
+        }
+        let gone: BTreeSet<NodeId> = roll.all.iter().map(|member| member.node).collect();
+        let gone: BTreeSet<NodeId> = gone.into_iter().filter(|id| !state.managers.contains_key(id)).collect();
+        if gone.is_empty() {
             return Ok(());
         }
-        tracing::info!(nodes = ?ready, "caught up, and given a vote");
-        self.replica.promote(&ready).await
+        tracing::info!(nodes = ?gone, "no members any more");
+        self.replica.drop_learners(&gone).await
+    }
+
+    /// A voter that has been silent for so long that it is given up, when that helps: a learner is ready to
+    /// vote in its place, or the cluster bears more without it. Never by a leader that hears too few itself.
+    fn to_be_replaced(&self, state: &State, roll: &Roll, began: Instant) -> Option<NodeId> {
+        let patience = state.dead_manager_after()?;
+        let patience = Duration::from_millis(patience.0);
+        if began.elapsed() < patience {
+            return None;
+        }
+        let silent = |member: &&MemberStatus| {
+            let age = member.last_ack.unwrap_or(Duration::MAX);
+            member.voter && member.node != self.me() && age > patience
+        };
+        let dead = roll.all.iter().find(silent)?.node;
+        if !state.managers.contains_key(&dead) {
+            return None;
+        }
+        let without: BTreeSet<NodeId> = roll.voters.iter().copied().filter(|id| *id != dead).collect();
+        let replacement = roll.ready.iter().find(|id| state.voters().any(|voter| voter == **id));
+        let after: BTreeSet<NodeId> = without.iter().copied().chain(replacement.copied()).collect();
+        let helps = replacement.is_some()
+            || without.len() >= 3 && bears(&without, &roll.reached) > bears(&roll.voters, &roll.reached);
+        (helps && may_become(&roll.voters, &after, &roll.reached, false).is_ok()).then_some(dead)
+    }
+
+    /// Whether these managers may become what is asked, as far as the leader sees.
+    pub(crate) fn may_stand(&self, nodes: &[NodeId], standing: Standing, shrink: bool) -> Result<(), Unsafe> {
+        let Roll { voters, reached, .. } = self.roll();
+        let mut after = voters.clone();
+        for node in nodes {
+            match standing {
+                Standing::Voter => after.insert(*node),
+                Standing::Learner | Standing::Removed => after.remove(node),
+            };
+        }
+        if after == voters { Ok(()) } else { may_become(&voters, &after, &reached, shrink) }
+    }
+
+    /// Waits until these managers are what they are to be, as far as Raft knows. Not for ever.
+    pub(crate) async fn until_they_stand(&self, nodes: &[NodeId], standing: Standing) -> bool {
+        let stands = || {
+            let members = self.replica.members();
+            !self.replica.is_changing()
+                && nodes.iter().all(|node| {
+                    let member = members.iter().find(|member| member.node == *node);
+                    match standing {
+                        Standing::Voter => member.is_some_and(|member| member.voter),
+                        Standing::Learner => member.is_some_and(|member| !member.voter),
+                        Standing::Removed => member.is_none(),
+                    }
+                })
+        };
+        let deadline = Instant::now() + STANDS_IN;
+        while !stands() {
+            if Instant::now() > deadline || !leads(&self.role) {
+                return false;
+            }
+            tokio::time::sleep(EVERY / 4).await;
+        }
+        true
+    }
+
+    /// Gives the lead to this voter, or to the one that is closest behind, when no call to a plugin is under
+    /// way any more. Says who leads then.
+    pub(crate) async fn hand_over(&self, to: Option<NodeId>) -> Result<NodeId, raft::Error> {
+        let voters = self.roll().voters;
+        self.hand_over_to(&to.map_or(voters, |to| BTreeSet::from([to]))).await
+    }
+
+    async fn hand_over_to(&self, among: &BTreeSet<NodeId>) -> Result<NodeId, raft::Error> {
+        if !leads(&self.role) {
+            return Err(raft::Error::NotLeader { leader: None });
+        }
+        let roll = self.roll();
+        let best = roll
+            .all
+            .iter()
+            .filter(|member| member.voter && member.node != self.me() && among.contains(&member.node))
+            .filter(|member| roll.reached.contains(&member.node))
+            .min_by_key(|member| member.lag.unwrap_or(u64::MAX))
+            .ok_or_else(|| raft::Error::Unavailable("no other voter can be reached".into()))?;
+        let _shut = self.gate.shut();
+        if tokio::time::timeout(CALLS_END, self.gate.is_empty()).await.is_err() {
+            tracing::info!("calls to plugins are still under way; the next leader settles them");
+        }
+        tracing::info!(to = %best.node, "the lead is given away");
+        self.replica.give_lead_to(best.node).await.map(|()| best.node)
     }
 
     /// Sees that the machine this manager runs on is known to all, also when it is told another one at a

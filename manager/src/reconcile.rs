@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
+use crate::gate::Gate;
 use crate::lease::Lease;
 use crate::world::World;
 use group::Reconciler;
@@ -72,6 +73,7 @@ struct Means<W> {
     reports: Reports,
     clock: Clock,
     lease: Lease,
+    gate: Gate,
 }
 
 /// Reconciles every group for as long as this manager leads in `term`; dropping it stops all of it.
@@ -81,6 +83,7 @@ pub(crate) async fn run<W: World>(
     world: Arc<W>,
     reports: Reports,
     clock: Clock,
+    gate: Gate,
 ) {
     // The barrier: everything that earlier leaders had committed is applied here, so every intent
     // that can be under way is known.
@@ -96,7 +99,7 @@ pub(crate) async fn run<W: World>(
     let mut tasks = JoinSet::new();
     let lease = Lease::new(replica.clone(), term);
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone(), lease.clone()));
-    let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease });
+    let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease, gate });
     let mut running: BTreeSet<GroupId> = BTreeSet::new();
     loop {
         let state = states.borrow_and_update().state.clone();

@@ -2,6 +2,7 @@
 
 mod forecast;
 mod forward;
+mod membership;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tonic::{Request, Response, Status};
 
 use crate::clock::Clock;
 use crate::leads;
+use crate::members::Members;
 use crate::reconcile::Reports;
 use crate::world::{Plugins, Rejection, World};
 use forward::Forward;
@@ -51,6 +53,7 @@ pub(crate) struct Service {
     world: Arc<Plugins>,
     reports: Reports,
     clock: Clock,
+    members: Arc<Members>,
     forward: Forward,
     waiting: Arc<Semaphore>,
 }
@@ -64,9 +67,19 @@ impl Service {
         world: Arc<Plugins>,
         reports: Reports,
         clock: Clock,
+        members: Arc<Members>,
     ) -> Self {
         let forward = Forward::new(replica.clone(), role.clone());
-        Self { replica, role, world, reports, clock, forward, waiting: Arc::new(Semaphore::new(WAITING)) }
+        Self {
+            replica,
+            role,
+            world,
+            reports,
+            clock,
+            members,
+            forward,
+            waiting: Arc::new(Semaphore::new(WAITING)),
+        }
     }
 
     pub(crate) fn server(&self) -> ManagerServer<Self> {
@@ -243,10 +256,13 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::NotInDoubt { .. } => {
             error(Code::Conflict, "look at it again with `infrakit group describe`; nothing was changed")
         }
+        Refusal::NoManager { .. } => error(Code::NotFound, "`infrakit node ls` lists the managers"),
+        Refusal::LastVoter => error(Code::Guarded, "let another join first; nothing was changed"),
         Refusal::BadSetting { .. } => error(Code::Invalid, "nothing was changed"),
-        Refusal::NameTaken { .. } | Refusal::AddressTaken { .. } | Refusal::AlreadyFounded => {
-            error(Code::Conflict, "nothing was changed")
-        }
+        Refusal::NameTaken { .. }
+        | Refusal::AddressTaken { .. }
+        | Refusal::Removed { .. }
+        | Refusal::AlreadyFounded => error(Code::Conflict, "nothing was changed"),
     }
 }
 
@@ -512,6 +528,19 @@ impl ManagerRpc for Service {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn stand(&self, request: Request<pb::StandRequest>) -> Answered<pb::StandReply> {
+        at_leader!(self, request, stand);
+        Ok(Response::new(self.stand_now(request.into_inner()).await?))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Answered<pb::TransferLeadershipReply> {
+        at_leader!(self, request, transfer_leadership);
+        Ok(Response::new(self.transfer_now(request.get_ref()).await?))
     }
 
     async fn set_variable(&self, request: Request<pb::SetVariableRequest>) -> Answered<pb::Done> {

@@ -42,6 +42,19 @@ pub enum Change {
     SetVariable { key: String, value: String },
     /// An operator's word on a provision whose outcome nobody knows.
     Settle(Settle),
+    /// What these managers are to be from now on, all or none.
+    Stand { nodes: Vec<NodeId>, standing: Standing },
+}
+
+/// What a manager is to be in its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It receives the log and votes.
+    Voter,
+    /// It receives the log.
+    Learner,
+    /// It is no member, and is not heard again: its disk never joins anew.
+    Removed,
 }
 
 /// What an operator found out about a provision.
@@ -202,6 +215,16 @@ pub enum Refusal {
         name: String,
     },
     AlreadyFounded,
+    /// There is no manager of this id.
+    NoManager {
+        node: NodeId,
+    },
+    /// Nobody would be left to vote.
+    LastVoter,
+    /// Its disk is that of a manager that was removed.
+    Removed {
+        node: NodeId,
+    },
     /// The intent is not open any more, or is attempted again.
     NotInDoubt {
         group: GroupId,
@@ -241,6 +264,11 @@ impl fmt::Display for Refusal {
             Refusal::NameTaken { name } => write!(f, "the name `{name}` belongs to another manager"),
             Refusal::AddressTaken { address, name } => {
                 write!(f, "the address {address} belongs to manager `{name}`")
+            }
+            Refusal::NoManager { node } => write!(f, "there is no manager {node}"),
+            Refusal::LastVoter => f.write_str("nobody would be left to vote"),
+            Refusal::Removed { node } => {
+                write!(f, "this disk belonged to manager {node}, which was removed from the cluster")
             }
             Refusal::AlreadyFounded => f.write_str("the cluster is founded already"),
             Refusal::NotInDoubt { group, intent } => {

@@ -22,6 +22,9 @@ pub struct Event {
 pub enum Kind {
     ClusterFounded,
     ManagerJoined,
+    ManagerPromoted,
+    ManagerDemoted,
+    ManagerRemoved,
     GroupCommitted,
     GroupValidated,
     GroupFreed,
@@ -46,6 +49,9 @@ impl Kind {
         match self {
             Kind::ClusterFounded => "ClusterFounded",
             Kind::ManagerJoined => "ManagerJoined",
+            Kind::ManagerPromoted => "ManagerPromoted",
+            Kind::ManagerDemoted => "ManagerDemoted",
+            Kind::ManagerRemoved => "ManagerRemoved",
             Kind::GroupCommitted => "GroupCommitted",
             Kind::GroupValidated => "GroupValidated",
             Kind::GroupFreed => "GroupFreed",

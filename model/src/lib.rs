@@ -13,6 +13,7 @@ pub mod intent;
 pub mod observed;
 pub mod plan;
 pub mod problem;
+pub mod quorum;
 pub mod rollout;
 pub mod sabotage;
 pub mod spec;

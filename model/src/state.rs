@@ -4,12 +4,13 @@
 //! worth counting, whatever its size.
 
 mod group;
+mod members;
 mod round;
 mod settings;
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 
 use crate::command::{Actor, Answer, Change, Command, Commit, Committed, Manager, Refusal};
 use crate::event::{Event, Kind};
@@ -38,6 +39,10 @@ pub struct State {
     /// that an old `--if-revision` never fits by accident.
     pub revisions: OrdMap<GroupId, Revision>,
     pub managers: OrdMap<NodeId, Manager>,
+    /// Managers that are to receive the log and not to vote.
+    pub learners: OrdSet<NodeId>,
+    /// Managers that are no longer members, with the identity of their disk: they are not heard.
+    pub removed: OrdMap<NodeId, String>,
     pub variables: OrdMap<String, Variable>,
     /// First answers, oldest first.
     pub answers: Vector<(RequestId, Answer)>,
@@ -111,6 +116,7 @@ impl State {
             Change::Round(round) => self.round(&mut context, round),
             Change::SetVariable { key, value } => self.set_variable(&context, key, value),
             Change::Settle(settle) => self.settle(&mut context, settle),
+            Change::Stand { nodes, standing } => self.stand(&mut context, nodes, *standing),
         };
         if !matches!(command.change, Change::Round(_)) {
             self.keep_answer(command.id, &answer);
@@ -133,59 +139,6 @@ impl State {
                 self.answers_dropped += 1;
             }
         }
-    }
-
-    fn found(
-        &mut self,
-        context: &mut Context<'_>,
-        cluster: &ClusterId,
-        lineage: u32,
-        manager: &Manager,
-    ) -> Answer {
-        if self.cluster.is_some() {
-            return Answer::Refused(Refusal::AlreadyFounded);
-        }
-        self.cluster = Some(cluster.clone());
-        self.lineage = lineage;
-        // The log index of this entry could serve, but the founder must know its id before there
-        // is a log. No entry before this one can join, so 1 is never given again.
-        self.managers.insert(NodeId(1), manager.clone());
-        context.tell(None, Kind::ClusterFounded, format!("manager `{}` founded the cluster", manager.name));
-        Answer::Joined(NodeId(1))
-    }
-
-    fn join(&mut self, context: &mut Context<'_>, manager: &Manager) -> Answer {
-        for (id, known) in &self.managers {
-            if known.storage == manager.storage {
-                let id = *id;
-                self.moves_in(id, manager);
-                return Answer::Joined(id);
-            }
-            if known.name == manager.name {
-                return Answer::Refused(Refusal::NameTaken { name: manager.name.clone() });
-            }
-            if known.address == manager.address {
-                return Answer::Refused(Refusal::AddressTaken {
-                    address: manager.address.clone(),
-                    name: known.name.clone(),
-                });
-            }
-        }
-        let id = NodeId(context.log.index);
-        self.moves_in(id, manager);
-        context.tell(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
-        Answer::Joined(id)
-    }
-
-    /// Records a manager. Whoever ran on its machine before is gone from there.
-    fn moves_in(&mut self, id: NodeId, manager: &Manager) {
-        let before =
-            |(_, known): &(&NodeId, &Manager)| known.instance.is_some() && known.instance == manager.instance;
-        let gone: Vec<NodeId> = self.managers.iter().filter(before).map(|(id, _)| *id).collect();
-        for gone in gone {
-            self.managers[&gone].instance = None;
-        }
-        self.managers.insert(id, manager.clone());
     }
 
     fn commit(&mut self, context: &mut Context<'_>, items: &[Commit]) -> Answer {

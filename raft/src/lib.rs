@@ -10,6 +10,7 @@ mod codec;
 mod error;
 mod log_store;
 mod machine;
+mod membership;
 mod peer_service;
 mod peers;
 mod replica;
@@ -27,8 +28,9 @@ mod proto {
 pub use chance::{between, seed, unique};
 pub use error::Error;
 pub use log_store::Sync;
+pub use membership::MemberStatus;
 pub use peer_service::{JoinHandler, Joined};
 pub use peers::{Broken, Dial, Line, Tcp, join};
 pub use proto::peers_server::PeersServer;
-pub use replica::{Disk, Identity, MemberStatus, Profile, Published, Replica, Role};
+pub use replica::{Disk, Identity, Profile, Published, Replica, Role};
 pub use store::MemoryDisk;

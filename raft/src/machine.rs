@@ -99,7 +99,8 @@ impl Machine {
         // wake them all.
         self.declared.send_if_modified(|known| {
             let same = known.state.groups.ptr_eq(&now.state.groups)
-                && known.state.managers.ptr_eq(&now.state.managers);
+                && known.state.managers.ptr_eq(&now.state.managers)
+                && known.state.learners.ptr_eq(&now.state.learners);
             if !same {
                 *known = now;
             }

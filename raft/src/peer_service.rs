@@ -58,11 +58,17 @@ impl PeerService {
     }
 
     fn check(&self, header: Option<pb::Header>) -> Result<(), Status> {
-        check(self.replica.identity(), header)
+        let from = NodeId(header.as_ref().map_or(0, |header| header.from));
+        check(self.replica.identity(), header)?;
+        if self.replica.published().state.removed.contains_key(&from) {
+            return Err(Status::permission_denied(format!("manager {from} was removed from the cluster")));
+        }
+        Ok(())
     }
 
-    fn may_vote(&self) -> Result<(), Status> {
-        if Instant::now() < self.votes_from {
+    /// A leader that gives its lead away has given up its lease first.
+    fn may_vote(&self, given_away: bool) -> Result<(), Status> {
+        if Instant::now() < self.votes_from && !given_away {
             return Err(Status::unavailable(
                 "it was started a moment ago, and a leader may rely on it still",
             ));
@@ -160,7 +166,7 @@ impl Peers for PeerService {
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let mut request = request.into_inner();
         self.check(request.header.take())?;
-        self.may_vote()?;
+        self.may_vote(request.leadership_transfer)?;
         let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }
@@ -168,7 +174,7 @@ impl Peers for PeerService {
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let mut request = request.into_inner();
         self.check(request.header.take())?;
-        self.may_vote()?;
+        self.may_vote(request.leadership_transfer)?;
         let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }

@@ -19,9 +19,10 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
-use tonic::Code;
+use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
@@ -58,6 +59,7 @@ pub(crate) struct Peers {
     identity: Identity,
     dial: Arc<dyn Dial>,
     acks: Acks,
+    expelled: Arc<watch::Sender<Option<String>>>,
 }
 
 /// One connection to a peer: gRPC requests in, responses out.
@@ -91,13 +93,20 @@ fn chain(error: &dyn StdError) -> String {
 }
 
 impl Peers {
-    pub(crate) fn new(identity: Identity, dial: Arc<dyn Dial>, acks: Acks) -> Self {
-        Self { identity, dial, acks }
+    /// `expelled` is told when a peer says that this manager is no member any more.
+    pub(crate) fn new(
+        identity: Identity,
+        dial: Arc<dyn Dial>,
+        acks: Acks,
+        expelled: Arc<watch::Sender<Option<String>>>,
+    ) -> Self {
+        Self { identity, dial, acks, expelled }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
         let header = header(&self.identity, target);
-        Peer { header, client: self.dial.dial(&node.addr).map(client), acks: self.acks.clone() }
+        let client = self.dial.dial(&node.addr).map(client);
+        Peer { header, client, acks: self.acks.clone(), expelled: self.expelled.clone() }
     }
 }
 
@@ -146,6 +155,7 @@ pub(crate) struct Peer {
     header: pb::Header,
     client: Result<PeersClient<Line>, String>,
     acks: Acks,
+    expelled: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Peer {
@@ -255,7 +265,19 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let request = vote_request(&self.header, &rpc);
-        let reply = within(option.hard_ttl(), self.client()?.pre_vote(request)).await?;
+        let mut client = self.client()?;
+        let expelled = self.expelled.clone();
+        let asked = async move {
+            let reply = client.pre_vote(request).await;
+            // Whoever is not heard asks for votes sooner or later.
+            if let Err(status) = &reply
+                && status.code() == Code::PermissionDenied
+            {
+                expelled.send_replace(Some(status.message().to_owned()));
+            }
+            reply
+        };
+        let reply = within(option.hard_ttl(), asked).await?;
         vote_response(reply)
     }
 
@@ -328,11 +350,11 @@ pub(crate) async fn digests(
     identity: &Identity,
     peer: model::NodeId,
     address: &str,
-) -> Result<Option<BTreeMap<u64, Digest>>, String> {
-    let mut client = client(dial.dial(address)?);
+) -> Result<Option<BTreeMap<u64, Digest>>, Status> {
+    let mut client = client(dial.dial(address).map_err(Status::unavailable)?);
     let request = pb::DigestsRequest { header: Some(header(identity, peer.0)) };
     let reply = tokio::time::timeout(COMPARED_IN, client.digests(request)).await;
-    let reply = reply.map_err(|late| late.to_string())?.map_err(|status| status.to_string())?.into_inner();
+    let reply = reply.map_err(|late| Status::deadline_exceeded(late.to_string()))??.into_inner();
     let digest = |it: pb::Digest| Some((it.index, Digest::try_from(&it.digest[..]).ok()?));
     Ok((reply.program == PROGRAM).then(|| reply.digests.into_iter().filter_map(digest).collect()))
 }

@@ -1,19 +1,19 @@
-//! One replica of the cluster's state: propose, read, watch, and the membership.
+//! One replica of the cluster's state: propose, read, watch.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::event::Event;
 use model::sabotage::{Protection, is_left_out};
 use model::{Answer, ClusterId, Command, NodeId, State, Term};
-use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::{BasicNode, ProgressResponder};
-use openraft::{ChangeMembers, Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
 use prost::Message;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -60,18 +60,6 @@ pub enum Role {
     Other { term: Term, leader: Option<NodeId> },
 }
 
-/// One member, as this replica sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct MemberStatus {
-    pub node: NodeId,
-    pub address: String,
-    pub voter: bool,
-    /// Entries it is behind; known to the leader only.
-    pub lag: Option<u64>,
-    /// Since when it has not acknowledged; known to the leader only.
-    pub last_ack: Option<Duration>,
-}
-
 /// How patient members are with a silent leader (ha-raft §0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
@@ -93,16 +81,19 @@ pub struct Disk {
 /// A running replica.
 #[derive(Clone)]
 pub struct Replica {
-    raft: Raft,
+    pub(crate) raft: Raft,
     identity: Identity,
     published: watch::Receiver<Published>,
     declared: watch::Receiver<Published>,
     role: watch::Receiver<Role>,
     failure: watch::Receiver<Option<String>>,
+    expelled: Arc<watch::Sender<Option<String>>>,
+    /// The last term in which this replica gave the lead away.
+    pub(crate) given_away: Arc<AtomicU64>,
     history: History,
     acks: Acks,
     /// How long after a majority's word this replica may act as the leader.
-    lease: Duration,
+    pub(crate) lease: Duration,
     votes_from: Instant,
     digests: Digests,
     dial: Arc<dyn Dial>,
@@ -226,7 +217,8 @@ impl Replica {
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
         let acks = Acks::default();
-        let network = Peers::new(identity.clone(), dial.clone(), acks.clone());
+        let expelled = Arc::new(watch::channel(None).0);
+        let network = Peers::new(identity.clone(), dial.clone(), acks.clone(), expelled.clone());
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
@@ -241,6 +233,8 @@ impl Replica {
             declared,
             role,
             failure,
+            expelled,
+            given_away: Arc::default(),
             history,
             acks,
             lease,
@@ -375,6 +369,32 @@ impl Replica {
         }
     }
 
+    /// Waits until this manager is no member any more, and says so: it has applied that it was removed, or a
+    /// peer has told it.
+    pub async fn expelled(&self) -> String {
+        let me = self.identity.node;
+        let mut declared = self.watch_declared();
+        let applied = async {
+            let removed = |published: &Published| published.state.removed.contains_key(&me);
+            if declared.wait_for(removed).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut expelled = self.expelled.subscribe();
+        let told = async {
+            match expelled.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) {
+                Some(why) => why,
+                // The replica has its own end of it.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = applied => format!("manager {me} was removed from the cluster"),
+            why = told => why,
+        }
+    }
+
     /// Compares this replica with the others from time to time, and ends with a sentence when a majority
     /// of the voters has another state after the same entries: this one can no longer be believed.
     pub async fn disagrees(&self) -> String {
@@ -407,6 +427,11 @@ impl Replica {
         let peers = members.iter().filter(|member| member.voter && member.node != self.identity.node);
         let asked = peers.map(async |member| {
             let told = peers::digests(&*self.dial, &self.identity, member.node, &member.address).await;
+            if let Err(status) = &told
+                && status.code() == tonic::Code::PermissionDenied
+            {
+                self.expelled.send_replace(Some(status.message().to_owned()));
+            }
             Some((member.node, told.ok()??))
         });
         let others = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
@@ -421,46 +446,18 @@ impl Replica {
         tokio::task::spawn_blocking(work).await.unwrap_or_default()
     }
 
-    /// The address of a member.
-    pub fn address_of(&self, node: NodeId) -> Option<String> {
-        let metrics = self.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.get_node(&node.0).map(|node| node.addr.clone())
-    }
-
-    /// The members, as this replica knows them.
-    pub fn members(&self) -> Vec<MemberStatus> {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched().clone();
-        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let last = metrics.last_log_index.unwrap_or(0);
-        metrics
-            .membership_config
-            .nodes()
-            .map(|(id, node)| {
-                let replicated = metrics.replication.as_ref().and_then(|all| all.get(id));
-                let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id)).and_then(Option::as_ref);
-                MemberStatus {
-                    node: NodeId(*id),
-                    address: node.addr.clone(),
-                    voter: voters.contains(id),
-                    lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
-                    last_ack: acked.map(|at| at.elapsed()),
-                }
-            })
-            .collect()
-    }
-
     /// Whether this replica leads in `term`, and a majority has said so so short a time ago that no
     /// other can have been elected since (Ongaro's thesis §6.4.1). Nothing stops a leader that is cut
     /// off but this question.
     pub fn holds_lease(&self, term: Term) -> bool {
         let since = Instant::now().checked_sub(self.lease);
-        self.leads_in() == Some(term) && since.is_some_and(|since| self.followed_since(term, since))
+        self.leads_in() == Some(term)
+            && self.given_away.load(Ordering::SeqCst) != term.0
+            && since.is_some_and(|since| self.followed_since(term, since))
     }
 
     /// The term in which this replica leads, if it does.
-    fn leads_in(&self) -> Option<Term> {
+    pub(crate) fn leads_in(&self) -> Option<Term> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
@@ -473,19 +470,6 @@ impl Replica {
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.membership().get_joint_config();
         self.acks.followed(self.identity.node.0, term.0, since, voters)
-    }
-
-    /// Adds a member that receives the log and does not vote. Returns at once.
-    pub async fn add_learner(&self, node: NodeId, address: &str) -> Result<(), Error> {
-        let added = self.raft.add_learner(node.0, BasicNode::new(address), false).await;
-        added.map(|_| ()).map_err(membership_error)
-    }
-
-    /// Gives these learners a vote, in one joint change.
-    pub async fn promote(&self, nodes: &[NodeId]) -> Result<(), Error> {
-        let ids = nodes.iter().map(|node| node.0).collect();
-        let changed = self.raft.change_membership(ChangeMembers::AddVoterIds(ids), true).await;
-        changed.map(|_| ()).map_err(membership_error)
     }
 
     /// Writes a snapshot now, and drops the log that it covers as far as the settings allow.
@@ -542,13 +526,6 @@ fn follow_failure(raft: &Raft) -> watch::Receiver<Option<String>> {
     watch
 }
 
-fn fatal(error: impl std::fmt::Display) -> Error {
+pub(crate) fn fatal(error: impl std::fmt::Display) -> Error {
     Error::Fatal(error.to_string())
-}
-
-fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> Error {
-    match error {
-        RaftError::APIError(error) => Error::Unavailable(error.to_string()),
-        RaftError::Fatal(error) => Error::Fatal(error.to_string()),
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::NodeId;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
@@ -20,7 +21,7 @@ impl Story {
         let leader = cluster.leader().unwrap_or(any);
         let back = Instant::now() + Duration::from_millis(raft::between(200, 10_000));
         let heal = Instant::now() + Duration::from_millis(raft::between(1000, 20_000));
-        match raft::between(0, 15) {
+        match raft::between(0, 16) {
             0 => {
                 self.count("a manager killed");
                 cluster.crash(any);
@@ -139,6 +140,17 @@ impl Story {
                 // The leader writes most, and then tells the others.
                 self.count("a power cut in the middle of a write");
                 cluster.doom_a_write(if raft::between(0, 1) == 0 { leader } else { any });
+            }
+            15 => {
+                // Without waiting for the calls that are under way, as the worst of leaders would.
+                self.count("the lead given away");
+                let to = NodeId(((leader + 1) % n) as u64 + 1);
+                if let Some(replica) = cluster.replica(leader).cloned() {
+                    tokio::spawn(async move {
+                        // Whoever does not lead, or finds nobody, goes on as it was.
+                        let _ = replica.give_lead_to(to).await;
+                    });
+                }
             }
             _ => {
                 self.count("everybody killed");

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
 use super::group::{HEADER, brief_json, row};
-use super::{actor, client};
+use super::{actor, client, confirm};
 use crate::args::{EventsArgs, Format, Global, NodeVerb, VarVerb};
 use crate::output::{self, rfc3339};
-use crate::report::Failure;
+use crate::report::{Failure, NOT_FOUND};
 
 async fn ask(global: &Global) -> Result<pb::ClusterStatus, Failure> {
     Ok(client(global)?.call(async |mut c| c.status(pb::StatusRequest {}).await).await?)
@@ -41,7 +41,70 @@ fn node_row(node: &pb::Node) -> Vec<String> {
 
 const NODES: [&str; 6] = ["ID", "NAME", "STATUS", "ROLE", "ADDRESS", "LAG"];
 
-pub(crate) async fn nodes(NodeVerb::Ls: NodeVerb, global: &Global) -> Result<u8, Failure> {
+pub(crate) async fn nodes(verb: NodeVerb, global: &Global) -> Result<u8, Failure> {
+    match verb {
+        NodeVerb::Ls => list(global).await,
+        NodeVerb::Inspect { manager } => inspect(&manager, global).await,
+        NodeVerb::Promote { managers } => stand(managers, pb::Standing::Voter, false, global).await,
+        NodeVerb::Demote { managers, force } => stand(managers, pb::Standing::Learner, force, global).await,
+        NodeVerb::Rm { managers, force, yes } => {
+            let names = managers.join(" ");
+            confirm(yes, &format!("This removes `{names}` from the cluster for good"), &names)?;
+            stand(managers, pb::Standing::Removed, force, global).await
+        }
+        NodeVerb::TransferLeadership { manager } => transfer(manager, global).await,
+    }
+}
+
+/// Says what managers are to be, and what became of it.
+async fn stand(
+    managers: Vec<String>,
+    standing: pb::Standing,
+    force: bool,
+    global: &Global,
+) -> Result<u8, Failure> {
+    let request = pb::StandRequest {
+        request_id: api::request_id_bytes(RequestId(rand::random())),
+        managers,
+        standing: standing.into(),
+        force,
+        actor: actor(),
+    };
+    let reply = client(global)?.call(async |mut c| c.stand(request.clone()).await).await?;
+    let (is, will) = match standing {
+        pb::Standing::Voter => ("votes", "is to vote, as soon as it has caught up"),
+        pb::Standing::Learner => ("is a learner", "is to be a learner, as soon as another leads"),
+        pb::Standing::Removed => ("is removed", "is to be removed, as soon as the others can do without it"),
+    };
+    for manager in &request.managers {
+        output::line(&format!("{manager}: {}", if reply.done { is } else { will }))?;
+    }
+    Ok(0)
+}
+
+async fn transfer(to: Option<String>, global: &Global) -> Result<u8, Failure> {
+    let request = pb::TransferLeadershipRequest { to: to.unwrap_or_default() };
+    let reply = client(global)?.call(async |mut c| c.transfer_leadership(request.clone()).await).await?;
+    output::line(&format!("{} leads", reply.leader))?;
+    Ok(0)
+}
+
+async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
+    let status = ask(global).await?;
+    let found = status.nodes.iter().find(|node| node.name == manager);
+    let found = found.or_else(|| status.nodes.iter().find(|node| node.id.to_string() == manager));
+    let Some(node) = found else {
+        return Err(Failure::new(format!("there is no manager `{manager}`"))
+            .exit(NOT_FOUND)
+            .remedy("`infrakit node ls` lists the managers"));
+    };
+    if !output::object(global.output, "Node", node_json(node, status.term))? {
+        output::table(&NODES, [node_row(node)])?;
+    }
+    Ok(0)
+}
+
+async fn list(global: &Global) -> Result<u8, Failure> {
     let status = ask(global).await?;
     let items: Vec<Value> = status.nodes.iter().map(|node| node_json(node, status.term)).collect();
     if !output::object(global.output, "NodeList", json!({ "items": items }))? {

@@ -150,6 +150,8 @@ struct Attack {
     /// Managers to wake, and when.
     frozen: Vec<(usize, Instant)>,
     plugins_back: Option<Instant>,
+    /// Who does not vote for a while.
+    demoted: Option<usize>,
     /// When lines, disks and the provider are well again.
     mended: Option<Instant>,
     size: u64,
@@ -180,6 +182,7 @@ async fn run(seed: u64, faults: u32) -> Outcome {
         dead: Vec::new(),
         frozen: Vec::new(),
         plugins_back: None,
+        demoted: None,
         mended: None,
         size,
         surplus: 0,
@@ -259,6 +262,9 @@ async fn read(client: &Client, register: u64) -> Option<u64> {
         Err(_) => None,
     }
 }
+
+/// As it is counted.
+const DEMOTED: &str = "a manager that may not vote for a while";
 
 impl Attack {
     fn between(&mut self, low: u64, high: u64) -> u64 {
@@ -360,8 +366,8 @@ impl Attack {
         let leader = self.leader().await;
         let any = self.between(0, 2) as usize;
         let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
-        let kind = self.between(0, 17);
-        if (3..=9).contains(&kind) || kind >= 14 {
+        let kind = self.between(0, 19);
+        if (3..=9).contains(&kind) || (14..=17).contains(&kind) {
             self.mended = Some(self.soon(1000, 8000));
         }
         match kind {
@@ -462,6 +468,19 @@ impl Attack {
                 self.count("instances destroyed behind the managers' backs");
                 self.destroy_some().await;
             }
+            18 => {
+                self.count("the lead given away");
+                let request = pb::TransferLeadershipRequest { to: format!("m{}", a + 1) };
+                let client = short(&self.cluster);
+                // Whoever is asked may be dead, and whoever is named.
+                let _ = client.call(async |mut c| c.transfer_leadership(request.clone()).await).await;
+            }
+            19 => {
+                self.count(DEMOTED);
+                if self.demoted.is_none() && self.stand(any, pb::Standing::Learner).await {
+                    self.demoted = Some(any);
+                }
+            }
             _ => {
                 self.count("a group scaled");
                 let before = self.size;
@@ -470,6 +489,14 @@ impl Attack {
                 self.scale().await;
             }
         }
+    }
+
+    /// Whether it is heard that a manager is to be so.
+    async fn stand(&self, i: usize, standing: pb::Standing) -> bool {
+        let name = format!("m{}", i + 1);
+        let names = [name.as_str()];
+        let asked = self.cluster.stand(&names, standing, true);
+        matches!(tokio::time::timeout(Duration::from_secs(4), asked).await, Ok(Ok(_)))
     }
 
     /// Asks until it is answered, always under one request id.
@@ -517,6 +544,12 @@ impl Attack {
         let began = Instant::now();
         until("the group is as declared", async || {
             self.bring_back(true);
+            // An answer that was lost may have taken the vote all the same.
+            for i in 0..3 {
+                if self.faults.contains_key(DEMOTED) && !self.stand(i, pb::Standing::Voter).await {
+                    return None;
+                }
+            }
             let request = pb::GroupRequest { group: GROUP.into(), ..Default::default() };
             let client = short(&self.cluster);
             let group = client.call(async |mut c| c.describe_group(request.clone()).await).await.ok()?;

@@ -411,8 +411,9 @@ impl<W: World> Reconciler<W> {
             seen,
             lease: self.means.lease.clone(),
         };
-        let (world, news) = (self.means.world.clone(), self.news.clone());
+        let (world, news, gate) = (self.means.world.clone(), self.news.clone(), self.means.gate.clone());
         self.tasks.spawn(async move {
+            let _passage = gate.enter().await;
             let outcome = world.perform(&work).await;
             let _ = news.send(News::Performed(work.intent.id, outcome));
         });

@@ -3,6 +3,7 @@
 
 use crate::ids::PluginName;
 use crate::observed::{Bounds, PluginClass, Promises};
+use crate::time::Millis;
 
 use super::State;
 
@@ -13,6 +14,10 @@ const MOST_INSTANCES: &str = "infrakit/max-instances";
 /// `infrakit/plugin/NAME/class`: what a plugin is held to that does not say so itself: `C`, `D` or `none`.
 const PLUGIN: &str = "infrakit/plugin/";
 const CLASS: &str = "/class";
+
+/// How long a voter may be silent before it is given up for another: whole seconds, or `never`.
+const DEAD_MANAGER: &str = "infrakit/dead-manager-after";
+const DEAD_MANAGER_USUAL: Millis = Millis::seconds(300);
 
 /// How many intents may be open in the whole cluster (decision 37).
 const MOST_OPEN_IN_CLUSTER: usize = 5000;
@@ -26,17 +31,40 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
         let fits = value == "none" || value.parse::<usize>().is_ok();
         return if fits { Ok(()) } else { Err(format!("`{value}` is neither a number nor `none`")) };
     }
+    if key == DEAD_MANAGER {
+        let fits = value == "never" || seconds(value).is_some();
+        return if fits {
+            Ok(())
+        } else {
+            Err(format!("`{value}` is neither seconds, as in `300s`, nor `never`"))
+        };
+    }
     let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
     if plugin.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
         let fits = matches!(value, "C" | "D" | "none");
         return if fits { Ok(()) } else { Err(format!("`{value}` is none of `C`, `D` and `none`")) };
     }
     Err(format!(
-        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES} and {PLUGIN}NAME{CLASS}"
+        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER} and {PLUGIN}NAME{CLASS}"
     ))
 }
 
+/// `300s`; at least one.
+fn seconds(text: &str) -> Option<Millis> {
+    let seconds: u32 = text.strip_suffix('s')?.parse().ok()?;
+    (seconds > 0).then(|| Millis::seconds(u64::from(seconds)))
+}
+
 impl State {
+    /// How long a voter may be silent before it is given up for another; none when it never is.
+    pub fn dead_manager_after(&self) -> Option<Millis> {
+        match self.setting(DEAD_MANAGER) {
+            Some("never") => None,
+            Some(text) => seconds(text),
+            None => Some(DEAD_MANAGER_USUAL),
+        }
+    }
+
     fn setting(&self, key: &str) -> Option<&str> {
         self.variables.get(key).map(|variable| &*variable.value)
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::command::{Admission, Claim, Denial, Round};
+use crate::command::{Admission, Claim, Denial, Round, Standing};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
@@ -259,4 +259,41 @@ fn time_never_runs_backwards() {
     machine.index = 50;
     machine.commit(spec("web", Allocation::Size(2)));
     assert_eq!(machine.state.time, at);
+}
+
+#[test]
+fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
+    let mut machine = Machine::new();
+    let manager = |n: u64| Manager {
+        name: format!("m{n}"),
+        address: format!("h:{n}"),
+        storage: format!("s{n}"),
+        instance: None,
+    };
+    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1) });
+    for n in 2..=3 {
+        assert_eq!(machine.apply(Change::Join { manager: manager(n) }), Answer::Joined(NodeId(n)));
+    }
+    let voters = |machine: &Machine| machine.state.voters().map(|id| id.0).collect::<Vec<_>>();
+    let mut stand = |nodes: &[u64], standing| {
+        let nodes = nodes.iter().copied().map(NodeId).collect();
+        let answer = machine.apply(Change::Stand { nodes, standing });
+        (answer, voters(&machine))
+    };
+    let refused = |refusal| Answer::Refused(refusal);
+    assert_eq!(
+        stand(&[2, 9], Standing::Learner),
+        (refused(Refusal::NoManager { node: NodeId(9) }), vec![1, 2, 3])
+    );
+    assert_eq!(stand(&[1, 2, 3], Standing::Removed), (refused(Refusal::LastVoter), vec![1, 2, 3]));
+    assert_eq!(stand(&[1, 2], Standing::Learner), (Answer::Done, vec![3]));
+    assert_eq!(stand(&[3], Standing::Learner), (refused(Refusal::LastVoter), vec![3]));
+    assert_eq!(stand(&[2], Standing::Voter), (Answer::Done, vec![2, 3]));
+    assert_eq!(stand(&[3, 1], Standing::Removed), (Answer::Done, vec![2]));
+    assert_eq!(stand(&[3], Standing::Voter), (refused(Refusal::NoManager { node: NodeId(3) }), vec![2]));
+    // Its disk is not taken in again; its name and its address are free.
+    let again = machine.apply(Change::Join { manager: manager(3) });
+    assert_eq!(again, Answer::Refused(Refusal::Removed { node: NodeId(3) }));
+    let fresh = Manager { storage: "s9".into(), ..manager(3) };
+    assert!(matches!(machine.apply(Change::Join { manager: fresh }), Answer::Joined(id) if id.0 > 3));
 }

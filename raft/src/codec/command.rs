@@ -1,6 +1,6 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
-use model::command::{Adoption, Claim, Commit, Committed, Manager, Round, Settle};
+use model::command::{Adoption, Claim, Commit, Committed, Manager, Round, Settle, Standing};
 use model::intent::Reason;
 use model::spec::Gate;
 use model::{
@@ -71,6 +71,15 @@ fn change(change: &Change) -> pb::command::Change {
             attempt: it.attempt,
             made: it.made.as_ref().map(InstanceId::to_string),
         }),
+        Change::Stand { nodes, standing } => Written::Stand(pb::Stand {
+            nodes: nodes.iter().map(|node| node.0).collect(),
+            standing: match standing {
+                Standing::Voter => pb::Standing::Voter,
+                Standing::Learner => pb::Standing::Learner,
+                Standing::Removed => pb::Standing::Removed,
+            }
+            .into(),
+        }),
     }
 }
 
@@ -99,6 +108,15 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             attempt: it.attempt,
             made: it.made.map(InstanceId::from),
         }),
+        Written::Stand(it) => Change::Stand {
+            standing: match pb::Standing::try_from(it.standing) {
+                Ok(pb::Standing::Voter) => Standing::Voter,
+                Ok(pb::Standing::Learner) => Standing::Learner,
+                Ok(pb::Standing::Removed) => Standing::Removed,
+                Err(odd) => return Err(Corrupt(odd.to_string())),
+            },
+            nodes: it.nodes.into_iter().map(NodeId).collect(),
+        },
     })
 }
 
@@ -414,6 +432,9 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
             }),
             Refusal::BeingDestroyed { group } => Written::BeingDestroyed(group.to_string()),
             Refusal::OtherAllocation { group } => Written::OtherAllocation(group.to_string()),
+            Refusal::NoManager { node } => Written::NoManager(node.0),
+            Refusal::LastVoter => Written::LastVoter(pb::Blank {}),
+            Refusal::Removed { node } => Written::Removed(node.0),
             Refusal::NameTaken { name } => Written::NameTaken(name.clone()),
             Refusal::AddressTaken { address, name } => {
                 Written::AddressTaken(pb::AddressTaken { address: address.clone(), name: name.clone() })
@@ -441,6 +462,9 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         },
         Written::BeingDestroyed(group) => Refusal::BeingDestroyed { group: group.into() },
         Written::OtherAllocation(group) => Refusal::OtherAllocation { group: group.into() },
+        Written::NoManager(node) => Refusal::NoManager { node: NodeId(node) },
+        Written::LastVoter(_) => Refusal::LastVoter,
+        Written::Removed(node) => Refusal::Removed { node: NodeId(node) },
         Written::NameTaken(name) => Refusal::NameTaken { name },
         Written::AddressTaken(it) => Refusal::AddressTaken { address: it.address, name: it.name },
         Written::AlreadyFounded(_) => Refusal::AlreadyFounded,

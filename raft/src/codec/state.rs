@@ -48,6 +48,12 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
             .map(|(id, it)| pb::Kept { id: id.0.to_be_bytes().to_vec().into(), answer: answer(it) })
             .collect(),
         answers_dropped: state.answers_dropped,
+        learners: state.learners.iter().map(|id| id.0).collect(),
+        removed: state
+            .removed
+            .iter()
+            .map(|(id, storage)| pb::RemovedOf { id: id.0, storage: storage.clone() })
+            .collect(),
     };
     written.encode_to_vec()
 }
@@ -77,6 +83,8 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
     for it in read.managers {
         state.managers.insert(NodeId(it.id), from_manager(it.manager)?);
     }
+    state.learners = read.learners.into_iter().map(NodeId).collect();
+    state.removed = read.removed.into_iter().map(|it| (NodeId(it.id), it.storage)).collect();
     for it in read.variables {
         let variable = Variable { value: Arc::from(it.value), index: it.index };
         state.variables.insert(it.key, variable);

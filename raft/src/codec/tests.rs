@@ -1,9 +1,9 @@
-use model::command::{Adoption, Claim, Commit, Manager, Round, Settle};
+use model::command::{Adoption, Claim, Commit, Manager, Round, Settle, Standing};
 use model::intent::Reason;
 use model::spec::Gate;
 use model::{
-    Actor, Allocation, Change, Command, GroupSpec, IntentId, Millis, Opaque, Outcome, Part, RequestId,
-    Revision, Slot, State, Template, Term, Timestamp, Updating,
+    Actor, Allocation, Change, Command, GroupSpec, IntentId, Millis, NodeId, Opaque, Outcome, Part,
+    RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
 };
 
 use super::*;
@@ -125,6 +125,11 @@ fn changes() -> Vec<Change> {
         }),
         Change::Settle(Settle { group: "web".into(), intent: at(17, 2), attempt: 2, made: None }),
         Change::SetVariable { key: "infrakit/odd".into(), value: "1".into() },
+        Change::Stand { nodes: vec![NodeId(2)], standing: Standing::Learner },
+        Change::Stand { nodes: vec![NodeId(20)], standing: Standing::Removed },
+        Change::Stand { nodes: vec![NodeId(2), NodeId(99)], standing: Standing::Voter },
+        Change::Stand { nodes: vec![NodeId(1)], standing: Standing::Removed },
+        Change::Join { manager: manager(5) },
     ]
 }
 

@@ -1,0 +1,98 @@
+//! Who is to vote, who is to go, who leads: what operators ask of the membership.
+
+use api::{Code, Error, proto as pb};
+use model::command::{Refusal, Standing};
+use model::quorum::Unsafe;
+use model::{Change, NodeId, State};
+
+use super::{Service, refused, unavailable};
+
+impl Service {
+    pub(super) async fn stand_now(&self, request: pb::StandRequest) -> Result<pb::StandReply, Error> {
+        let id = api::request_id(&request.request_id)?;
+        let standing = match request.standing() {
+            pb::Standing::Voter => Standing::Voter,
+            pb::Standing::Learner => Standing::Learner,
+            pb::Standing::Removed => Standing::Removed,
+        };
+        let state = self.read().await?.state;
+        let repeated = state.first_answer(id).is_some();
+        if request.managers.is_empty() {
+            return Err(Error::new(Code::Invalid, "no manager is named"));
+        }
+        // By now a removed one is not found any more: whoever repeats the request gets the first answer.
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for asked in &request.managers {
+            match find(&state, asked) {
+                Ok(node) => nodes.push(node),
+                Err(error) if !repeated => return Err(error),
+                Err(_) => {}
+            }
+        }
+        if !repeated {
+            if standing != Standing::Voter && state.voters().all(|voter| nodes.contains(&voter)) {
+                return Err(refused(&Refusal::LastVoter));
+            }
+            self.members.may_stand(&nodes, standing, request.force).map_err(|why| guarded(&why))?;
+        }
+        let change = Change::Stand { nodes: nodes.clone(), standing };
+        self.propose(id, &request.actor, change).await?;
+        // Whoever leads cannot wait for its own end.
+        let own = standing != Standing::Voter && nodes.contains(&self.replica.identity().node);
+        let done = !own && self.members.until_they_stand(&nodes, standing).await;
+        Ok(pb::StandReply { done })
+    }
+
+    pub(super) async fn transfer_now(
+        &self,
+        request: &pb::TransferLeadershipRequest,
+    ) -> Result<pb::TransferLeadershipReply, Error> {
+        let state = self.read().await?.state;
+        let to = if request.to.is_empty() { None } else { Some(find(&state, &request.to)?) };
+        let name = |node: NodeId| state.managers.get(&node).map(|it| it.name.clone()).unwrap_or_default();
+        if let Some(to) = to.filter(|to| *to == self.replica.identity().node) {
+            return Ok(pb::TransferLeadershipReply { leader: name(to) });
+        }
+        let led = self.members.hand_over(to).await.map_err(|error| {
+            let what = match to {
+                Some(to) => format!("the lead cannot be given to `{}`", name(to)),
+                None => "the lead cannot be given to another".to_owned(),
+            };
+            match error {
+                raft::Error::Unavailable(why) => Error::new(Code::Guarded, what)
+                    .because(why)
+                    .remedy("`infrakit node ls` shows who votes and can be reached"),
+                other => unavailable(&other),
+            }
+        })?;
+        Ok(pb::TransferLeadershipReply { leader: name(led) })
+    }
+}
+
+/// The manager of this name, or of this id.
+fn find(state: &State, asked: &str) -> Result<NodeId, Error> {
+    let named = state.managers.iter().find(|(_, manager)| manager.name == asked).map(|(id, _)| *id);
+    let numbered = || {
+        let id = NodeId(asked.parse().ok()?);
+        state.managers.contains_key(&id).then_some(id)
+    };
+    named.or_else(numbered).ok_or_else(|| {
+        Error::new(Code::NotFound, format!("there is no manager `{asked}`"))
+            .remedy("`infrakit node ls` lists the managers")
+    })
+}
+
+fn guarded(why: &Unsafe) -> Error {
+    let remedy = match why {
+        Unsafe::NoVoters => "let another join first; nothing was changed",
+        Unsafe::NoMajorityNow { .. } | Unsafe::NoMajorityAfter { .. } => {
+            "start more of the managers first; nothing was changed"
+        }
+        Unsafe::LessTolerant { .. } => {
+            "let another join first, or give --force when fewer managers are what you want; nothing was changed"
+        }
+    };
+    Error::new(Code::Guarded, "this change of the members is not safe")
+        .because(why.to_string())
+        .remedy(remedy)
+}

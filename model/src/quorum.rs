@@ -1,0 +1,134 @@
+//! Which changes of the voters are safe, judged before they are made (ha-raft §4.3, Q).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::ids::NodeId;
+
+/// Why the voters must not be changed so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsafe {
+    /// Nobody would be left to vote.
+    NoVoters,
+    /// The change could not be agreed on: too few of those who vote now can be reached.
+    NoMajorityNow { reachable: usize, needed: usize },
+    /// Nothing could be agreed on after it.
+    NoMajorityAfter { reachable: usize, needed: usize },
+    /// After it fewer of them could be lost than now.
+    LessTolerant { now: usize, after: usize },
+}
+
+/// How many of `voters` make a majority.
+pub fn majority(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+/// How many more of `voters` could be lost, when these can be `reached`; none when they are too few already.
+pub fn bears(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) -> usize {
+    voters.intersection(reached).count().saturating_sub(majority(voters.len()))
+}
+
+/// Whether the voters may become `after`, when these managers can be `reached`.
+///
+/// A joint change needs a majority of both sets. Beyond that, no change may leave a cluster that bears the
+/// loss of fewer managers than it does now, unless it is to `shrink`: losing two of five at once is healed
+/// by one swap, and a healthy three do not become two by accident.
+pub fn may_become(
+    voters: &BTreeSet<NodeId>,
+    after: &BTreeSet<NodeId>,
+    reached: &BTreeSet<NodeId>,
+    shrink: bool,
+) -> Result<(), Unsafe> {
+    if after.is_empty() {
+        return Err(Unsafe::NoVoters);
+    }
+    let reachable = |set: &BTreeSet<NodeId>| set.intersection(reached).count();
+    let (now, then) = (reachable(voters), reachable(after));
+    let (needed_now, needed_then) = (majority(voters.len()), majority(after.len()));
+    if now < needed_now {
+        return Err(Unsafe::NoMajorityNow { reachable: now, needed: needed_now });
+    }
+    if then < needed_then {
+        return Err(Unsafe::NoMajorityAfter { reachable: then, needed: needed_then });
+    }
+    let (bears_now, bears_then) = (bears(voters, reached), bears(after, reached));
+    if bears_then < bears_now && !shrink {
+        return Err(Unsafe::LessTolerant { now: bears_now, after: bears_then });
+    }
+    Ok(())
+}
+
+impl fmt::Display for Unsafe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unsafe::NoVoters => f.write_str("nobody would be left to vote"),
+            Unsafe::NoMajorityNow { reachable, needed } => {
+                write!(f, "{reachable} of those who vote now can be reached, and the change needs {needed}")
+            }
+            Unsafe::NoMajorityAfter { reachable, needed } => write!(
+                f,
+                "{reachable} of those who would vote then can be reached, and they would need {needed} to agree on anything"
+            ),
+            Unsafe::LessTolerant { now, after } => {
+                write!(f, "the cluster bears the loss of {now} more now, and would bear that of {after}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(bits: u32) -> BTreeSet<NodeId> {
+        (0..6).filter(|bit| bits & (1 << bit) != 0).map(NodeId).collect()
+    }
+
+    /// Every change among six managers, whoever of them is reachable.
+    #[test]
+    fn a_change_that_may_be_made_can_be_made_and_leaves_a_cluster_that_works() {
+        let mut allowed = 0;
+        for voters in 1..64u32 {
+            for after in 0..64u32 {
+                for reached in 0..64u32 {
+                    let sets = [voters, after, reached].map(set);
+                    let works = |set: &BTreeSet<NodeId>| {
+                        !set.is_empty() && set.intersection(&sets[2]).count() * 2 > set.len()
+                    };
+                    let can = works(&sets[0]) && works(&sets[1]);
+                    let forced = may_become(&sets[0], &sets[1], &sets[2], true);
+                    assert_eq!(forced.is_ok(), can, "{sets:?}");
+                    if may_become(&sets[0], &sets[1], &sets[2], false).is_ok() {
+                        allowed += 1;
+                        // Whoever could be lost before can be lost after.
+                        let bears =
+                            |set: &BTreeSet<NodeId>| set.intersection(&sets[2]).count() - majority(set.len());
+                        assert!(can && bears(&sets[1]) >= bears(&sets[0]), "{sets:?}");
+                    }
+                }
+            }
+        }
+        assert!(allowed > 0);
+    }
+
+    #[test]
+    fn what_operators_do_is_judged_as_they_expect() {
+        let of = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+        let judge = |voters: &[u64], after: &[u64], reached: &[u64]| {
+            may_become(&of(voters), &of(after), &of(reached), false)
+        };
+        // Two of five are dead: one swap heals it.
+        assert_eq!(judge(&[1, 2, 3, 4, 5], &[1, 2, 3, 6, 7], &[1, 2, 3, 6, 7]), Ok(()));
+        // A dead one may go, a healthy one may not when another is dead.
+        assert_eq!(judge(&[1, 2, 3], &[1, 2], &[1, 2]), Ok(()));
+        let split = Unsafe::NoMajorityAfter { reachable: 1, needed: 2 };
+        assert_eq!(judge(&[1, 2, 3], &[1, 3], &[1, 2]), Err(split));
+        assert_eq!(judge(&[1, 2, 3], &[1, 2], &[1, 2, 3]), Err(Unsafe::LessTolerant { now: 1, after: 0 }));
+        assert_eq!(judge(&[1, 2], &[1], &[1, 2]), Ok(()));
+        assert_eq!(judge(&[1], &[], &[1]), Err(Unsafe::NoVoters));
+        assert_eq!(
+            judge(&[1, 2, 3], &[1, 2, 3, 4], &[1]),
+            Err(Unsafe::NoMajorityNow { reachable: 1, needed: 2 })
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Who belongs to the cluster as Raft knows it, how that is changed, and who leads it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::NodeId;
+use openraft::ChangeMembers;
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::impls::BasicNode;
+
+use crate::error::Error;
+use crate::replica::{Replica, Role, fatal};
+use crate::types::Types;
+
+/// One member, as this replica sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemberStatus {
+    pub node: NodeId,
+    pub address: String,
+    pub voter: bool,
+    /// Entries it is behind; known to the leader only.
+    pub lag: Option<u64>,
+    /// Since when it has not acknowledged; known to the leader only.
+    pub last_ack: Option<Duration>,
+}
+
+impl Replica {
+    /// The address of a member.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&node.0).map(|node| node.addr.clone())
+    }
+
+    /// The members, as this replica knows them.
+    pub fn members(&self) -> Vec<MemberStatus> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched().clone();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let last = metrics.last_log_index.unwrap_or(0);
+        metrics
+            .membership_config
+            .nodes()
+            .map(|(id, node)| {
+                let replicated = metrics.replication.as_ref().and_then(|all| all.get(id));
+                let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id)).and_then(Option::as_ref);
+                MemberStatus {
+                    node: NodeId(*id),
+                    address: node.addr.clone(),
+                    voter: voters.contains(id),
+                    lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
+                    last_ack: acked.map(|at| at.elapsed()),
+                }
+            })
+            .collect()
+    }
+
+    /// Whether a change of the voters was begun and not ended.
+    pub fn is_changing(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_joint_config().len() > 1
+    }
+
+    /// Adds a member that receives the log and does not vote. Returns at once.
+    pub async fn add_learner(&self, node: NodeId, address: &str) -> Result<(), Error> {
+        let added = self.raft.add_learner(node.0, BasicNode::new(address), false).await;
+        added.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Gives the vote to these members and to nobody else, in one joint change; whoever voted before goes
+    /// on as a learner. Also ends a change that an earlier leader began.
+    pub async fn set_voters(&self, nodes: &BTreeSet<NodeId>) -> Result<(), Error> {
+        let ids = nodes.iter().map(|node| node.0).collect();
+        let changed = self.raft.change_membership(ChangeMembers::ReplaceAllVoters(ids), true).await;
+        changed.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Sends nothing to these learners any more.
+    pub async fn drop_learners(&self, nodes: &BTreeSet<NodeId>) -> Result<(), Error> {
+        let ids = nodes.iter().map(|node| node.0).collect();
+        let changed = self.raft.change_membership(ChangeMembers::RemoveNodes(ids), false).await;
+        changed.map(|_| ()).map_err(membership_error)
+    }
+
+    /// Gives the lead to a voter, and waits until it leads. From now on this replica has no lease in its
+    /// term, for the other does not wait until it has run out. When nobody takes over in time, it leads on,
+    /// in a new term.
+    pub async fn give_lead_to(&self, node: NodeId) -> Result<(), Error> {
+        let term = self.leads_in().ok_or(Error::NotLeader { leader: None })?;
+        self.given_away.store(term.0, Ordering::SeqCst);
+        self.raft.trigger().transfer_leader(node.0).await.map_err(fatal)?;
+        let mut role = self.watch_role();
+        let taken = async {
+            let taken = role.wait_for(|role| match *role {
+                Role::Leader { term: now } => now > term,
+                Role::Other { term: now, leader } => now > term && leader.is_some(),
+            });
+            taken.await.map(|role| *role)
+        };
+        match tokio::time::timeout(self.lease * 2, taken).await {
+            Ok(Ok(Role::Other { leader: Some(leader), .. })) if leader == node => Ok(()),
+            Ok(Ok(Role::Leader { term } | Role::Other { term, .. })) => {
+                Err(Error::Unavailable(format!("another was elected in term {term}")))
+            }
+            Ok(Err(_)) => Err(Error::Fatal("it ended meanwhile".into())),
+            Err(_) => {
+                // openraft's leader writes nothing more in a term that it has given away.
+                if self.leads_in() == Some(term) {
+                    self.raft.trigger().elect(false).await.map_err(fatal)?;
+                }
+                Err(Error::Unavailable(format!("manager {node} did not take over")))
+            }
+        }
+    }
+}
+
+fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> Error {
+    match error {
+        RaftError::APIError(error) => Error::Unavailable(error.to_string()),
+        RaftError::Fatal(error) => Error::Fatal(error.to_string()),
+    }
+}
