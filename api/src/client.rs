@@ -22,6 +22,9 @@ const LARGEST_ANSWER: usize = 64 << 20;
 const GONE: Duration = Duration::from_secs(4);
 
 /// A manager that lives answers a connect at once; the next one is tried after this.
+/// Between two rounds: a lead that is given away is taken within milliseconds, an election takes longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(1);
 
 impl Addresses {
@@ -90,6 +93,7 @@ impl Client {
     ) -> Result<T, Error> {
         let mut last = Error::new(Code::Unavailable, "no manager answers");
         let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
         let ask_all = async {
             loop {
                 let mut all_are_gone = true;
@@ -109,8 +113,8 @@ impl Client {
                 if all_are_gone && began.elapsed() > GONE {
                     return Err(self.in_vain(GONE, last.clone()));
                 }
-                // Between two rounds, as long as a heartbeat: an election may be under way.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
         };
         match tokio::time::timeout(self.deadline, ask_all).await {

@@ -120,7 +120,7 @@ impl Members {
                 // A leader does not take its own vote: the next one does.
                 return self.hand_over_to(&wanted).await.map(drop);
             }
-            tracing::info!(from = ?roll.voters, to = ?wanted, "the voters change");
+            tracing::info!(from = list(&roll.voters), to = list(&wanted), "the voters change");
             return self.replica.set_voters(&wanted).await;
         }
         let gone: BTreeSet<NodeId> = roll.all.iter().map(|member| member.node).collect();
@@ -128,7 +128,7 @@ impl Members {
         if gone.is_empty() {
             return Ok(());
         }
-        tracing::info!(nodes = ?gone, "no members any more");
+        tracing::info!(nodes = list(&gone), "no members any more");
         self.replica.drop_learners(&gone).await
     }
 
@@ -276,6 +276,10 @@ impl Members {
             Err(error) => Err((error.to_string(), false)),
         }
     }
+}
+
+fn list(nodes: &BTreeSet<NodeId>) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl JoinHandler for Members {

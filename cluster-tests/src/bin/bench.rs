@@ -3,6 +3,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use api::proto as pb;
@@ -34,6 +36,9 @@ async fn main() {
     if wants("failover") {
         rows.push(failover("default", "29 of 30 ≤ 2 s, all ≤ 3.5 s").await);
         rows.push(failover("fast", "29 of 30 ≤ 0.8 s").await);
+    }
+    if wants("transfer") {
+        rows.push(transfer().await);
     }
     if wants("writes") {
         rows.extend(writes().await);
@@ -289,6 +294,54 @@ async fn failover(profile: &str, bar: &str) -> Row {
         ),
         bar,
         format!("median {:.2} s, 29 of 30 ≤ {p29:.2} s, worst {worst:.2} s", median(&mut times)),
+    )
+}
+
+/// The lead is given away while a client writes; how long nothing is answered.
+async fn transfer() -> Row {
+    let cluster = Cluster::of(3).await;
+    let stop = AtomicBool::new(false);
+    let answered: Mutex<Vec<Instant>> = Mutex::default();
+    let client = cluster.client();
+    let writing = async {
+        while !stop.load(Ordering::Relaxed) {
+            let request = pb::SetVariableRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+            client.call(async |mut c| c.set_variable(request.clone()).await).await.expect("it is stored");
+            answered.lock().expect("nobody panics").push(Instant::now());
+        }
+    };
+    let giving = async {
+        let mut gaps = Vec::new();
+        for _ in 0..100 {
+            let began = Instant::now();
+            let request = pb::TransferLeadershipRequest::default();
+            let giver = cluster.client();
+            giver
+                .call(async |mut c| c.transfer_leadership(request.clone()).await)
+                .await
+                .expect("it is given away");
+            let ended = Instant::now();
+            until("writes are answered after it", async || {
+                let answered = answered.lock().expect("nobody panics");
+                let after = answered.iter().rev().take_while(|at| **at > ended).count();
+                (after >= 20).then_some(())
+            })
+            .await;
+            let mut answered = answered.lock().expect("nobody panics");
+            let around = answered.iter().position(|at| *at > began).unwrap_or(1).max(1) - 1;
+            let longest = answered[around..].windows(2).map(|pair| pair[1] - pair[0]).max();
+            gaps.push(longest.expect("writes were answered").as_secs_f64() * 1e3);
+            answered.clear();
+        }
+        stop.store(true, Ordering::Relaxed);
+        gaps
+    };
+    let ((), mut gaps) = tokio::join!(writing, giving);
+    let (p99, worst) = (quantile(&mut gaps, 0.99), quantile(&mut gaps, 1.0));
+    row(
+        "the lead given away while a client writes: longest time without an answer, 100 times",
+        "p50 ≤ 100 ms, p99 ≤ 300 ms",
+        format!("p50 {:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms", median(&mut gaps)),
     )
 }
 
