@@ -189,3 +189,40 @@ async fn a_manager_that_stays_silent_is_given_up_when_another_is_there() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_removed_keeps_its_vote_until_the_others_can_do_without_it() {
+    for (size, force) in [(2, false), (5, true)] {
+        let mut cluster = Cluster::of(size).await;
+        let leader = cluster.leader().await;
+        // Of two, the leader; of five, it and two more at once.
+        let gone: Vec<usize> = (0..size / 2 + size % 2).map(|n| (leader + n) % size).collect();
+        let name = |i: &usize| format!("m{}", i + 1);
+        let names: Vec<String> = gone.iter().map(name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        cluster.stand(&names, pb::Standing::Removed, force).await.expect("it is safe");
+        for i in &gone {
+            let code = until("it stops", async || cluster.manager_mut(*i).ended()).await;
+            let log = cluster.manager(*i).log();
+            assert!(code == 1 && log.contains("was removed from the cluster"), "{code}: {log}");
+        }
+        let left: Vec<String> = (0..size).filter(|i| !gone.contains(i)).map(|i| name(&i)).collect();
+        vote(&cluster, &left.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        set(&cluster, "k", "v").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_wishes_that_are_safe_alone_do_not_add_up_to_an_unsafe_one() {
+    let cluster = Cluster::of(4).await;
+    let leader = cluster.leader().await;
+    let others: Vec<String> = (0..4).filter(|i| *i != leader).map(|i| format!("m{}", i + 1)).collect();
+    let (first, second) = ([others[0].as_str()], [others[1].as_str()]);
+    let (first, second) = tokio::join!(
+        cluster.stand(&first, pb::Standing::Learner, false),
+        cluster.stand(&second, pb::Standing::Learner, false),
+    );
+    let refused = [first, second].into_iter().filter_map(Result::err).map(|error| error.code);
+    assert_eq!(refused.collect::<Vec<_>>(), [Code::Guarded]);
+    until("three vote", async || (cluster.names("Voter").await.len() == 3).then_some(())).await;
+}

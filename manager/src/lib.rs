@@ -308,7 +308,7 @@ const IN_USE: &str = "stop the manager that uses it, or choose another --data-di
 const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";
 const DAMAGED: &str = "look at the machine's disk; what was stored there is not what is there now, and using it \
                        could lose what this manager agreed to: let it join anew under another name with an empty \
-                       --data-dir; nothing was changed";
+                       --data-dir";
 const DISAGREES: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
                          empty --data-dir; the others go on as long as they are a majority";
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use model::command::{Manager, Standing};
-use model::quorum::{Unsafe, bears, may_become};
+use model::quorum::{Unsafe, bears, have_majorities, may_become};
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
 use raft::{Identity, JoinHandler, Joined, MemberStatus, Replica, Role};
 use tokio::sync::watch;
@@ -41,11 +41,14 @@ pub(crate) struct Members {
     role: watch::Receiver<Role>,
     clock: Clock,
     gate: Gate,
+    wishes: tokio::sync::Mutex<()>,
 }
 
 /// The members at one moment, as the leader sees them.
 struct Roll {
-    /// Those who vote; while they change, those before and those after.
+    /// The sets that need a majority each: one, or two while the voters change.
+    sets: Vec<BTreeSet<NodeId>>,
+    /// Those who vote, in any of them.
     voters: BTreeSet<NodeId>,
     /// Those who answered a moment ago, the leader with them.
     reached: BTreeSet<NodeId>,
@@ -54,9 +57,16 @@ struct Roll {
     all: Vec<MemberStatus>,
 }
 
+impl Roll {
+    /// Those who vote or could at once, of those who are to.
+    fn wanted(&self, state: &State) -> BTreeSet<NodeId> {
+        state.voters().filter(|id| self.voters.contains(id) || self.ready.contains(id)).collect()
+    }
+}
+
 impl Members {
     pub(crate) fn new(replica: Replica, role: watch::Receiver<Role>, clock: Clock, gate: Gate) -> Self {
-        Self { replica, role, clock, gate }
+        Self { replica, role, clock, gate, wishes: tokio::sync::Mutex::default() }
     }
 
     fn me(&self) -> NodeId {
@@ -71,8 +81,10 @@ impl Members {
         };
         let fresh = |member: &MemberStatus| member.last_ack.is_some_and(|age| age <= FRESH);
         let close = |member: &MemberStatus| member.lag.is_some_and(|lag| lag <= CAUGHT_UP);
+        let sets = self.replica.voter_sets();
         Roll {
-            voters: of(&|member| member.voter),
+            voters: sets.iter().flatten().copied().collect(),
+            sets,
             reached: of(&|member| member.node == me || fresh(member)),
             ready: of(&|member| !member.voter && fresh(member) && close(member)),
             all,
@@ -81,39 +93,33 @@ impl Members {
 
     /// What the leader does for its members: makes of each what it is to be. One change at a time.
     pub(crate) async fn keep(&self, term: Term) {
-        let began = Instant::now();
+        let mut watched_since = Instant::now();
+        let mut last = watched_since;
         loop {
-            if let Err(error) = self.keep_once(began).await {
+            // Whoever stood still itself has missed what the others said meanwhile.
+            if last.elapsed() > FRESH {
+                watched_since = Instant::now();
+            }
+            last = Instant::now();
+            if let Err(error) = self.keep_once(term, watched_since).await {
                 tracing::debug!(%term, %error, "the membership could not be changed now");
             }
             tokio::time::sleep(EVERY).await;
         }
     }
 
-    async fn keep_once(&self, began: Instant) -> Result<(), raft::Error> {
+    async fn keep_once(&self, term: Term, watched_since: Instant) -> Result<(), raft::Error> {
         let state = self.replica.published().state;
         if state.cluster.is_none() {
             return Ok(());
         }
         let roll = self.roll();
-        for (id, manager) in &state.managers {
-            if !roll.all.iter().any(|member| member.node == *id) {
-                tracing::info!(node = %id, name = manager.name, "added as a learner");
-                return self.replica.add_learner(*id, &manager.address).await;
-            }
-        }
-        if let Some(dead) = self.to_be_replaced(&state, &roll, began) {
-            tracing::warn!(node = %dead, "it has been silent for long, and another is there: it is removed");
-            let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
-            let by = Actor("manager:autopilot".into());
-            let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
-            return self.replica.propose(&command, None).await.map(drop);
-        }
-        let wanted: BTreeSet<NodeId> =
-            state.voters().filter(|id| roll.voters.contains(id) || roll.ready.contains(id)).collect();
-        if wanted != roll.voters || self.replica.is_changing() {
+        let wanted = roll.wanted(&state);
+        if roll.sets != [wanted.clone()] || !wanted.contains(&self.me()) {
             // What an operator asked for was judged then; meanwhile others may have died.
-            if let Err(why) = may_become(&roll.voters, &wanted, &roll.reached, true) {
+            let possible = have_majorities(&roll.sets, &roll.reached)
+                .and_then(|()| may_become(&wanted, &wanted, &roll.reached, true));
+            if let Err(why) = possible {
                 return Err(raft::Error::Unavailable(why.to_string()));
             }
             if !wanted.contains(&self.me()) {
@@ -123,8 +129,21 @@ impl Members {
             tracing::info!(from = list(&roll.voters), to = list(&wanted), "the voters change");
             return self.replica.set_voters(&wanted).await;
         }
-        let gone: BTreeSet<NodeId> = roll.all.iter().map(|member| member.node).collect();
-        let gone: BTreeSet<NodeId> = gone.into_iter().filter(|id| !state.managers.contains_key(id)).collect();
+        for (id, manager) in &state.managers {
+            if !roll.all.iter().any(|member| member.node == *id) {
+                tracing::info!(node = %id, name = manager.name, "added as a learner");
+                return self.replica.add_learner(*id, &manager.address).await;
+            }
+        }
+        if let Some(dead) = self.to_be_replaced(&state, &roll, watched_since) {
+            tracing::warn!(node = %dead, "it has been silent for long, and is given up");
+            let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
+            let by = Actor("manager:autopilot".into());
+            let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
+            return self.replica.propose(&command, Some(term)).await.map(drop);
+        }
+        let gone = |id: &NodeId| !state.managers.contains_key(id);
+        let gone: BTreeSet<NodeId> = roll.all.iter().map(|member| member.node).filter(gone).collect();
         if gone.is_empty() {
             return Ok(());
         }
@@ -132,12 +151,12 @@ impl Members {
         self.replica.drop_learners(&gone).await
     }
 
-    /// A voter that has been silent for so long that it is given up, when that helps: a learner is ready to
-    /// vote in its place, or the cluster bears more without it. Never by a leader that hears too few itself.
-    fn to_be_replaced(&self, state: &State, roll: &Roll, began: Instant) -> Option<NodeId> {
+    /// A voter that has been silent for so long that it is given up, when the cluster bears more without it: as
+    /// when another has joined to take its place. Never by a leader that hears too few itself.
+    fn to_be_replaced(&self, state: &State, roll: &Roll, watched_since: Instant) -> Option<NodeId> {
         let patience = state.dead_manager_after()?;
         let patience = Duration::from_millis(patience.0);
-        if began.elapsed() < patience {
+        if watched_since.elapsed() < patience {
             return None;
         }
         let silent = |member: &&MemberStatus| {
@@ -149,16 +168,27 @@ impl Members {
             return None;
         }
         let without: BTreeSet<NodeId> = roll.voters.iter().copied().filter(|id| *id != dead).collect();
-        let replacement = roll.ready.iter().find(|id| state.voters().any(|voter| voter == **id));
-        let after: BTreeSet<NodeId> = without.iter().copied().chain(replacement.copied()).collect();
-        let helps = replacement.is_some()
-            || without.len() >= 3 && bears(&without, &roll.reached) > bears(&roll.voters, &roll.reached);
-        (helps && may_become(&roll.voters, &after, &roll.reached, false).is_ok()).then_some(dead)
+        let helps = without.len() >= 3 && bears(&without, &roll.reached) > bears(&roll.voters, &roll.reached);
+        (helps && may_become(&roll.voters, &without, &roll.reached, false).is_ok()).then_some(dead)
     }
 
-    /// Whether these managers may become what is asked, as far as the leader sees.
-    pub(crate) fn may_stand(&self, nodes: &[NodeId], standing: Standing, shrink: bool) -> Result<(), Unsafe> {
-        let Roll { voters, reached, .. } = self.roll();
+    /// One wish is judged and recorded at a time, or two safe ones might add up to an unsafe one.
+    pub(crate) async fn wishes(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.wishes.lock().await
+    }
+
+    /// Whether these managers may become what is asked, as far as the leader sees, when what was asked before is
+    /// done.
+    pub(crate) fn may_stand(
+        &self,
+        state: &State,
+        nodes: &[NodeId],
+        standing: Standing,
+        shrink: bool,
+    ) -> Result<(), Unsafe> {
+        let roll = self.roll();
+        have_majorities(&roll.sets, &roll.reached)?;
+        let (voters, reached) = (roll.wanted(state), &roll.reached);
         let mut after = voters.clone();
         for node in nodes {
             match standing {
@@ -166,7 +196,7 @@ impl Members {
                 Standing::Learner | Standing::Removed => after.remove(node),
             };
         }
-        if after == voters { Ok(()) } else { may_become(&voters, &after, &reached, shrink) }
+        if after == voters { Ok(()) } else { may_become(&voters, &after, reached, shrink) }
     }
 
     /// Waits until these managers are what they are to be, as far as Raft knows. Not for ever.

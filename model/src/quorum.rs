@@ -28,6 +28,17 @@ pub fn bears(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) -> usize {
     voters.intersection(reached).count().saturating_sub(majority(voters.len()))
 }
 
+/// Whether each of these sets of voters has its majority: both, while one is becoming the other.
+pub fn have_majorities(sets: &[BTreeSet<NodeId>], reached: &BTreeSet<NodeId>) -> Result<(), Unsafe> {
+    for set in sets {
+        let (reachable, needed) = (set.intersection(reached).count(), majority(set.len()));
+        if reachable < needed {
+            return Err(Unsafe::NoMajorityNow { reachable, needed });
+        }
+    }
+    Ok(())
+}
+
 /// Whether the voters may become `after`, when these managers can be `reached`.
 ///
 /// A joint change needs a majority of both sets. Beyond that, no change may leave a cluster that bears the

@@ -58,11 +58,22 @@ impl Replica {
             .collect()
     }
 
-    /// Whether a change of the voters was begun and not ended.
-    pub fn is_changing(&self) -> bool {
+    /// The sets of voters of which each needs a majority: one, or two while a change is under way.
+    pub fn voter_sets(&self) -> Vec<BTreeSet<NodeId>> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().get_joint_config().len() > 1
+        let sets = metrics.membership_config.membership().get_joint_config();
+        sets.iter().map(|set| set.iter().copied().map(NodeId).collect()).collect()
+    }
+
+    /// Whether a change of the voters was begun and not ended.
+    pub fn is_changing(&self) -> bool {
+        self.voter_sets().len() > 1
+    }
+
+    /// Whether a manager votes, before or after a change that is under way.
+    pub(crate) fn votes(&self, node: NodeId) -> bool {
+        self.voter_sets().iter().any(|set| set.contains(&node))
     }
 
     /// Adds a member that receives the log and does not vote. Returns at once.
@@ -87,12 +98,16 @@ impl Replica {
     }
 
     /// Gives the lead to a voter, and waits until it leads. From now on this replica has no lease in its
-    /// term, for the other does not wait until it has run out. When nobody takes over in time, it leads on,
-    /// in a new term.
+    /// term, for the other does not wait until it has run out; nor does openraft write or beat for a leader
+    /// that has given its lead away. When the other does not take it, whoever first misses a leader does.
     pub async fn give_lead_to(&self, node: NodeId) -> Result<(), Error> {
         let term = self.leads_in().ok_or(Error::NotLeader { leader: None })?;
-        self.given_away.store(term.0, Ordering::SeqCst);
+        self.given_away.fetch_max(term.0, Ordering::SeqCst);
         self.raft.trigger().transfer_leader(node.0).await.map_err(fatal)?;
+        if let Some(now) = self.leads_in() {
+            // It was deposed and elected again between the two lines: this lead is given away too.
+            self.given_away.fetch_max(now.0, Ordering::SeqCst);
+        }
         let mut role = self.watch_role();
         let taken = async {
             let taken = role.wait_for(|role| match *role {
@@ -107,13 +122,7 @@ impl Replica {
                 Err(Error::Unavailable(format!("another was elected in term {term}")))
             }
             Ok(Err(_)) => Err(Error::Fatal("it ended meanwhile".into())),
-            Err(_) => {
-                // openraft's leader writes nothing more in a term that it has given away.
-                if self.leads_in() == Some(term) {
-                    self.raft.trigger().elect(false).await.map_err(fatal)?;
-                }
-                Err(Error::Unavailable(format!("manager {node} did not take over")))
-            }
+            Err(_) => Err(Error::Unavailable(format!("manager {node} did not take over in time"))),
         }
     }
 }

@@ -60,7 +60,8 @@ impl PeerService {
     fn check(&self, header: Option<pb::Header>) -> Result<(), Status> {
         let from = NodeId(header.as_ref().map_or(0, |header| header.from));
         check(self.replica.identity(), header)?;
-        if self.replica.published().state.removed.contains_key(&from) {
+        // As long as its vote counts it is heard: the others may need it to let it go.
+        if self.replica.published().state.removed.contains_key(&from) && !self.replica.votes(from) {
             return Err(Status::permission_denied(format!("manager {from} was removed from the cluster")));
         }
         Ok(())

@@ -13,7 +13,7 @@ use model::{Answer, ClusterId, Command, NodeId, State, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::{BasicNode, ProgressResponder};
-use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy};
+use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
 use prost::Message;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -185,6 +185,8 @@ impl Profile {
             enable_leader_restore: Some(is_left_out(Protection::NoRestore)),
             // A leader that lost its majority stops reaching the rest, so that they can elect.
             quorum_loss_probe_interval: Some(2 * longest),
+            // A leader gives its lead away by `give_lead_to` alone, which gives up its lease first.
+            removed_leader_step_down: StepDownPolicy::Never,
             // The followers sync while the leader does.
             broadcast_submitted_on_append: Some(true),
             install_snapshot_timeout: 30_000,
@@ -369,8 +371,8 @@ impl Replica {
         }
     }
 
-    /// Waits until this manager is no member any more, and says so: it has applied that it was removed, or a
-    /// peer has told it.
+    /// Waits until this manager is no member any more, and says so: it has applied that it was removed, and its
+    /// vote is not needed any more; or a peer has told it so.
     pub async fn expelled(&self) -> String {
         let me = self.identity.node;
         let mut declared = self.watch_declared();
@@ -378,6 +380,13 @@ impl Replica {
             let removed = |published: &Published| published.state.removed.contains_key(&me);
             if declared.wait_for(removed).await.is_err() {
                 std::future::pending::<()>().await;
+            }
+            let mut metrics = self.raft.server_metrics();
+            // The wish comes first, and the others cannot fulfil it without a vote that still counts.
+            while self.votes(me) {
+                if metrics.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
             }
         };
         let mut expelled = self.expelled.subscribe();

@@ -15,6 +15,7 @@ impl Service {
             pb::Standing::Learner => Standing::Learner,
             pb::Standing::Removed => Standing::Removed,
         };
+        let judging = self.members.wishes().await;
         let state = self.read().await?.state;
         let repeated = state.first_answer(id).is_some();
         if request.managers.is_empty() {
@@ -33,10 +34,17 @@ impl Service {
             if standing != Standing::Voter && state.voters().all(|voter| nodes.contains(&voter)) {
                 return Err(refused(&Refusal::LastVoter));
             }
-            self.members.may_stand(&nodes, standing, request.force).map_err(|why| guarded(&why))?;
+            self.members.may_stand(&state, &nodes, standing, request.force).map_err(|why| guarded(&why))?;
         }
         let change = Change::Stand { nodes: nodes.clone(), standing };
         self.propose(id, &request.actor, change).await?;
+        drop(judging);
+        if repeated && standing == Standing::Removed {
+            // Whom it was about is known by what is left of them.
+            let members = self.replica.members();
+            nodes = members.iter().map(|member| member.node).collect();
+            nodes.retain(|node| !state.managers.contains_key(node));
+        }
         // Whoever leads cannot wait for its own end.
         let own = standing != Standing::Voter && nodes.contains(&self.replica.identity().node);
         let done = !own && self.members.until_they_stand(&nodes, standing).await;

@@ -36,7 +36,7 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
         return if fits {
             Ok(())
         } else {
-            Err(format!("`{value}` is neither seconds, as in `300s`, nor `never`"))
+            Err(format!("`{value}` is neither three seconds or more, as in `300s`, nor `never`"))
         };
     }
     let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
@@ -49,10 +49,10 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
     ))
 }
 
-/// `300s`; at least one.
+/// `300s`; at least three: who has answered within two can be reached.
 fn seconds(text: &str) -> Option<Millis> {
     let seconds: u32 = text.strip_suffix('s')?.parse().ok()?;
-    (seconds > 0).then(|| Millis::seconds(u64::from(seconds)))
+    (seconds >= 3).then(|| Millis::seconds(u64::from(seconds)))
 }
 
 impl State {
