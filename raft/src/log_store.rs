@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use model::sabotage::{Protection, is_left_out};
@@ -30,6 +30,9 @@ const LAYOUT: u32 = 1;
 /// One append to a follower carries at most about this many bytes: a quarter of what the peers'
 /// transport accepts in one message.
 const APPEND_BYTES: usize = 4 << 20;
+
+/// How soon it is noted how far the log was synced.
+const NOTE_WITHIN: Duration = Duration::from_millis(50);
 
 /// How writes are made durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +85,8 @@ pub(crate) fn put(db: &Db, column: &'static str, key: &[u8], value: &[u8]) -> io
     let mut batch = Batch::default();
     batch.put(column, key, value.to_vec());
     db.write(batch)?;
-    db.sync()
+    db.sync()?;
+    db.note()
 }
 
 /// Reads a value of the `meta` column, for what other files keep there.
@@ -124,7 +128,7 @@ impl LogStore {
     async fn sync(&self) -> io::Result<()> {
         let (done, wait) = oneshot::channel();
         match &self.syncer {
-            Syncer::Inline => return self.db.sync(),
+            Syncer::Inline => return self.db.sync().and_then(|()| self.db.note()),
             Syncer::Grouped(waiters) => waiters.send(Waiter::Task(done)).map_err(|_| gone())?,
             Syncer::Simulated(waiters) => waiters.send(Waiter::Task(done)).map_err(|_| gone())?,
         }
@@ -167,10 +171,37 @@ impl LogStore {
 
 /// Serves everybody who waits, with as few syncs as the disk allows.
 fn sync_for_all(db: &Db, queue: &mpsc::Receiver<Waiter>) {
-    while let Ok(first) = queue.recv() {
-        let mut waiters = vec![first];
-        waiters.extend(queue.try_iter());
-        serve(waiters, db.sync());
+    // Since when it is not noted how far the log was synced.
+    let mut unnoted: Option<Instant> = None;
+    loop {
+        let first = match unnoted {
+            None => queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            Some(since) => queue.recv_timeout(NOTE_WITHIN.saturating_sub(since.elapsed())),
+        };
+        match first {
+            Ok(first) => {
+                let mut waiters = vec![first];
+                waiters.extend(queue.try_iter());
+                serve(waiters, db.sync());
+                unnoted = unnoted.or_else(|| Some(Instant::now()));
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                note(db);
+                return;
+            }
+        }
+        if unnoted.is_some_and(|since| since.elapsed() >= NOTE_WITHIN) {
+            note(db);
+            unnoted = None;
+        }
+    }
+}
+
+fn note(db: &Db) {
+    // The disk fails: the next sync says so to those who wait for it.
+    if let Err(error) = db.note() {
+        tracing::warn!(%error, "how far the log was synced is not noted");
     }
 }
 
@@ -283,7 +314,7 @@ impl RaftLogStorage<Types> for LogStore {
         }
         self.db.write(batch)?;
         match &self.syncer {
-            Syncer::Inline => callback.io_completed(self.db.sync()),
+            Syncer::Inline => callback.io_completed(self.db.sync().and_then(|()| self.db.note())),
             Syncer::Grouped(waiters) => waiters.send(Waiter::Append(callback)).map_err(|_| gone())?,
             Syncer::Simulated(waiters) => waiters.send(Waiter::Append(callback)).map_err(|_| gone())?,
         }
