@@ -21,10 +21,11 @@ const LARGEST_ANSWER: usize = 64 << 20;
 /// How long every address may refuse before the managers are taken for gone: a restart takes less.
 const GONE: Duration = Duration::from_secs(4);
 
-/// A manager that lives answers a connect at once; the next one is tried after this.
 /// Between two rounds: a lead that is given away is taken within milliseconds, an election takes longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A manager that lives answers a connect at once; the next one is tried after this.
 const CONNECT: Duration = Duration::from_secs(1);
 
 impl Addresses {

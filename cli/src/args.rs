@@ -396,7 +396,8 @@ pub(crate) enum VarVerb {
     /// Store a variable
     ///
     /// The managers obey names that begin with infrakit/: infrakit/max-instances (a number, or none) is the
-    /// most instances that all groups together may have; infrakit/plugin/NAME/class (C, D or none) is what a
+    /// most instances that all groups together may have; infrakit/dead-manager-after (300s, or never) is how
+    /// long a voter may be silent before it is given up; infrakit/plugin/NAME/class (C, D or none) is what a
     /// plugin is held to that does not say so itself.
     Set { key: String, value: String },
 }

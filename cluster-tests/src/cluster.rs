@@ -312,6 +312,12 @@ impl Cluster {
         self.client().call(async |mut c| c.describe_group(request.clone()).await).await.ok()
     }
 
+    /// Stores a variable.
+    pub async fn set(&self, key: &str, value: &str) -> Result<(), api::Error> {
+        let request = pb::SetVariableRequest { key: key.into(), value: value.into(), ..Default::default() };
+        self.client().call(async |mut c| c.set_variable(request.clone()).await).await.map(drop)
+    }
+
     /// Asks that managers be so from now on.
     pub async fn stand(
         &self,

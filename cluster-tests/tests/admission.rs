@@ -6,11 +6,6 @@ use model::tags::{self, Tags};
 use model::{ClusterId, IntentId, Opaque};
 use spi::{Call, InstanceSpec, Instances};
 
-async fn set(cluster: &Cluster, key: &str, value: &str) -> Result<(), api::Error> {
-    let request = pb::SetVariableRequest { key: key.into(), value: value.into(), ..Default::default() };
-    cluster.client().call(async |mut c| c.set_variable(request.clone()).await).await.map(drop)
-}
-
 async fn settle(cluster: &Cluster, instance: Option<&str>) -> Result<(), api::Error> {
     let request = pb::SettleRequest {
         group: "web".into(),
@@ -35,10 +30,9 @@ async fn what_became_of_a_call_that_no_listing_shows_is_said_by_an_operator() {
     let options =
         Options { manager: ["--plugin-timeout", "500ms"].map(String::from).into(), ..Options::default() };
     let cluster = Cluster::with(1, options).await;
-    let odd =
-        set(&cluster, "infrakit/plugin/simulator/class", "E").await.expect_err("there is no such class");
+    let odd = cluster.set("infrakit/plugin/simulator/class", "E").await.expect_err("there is no such class");
     assert_eq!(odd.code, Code::Invalid);
-    set(&cluster, "infrakit/plugin/simulator/class", "D").await.expect("it is stored");
+    cluster.set("infrakit/plugin/simulator/class", "D").await.expect("it is stored");
     cluster.fault("provision", "hang x 1");
     cluster.commit(&group("web", 1, "v1")).await.expect("it is accepted");
     until("the slot is unknown", async || {
@@ -61,12 +55,12 @@ async fn what_became_of_a_call_that_no_listing_shows_is_said_by_an_operator() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_never_has_more_instances_than_it_may() {
     let cluster = Cluster::of(1).await;
-    set(&cluster, "infrakit/max-instances", "3").await.expect("it is stored");
+    cluster.set("infrakit/max-instances", "3").await.expect("it is stored");
     cluster.commit(&group("web", 5, "v1")).await.expect("it is accepted");
     waits(&cluster, "for room").await;
     until("three are there", async || (cluster.describe("web").await?.living == 3).then_some(())).await;
     assert_eq!(cluster.history().made("web"), 3);
-    set(&cluster, "infrakit/max-instances", "none").await.expect("it is stored");
+    cluster.set("infrakit/max-instances", "none").await.expect("it is stored");
     cluster.settles("web", 5).await;
     cluster.history().shows_nothing_twice();
 }

@@ -41,8 +41,7 @@ async fn all_three_die_at_once_and_come_back_with_everything() {
     let mut cluster = Cluster::of(3).await;
     cluster.commit(&group("web", 4, "v1")).await.expect("it is accepted");
     let before = cluster.settles("web", 4).await;
-    let request = pb::SetVariableRequest { key: "k".into(), value: "v".into(), ..Default::default() };
-    cluster.client().call(async |mut c| c.set_variable(request.clone()).await).await.expect("it is stored");
+    cluster.set("k", "v").await.expect("it is stored");
     for i in 0..3 {
         cluster.kill(i);
     }

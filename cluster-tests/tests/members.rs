@@ -4,11 +4,6 @@ use api::{Code, proto as pb};
 use cluster_tests::{Cluster, group, until};
 use rustix::process::Signal;
 
-async fn set(cluster: &Cluster, key: &str, value: &str) {
-    let request = pb::SetVariableRequest { key: key.into(), value: value.into(), ..Default::default() };
-    cluster.client().call(async |mut c| c.set_variable(request.clone()).await).await.expect("it is stored");
-}
-
 async fn transfer(cluster: &Cluster, to: &str) -> Result<String, api::Error> {
     let request = pb::TransferLeadershipRequest { to: to.into() };
     let reply = cluster.client().call(async |mut c| c.transfer_leadership(request.clone()).await).await;
@@ -166,7 +161,7 @@ async fn two_of_five_that_die_at_once_are_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_stays_silent_is_given_up_when_another_is_there() {
     let mut cluster = Cluster::of(3).await;
-    set(&cluster, "infrakit/dead-manager-after", "3s").await;
+    cluster.set("infrakit/dead-manager-after", "3s").await.expect("it is stored");
     let dead = (cluster.leader().await + 1) % 3;
     cluster.kill(dead);
     let name = format!("m{}", dead + 1);
@@ -208,7 +203,7 @@ async fn a_leader_that_is_removed_keeps_its_vote_until_the_others_can_do_without
         }
         let left: Vec<String> = (0..size).filter(|i| !gone.contains(i)).map(|i| name(&i)).collect();
         vote(&cluster, &left.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        set(&cluster, "k", "v").await;
+        cluster.set("k", "v").await.expect("the others agree");
     }
 }
 

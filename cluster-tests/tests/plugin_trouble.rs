@@ -72,12 +72,7 @@ async fn a_hung_or_failing_listing_changes_nothing_and_holds_up_nobody_else() {
         })
         .await;
         // Everything else goes on.
-        let request = pb::SetVariableRequest { key: "k".into(), value: fault.into(), ..Default::default() };
-        cluster
-            .client()
-            .call(async |mut c| c.set_variable(request.clone()).await)
-            .await
-            .expect("it is stored");
+        cluster.set("k", fault).await.expect("it is stored");
     }
     std::fs::remove_file(cluster.path().join("lab/faults/describe")).expect("the fault is taken back");
     cluster.settles("web", 3).await;

@@ -298,19 +298,20 @@ fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
 /// The database in the data directory.
 const DB: &str = "db";
 
-/// What to do when a replica has stopped by itself; the others go on as long as they are a majority.
+/// What helps when a replica has stopped by itself.
 const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
                       long as they are a majority";
+const DISAGREES: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
+                         empty --data-dir; the others go on as long as they are a majority";
 const EXPELLED: &str = "nothing is lost, for the others hold what it held; to run a manager here again, let it \
                         join anew with an empty --data-dir";
-/// Why a data directory does not open, in the words of what helps.
+
+/// What helps when a data directory does not open.
 const IN_USE: &str = "stop the manager that uses it, or choose another --data-dir; nothing was changed";
 const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";
 const DAMAGED: &str = "look at the machine's disk; what was stored there is not what is there now, and using it \
                        could lose what this manager agreed to: let it join anew under another name with an empty \
                        --data-dir";
-const DISAGREES: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
-                         empty --data-dir; the others go on as long as they are a majority";
 
 /// Who leads, for the files of this crate that ask.
 fn leads(role: &tokio::sync::watch::Receiver<Role>) -> bool {

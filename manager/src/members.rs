@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use model::command::{Manager, Standing};
-use model::quorum::{Unsafe, bears, have_majorities, may_become};
+use model::quorum::{Unsafe, Votes, bears};
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
 use raft::{Identity, JoinHandler, Joined, MemberStatus, Replica, Role};
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use crate::{Error, leads};
 
 /// A learner that is this close behind gets a vote.
 const CAUGHT_UP: u64 = 100;
-/// Who has answered this lately can be reached: four heartbeats of the slowest profile.
+/// Four heartbeats of the slowest profile.
 const FRESH: Duration = Duration::from_secs(2);
 /// How often the leader looks after its members.
 const EVERY: Duration = Duration::from_millis(100);
@@ -62,6 +62,10 @@ impl Roll {
     fn wanted(&self, state: &State) -> BTreeSet<NodeId> {
         state.voters().filter(|id| self.voters.contains(id) || self.ready.contains(id)).collect()
     }
+
+    fn votes<'a>(&'a self, intended: &'a BTreeSet<NodeId>) -> Votes<'a> {
+        Votes { sets: &self.sets, intended, reached: &self.reached }
+    }
 }
 
 impl Members {
@@ -79,14 +83,13 @@ impl Members {
         let of = |fits: &dyn Fn(&MemberStatus) -> bool| {
             all.iter().filter(|member| fits(member)).map(|member| member.node).collect::<BTreeSet<_>>()
         };
-        let fresh = |member: &MemberStatus| member.last_ack.is_some_and(|age| age <= FRESH);
         let close = |member: &MemberStatus| member.lag.is_some_and(|lag| lag <= CAUGHT_UP);
         let sets = self.replica.voter_sets();
         Roll {
             voters: sets.iter().flatten().copied().collect(),
             sets,
-            reached: of(&|member| member.node == me || fresh(member)),
-            ready: of(&|member| !member.voter && fresh(member) && close(member)),
+            reached: of(&|member| member.node == me || is_fresh(member)),
+            ready: of(&|member| !member.voter && is_fresh(member) && close(member)),
             all,
         }
     }
@@ -117,9 +120,7 @@ impl Members {
         let wanted = roll.wanted(&state);
         if roll.sets != [wanted.clone()] || !wanted.contains(&self.me()) {
             // What an operator asked for was judged then; meanwhile others may have died.
-            let possible = have_majorities(&roll.sets, &roll.reached)
-                .and_then(|()| may_become(&wanted, &wanted, &roll.reached, true));
-            if let Err(why) = possible {
+            if let Err(why) = roll.votes(&wanted).may_become(&wanted, true) {
                 return Err(raft::Error::Unavailable(why.to_string()));
             }
             if !wanted.contains(&self.me()) {
@@ -135,7 +136,7 @@ impl Members {
                 return self.replica.add_learner(*id, &manager.address).await;
             }
         }
-        if let Some(dead) = self.to_be_replaced(&state, &roll, watched_since) {
+        if let Some(dead) = self.given_up(&state, &roll, watched_since) {
             tracing::warn!(node = %dead, "it has been silent for long, and is given up");
             let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
             let by = Actor("manager:autopilot".into());
@@ -153,7 +154,7 @@ impl Members {
 
     /// A voter that has been silent for so long that it is given up, when the cluster bears more without it: as
     /// when another has joined to take its place. Never by a leader that hears too few itself.
-    fn to_be_replaced(&self, state: &State, roll: &Roll, watched_since: Instant) -> Option<NodeId> {
+    fn given_up(&self, state: &State, roll: &Roll, watched_since: Instant) -> Option<NodeId> {
         let patience = state.dead_manager_after()?;
         let patience = Duration::from_millis(patience.0);
         if watched_since.elapsed() < patience {
@@ -169,7 +170,7 @@ impl Members {
         }
         let without: BTreeSet<NodeId> = roll.voters.iter().copied().filter(|id| *id != dead).collect();
         let helps = without.len() >= 3 && bears(&without, &roll.reached) > bears(&roll.voters, &roll.reached);
-        (helps && may_become(&roll.voters, &without, &roll.reached, false).is_ok()).then_some(dead)
+        (helps && roll.votes(&roll.voters).may_become(&without, false).is_ok()).then_some(dead)
     }
 
     /// One wish is judged and recorded at a time, or two safe ones might add up to an unsafe one.
@@ -187,31 +188,29 @@ impl Members {
         shrink: bool,
     ) -> Result<(), Unsafe> {
         let roll = self.roll();
-        have_majorities(&roll.sets, &roll.reached)?;
-        let (voters, reached) = (roll.wanted(state), &roll.reached);
-        let mut after = voters.clone();
+        let wanted = roll.wanted(state);
+        let mut after = wanted.clone();
         for node in nodes {
             match standing {
                 Standing::Voter => after.insert(*node),
                 Standing::Learner | Standing::Removed => after.remove(node),
             };
         }
-        if after == voters { Ok(()) } else { may_become(&voters, &after, reached, shrink) }
+        if after == wanted { Ok(()) } else { roll.votes(&wanted).may_become(&after, shrink) }
     }
 
-    /// Waits until these managers are what they are to be, as far as Raft knows. Not for ever.
+    /// Waits until these managers are what they are to be, as far as Raft knows: no member that the state does
+    /// not know, when they were removed. Not for ever.
     pub(crate) async fn until_they_stand(&self, nodes: &[NodeId], standing: Standing) -> bool {
         let stands = || {
-            let members = self.replica.members();
+            let (members, state) = (self.replica.members(), self.replica.published().state);
+            let votes = |node: &NodeId| members.iter().find(|it| it.node == *node).map(|it| it.voter);
             !self.replica.is_changing()
-                && nodes.iter().all(|node| {
-                    let member = members.iter().find(|member| member.node == *node);
-                    match standing {
-                        Standing::Voter => member.is_some_and(|member| member.voter),
-                        Standing::Learner => member.is_some_and(|member| !member.voter),
-                        Standing::Removed => member.is_none(),
-                    }
-                })
+                && match standing {
+                    Standing::Voter => nodes.iter().all(|node| votes(node) == Some(true)),
+                    Standing::Learner => nodes.iter().all(|node| votes(node) == Some(false)),
+                    Standing::Removed => members.iter().all(|it| state.managers.contains_key(&it.node)),
+                }
         };
         let deadline = Instant::now() + STANDS_IN;
         while !stands() {
@@ -306,6 +305,11 @@ impl Members {
             Err(error) => Err((error.to_string(), false)),
         }
     }
+}
+
+/// Whether a member has answered so lately that it can be reached.
+pub(crate) fn is_fresh(member: &MemberStatus) -> bool {
+    member.last_ack.is_some_and(|age| age <= FRESH)
 }
 
 fn list(nodes: &BTreeSet<NodeId>) -> String {

@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status};
 
 use crate::clock::Clock;
 use crate::leads;
-use crate::members::Members;
+use crate::members::{Members, is_fresh};
 use crate::reconcile::Reports;
 use crate::world::{Plugins, Rejection, World};
 use forward::Forward;
@@ -266,6 +266,14 @@ fn refused(refusal: &Refusal) -> Error {
     }
 }
 
+/// Whether a request was accepted before; whoever repeats one that was refused is refused again.
+fn is_done(state: &State, id: RequestId) -> Result<bool, Error> {
+    match state.first_answer(id) {
+        Some(Answer::Refused(refusal)) => Err(refused(refusal)),
+        first => Ok(first.is_some()),
+    }
+}
+
 fn unavailable(error: &raft::Error) -> Error {
     match error {
         raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
@@ -356,14 +364,11 @@ impl ManagerRpc for Service {
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
         let state = self.read().await?.state;
-        // By now nobody is asked any more: whoever repeats the request gets the first answer.
-        match state.first_answer(id) {
-            Some(Answer::Refused(refusal)) => return Err(refused(refusal).into()),
-            Some(_) => return Ok(Response::new(pb::Done {})),
-            None => {}
+        // When it is, nobody is asked any more.
+        if !is_done(&state, id)? {
+            let settle = self.in_doubt(&state, &request)?;
+            self.propose(id, &request.actor, Change::Settle(settle)).await?;
         }
-        let settle = self.in_doubt(&state, &request)?;
-        self.propose(id, &request.actor, Change::Settle(settle)).await?;
         Ok(Response::new(pb::Done {}))
     }
 
@@ -459,7 +464,6 @@ impl ManagerRpc for Service {
         let members = self.replica.members();
         let node = |member: &raft::MemberStatus| {
             let is_leader = member.node == leader;
-            let fresh = member.last_ack.is_some_and(|age| age < Duration::from_secs(2));
             pb::Node {
                 id: member.node.0,
                 name: state.managers.get(&member.node).map(|it| it.name.clone()).unwrap_or_default(),
@@ -470,7 +474,7 @@ impl ManagerRpc for Service {
                     (false, false) => "Learner",
                 }
                 .to_owned(),
-                status: if is_leader || fresh { "Reachable" } else { "Unreachable" }.to_owned(),
+                status: if is_leader || is_fresh(member) { "Reachable" } else { "Unreachable" }.to_owned(),
                 lag: if is_leader { Some(0) } else { member.lag },
                 last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
             }

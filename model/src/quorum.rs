@@ -28,45 +28,40 @@ pub fn bears(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) -> usize {
     voters.intersection(reached).count().saturating_sub(majority(voters.len()))
 }
 
-/// Whether each of these sets of voters has its majority: both, while one is becoming the other.
-pub fn have_majorities(sets: &[BTreeSet<NodeId>], reached: &BTreeSet<NodeId>) -> Result<(), Unsafe> {
-    for set in sets {
-        let (reachable, needed) = (set.intersection(reached).count(), majority(set.len()));
-        if reachable < needed {
-            return Err(Unsafe::NoMajorityNow { reachable, needed });
-        }
-    }
-    Ok(())
+/// The votes of a cluster at one moment.
+pub struct Votes<'a> {
+    /// The sets that need a majority each: one, or two while the voters change.
+    pub sets: &'a [BTreeSet<NodeId>],
+    /// Who is to vote by what was asked before: the voters, when nothing is left to be done.
+    pub intended: &'a BTreeSet<NodeId>,
+    /// Whoever can be reached, voter or not.
+    pub reached: &'a BTreeSet<NodeId>,
 }
 
-/// Whether the voters may become `after`, when these managers can be `reached`.
-///
-/// A joint change needs a majority of both sets. Beyond that, no change may leave a cluster that bears the
-/// loss of fewer managers than it does now, unless it is to `shrink`: losing two of five at once is healed
-/// by one swap, and a healthy three do not become two by accident.
-pub fn may_become(
-    voters: &BTreeSet<NodeId>,
-    after: &BTreeSet<NodeId>,
-    reached: &BTreeSet<NodeId>,
-    shrink: bool,
-) -> Result<(), Unsafe> {
-    if after.is_empty() {
-        return Err(Unsafe::NoVoters);
+impl Votes<'_> {
+    /// Whether the voters may become `after`.
+    ///
+    /// A joint change needs a majority of the sets before it and of the one after. Beyond that, no change may
+    /// leave a cluster that bears the loss of fewer managers than what was intended before, unless it is to
+    /// `shrink`: losing two of five at once is healed by one swap, and a healthy three do not become two by
+    /// accident.
+    pub fn may_become(&self, after: &BTreeSet<NodeId>, shrink: bool) -> Result<(), Unsafe> {
+        if after.is_empty() {
+            return Err(Unsafe::NoVoters);
+        }
+        let count = |set: &BTreeSet<NodeId>| (set.intersection(self.reached).count(), majority(set.len()));
+        for (reachable, needed) in self.sets.iter().map(count) {
+            if reachable < needed {
+                return Err(Unsafe::NoMajorityNow { reachable, needed });
+            }
+        }
+        let (reachable, needed) = count(after);
+        if reachable < needed {
+            return Err(Unsafe::NoMajorityAfter { reachable, needed });
+        }
+        let (now, after) = (bears(self.intended, self.reached), bears(after, self.reached));
+        if after < now && !shrink { Err(Unsafe::LessTolerant { now, after }) } else { Ok(()) }
     }
-    let reachable = |set: &BTreeSet<NodeId>| set.intersection(reached).count();
-    let (now, then) = (reachable(voters), reachable(after));
-    let (needed_now, needed_then) = (majority(voters.len()), majority(after.len()));
-    if now < needed_now {
-        return Err(Unsafe::NoMajorityNow { reachable: now, needed: needed_now });
-    }
-    if then < needed_then {
-        return Err(Unsafe::NoMajorityAfter { reachable: then, needed: needed_then });
-    }
-    let (bears_now, bears_then) = (bears(voters, reached), bears(after, reached));
-    if bears_then < bears_now && !shrink {
-        return Err(Unsafe::LessTolerant { now: bears_now, after: bears_then });
-    }
-    Ok(())
 }
 
 impl fmt::Display for Unsafe {
@@ -102,19 +97,24 @@ mod tests {
         for voters in 1..64u32 {
             for after in 0..64u32 {
                 for reached in 0..64u32 {
-                    let sets = [voters, after, reached].map(set);
+                    let [voters, after, reached] = [voters, after, reached].map(set);
+                    let votes =
+                        Votes { sets: std::slice::from_ref(&voters), intended: &voters, reached: &reached };
                     let works = |set: &BTreeSet<NodeId>| {
-                        !set.is_empty() && set.intersection(&sets[2]).count() * 2 > set.len()
+                        !set.is_empty() && set.intersection(&reached).count() * 2 > set.len()
                     };
-                    let can = works(&sets[0]) && works(&sets[1]);
-                    let forced = may_become(&sets[0], &sets[1], &sets[2], true);
-                    assert_eq!(forced.is_ok(), can, "{sets:?}");
-                    if may_become(&sets[0], &sets[1], &sets[2], false).is_ok() {
+                    let can = works(&voters) && works(&after);
+                    assert_eq!(
+                        votes.may_become(&after, true).is_ok(),
+                        can,
+                        "{voters:?} {after:?} {reached:?}"
+                    );
+                    if votes.may_become(&after, false).is_ok() {
                         allowed += 1;
                         // Whoever could be lost before can be lost after.
-                        let bears =
-                            |set: &BTreeSet<NodeId>| set.intersection(&sets[2]).count() - majority(set.len());
-                        assert!(can && bears(&sets[1]) >= bears(&sets[0]), "{sets:?}");
+                        let spare =
+                            |set: &BTreeSet<NodeId>| set.intersection(&reached).count() - majority(set.len());
+                        assert!(can && spare(&after) >= spare(&voters), "{voters:?} {after:?} {reached:?}");
                     }
                 }
             }
@@ -126,7 +126,9 @@ mod tests {
     fn what_operators_do_is_judged_as_they_expect() {
         let of = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
         let judge = |voters: &[u64], after: &[u64], reached: &[u64]| {
-            may_become(&of(voters), &of(after), &of(reached), false)
+            let (voters, reached) = (of(voters), of(reached));
+            Votes { sets: std::slice::from_ref(&voters), intended: &voters, reached: &reached }
+                .may_become(&of(after), false)
         };
         // Two of five are dead: one swap heals it.
         assert_eq!(judge(&[1, 2, 3, 4, 5], &[1, 2, 3, 6, 7], &[1, 2, 3, 6, 7]), Ok(()));
@@ -141,5 +143,13 @@ mod tests {
             judge(&[1, 2, 3], &[1, 2, 3, 4], &[1]),
             Err(Unsafe::NoMajorityNow { reachable: 1, needed: 2 })
         );
+        // Half way from one set to another, both must agree.
+        let (sets, intended, reached) = ([of(&[1, 2, 3]), of(&[1, 2, 4])], of(&[1, 2, 4]), of(&[1, 2]));
+        let votes = Votes { sets: &sets, intended: &intended, reached: &reached };
+        assert_eq!(votes.may_become(&intended, true), Ok(()));
+        // A wish that cannot be done any more can be taken back.
+        let (voters, intended) = ([of(&[1, 2, 3])], of(&[1, 3]));
+        let votes = Votes { sets: &voters, intended: &intended, reached: &reached };
+        assert_eq!(votes.may_become(&of(&[1, 2, 3]), false), Ok(()));
     }
 }

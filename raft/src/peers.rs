@@ -59,7 +59,32 @@ pub(crate) struct Peers {
     identity: Identity,
     dial: Arc<dyn Dial>,
     acks: Acks,
-    expelled: Arc<watch::Sender<Option<String>>>,
+    expelled: Expelled,
+}
+
+/// Whether peers have said that this manager is no member any more, and in which words.
+#[derive(Clone, Default)]
+pub(crate) struct Expelled(Arc<watch::Sender<Option<String>>>);
+
+impl Expelled {
+    pub(crate) fn hears(&self, status: &Status) {
+        if status.code() == Code::PermissionDenied {
+            self.0.send_replace(Some(status.message().to_owned()));
+        }
+    }
+
+    pub(crate) async fn told(&self) -> String {
+        let mut told = self.0.subscribe();
+        loop {
+            if let Some(why) = told.borrow_and_update().clone() {
+                return why;
+            }
+            if told.changed().await.is_err() {
+                // The sender is ours.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 /// One connection to a peer: gRPC requests in, responses out.
@@ -94,12 +119,7 @@ fn chain(error: &dyn StdError) -> String {
 
 impl Peers {
     /// `expelled` is told when a peer says that this manager is no member any more.
-    pub(crate) fn new(
-        identity: Identity,
-        dial: Arc<dyn Dial>,
-        acks: Acks,
-        expelled: Arc<watch::Sender<Option<String>>>,
-    ) -> Self {
+    pub(crate) fn new(identity: Identity, dial: Arc<dyn Dial>, acks: Acks, expelled: Expelled) -> Self {
         Self { identity, dial, acks, expelled }
     }
 
@@ -155,7 +175,7 @@ pub(crate) struct Peer {
     header: pb::Header,
     client: Result<PeersClient<Line>, String>,
     acks: Acks,
-    expelled: Arc<watch::Sender<Option<String>>>,
+    expelled: Expelled,
 }
 
 impl Peer {
@@ -268,14 +288,8 @@ impl RaftNetworkV2<Types> for Peer {
         let mut client = self.client()?;
         let expelled = self.expelled.clone();
         let asked = async move {
-            let reply = client.pre_vote(request).await;
             // Whoever is not heard asks for votes sooner or later.
-            if let Err(status) = &reply
-                && status.code() == Code::PermissionDenied
-            {
-                expelled.send_replace(Some(status.message().to_owned()));
-            }
-            reply
+            client.pre_vote(request).await.inspect_err(|status| expelled.hears(status))
         };
         let reply = within(option.hard_ttl(), asked).await?;
         vote_response(reply)

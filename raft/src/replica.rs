@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::log_store::{self, LogStore, Sync};
 use crate::machine::{History, Machine, Readers};
 use crate::peer_service::{JoinHandler, PeerService};
-use crate::peers::{self, Dial, Peers, Tcp};
+use crate::peers::{self, Dial, Expelled, Peers, Tcp};
 use crate::proto as pb;
 use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
 use crate::store::{Db, MemoryDisk, Rocks};
@@ -87,7 +87,7 @@ pub struct Replica {
     declared: watch::Receiver<Published>,
     role: watch::Receiver<Role>,
     failure: watch::Receiver<Option<String>>,
-    expelled: Arc<watch::Sender<Option<String>>>,
+    expelled: Expelled,
     /// The last term in which this replica gave the lead away.
     pub(crate) given_away: Arc<AtomicU64>,
     history: History,
@@ -219,7 +219,7 @@ impl Replica {
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
         let acks = Acks::default();
-        let expelled = Arc::new(watch::channel(None).0);
+        let expelled = Expelled::default();
         let network = Peers::new(identity.clone(), dial.clone(), acks.clone(), expelled.clone());
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
@@ -389,18 +389,10 @@ impl Replica {
                 }
             }
         };
-        let mut expelled = self.expelled.subscribe();
-        let told = async {
-            match expelled.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()) {
-                Some(why) => why,
-                // The replica has its own end of it.
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = applied => format!("manager {me} was removed from the cluster"),
-            why = told => why,
+            why = self.expelled.told() => why,
         }
     }
 
@@ -436,12 +428,7 @@ impl Replica {
         let peers = members.iter().filter(|member| member.voter && member.node != self.identity.node);
         let asked = peers.map(async |member| {
             let told = peers::digests(&*self.dial, &self.identity, member.node, &member.address).await;
-            if let Err(status) = &told
-                && status.code() == tonic::Code::PermissionDenied
-            {
-                self.expelled.send_replace(Some(status.message().to_owned()));
-            }
-            Some((member.node, told.ok()??))
+            Some((member.node, told.inspect_err(|status| self.expelled.hears(status)).ok()??))
         });
         let others = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         let voters = members.iter().filter(|member| member.voter).count();

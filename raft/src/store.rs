@@ -74,8 +74,6 @@ impl Batch {
 /// RocksDB in a directory.
 pub(crate) struct Rocks {
     db: DB,
-    /// The number of the last write that is durable.
-    synced: AtomicU64,
     watermark: Watermark,
 }
 
@@ -84,7 +82,11 @@ pub(crate) struct Rocks {
 /// A write-ahead log that is damaged reads like one that a crash cut short: RocksDB opens with what is
 /// before the damage. This tells the two apart, for nothing that was synced may be missing. It is written
 /// after syncs and not synced itself: after a crash it may be older than the log, never newer.
-struct Watermark(std::fs::File);
+struct Watermark {
+    file: std::fs::File,
+    /// What is to be written next.
+    synced: AtomicU64,
+}
 
 impl Watermark {
     const FILE: &str = "SYNCED";
@@ -103,19 +105,21 @@ impl Watermark {
         let (number, check) = bytes.split_at(8);
         let [number, check] =
             [number, check].map(|it| u64::from_le_bytes(it.try_into().expect("eight bytes")));
-        if read == bytes.len() && check == !number && number > last {
+        let number = if read == bytes.len() && check == !number { number } else { 0 };
+        if number > last {
             let why =
                 format!("write {number} was made durable, and the log on the disk ends with write {last}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
-        Ok(Self(file))
+        Ok(Self { file, synced: AtomicU64::new(number) })
     }
 
-    fn set(&self, number: u64) -> io::Result<()> {
+    fn write(&self) -> io::Result<()> {
+        let number = self.synced.load(Ordering::Acquire);
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
         bytes[8..].copy_from_slice(&(!number).to_le_bytes());
-        self.0.write_all_at(&bytes, 0)
+        self.file.write_all_at(&bytes, 0)
     }
 }
 
@@ -145,7 +149,7 @@ impl Rocks {
         if let Some(parent) = path.parent() {
             std::fs::File::open(parent)?.sync_all()?;
         }
-        Ok(Self { db, synced: AtomicU64::default(), watermark })
+        Ok(Self { db, watermark })
     }
 
     fn column(&self, name: &str) -> &rocksdb::ColumnFamily {
@@ -173,12 +177,12 @@ impl Store for Rocks {
     fn sync(&self) -> io::Result<()> {
         let last = self.db.latest_sequence_number();
         self.db.flush_wal(true).map_err(failed)?;
-        self.synced.store(last, Ordering::Release);
+        self.watermark.synced.fetch_max(last, Ordering::Release);
         Ok(())
     }
 
     fn note(&self) -> io::Result<()> {
-        self.watermark.set(self.synced.load(Ordering::Acquire))
+        self.watermark.write()
     }
 
     fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()> {

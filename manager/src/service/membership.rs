@@ -1,11 +1,11 @@
 //! Who is to vote, who is to go, who leads: what operators ask of the membership.
 
 use api::{Code, Error, proto as pb};
-use model::command::{Refusal, Standing};
+use model::command::Standing;
 use model::quorum::Unsafe;
 use model::{Change, NodeId, State};
 
-use super::{Service, refused, unavailable};
+use super::{Service, is_done, unavailable};
 
 impl Service {
     pub(super) async fn stand_now(&self, request: pb::StandRequest) -> Result<pb::StandReply, Error> {
@@ -15,36 +15,23 @@ impl Service {
             pb::Standing::Learner => Standing::Learner,
             pb::Standing::Removed => Standing::Removed,
         };
-        let judging = self.members.wishes().await;
-        let state = self.read().await?.state;
-        let repeated = state.first_answer(id).is_some();
         if request.managers.is_empty() {
             return Err(Error::new(Code::Invalid, "no manager is named"));
         }
-        // By now a removed one is not found any more: whoever repeats the request gets the first answer.
-        let mut nodes: Vec<NodeId> = Vec::new();
-        for asked in &request.managers {
-            match find(&state, asked) {
-                Ok(node) => nodes.push(node),
-                Err(error) if !repeated => return Err(error),
-                Err(_) => {}
-            }
-        }
-        if !repeated {
-            if standing != Standing::Voter && state.voters().all(|voter| nodes.contains(&voter)) {
-                return Err(refused(&Refusal::LastVoter));
-            }
+        let judging = self.members.wishes().await;
+        let state = self.read().await?.state;
+        let found = request.managers.iter().map(|asked| find(&state, asked));
+        let nodes: Vec<NodeId> = if is_done(&state, id)? {
+            // Whoever was removed by it is not found any more.
+            found.filter_map(Result::ok).collect()
+        } else {
+            let nodes = found.collect::<Result<Vec<_>, _>>()?;
             self.members.may_stand(&state, &nodes, standing, request.force).map_err(|why| guarded(&why))?;
-        }
-        let change = Change::Stand { nodes: nodes.clone(), standing };
-        self.propose(id, &request.actor, change).await?;
+            let change = Change::Stand { nodes: nodes.clone(), standing };
+            self.propose(id, &request.actor, change).await?;
+            nodes
+        };
         drop(judging);
-        if repeated && standing == Standing::Removed {
-            // Whom it was about is known by what is left of them.
-            let members = self.replica.members();
-            nodes = members.iter().map(|member| member.node).collect();
-            nodes.retain(|node| !state.managers.contains_key(node));
-        }
         // Whoever leads cannot wait for its own end.
         let own = standing != Standing::Voter && nodes.contains(&self.replica.identity().node);
         let done = !own && self.members.until_they_stand(&nodes, standing).await;

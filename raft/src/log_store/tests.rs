@@ -199,3 +199,21 @@ async fn a_log_that_lost_what_was_synced_is_not_opened() {
         refused(format!("cut at {cut} of {size}"), opened);
     }
 }
+
+#[tokio::test]
+async fn a_start_that_writes_nothing_forgets_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("db");
+    let mut store = LogStore::open(open_db(&path).expect("a new database"), Sync::Grouped).expect("the log");
+    append(&mut store, vec![entry(1, 10)]).await;
+    drop(store);
+    let watermark = || std::fs::read(path.join("SYNCED")).expect("it is there");
+    drop(reopen(&path));
+    let before = watermark();
+    assert!(before.iter().take(8).any(|byte| *byte != 0), "{before:?}");
+    let db = open_db(&path).expect("the database");
+    drop(LogStore::open(db, Sync::Grouped).expect("the log"));
+    // The thread that syncs ends with the store, and gives the database back.
+    drop(reopen(&path));
+    assert_eq!(watermark(), before);
+}

@@ -1,18 +1,10 @@
-//! Attacks real clusters with everything that goes wrong in real places, and holds what clients and the
-//! provider saw against the promises. Started by `deploy/chaos`.
+//! One cluster under attack: what goes wrong, how it is mended, and what must be true after it.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use api::{Client, proto as pb};
-use clap::Parser;
 use cluster_tests::{Cluster, Kind, Mood, Operation, Options, group, unexplained, until};
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use model::RequestId;
 use model::tags::{self, Tags};
@@ -20,125 +12,17 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use spi::{Call, Instances};
-use tokio::time::MissedTickBehavior;
 
-/// Real managers on hosts of their own, attacked as a seed says
-#[derive(Parser)]
-struct Args {
-    /// How long to go on
-    #[arg(long, default_value_t = 10)]
-    minutes: u64,
-    /// At most so many schedules
-    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
-    schedules: u64,
-    /// The first schedule; without it, one that nobody has run before
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Faults in one schedule
-    #[arg(long, default_value_t = 5)]
-    faults: u32,
-}
+use crate::Outcome;
+use crate::clients::{CLIENTS, REGISTERS, Registers, read, use_registers};
 
 /// After the last fault a group must be as declared again within this time.
 const CONVERGES_IN: Duration = Duration::from_secs(30);
-const REGISTERS: u64 = 6;
-const CLIENTS: u64 = 5;
 const GROUP: &str = "web";
 const SMALLEST: u64 = 4;
 const LARGEST: u64 = 16;
-
-/// What came of one schedule.
-#[derive(Default)]
-struct Outcome {
-    faults: BTreeMap<&'static str, usize>,
-    operations: usize,
-    unanswered: usize,
-    made: usize,
-    destroyed: usize,
-    converged_in: Duration,
-    violations: Vec<String>,
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let args = Args::parse();
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("error: this needs root: every manager gets a network namespace of its own");
-        return ExitCode::FAILURE;
-    }
-    let first = args.seed.unwrap_or_else(|| rand::random::<u64>() >> 32);
-    let began = Instant::now();
-    let mut all = Vec::new();
-    for seed in (first..).take(usize::try_from(args.schedules).unwrap_or(usize::MAX)) {
-        if began.elapsed() >= Duration::from_secs(args.minutes * 60) {
-            break;
-        }
-        let outcome = match AssertUnwindSafe(run(seed, args.faults)).catch_unwind().await {
-            Ok(outcome) => outcome,
-            Err(panic) => {
-                let why = panic.downcast_ref::<String>().map_or("it ended in a panic", String::as_str);
-                Outcome { violations: vec![why.lines().take(3).collect()], ..Outcome::default() }
-            }
-        };
-        println!(
-            "schedule {seed}: {}; {} operations, as declared after {:.1} s{}",
-            outcome.faults.keys().copied().collect::<Vec<_>>().join(", "),
-            outcome.operations,
-            outcome.converged_in.as_secs_f64(),
-            if outcome.violations.is_empty() { "" } else { "; BROKEN" }
-        );
-        for violation in &outcome.violations {
-            println!("   {violation}\n   try it again with: deploy/chaos --schedules 1 --seed {seed}");
-        }
-        all.push(outcome);
-    }
-    report(&all, began.elapsed())
-}
-
-fn report(all: &[Outcome], took: Duration) -> ExitCode {
-    let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
-    for outcome in all {
-        for (fault, count) in &outcome.faults {
-            *faults.entry(fault).or_default() += count;
-        }
-    }
-    println!("\n| what went wrong | how often |\n|---|---|");
-    for (fault, count) in &faults {
-        println!("| {fault} | {count} |");
-    }
-    let total = |what: fn(&Outcome) -> usize| all.iter().map(what).sum::<usize>();
-    let broken = all.iter().filter(|it| !it.violations.is_empty()).count();
-    let mut times: Vec<Duration> = all.iter().map(|it| it.converged_in).collect();
-    times.sort();
-    println!("\n| what was checked | |\n|---|---|");
-    println!("| schedules, and how many broke a promise | {}, {broken} |", all.len());
-    println!(
-        "| client operations, and how many of them were never answered | {}, {} |",
-        total(|it| it.operations),
-        total(|it| it.unanswered)
-    );
-    println!(
-        "| instances made, and destroyed by the managers | {}, {} |",
-        total(|it| it.made),
-        total(|it| it.destroyed)
-    );
-    if let (Some(middle), Some(worst)) = (times.get(times.len() / 2), times.last()) {
-        println!(
-            "| from the last fault to as declared | median {:.1} s, worst {:.1} s |",
-            middle.as_secs_f64(),
-            worst.as_secs_f64()
-        );
-    }
-    println!("| took | {:.0} s |", took.as_secs_f64());
-    if broken == 0 && !all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// What clients saw, by register.
-#[derive(Default)]
-struct Registers {
-    histories: RefCell<BTreeMap<u64, Vec<Operation>>>,
-    stop: Cell<bool>,
-}
+/// As it is counted.
+const DEMOTED: &str = "a manager that may not vote for a while";
 
 /// One cluster under attack.
 struct Attack {
@@ -159,7 +43,8 @@ struct Attack {
     surplus: u64,
 }
 
-async fn run(seed: u64, faults: u32) -> Outcome {
+/// Runs one schedule.
+pub(crate) async fn run(seed: u64, faults: u32) -> Outcome {
     let store = tempfile::tempdir().expect("a temporary directory");
     let dir = format!("dir={}", store.path().display());
     let options = Options {
@@ -208,63 +93,6 @@ async fn run(seed: u64, faults: u32) -> Outcome {
 fn short(cluster: &Cluster) -> Client {
     cluster.client().with_deadline(Duration::from_secs(4))
 }
-
-/// Writes and reads until it is told to stop.
-async fn use_registers(
-    client: &Client,
-    mut chance: SmallRng,
-    who: u64,
-    registers: &Registers,
-    began: Instant,
-) {
-    let mut written = 0;
-    let mut turn = tokio::time::interval(Duration::from_millis(30));
-    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !registers.stop.get() {
-        let register = chance.random_range(0..REGISTERS);
-        let asked = began.elapsed().as_nanos() as u64;
-        let (kind, answered) = if chance.random_range(0..2) == 0 {
-            written += 1;
-            let value = written * CLIENTS + who + 1;
-            (Kind::Write(value), write(client, register, value).await)
-        } else {
-            match read(client, register).await {
-                Some(value) => (Kind::Read(value), true),
-                None => (Kind::Read(0), false),
-            }
-        };
-        let answered = answered.then(|| began.elapsed().as_nanos() as u64);
-        registers.histories.borrow_mut().entry(register).or_default().push(Operation {
-            kind,
-            asked,
-            answered,
-        });
-        turn.tick().await;
-    }
-}
-
-async fn write(client: &Client, register: u64, value: u64) -> bool {
-    let request = pb::SetVariableRequest {
-        key: format!("r{register}"),
-        value: value.to_string(),
-        // Whoever asks again for it does not write it again.
-        request_id: api::request_id_bytes(RequestId(rand::random())),
-        ..Default::default()
-    };
-    client.call(async |mut c| c.set_variable(request.clone()).await).await.is_ok()
-}
-
-async fn read(client: &Client, register: u64) -> Option<u64> {
-    let request = pb::GetVariableRequest { key: format!("r{register}") };
-    match client.call(async |mut c| c.get_variable(request.clone()).await).await {
-        Ok(variable) => variable.value.parse().ok(),
-        Err(error) if error.code == api::Code::NotFound => Some(0),
-        Err(_) => None,
-    }
-}
-
-/// As it is counted.
-const DEMOTED: &str = "a manager that may not vote for a while";
 
 impl Attack {
     fn between(&mut self, low: u64, high: u64) -> u64 {

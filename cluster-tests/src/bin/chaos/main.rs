@@ -1,0 +1,118 @@
+//! Attacks real clusters with everything that goes wrong in real places, and holds what clients and the
+//! provider saw against the promises. Started by `deploy/chaos`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod attack;
+mod clients;
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use futures_util::FutureExt;
+
+/// Real managers on hosts of their own, attacked as a seed says
+#[derive(Parser)]
+struct Args {
+    /// How long to go on
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// At most so many schedules
+    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+    schedules: u64,
+    /// The first schedule; without it, one that nobody has run before
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Faults in one schedule
+    #[arg(long, default_value_t = 5)]
+    faults: u32,
+}
+
+/// What came of one schedule.
+#[derive(Default)]
+struct Outcome {
+    faults: BTreeMap<&'static str, usize>,
+    operations: usize,
+    unanswered: usize,
+    made: usize,
+    destroyed: usize,
+    converged_in: Duration,
+    violations: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("error: this needs root: every manager gets a network namespace of its own");
+        return ExitCode::FAILURE;
+    }
+    let first = args.seed.unwrap_or_else(|| rand::random::<u64>() >> 32);
+    let began = Instant::now();
+    let mut all = Vec::new();
+    for seed in (first..).take(usize::try_from(args.schedules).unwrap_or(usize::MAX)) {
+        if began.elapsed() >= Duration::from_secs(args.minutes * 60) {
+            break;
+        }
+        let outcome = match AssertUnwindSafe(attack::run(seed, args.faults)).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(panic) => {
+                let why = panic.downcast_ref::<String>().map_or("it ended in a panic", String::as_str);
+                Outcome { violations: vec![why.lines().take(3).collect()], ..Outcome::default() }
+            }
+        };
+        println!(
+            "schedule {seed}: {}; {} operations, as declared after {:.1} s{}",
+            outcome.faults.keys().copied().collect::<Vec<_>>().join(", "),
+            outcome.operations,
+            outcome.converged_in.as_secs_f64(),
+            if outcome.violations.is_empty() { "" } else { "; BROKEN" }
+        );
+        for violation in &outcome.violations {
+            println!("   {violation}\n   try it again with: deploy/chaos --schedules 1 --seed {seed}");
+        }
+        all.push(outcome);
+    }
+    report(&all, began.elapsed())
+}
+
+fn report(all: &[Outcome], took: Duration) -> ExitCode {
+    let mut faults: BTreeMap<&str, usize> = BTreeMap::new();
+    for outcome in all {
+        for (fault, count) in &outcome.faults {
+            *faults.entry(fault).or_default() += count;
+        }
+    }
+    println!("\n| what went wrong | how often |\n|---|---|");
+    for (fault, count) in &faults {
+        println!("| {fault} | {count} |");
+    }
+    let total = |what: fn(&Outcome) -> usize| all.iter().map(what).sum::<usize>();
+    let broken = all.iter().filter(|it| !it.violations.is_empty()).count();
+    let mut times: Vec<Duration> = all.iter().map(|it| it.converged_in).collect();
+    times.sort();
+    println!("\n| what was checked | |\n|---|---|");
+    println!("| schedules, and how many broke a promise | {}, {broken} |", all.len());
+    println!(
+        "| client operations, and how many of them were never answered | {}, {} |",
+        total(|it| it.operations),
+        total(|it| it.unanswered)
+    );
+    println!(
+        "| instances made, and destroyed by the managers | {}, {} |",
+        total(|it| it.made),
+        total(|it| it.destroyed)
+    );
+    if let (Some(middle), Some(worst)) = (times.get(times.len() / 2), times.last()) {
+        println!(
+            "| from the last fault to as declared | median {:.1} s, worst {:.1} s |",
+            middle.as_secs_f64(),
+            worst.as_secs_f64()
+        );
+    }
+    println!("| took | {:.0} s |", took.as_secs_f64());
+    if broken == 0 && !all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
