@@ -54,7 +54,7 @@ impl Error {
 /// A manager that runs until it is told to stop.
 pub struct Running {
     replica: Replica,
-    _thread: ReplicaThread,
+    thread: ReplicaThread,
     address: String,
     name: String,
     finished: BoxFuture<'static, Result<(), Error>>,
@@ -75,7 +75,12 @@ impl Running {
 
     /// Waits until the manager has stopped.
     pub async fn finished(self) -> Result<(), Error> {
-        self.finished.await
+        let result = self.finished.await;
+        drop(self.thread);
+        if !self.replica.disk_is_closed(CLOSED_IN).await {
+            tracing::debug!("somebody uses the disk still");
+        }
+        result
     }
 }
 
@@ -226,7 +231,7 @@ pub async fn start(
             }
         })
     };
-    Ok(Running { replica, _thread: thread, address, name: config.name, finished })
+    Ok(Running { replica, thread, address, name: config.name, finished })
 }
 
 /// Reconciles whenever `replica` leads, and ends with it: what a manager does beside answering. For a
@@ -294,6 +299,9 @@ fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
         Error::new(format!("cannot listen on {}", path.display()), error, "choose a shorter --data-dir")
     })
 }
+
+/// How long the disk may take to be closed: its tasks end at once, or hang.
+const CLOSED_IN: Duration = Duration::from_secs(5);
 
 /// The database in the data directory.
 const DB: &str = "db";

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use model::event::Event;
@@ -97,6 +97,7 @@ pub struct Replica {
     votes_from: Instant,
     digests: Digests,
     dial: Arc<dyn Dial>,
+    open: Weak<()>,
 }
 
 impl Disk {
@@ -215,6 +216,7 @@ impl Replica {
         let stopped = |error: &dyn std::fmt::Display| Error::Fatal(error.to_string());
         let config = profile.config(&identity).validate().map_err(|error| stopped(&error))?;
         let digests = Digests::default();
+        let open = disk.db.open();
         let (machine, readers) =
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
@@ -243,6 +245,7 @@ impl Replica {
             votes_from,
             digests,
             dial,
+            open,
         })
     }
 
@@ -471,6 +474,16 @@ impl Replica {
     /// Writes a snapshot now, and drops the log that it covers as far as the settings allow.
     pub async fn snapshot(&self) -> Result<(), Error> {
         self.raft.trigger().snapshot().await.map_err(fatal)
+    }
+
+    /// Waits until nobody uses its disk any more, after [`Replica::shutdown`]; at most this long. A process
+    /// that ends before may crash: RocksDB's own threads would meet what is gone already.
+    pub async fn disk_is_closed(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while self.open.strong_count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        self.open.strong_count() == 0
     }
 
     /// Stops the replica and gives its disk back.

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch};
 
@@ -43,6 +43,8 @@ pub(crate) trait Store: Send + Sync {
     fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>>;
     /// Whether reading and writing take the time of the caller's thread.
     fn blocks(&self) -> bool;
+    /// Dead as soon as the store is closed.
+    fn open(&self) -> Weak<()>;
 }
 
 /// Changes that belong together.
@@ -75,6 +77,8 @@ impl Batch {
 pub(crate) struct Rocks {
     db: DB,
     watermark: Watermark,
+    /// Dropped after the database, which closes meanwhile.
+    open: Arc<()>,
 }
 
 /// The number of the last write that was made durable, beside the database.
@@ -149,7 +153,7 @@ impl Rocks {
         if let Some(parent) = path.parent() {
             std::fs::File::open(parent)?.sync_all()?;
         }
-        Ok(Self { db, watermark })
+        Ok(Self { db, watermark, open: Arc::default() })
     }
 
     fn column(&self, name: &str) -> &rocksdb::ColumnFamily {
@@ -203,6 +207,10 @@ impl Store for Rocks {
 
     fn blocks(&self) -> bool {
         true
+    }
+
+    fn open(&self) -> Weak<()> {
+        Arc::downgrade(&self.open)
     }
 }
 
@@ -381,6 +389,10 @@ impl Store for Opened {
 
     fn blocks(&self) -> bool {
         false
+    }
+
+    fn open(&self) -> Weak<()> {
+        Weak::new()
     }
 }
 
