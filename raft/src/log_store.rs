@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, ControlFlow, RangeBounds};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -53,6 +53,29 @@ pub(crate) struct LogStore {
     syncer: Syncer,
     /// The vote is read twice for every batch that is replicated.
     vote: Arc<Mutex<Option<Vote>>>,
+    unwritten: Unwritten,
+}
+
+/// How far is committed, when that is not written yet: the next write of anything takes it along.
+#[derive(Clone, Default)]
+struct Unwritten(Arc<Mutex<Option<LogId>>>);
+
+impl Unwritten {
+    fn lock(&self) -> MutexGuard<'_, Option<LogId>> {
+        self.0.lock().expect("nobody panics while holding how far is committed")
+    }
+
+    fn take_along(&self, batch: &mut Batch) {
+        if let Some(id) = self.lock().take() {
+            batch.put(META, COMMITTED, codec::log_id(&id).encode_to_vec());
+        }
+    }
+
+    fn write(&self, db: &Db) -> io::Result<()> {
+        let mut batch = Batch::default();
+        self.take_along(&mut batch);
+        if batch.is_empty() { Ok(()) } else { db.write(batch) }
+    }
 }
 
 #[derive(Clone)]
@@ -105,14 +128,15 @@ impl LogStore {
             None => None,
             Some(bytes) => Some(codec::from_vote(codec::decode::<pb::Vote>(bytes)?)),
         };
+        let unwritten = Unwritten::default();
         let syncer = match sync {
             Sync::Inline => Syncer::Inline,
             Sync::Grouped => {
                 let (waiters, queue) = mpsc::channel();
-                let db = db.clone();
+                let (db, unwritten) = (db.clone(), unwritten.clone());
                 std::thread::Builder::new()
                     .name("wal-sync".into())
-                    .spawn(move || sync_for_all(&db, &queue))?;
+                    .spawn(move || sync_for_all(&db, &unwritten, &queue))?;
                 Syncer::Grouped(waiters)
             }
             Sync::Simulated => {
@@ -121,7 +145,7 @@ impl LogStore {
                 Syncer::Simulated(waiters)
             }
         };
-        Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)) })
+        Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)), unwritten })
     }
 
     /// Waits until everything written so far is durable.
@@ -170,7 +194,7 @@ impl LogStore {
 }
 
 /// Serves everybody who waits, with as few syncs as the disk allows.
-fn sync_for_all(db: &Db, queue: &mpsc::Receiver<Waiter>) {
+fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>) {
     // Since when it is not noted how far the log was synced.
     let mut unnoted: Option<Instant> = None;
     loop {
@@ -187,20 +211,20 @@ fn sync_for_all(db: &Db, queue: &mpsc::Receiver<Waiter>) {
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                note(db);
+                note(db, unwritten);
                 return;
             }
         }
         if unnoted.is_some_and(|since| since.elapsed() >= NOTE_WITHIN) {
-            note(db);
+            note(db, unwritten);
             unnoted = None;
         }
     }
 }
 
-fn note(db: &Db) {
+fn note(db: &Db, unwritten: &Unwritten) {
     // The disk fails: the next sync says so to those who wait for it.
-    if let Err(error) = db.note() {
+    if let Err(error) = unwritten.write(db).and_then(|()| db.note()) {
         tracing::warn!(%error, "how far the log was synced is not noted");
     }
 }
@@ -287,6 +311,11 @@ impl RaftLogStorage<Types> for LogStore {
 
     /// Not synced: a lost one only means that fewer entries are applied before the first read.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // After every write comes a sync, and soon after that a note.
+        if let Syncer::Grouped(_) = self.syncer {
+            *self.unwritten.lock() = committed;
+            return Ok(());
+        }
         let mut batch = Batch::default();
         match committed {
             Some(id) => batch.put(META, COMMITTED, codec::log_id(&id).encode_to_vec()),
@@ -296,6 +325,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        if let Some(id) = *self.unwritten.lock() {
+            return Ok(Some(id));
+        }
         match self.db.get(META, COMMITTED)? {
             None => Ok(None),
             Some(bytes) => Ok(Some(codec::from_log_id(codec::decode::<pb::LogId>(bytes)?))),
@@ -312,6 +344,7 @@ impl RaftLogStorage<Types> for LogStore {
             let key = entry.log_id.index.to_be_bytes();
             batch.put(LOG, &key, codec::entry(&entry).encode_to_vec());
         }
+        self.unwritten.take_along(&mut batch);
         self.db.write(batch)?;
         match &self.syncer {
             Syncer::Inline => callback.io_completed(self.db.sync().and_then(|()| self.db.note())),

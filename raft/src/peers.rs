@@ -20,6 +20,7 @@ use openraft::raft::{
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -49,6 +50,9 @@ pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
 
 /// A snapshot travels in pieces of this size; the next is read only when the window opens.
 const CHUNK: usize = 1 << 20;
+
+/// How long a peer is not told that more is committed. A leader that has more to say tells it along.
+const HELD: Duration = Duration::from_millis(2);
 
 /// A peer on the same network answers a connect in a few milliseconds. Waiting longer would only
 /// delay the next attempt.
@@ -170,6 +174,9 @@ impl RaftNetworkFactory<Types> for Peers {
     }
 }
 
+/// The answers to a stream of requests, in their order.
+type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
 /// One peer, over one connection.
 pub(crate) struct Peer {
     header: pb::Header,
@@ -221,32 +228,48 @@ fn append_result(reply: pb::AppendReply) -> Result<StreamAppendResult<Types>, Co
     })
 }
 
-impl RaftNetworkV2<Types> for Peer {
-    type SnapshotData = Bytes;
-
-    async fn append_entries(
-        &mut self,
-        rpc: AppendEntriesRequest<Types>,
-        option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let mut replies = self.stream_append(stream::iter([rpc]), option).await?;
-        match replies.next().await {
-            Some(reply) => Ok(reply?.into()),
-            None => Err(unreachable(&Corrupt("the peer closed the stream without an answer".into()))),
-        }
+/// Lets a request that only says how far is committed wait a moment: most often the next one brings entries and
+/// says it too. So a lonely write is answered with half the messages between the managers.
+fn hold_back<S>(requests: S) -> impl Stream<Item = AppendEntriesRequest<Types>>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    struct Held {
+        request: AppendEntriesRequest<Types>,
+        until: Instant,
     }
+    // The first one of a stream asks where the peer's log ends.
+    let begin = (requests.fuse(), None::<Held>, true);
+    stream::unfold(begin, |(mut requests, mut held, first)| async move {
+        let sent = loop {
+            let next = match &held {
+                None => requests.next().await,
+                Some(Held { until, .. }) => tokio::select! {
+                    biased;
+                    next = requests.next() => next,
+                    () = tokio::time::sleep_until(*until) => break held?.request,
+                },
+            };
+            match next {
+                Some(request) if request.entries.is_empty() && !first => {
+                    let until = held.map_or_else(|| Instant::now() + HELD, |before| before.until);
+                    held = Some(Held { request, until });
+                }
+                Some(request) => break request,
+                None => break held?.request,
+            }
+        };
+        Some((sent, (requests, None, false)))
+    })
+}
 
-    fn stream_append<'s, S>(
-        &'s mut self,
-        input: S,
+impl Peer {
+    /// Sends requests as they come, and gives the answers in their order.
+    fn stream<'s>(
+        &self,
+        input: impl Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + 'static,
         option: RPCOption,
-    ) -> BoxFuture<
-        's,
-        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
-    >
-    where
-        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
-    {
+    ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>> {
         let header = self.header.clone();
         let client = self.client();
         let unanswered = self.acks.stream_to(header.to);
@@ -258,7 +281,7 @@ impl RaftNetworkV2<Types> for Peer {
             });
             let mut client = client?;
             let replies = within(option.hard_ttl(), client.append(requests)).await?;
-            let replies: BoxStream<'s, _> = Box::pin(replies.map(move |reply| {
+            let replies: Answers<'s> = Box::pin(replies.map(move |reply| {
                 let reply = reply.map_err(|status| unreachable(&status))?;
                 let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
@@ -267,6 +290,33 @@ impl RaftNetworkV2<Types> for Peer {
             Ok(replies)
         }
         .boxed()
+    }
+}
+
+impl RaftNetworkV2<Types> for Peer {
+    type SnapshotData = Bytes;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let mut replies = self.stream(stream::iter([rpc]), option).await?;
+        match replies.next().await {
+            Some(reply) => Ok(reply?.into()),
+            None => Err(unreachable(&Corrupt("the peer closed the stream without an answer".into()))),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        self.stream(hold_back(input), option)
     }
 
     async fn vote(

@@ -64,6 +64,10 @@ impl Batch {
         self.0.push(Op::Put(column, key.to_vec(), value));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn delete(&mut self, column: &'static str, key: &[u8]) {
         self.0.push(Op::Delete(column, key.to_vec()));
     }
