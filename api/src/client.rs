@@ -1,15 +1,19 @@
 //! A client that knows the managers' addresses and goes on to the next when one does not answer.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use rustls::ClientConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::credentials::Credentials;
 use crate::error::{Code, Error};
 use crate::proto::manager_client::ManagerClient;
+use crate::{local, tls};
 
 /// Where the managers are: `host:port`, or the path of a local socket, one or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(1);
 
 impl Addresses {
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
     /// Reads `host:port[,host:port…]`; a part that begins with `/` is a socket.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parts: Vec<String> =
@@ -65,13 +73,22 @@ impl Client {
     /// and whoever asks while there is none should not have to ask again.
     pub const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// Connects when it is first used.
-    pub fn new(addresses: &Addresses) -> Result<Self, Error> {
+    /// Connects when it is first used. Without credentials, only to managers on this machine.
+    pub fn new(addresses: &Addresses, credentials: Option<&Credentials>) -> Result<Self, Error> {
+        let unusable = |error| {
+            Error::new(Code::Forbidden, "the saved credentials cannot be used").because(format!("{error}"))
+        };
+        let config: Option<Arc<ClientConfig>> = credentials.map(tls::client).transpose().map_err(unusable)?;
+        Self::with_tls(addresses, config)
+    }
+
+    /// As [`Client::new`], with TLS as it is.
+    pub fn with_tls(addresses: &Addresses, tls: Option<Arc<ClientConfig>>) -> Result<Self, Error> {
         let managers = addresses
             .0
             .iter()
             .map(|address| {
-                let client = ManagerClient::new(channel(address)?)
+                let client = ManagerClient::new(channel(address, tls.clone())?)
                     .max_decoding_message_size(LARGEST_ANSWER)
                     .max_encoding_message_size(LARGEST_ANSWER);
                 Ok((address.clone(), client))
@@ -147,26 +164,59 @@ fn is_refused(status: &tonic::Status) -> bool {
     false
 }
 
-fn channel(address: &str) -> Result<Channel, Error> {
+/// A stream of bytes to a manager.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Opens a stream to the manager at `address`: through its socket when it runs on this machine and belongs to
+/// the same user, which proves who asks; otherwise with TLS, when it is known how.
+pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
+    if address.starts_with('/') {
+        return Ok(Box::new(UnixStream::connect(address).await?));
+    }
+    let mut absent = None;
+    if let Some(socket) = local::socket_of(address) {
+        match UnixStream::connect(socket).await {
+            Ok(stream) => return Ok(Box::new(stream)),
+            Err(error) => absent = Some(error),
+        }
+    }
+    if let Some(tls) = tls {
+        return Ok(Box::new(tls::connect(address, tls).await?));
+    }
+    match absent {
+        Some(error) => Err(error),
+        None => {
+            // Nobody there is another trouble than nobody known.
+            drop(TcpStream::connect(address).await?);
+            Err(io::Error::new(
+                ErrorKind::PermissionDenied,
+                format!("there are no credentials for {address}"),
+            ))
+        }
+    }
+}
+
+fn channel(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Channel, Error> {
     let wrong = |error: tonic::transport::Error| {
         Error::new(Code::Invalid, format!("`{address}` is not an address")).because(error.to_string())
     };
-    if address.starts_with('/') {
-        let path = PathBuf::from(address);
-        let endpoint = Endpoint::from_static("http://local").connect_timeout(CONNECT);
-        return Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-        })));
-    }
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(wrong)?;
+    let endpoint = if address.starts_with('/') {
+        Endpoint::from_static("http://local")
+    } else {
+        Endpoint::from_shared(format!("http://{address}")).map_err(wrong)?
+    };
     let endpoint = endpoint
         .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
         // A manager that is stopped while it answers must not hold its callers for ever.
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(3));
-    Ok(endpoint.connect_lazy())
+    let address = address.to_owned();
+    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let (address, tls) = (address.clone(), tls.clone());
+        async move { Ok::<_, io::Error>(TokioIo::new(reach(&address, tls).await?)) }
+    })))
 }
 
 #[cfg(test)]
@@ -185,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn when_nobody_answers_the_error_says_who_was_asked() {
-        let client = Client::new(&Addresses::parse("127.0.0.1:1,/no/such.sock").expect("addresses"))
+        let client = Client::new(&Addresses::parse("127.0.0.1:1,/no/such.sock").expect("addresses"), None)
             .expect("a client");
         let client = client.with_deadline(Duration::from_millis(300));
         let request = crate::proto::StatusRequest {};

@@ -21,6 +21,8 @@ pub enum Code {
     Conflict,
     /// A guard forbids it: it would cost the cluster its quorum, or some of its tolerance.
     Guarded,
+    /// The caller is not known, or its role does not allow it.
+    Forbidden,
     /// No manager can be reached, or no majority of them.
     Unavailable,
     /// Too much is under way; try again.
@@ -50,6 +52,7 @@ impl Code {
             Code::NotFound => 1301,
             Code::Conflict => 1302,
             Code::Guarded => 1303,
+            Code::Forbidden => 1304,
             Code::Unavailable => 1401,
             Code::Busy => 1402,
             Code::Internal => 1501,
@@ -64,6 +67,7 @@ impl Code {
             Code::NotFound,
             Code::Conflict,
             Code::Guarded,
+            Code::Forbidden,
             Code::Unavailable,
             Code::Busy,
             Code::Internal,
@@ -76,6 +80,7 @@ impl Code {
         match self {
             Code::Invalid => tonic::Code::InvalidArgument,
             Code::PluginUnavailable | Code::PluginRefused | Code::Guarded => tonic::Code::FailedPrecondition,
+            Code::Forbidden => tonic::Code::PermissionDenied,
             Code::NotFound => tonic::Code::NotFound,
             Code::Conflict => tonic::Code::Aborted,
             Code::Unavailable => tonic::Code::Unavailable,
@@ -142,6 +147,11 @@ impl From<Status> for Error {
                 objections: failure.objections,
             };
         }
+        if let Some(why) = stranger(&status) {
+            return Error::new(Code::Forbidden, "the managers do not know who asks")
+                .because(why)
+                .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it");
+        }
         let code = match status.code() {
             // Managers always say what is wrong; a bare unknown or internal error is a line that broke.
             tonic::Code::Unavailable
@@ -151,6 +161,7 @@ impl From<Status> for Error {
             | tonic::Code::Internal => Code::Unavailable,
             tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Code::Invalid,
             tonic::Code::NotFound => Code::NotFound,
+            tonic::Code::PermissionDenied | tonic::Code::Unauthenticated => Code::Forbidden,
             tonic::Code::ResourceExhausted => Code::Busy,
             tonic::Code::Aborted | tonic::Code::AlreadyExists | tonic::Code::FailedPrecondition => {
                 Code::Conflict
@@ -159,6 +170,26 @@ impl From<Status> for Error {
         };
         Error::new(code, "the manager could not answer").because(status.message())
     }
+}
+
+/// Whether a connection did not come about because one side does not know the other.
+pub fn is_stranger(status: &Status) -> bool {
+    stranger(status).is_some()
+}
+
+/// Why a connection did not come about, when it was because one side does not know the other.
+fn stranger(status: &Status) -> Option<String> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            let tls = error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>());
+            if tls.is_some() || error.kind() == std::io::ErrorKind::PermissionDenied {
+                return Some(error.to_string());
+            }
+        }
+        cause = error.source();
+    }
+    None
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 mod client;
 mod convert;
+mod credentials;
 mod error;
+mod join_token;
+pub mod local;
+pub mod tls;
 
 /// The generated messages, client and server.
 #[allow(clippy::all, unreachable_pub)]
@@ -10,6 +14,8 @@ pub mod proto {
     tonic::include_proto!("infrakit.v1");
 }
 
-pub use client::{Addresses, Client};
+pub use client::{Addresses, Client, reach};
 pub use convert::{event, group, request_id, request_id_bytes, spec, spec_from};
-pub use error::{Code, Error};
+pub use credentials::{BadCertificate, CertificateRequest, Credentials, Subject, read_request};
+pub use error::{Code, Error, is_stranger};
+pub use join_token::{Fingerprint, JoinToken, token_id};

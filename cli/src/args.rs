@@ -17,16 +17,10 @@ pub(crate) struct Cli {
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Addresses of managers: HOST:PORT[,HOST:PORT...], or the path of a manager's socket
-    #[arg(
-        short = 'H',
-        long,
-        global = true,
-        env = "INFRAKIT_HOST",
-        default_value = "127.0.0.1:7701,127.0.0.1:7702,127.0.0.1:7703",
-        hide_default_value = true
-    )]
-    pub(crate) host: String,
+    /// Managers: HOST:PORT[,HOST:PORT...], the path of a manager's socket, or the name of a saved context
+    /// [default: the context `default`, else the managers on this machine's ports 7701 to 7703]
+    #[arg(short = 'H', long, global = true, env = "INFRAKIT_HOST", hide_env_values = true)]
+    pub(crate) host: Option<String>,
     /// How data is printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -78,6 +72,20 @@ pub(crate) enum Verb {
     Status,
     /// What happened
     Events(EventsArgs),
+    /// What lets managers and persons in
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(TokenVerb),
+    /// Show a token to a cluster on other machines, and be known there from then on
+    ///
+    /// The certificate that is given is saved, with the addresses, as a context that --host names. It lasts
+    /// for 90 days, or until the token is revoked.
+    Login(Login),
+    /// The clusters that this user has logged in to
+    #[command(subcommand)]
+    Context(ContextVerb),
+    /// The certificate authority by which managers and persons are known
+    #[command(subcommand)]
+    Ca(CaVerb),
     /// Small replicated texts
     #[command(subcommand)]
     Var(VarVerb),
@@ -123,12 +131,31 @@ pub(crate) struct ManagerStart {
     /// Join the cluster of which one of these is a member: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_delimiter = ',')]
     pub(crate) join: Vec<String>,
+    #[command(flatten)]
+    pub(crate) token: TokenArg,
     /// How patient members are with a silent leader
     #[arg(long, value_enum, default_value_t = Profile::Default)]
     pub(crate) profile: Profile,
     /// The total time of one call to a plugin, such as 15s
     #[arg(long, env = "INFRAKIT_CLIENT_TIMEOUT", default_value = "15s")]
     pub(crate) plugin_timeout: String,
+}
+
+#[derive(Args)]
+pub(crate) struct TokenArg {
+    /// The token that lets this one in; on one machine and for one user none is needed
+    #[arg(long, env = "INFRAKIT_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// The same, from a file, so that it is not seen in a list of processes; `-` is the standard input
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl TokenArg {
+    /// The text of the token, or the file that has it.
+    pub(crate) fn given(self) -> Option<Result<String, PathBuf>> {
+        self.token_file.map(Err).or(self.token.map(Ok))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -390,6 +417,70 @@ pub(crate) struct EventsArgs {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum TokenVerb {
+    /// Make a token and print it; it is shown this once, and stored nowhere
+    Create {
+        /// viewer looks, operator declares groups, admin does everything, manager joins as a manager
+        #[arg(long)]
+        role: model::Role,
+        /// How long it lets somebody in, such as 24h, or never to end
+        #[arg(long, default_value = "24h", value_name = "TIME|never")]
+        expires: String,
+        /// It lets one in and no second
+        #[arg(long)]
+        once: bool,
+        /// Only the manager that is started with this --instance
+        #[arg(long, value_name = "ID")]
+        instance: Option<String>,
+    },
+    /// List the tokens
+    Ls,
+    /// Make a token in place of another, which lets nobody in any more
+    Rotate {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+    /// Let nobody in by it any more; whoever logged in by it is known no more
+    Revoke {
+        /// Its id, or the beginning of it
+        id: String,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Login {
+    /// Managers: HOST:PORT[,HOST:PORT...]
+    pub(crate) managers: String,
+    #[command(flatten)]
+    pub(crate) token: TokenArg,
+    /// The name under which what you do is recorded [default: $USER]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The name of the context
+    #[arg(long = "as", value_name = "CONTEXT", default_value = "default")]
+    pub(crate) context: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ContextVerb {
+    /// List them
+    Ls,
+    /// Forget one, and its certificate
+    Rm { name: String },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CaVerb {
+    /// Show which authority signs, and how far a change of it is
+    Show,
+    /// Change it: a new one is trusted at first, then signs, then the old one is trusted no more
+    ///
+    /// Managers get new certificates by themselves, and no request fails meanwhile. Tokens that were printed
+    /// before, and logins, end with the old one.
+    Rotate,
+}
+
+#[derive(Subcommand)]
 pub(crate) enum VarVerb {
     /// Print a variable
     Get { key: String },
@@ -397,7 +488,8 @@ pub(crate) enum VarVerb {
     ///
     /// The managers obey names that begin with infrakit/: infrakit/max-instances (a number, or none) is the
     /// most instances that all groups together may have; infrakit/dead-manager-after (300s, or never) is how
-    /// long a voter may be silent before it is given up; infrakit/plugin/NAME/class (C, D or none) is what a
+    /// long a voter may be silent before it is given up; infrakit/certificate-life (2592000s) is how long a
+    /// manager's certificate is valid; infrakit/plugin/NAME/class (C, D or none) is what a
     /// plugin is held to that does not say so itself.
     Set { key: String, value: String },
 }

@@ -1,5 +1,6 @@
 //! The verbs, a file for each noun.
 
+pub(crate) mod access;
 pub(crate) mod cluster;
 pub(crate) mod flavor;
 pub(crate) mod group;
@@ -12,11 +13,12 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::{Addresses, Client};
+use api::{Addresses, Client, JoinToken};
 use model::{Millis, PluginName};
 use spi::Directory;
 
-use crate::args::{Global, LogFormat};
+use crate::args::{Global, LogFormat, TokenArg};
+use crate::contexts;
 use crate::output;
 use crate::report::{self, Failure};
 
@@ -28,15 +30,45 @@ pub(crate) async fn interruptible(verb: impl Future<Output = Result<u8, Failure>
     }
 }
 
-/// The managers that the user named.
+/// The managers on this machine, when nobody says which.
+const ON_THIS_MACHINE: &str = "127.0.0.1:7701,127.0.0.1:7702,127.0.0.1:7703";
+
+/// The managers that the user named, and how this user is known there.
 pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
-    let host = &global.host;
-    if !host.contains([':', ',', '/']) {
-        return Err(Failure::usage(format!("`{host}` is neither an address nor a saved context"))
-            .remedy("give addresses as HOST:PORT[,HOST:PORT...] with --host or INFRAKIT_HOST"));
-    }
-    let addresses = Addresses::parse(host).map_err(|error| Failure::from(error).exit(report::USAGE))?;
-    Ok(Client::new(&addresses)?)
+    let named = global.host.as_deref().filter(|host| !host.is_empty());
+    let context = match named {
+        Some(host) if host.contains([':', ',', '/']) => None,
+        Some(host) => Some(contexts::load(host)?.ok_or_else(|| {
+            Failure::usage(format!("`{host}` is neither an address nor a saved context"))
+                .remedy("give addresses as HOST:PORT[,HOST:PORT...] with --host or INFRAKIT_HOST")
+        })?),
+        None => contexts::load(contexts::DEFAULT)?,
+    };
+    let host = context.as_ref().map_or(named.unwrap_or(ON_THIS_MACHINE), |context| &context.managers);
+    let addresses = addresses(host)?;
+    let context = match context {
+        Some(context) => Some(context),
+        None => contexts::of(&addresses)?,
+    };
+    let credentials = context.map(|context| context.credentials()).transpose()?;
+    Ok(Client::new(&addresses, credentials.as_ref())?)
+}
+
+pub(crate) fn addresses(host: &str) -> Result<Addresses, Failure> {
+    Addresses::parse(host).map_err(|error| Failure::from(error).exit(report::USAGE))
+}
+
+/// The token that was given, as a text or in a file.
+pub(crate) fn token(given: TokenArg) -> Result<Option<JoinToken>, Failure> {
+    let text = match given.given() {
+        None => return Ok(None),
+        Some(Ok(text)) => text,
+        Some(Err(path)) => String::from_utf8_lossy(&read_file(&path)?.1).into_owned(),
+    };
+    // The text itself is told to nobody.
+    text.parse().map(Some).map_err(|why: String| {
+        Failure::usage(why).remedy("give the whole line that `infrakit token create` printed")
+    })
 }
 
 /// The plugin directory, by InfraKit's rules.
@@ -74,12 +106,6 @@ pub(crate) async fn plugin_of_kind(
     Err(Failure::usage(format!("`{name}` does not serve {interface}"))
         .because(hello.lacks(interface, name.subtype()))
         .remedy("`infrakit plugin ls` lists who serves what"))
-}
-
-/// Who asks, for the record.
-pub(crate) fn actor() -> String {
-    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
-    format!("user:{}", user.unwrap_or_else(|| "unknown".to_owned()))
 }
 
 pub(crate) fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {

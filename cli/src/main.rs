@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod contexts;
 mod output;
 mod progress;
 mod report;
@@ -53,6 +54,10 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Node(verb) => commands::interruptible(commands::cluster::nodes(verb, &global)).await,
         Verb::Status => commands::interruptible(commands::cluster::status(&global)).await,
         Verb::Events(events) => commands::interruptible(commands::cluster::events(events, &global)).await,
+        Verb::Token(verb) => commands::interruptible(commands::access::tokens(verb, &global)).await,
+        Verb::Login(login) => commands::interruptible(commands::access::login(login)).await,
+        Verb::Context(verb) => commands::access::contexts(verb, &global),
+        Verb::Ca(verb) => commands::interruptible(commands::access::authority(verb, &global)).await,
         Verb::Var(verb) => commands::interruptible(commands::cluster::variables(verb, &global)).await,
         Verb::Version => commands::version(&global),
     }

@@ -24,6 +24,8 @@ pub(crate) const NOT_FOUND: u8 = 4;
 pub(crate) const CONFLICT: u8 = 5;
 /// A guard or a missing confirmation.
 pub(crate) const REFUSED: u8 = 6;
+/// Not known, or not allowed.
+pub(crate) const FORBIDDEN: u8 = 7;
 /// No manager, no leader.
 pub(crate) const UNREACHABLE: u8 = 8;
 pub(crate) const USAGE: u8 = 64;
@@ -62,6 +64,7 @@ impl From<api::Error> for Failure {
             Code::NotFound => NOT_FOUND,
             Code::Conflict => CONFLICT,
             Code::Guarded => REFUSED,
+            Code::Forbidden => FORBIDDEN,
             Code::Unavailable => UNREACHABLE,
             Code::PluginUnavailable | Code::PluginRefused | Code::Busy | Code::Internal => FAILED,
         };

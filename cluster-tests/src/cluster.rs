@@ -2,8 +2,10 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use api::{Addresses, Client, proto as pb};
+use api::{Addresses, CertificateRequest, Client, Credentials, Fingerprint, JoinToken, proto as pb};
+use model::Role;
 use tempfile::TempDir;
 
 use crate::disk::Disk;
@@ -37,6 +39,10 @@ pub struct Cluster {
     files: Option<Process>,
     /// The simulator writes down what it is asked.
     recorded: bool,
+}
+
+fn request_id() -> Vec<u8> {
+    api::request_id_bytes(model::RequestId(rand::random()))
 }
 
 /// A group of `size` in the simulator, as a person would write it.
@@ -249,7 +255,7 @@ impl Cluster {
     }
 
     pub fn client_of(addresses: &str) -> Client {
-        Client::new(&Addresses::parse(addresses).expect("addresses")).expect("a client")
+        Client::new(&Addresses::parse(addresses).expect("addresses"), None).expect("a client")
     }
 
     pub async fn status(&self) -> Option<pb::ClusterStatus> {
@@ -302,7 +308,6 @@ impl Cluster {
             request_id: Vec::new(),
             items: draft.specs.iter().map(item).collect(),
             allow_missing_plugins,
-            actor: "test".into(),
         };
         client.call(async |mut c| c.commit(request.clone()).await).await
     }
@@ -310,6 +315,46 @@ impl Cluster {
     pub async fn describe(&self, name: &str) -> Option<pb::Group> {
         let request = pb::GroupRequest { group: name.to_owned(), ..pb::GroupRequest::default() };
         self.client().call(async |mut c| c.describe_group(request.clone()).await).await.ok()
+    }
+
+    /// Makes a token of a role, as `infrakit token create` does.
+    pub async fn token(
+        &self,
+        role: Role,
+        once: bool,
+        lasts: Option<Duration>,
+    ) -> Result<JoinToken, api::Error> {
+        let mut token = JoinToken::draw(Fingerprint::of(&Vec::new().into()));
+        let request = pb::CreateTokenRequest {
+            request_id: request_id(),
+            id: token.id().as_str().to_owned(),
+            role: role.to_string(),
+            lasts_ms: lasts.map(|span| span.as_millis() as u64),
+            once,
+            ..pb::CreateTokenRequest::default()
+        };
+        let reply = self.client().call(async |mut c| c.create_token(request.clone()).await).await?;
+        token.authority = Fingerprint::of(&reply.authority.into());
+        Ok(token)
+    }
+
+    /// Logs somebody in by a token, as `infrakit login` does.
+    pub async fn log_in_by(&self, token: &JoinToken, name: &str) -> Result<Credentials, api::Error> {
+        let request = CertificateRequest::new().expect("a key");
+        let asked = pb::LoginRequest {
+            request_id: request_id(),
+            secret: token.secret.expose().to_vec(),
+            name: name.to_owned(),
+            csr: request.der().to_vec(),
+        };
+        let reply = self.client().call(async |mut c| c.login(asked.clone()).await).await?;
+        Ok(request.granted(reply.certificate, reply.trusted))
+    }
+
+    /// Somebody with a role, known by a certificate.
+    pub async fn log_in(&self, role: Role, name: &str) -> Credentials {
+        let token = self.token(role, false, None).await.expect("an admin asks");
+        self.log_in_by(&token, name).await.expect("the token is good")
     }
 
     /// Stores a variable.
@@ -326,11 +371,10 @@ impl Cluster {
         force: bool,
     ) -> Result<bool, api::Error> {
         let request = pb::StandRequest {
-            request_id: api::request_id_bytes(model::RequestId(rand::random())),
+            request_id: request_id(),
             managers: managers.iter().map(|it| (*it).to_owned()).collect(),
             standing: standing.into(),
             force,
-            actor: "test".into(),
         };
         self.client().call(async |mut c| c.stand(request.clone()).await).await.map(|reply| reply.done)
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::JoinToken;
 use model::InstanceId;
 use raft::Profile;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub plugin_deadline: Duration,
     pub profile: Profile,
     pub start: Start,
+    /// Lets it in where it joins; on one machine none is needed.
+    pub token: Option<JoinToken>,
 }
 
 /// What to do with a data directory that belongs to no cluster yet.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use api::Credentials;
 use futures_util::future::join_all;
+use model::access::Authority;
 use model::command::Manager;
 use model::tags::{self, Tags};
 use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
@@ -20,20 +22,36 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// The fewest characters of an id that name a cluster: as many as a token has.
 const SHORTEST_ID: usize = 8;
 
-/// Who this manager is. The second value is whether it founded the cluster.
-pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<(Identity, bool), Error> {
+/// Who this manager is, and how it proves that.
+pub(crate) struct Known {
+    pub(crate) identity: Identity,
+    /// It founded the cluster.
+    pub(crate) founder: bool,
+    /// What it was given when it joined; its state says more as soon as it has one.
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// Who this manager is.
+pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<Known, Error> {
     let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
     if let Some(identity) = disk.identity().map_err(unreadable)? {
         // A restart uses the same command: --bootstrap and --join have done their work.
         let founder = identity.node == NodeId(1);
-        return Ok((identity, founder));
+        let pem = disk.credentials().map_err(unreadable)?;
+        let given = pem.map(|pem| Credentials::from_pem(&String::from_utf8_lossy(&pem))).transpose();
+        let credentials =
+            given.map_err(|error| Error::new("the manager's certificate cannot be read", error, ""))?;
+        return Ok(Known { identity, founder, credentials });
     }
-    let identity = match &config.start {
+    let (identity, credentials) = match &config.start {
         Start::Bootstrap { adopt } => {
             let (cluster, lineage) = origin(config, adopt.as_ref()).await?;
-            Identity { cluster, lineage, node: NodeId(1) }
+            (Identity { cluster, lineage, node: NodeId(1) }, None)
         }
-        Start::Join(addresses) => members::join(addresses, me).await?,
+        Start::Join(addresses) => {
+            let (identity, credentials) = members::join(addresses, config.token.as_ref(), me).await?;
+            (identity, Some(credentials))
+        }
         Start::Restart => {
             return Err(Error::new(
                 "this manager belongs to no cluster yet",
@@ -42,12 +60,13 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
             ));
         }
     };
-    disk.bind(&identity).map_err(unreadable)?;
-    Ok((identity, matches!(config.start, Start::Bootstrap { .. })))
+    let pem = credentials.as_ref().map(Credentials::to_pem).unwrap_or_default();
+    disk.bind(&identity, pem.as_bytes()).map_err(unreadable)?;
+    Ok(Known { identity, founder: matches!(config.start, Start::Bootstrap { .. }), credentials })
 }
 
 /// The entry that founds the cluster.
-pub(crate) fn found(identity: &Identity, me: &Manager, at: Timestamp) -> Command {
+pub(crate) fn found(identity: &Identity, me: &Manager, authority: Authority, at: Timestamp) -> Command {
     Command {
         id: RequestId(raft::unique()),
         by: Actor(format!("manager:{}", me.name)),
@@ -56,6 +75,7 @@ pub(crate) fn found(identity: &Identity, me: &Manager, at: Timestamp) -> Command
             cluster: identity.cluster.clone(),
             lineage: identity.lineage,
             manager: me.clone(),
+            authority: Some(authority),
         },
     }
 }

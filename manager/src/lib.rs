@@ -1,9 +1,14 @@
 //! The daemon, as a library: one loop around the model, the replica, the plugins and the API.
 
+mod access;
+mod authority;
 mod clock;
 mod config;
+mod dial;
+mod doors;
 mod founding;
 mod gate;
+mod keys;
 mod leadership;
 mod lease;
 mod members;
@@ -15,13 +20,14 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::tls::Tls;
+use api::{BadCertificate, Credentials};
 use futures_util::future::BoxFuture;
+use model::access::{Authorities, Authority};
 use model::command::Manager;
 use raft::{Disk, Replica, Role};
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::UnixListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
@@ -29,6 +35,9 @@ pub use lease::Lease;
 pub use raft::Profile;
 pub use world::{Look, Rejection, Work, World};
 
+use access::Keeper;
+use dial::Secure;
+use founding::Known;
 use gate::Gate;
 use members::Members;
 use reconcile::Reports;
@@ -91,14 +100,15 @@ pub async fn start(
 ) -> Result<Running, Error> {
     let thread = ReplicaThread::new()?;
     let listen = config.listen.clone();
-    let listener = thread.run(async move { TcpListener::bind(&listen).await }).await.map_err(|error| {
+    let cannot_listen = |error| {
         Error::new(
             format!("cannot listen on {}", config.listen),
             error,
             "stop what listens there, or choose another --listen",
         )
-    })?;
-    let local = listener.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
+    };
+    let door = doors::reserve(&listen).await.map_err(cannot_listen)?;
+    let local = door.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
     let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
 
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
@@ -109,7 +119,7 @@ pub async fn start(
         storage: disk.storage().to_owned(),
         instance: config.instance.clone(),
     };
-    let (identity, founder) = match founding::identify(&config, &disk, &me).await {
+    let known = match founding::identify(&config, &disk, &me).await {
         Ok(identified) => identified,
         Err(error) => {
             // Whoever asked to join may have been taken in: its disk must stay the one that asked.
@@ -120,13 +130,17 @@ pub async fn start(
             return Err(error);
         }
     };
+    let Known { identity, founder, credentials } = known;
+    let tls = Tls::default();
     let replica = {
-        let (identity, profile) = (identity.clone(), config.profile);
-        let starting = async move { Replica::start(disk, identity, profile, raft::Sync::Grouped).await };
+        let (identity, profile, dial) = (identity.clone(), config.profile, Arc::new(Secure(tls.clone())));
+        let starting =
+            async move { Replica::start(disk, identity, profile, raft::Sync::Grouped, dial).await };
         thread.run(starting).await.map_err(|error| {
             Error::new("the replica cannot start", error, "see the cause; nothing was changed")
         })?
     };
+    let new_authority = first_credentials(&replica, &tls, founder, credentials)?;
     if founder {
         replica
             .initialize(&address)
@@ -140,7 +154,9 @@ pub async fn start(
     let reports = Reports::default();
     let role = replica.watch_role();
     let gate = Gate::default();
-    let members = Arc::new(Members::new(replica.clone(), role.clone(), clock.clone(), gate.clone()));
+    let dial = Secure(tls.clone());
+    let members =
+        Arc::new(Members::new(replica.clone(), role.clone(), clock.clone(), gate.clone(), dial.clone()));
     let service = Service::new(
         replica.clone(),
         role.clone(),
@@ -148,11 +164,12 @@ pub async fn start(
         reports.clone(),
         clock.clone(),
         members.clone(),
+        dial,
     );
 
     let work = {
         let (replica, clock, members, me) = (replica.clone(), clock.clone(), members.clone(), me.clone());
-        let founding = founder.then(|| founding::found(&identity, &me, clock.now()));
+        let founding = new_authority.map(|it| founding::found(&identity, &me, it, clock.now()));
         leadership::while_leading(role, move |term| {
             let (replica, world, reports) = (replica.clone(), world.clone(), reports.clone());
             let (clock, members, founding, me, gate) =
@@ -165,12 +182,14 @@ pub async fn start(
                 members.announce(&me).await;
                 tokio::join!(
                     members.keep(term),
+                    keys::rotate(replica.clone(), clock.clone(), term),
                     reconcile::run(term, replica.clone(), world, reports, clock, gate),
                 );
             }
         })
     };
     let work = tokio::spawn(work);
+    let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone()));
     let announcing = {
         let members = members.clone();
         tokio::spawn(async move { members.announce(&me).await })
@@ -178,24 +197,38 @@ pub async fn start(
 
     let socket = config.data_dir.join("manager.sock");
     let local_listener = bind_local(&socket)?;
+    // Those who start a manager or ask it on this machine find it by any of its addresses.
+    let addresses = [address.clone(), local.to_string(), config.listen.clone()];
+    for address in &addresses {
+        if let Err(error) = api::local::publish(address, &socket) {
+            tracing::warn!(%error, address, "the socket is found in the data directory alone");
+        }
+    }
     let (closing, mut closed) = tokio::sync::watch::channel(());
     let mut closed_too = closed.clone();
+    let remote = {
+        let tls = tls.clone();
+        thread.run(async move { doors::remote(door, tls) }).await.map_err(cannot_listen)?
+    };
+    let keeper = Keeper { states: replica.watch_state() };
     let tcp = Server::builder()
+        .layer(keeper.clone())
         .http2_keepalive_interval(Some(Duration::from_secs(2)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20)
         .add_service(replica.peer_server(members.clone()))
         .add_service(Away::from_here(service.server()))
-        .serve_with_incoming_shutdown(without_delay(listener), async move {
+        .serve_with_incoming_shutdown(remote, async move {
             let _ = closed.changed().await;
         });
-    let unix = Server::builder().add_service(Away::from_here(service.server())).serve_with_incoming_shutdown(
-        UnixListenerStream::new(local_listener),
-        async move {
+    let unix = Server::builder()
+        .layer(keeper)
+        .add_service(replica.peer_server(members.clone()))
+        .add_service(Away::from_here(service.server()))
+        .serve_with_incoming_shutdown(doors::local(local_listener), async move {
             let _ = closed_too.changed().await;
-        },
-    );
+        });
     let serving = thread.spawn(async move { tokio::try_join!(tcp, unix).map(drop) });
 
     let finished = {
@@ -216,10 +249,12 @@ pub async fn start(
             }
             work.abort();
             announcing.abort();
+            keeping.abort();
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
             replica.shutdown().await;
+            addresses.iter().for_each(|address| api::local::withdraw(address, &socket));
             // What cannot be removed now is replaced at the next start.
             let _ = std::fs::remove_file(&socket);
             if let Some((why, remedy)) = failed {
@@ -285,11 +320,31 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
     }
 }
 
-/// Connections whose answers leave at once. The server's own setting does not reach a listener that was
-/// bound before it, and without it an answer of several frames, such as a heartbeat's, waits 40 ms for the
-/// other side's delayed acknowledgement.
-fn without_delay(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
+/// What this manager presents from the start: as its state says; or, before it has one, as it was given when it
+/// joined; or, when it founds the cluster, as an authority says that it makes now and gives back.
+fn first_credentials(
+    replica: &Replica,
+    tls: &Tls,
+    founder: bool,
+    given: Option<Credentials>,
+) -> Result<Option<Authority>, Error> {
+    let (state, identity) = (replica.published().state, replica.identity());
+    let lasts = Duration::from_millis(state.certificate_life().0);
+    let unusable = |error: BadCertificate| Error::new("this manager has no certificate", error, "");
+    match (&state.authorities, given) {
+        (Some(known), _) => keys::present(tls, identity, known, lasts).map(|()| None),
+        (None, Some(given)) => tls.set(&given).map(|()| None).map_err(unusable),
+        (None, None) if founder => {
+            let authority = authority::found(&identity.cluster).map_err(unusable)?;
+            keys::present(tls, identity, &Authorities::new(authority.clone(), 0), lasts)?;
+            Ok(Some(authority))
+        }
+        (None, None) => Err(Error::new(
+            "this manager has no certificate",
+            "its data directory was made before managers had some",
+            "let it join anew with an empty --data-dir",
+        )),
+    }
 }
 
 fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
@@ -324,21 +379,4 @@ const DAMAGED: &str = "look at the machine's disk; what was stored there is not 
 /// Who leads, for the files of this crate that ask.
 fn leads(role: &tokio::sync::watch::Receiver<Role>) -> bool {
     matches!(*role.borrow(), Role::Leader { .. })
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::StreamExt;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_answered_leaves_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("it is bound");
-        let mut connections = without_delay(listener);
-        let (_client, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), connections.next());
-        let accepted = accepted.expect("it goes on").expect("a connection");
-        assert!(accepted.nodelay().expect("a socket"));
-    }
 }

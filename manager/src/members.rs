@@ -3,16 +3,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::{BadCertificate, CertificateRequest, Credentials, JoinToken, Subject, tls};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use model::command::{Manager, Standing};
 use model::quorum::{Unsafe, Votes, bears};
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
-use raft::{Identity, JoinHandler, Joined, MemberStatus, Replica, Role};
+use raft::{Application, Dial, Identity, JoinHandler, Joined, MemberStatus, Replica, Role, Speaker};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tonic::Status;
+use tower::service_fn;
 
+use crate::authority;
 use crate::clock::Clock;
+use crate::dial::Secure;
 use crate::gate::Gate;
 use crate::{Error, leads};
 
@@ -41,6 +47,7 @@ pub(crate) struct Members {
     role: watch::Receiver<Role>,
     clock: Clock,
     gate: Gate,
+    dial: Secure,
     wishes: tokio::sync::Mutex<()>,
 }
 
@@ -69,8 +76,14 @@ impl Roll {
 }
 
 impl Members {
-    pub(crate) fn new(replica: Replica, role: watch::Receiver<Role>, clock: Clock, gate: Gate) -> Self {
-        Self { replica, role, clock, gate, wishes: tokio::sync::Mutex::default() }
+    pub(crate) fn new(
+        replica: Replica,
+        role: watch::Receiver<Role>,
+        clock: Clock,
+        gate: Gate,
+        dial: Secure,
+    ) -> Self {
+        Self { replica, role, clock, gate, dial, wishes: tokio::sync::Mutex::default() }
     }
 
     fn me(&self) -> NodeId {
@@ -259,7 +272,10 @@ impl Members {
                 Some(known) if known.instance == me.instance => return,
                 Some(known) => {
                     let told = Manager { instance: me.instance.clone(), ..known };
-                    if let Err((error, _)) = self.take_in(told).await {
+                    // It speaks for itself, with its certificate.
+                    let application =
+                        Application { manager: told, token: None, csr: Default::default(), vouched: true };
+                    if let Err((error, _)) = self.take_in(application).await {
                         tracing::debug!(error, "the machine of this manager is not announced yet");
                     }
                     tokio::time::sleep(EVERY).await;
@@ -274,7 +290,8 @@ impl Members {
         }
     }
 
-    async fn take_in(&self, manager: Manager) -> Result<Joined, (String, bool)> {
+    /// Makes a manager a member, here or at the leader.
+    async fn take_in(&self, mut application: Application) -> Result<Joined, (String, bool)> {
         let leader = match *self.role.borrow() {
             Role::Leader { .. } => None,
             Role::Other { leader: Some(leader), .. } => Some(leader),
@@ -285,27 +302,72 @@ impl Members {
                 .replica
                 .address_of(leader)
                 .ok_or(("the leader's address is not known".to_owned(), false))?;
-            let forwarded = raft::join(&address, &manager, Duration::from_secs(5)).await;
-            return forwarded.map_err(|(why, retry)| (why, !retry));
+            let line = self.dial.dial(&address).map_err(|why| (why, false))?;
+            let forwarded = raft::join(line, &application, Duration::from_secs(5)).await;
+            return forwarded.map_err(|status| (status.message().to_owned(), is_final(&status)));
         }
+        let token = match application.token.take() {
+            _ if application.vouched => None,
+            Some(secret) => Some(api::token_id(secret.expose())),
+            None => return Err((NO_TOKEN.into(), true)),
+        };
+        let manager = application.manager;
         let command = Command {
             // Asking again is harmless by the disk's identity, so a refusal need not be remembered.
             id: RequestId(raft::unique()),
             by: Actor(format!("manager:{}", manager.name)),
             at: self.clock.now(),
-            change: Change::Join { manager },
+            change: Change::Join { manager, token },
         };
         match self.replica.propose(&command, None).await {
-            Ok(Answer::Joined(node)) => {
-                let identity = self.replica.identity();
-                Ok(Joined { cluster: identity.cluster.clone(), lineage: identity.lineage, node })
-            }
+            Ok(Answer::Joined(node)) => self.welcome(node, &application.csr),
             Ok(Answer::Refused(why)) => Err((why.to_string(), true)),
             Ok(other) => Err((format!("an odd answer: {other:?}"), false)),
             Err(error) => Err((error.to_string(), false)),
         }
     }
+
+    /// What a member is told, with a certificate when it asks for one.
+    fn welcome(&self, node: NodeId, csr: &[u8]) -> Result<Joined, (String, bool)> {
+        let identity = self.replica.identity();
+        let cluster = identity.cluster.clone();
+        let mut joined = Joined {
+            cluster: cluster.clone(),
+            lineage: identity.lineage,
+            node,
+            certificate: Default::default(),
+            trusted: Vec::new(),
+        };
+        if csr.is_empty() {
+            return Ok(joined);
+        }
+        let state = self.replica.published().state;
+        let known =
+            state.authorities.as_ref().ok_or(("the cluster has no authority yet".to_owned(), false))?;
+        let lasts = Duration::from_millis(state.certificate_life().0);
+        let signed = authority::sign(&known.signing, csr, &Subject::Manager { cluster, node }, lasts);
+        joined.certificate = signed.map_err(|error| (error.to_string(), true))?.into();
+        joined.trusted = known.trusted().map(|it| it.to_vec().into()).collect();
+        Ok(joined)
+    }
+
+    /// Whether somebody may be let in without a token.
+    fn is_vouched(&self, application: &Application, from: Speaker) -> bool {
+        match from {
+            Speaker::Local => true,
+            Speaker::Manager(node) => {
+                let state = self.replica.published().state;
+                // One that was removed speaks for nobody.
+                let known = state.managers.get(&node);
+                known.is_some_and(|it| application.vouched || it.storage == application.manager.storage)
+            }
+            Speaker::Unknown => false,
+        }
+    }
 }
+
+/// Why a stranger is not let in.
+const NO_TOKEN: &str = "it shows no token; `infrakit token create --role manager` makes one";
 
 /// Whether a member has answered so lately that it can be reached.
 pub(crate) fn is_fresh(member: &MemberStatus) -> bool {
@@ -317,34 +379,73 @@ fn list(nodes: &BTreeSet<NodeId>) -> String {
 }
 
 impl JoinHandler for Members {
-    fn join(&self, manager: Manager) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
-        self.take_in(manager).boxed()
+    fn join(&self, application: Application, from: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
+        let vouched = self.is_vouched(&application, from);
+        self.take_in(Application { vouched, ..application }).boxed()
     }
 }
 
+/// Whether asking again is in vain.
+fn is_final(status: &Status) -> bool {
+    let refused = matches!(
+        status.code(),
+        tonic::Code::FailedPrecondition
+            | tonic::Code::InvalidArgument
+            | tonic::Code::AlreadyExists
+            | tonic::Code::PermissionDenied
+    );
+    refused || api::is_stranger(status)
+}
+
 /// Asks the managers at `addresses`, one after another, to take this one in.
-pub(crate) async fn join(addresses: &[String], me: &Manager) -> Result<Identity, Error> {
+pub(crate) async fn join(
+    addresses: &[String],
+    token: Option<&JoinToken>,
+    me: &Manager,
+) -> Result<(Identity, Credentials), Error> {
+    let no_key = |error: BadCertificate| Error::new("no certificate can be asked for", error, "");
+    let tls = token.map(|token| tls::newcomer(token.authority)).transpose().map_err(no_key)?;
+    let request = CertificateRequest::new().map_err(no_key)?;
+    let application = Application {
+        manager: me.clone(),
+        token: token.map(|token| token.secret.clone()),
+        csr: request.der().to_vec().into(),
+        vouched: false,
+    };
     let deadline = Instant::now() + PATIENCE;
     let mut told = Instant::now();
     loop {
         let mut last = String::new();
         for address in addresses {
-            match raft::join(address, me, Duration::from_secs(10)).await {
+            let (at, tls) = (address.clone(), tls.clone());
+            let connector = service_fn(move |_| {
+                let (at, tls) = (at.clone(), tls.clone());
+                async move { api::reach(&at, tls).await.map(TokioIo::new) }
+            });
+            let asked = match raft::line(address, connector) {
+                Ok(line) => raft::join(line, &application, Duration::from_secs(10)).await,
+                Err(why) => Err(Status::invalid_argument(why)),
+            };
+            match asked {
                 Ok(joined) => {
-                    return Ok(Identity {
-                        cluster: joined.cluster,
-                        lineage: joined.lineage,
-                        node: joined.node,
-                    });
+                    let identity =
+                        Identity { cluster: joined.cluster, lineage: joined.lineage, node: joined.node };
+                    let trusted = joined.trusted.iter().map(|it| it.to_vec()).collect();
+                    return Ok((identity, request.granted(joined.certificate.to_vec(), trusted)));
                 }
-                Err((why, true)) => last = format!("{address}: {why}"),
-                Err((why, false)) => {
+                Err(status) if is_final(&status) => {
+                    let remedy = if api::is_stranger(&status) || status.message().contains("token") {
+                        "give --token with one that `infrakit token create --role manager` prints; nothing was changed"
+                    } else {
+                        "choose another --name or address, or a fresh --data-dir; nothing was changed"
+                    };
                     return Err(Error::new(
                         format!("manager `{}` was not taken in", me.name),
-                        format!("{address}: {why}"),
-                        "choose another --name or address, or a fresh --data-dir; nothing was changed",
+                        format!("{address}: {}", status.message()),
+                        remedy,
                     ));
                 }
+                Err(status) => last = format!("{address}: {}", status.message()),
             }
         }
         if Instant::now() > deadline {

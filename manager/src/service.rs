@@ -2,6 +2,7 @@
 
 mod forecast;
 mod forward;
+mod identity;
 mod membership;
 
 use std::pin::Pin;
@@ -24,7 +25,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::access::Asker;
 use crate::clock::Clock;
+use crate::dial::Secure;
 use crate::leads;
 use crate::members::{Members, is_fresh};
 use crate::reconcile::Reports;
@@ -68,8 +71,9 @@ impl Service {
         reports: Reports,
         clock: Clock,
         members: Arc<Members>,
+        dial: Secure,
     ) -> Self {
-        let forward = Forward::new(replica.clone(), role.clone());
+        let forward = Forward::new(replica.clone(), role.clone(), dial);
         Self {
             replica,
             role,
@@ -88,14 +92,13 @@ impl Service {
             .max_encoding_message_size(64 << 20)
     }
 
-    async fn propose(&self, id: RequestId, actor: &str, change: Change) -> Result<Answer, Error> {
+    async fn propose(&self, id: RequestId, by: &Actor, change: Change) -> Result<Answer, Error> {
         let Ok(_place) = self.waiting.try_acquire() else {
             return Err(Error::new(Code::Busy, format!("{WAITING} changes are waiting already"))
                 .remedy("try again in a moment; nothing was changed"));
         };
-        let by = if actor.is_empty() { "anonymous" } else { actor };
         let at = self.clock.now();
-        let command = Command { id, by: Actor(by.to_owned()), at, change };
+        let command = Command { id, by: by.clone(), at, change };
         let proposed = tokio::time::timeout(PATIENCE, self.replica.propose(&command, None)).await;
         match proposed {
             Ok(Ok(Answer::Refused(refusal))) => Err(refused(&refusal)),
@@ -215,7 +218,7 @@ impl Service {
         Ok((items, waits))
     }
 
-    async fn commit_now(&self, request: pb::CommitRequest) -> Result<pb::CommitReply, Error> {
+    async fn commit_now(&self, request: pb::CommitRequest, by: &Actor) -> Result<pb::CommitReply, Error> {
         let id = api::request_id(&request.request_id)?;
         if request.items.is_empty() {
             return Err(Error::new(Code::Invalid, "there is nothing to commit"));
@@ -226,8 +229,7 @@ impl Service {
         }
         let before = self.replica.published().state;
         let plans: Vec<String> = items.iter().map(|item| self.forecast(&before, item).summary).collect();
-        let Answer::Committed(list) = self.propose(id, &request.actor, Change::Commit { items }).await?
-        else {
+        let Answer::Committed(list) = self.propose(id, by, Change::Commit { items }).await? else {
             return Err(Error::new(Code::Internal, "a commit was answered oddly"));
         };
         let committed = list.into_iter().zip(plans).zip(waits).map(|((it, plan), waits)| pb::Committed {
@@ -256,6 +258,10 @@ fn refused(refusal: &Refusal) -> Error {
         Refusal::NotInDoubt { .. } => {
             error(Code::Conflict, "look at it again with `infrakit group describe`; nothing was changed")
         }
+        Refusal::Token(_) => error(Code::Forbidden, "ask an admin for another: `infrakit token create`"),
+        Refusal::NoToken { .. } => error(Code::NotFound, "`infrakit token ls` lists the tokens"),
+        Refusal::TooManyTokens { .. } => error(Code::Conflict, "revoke some; nothing was changed"),
+        Refusal::IsRotating => error(Code::Conflict, "`infrakit ca show` tells how far it is"),
         Refusal::NoManager { .. } => error(Code::NotFound, "`infrakit node ls` lists the managers"),
         Refusal::LastVoter => error(Code::Guarded, "let another join first; nothing was changed"),
         Refusal::BadSetting { .. } => error(Code::Invalid, "nothing was changed"),
@@ -272,6 +278,16 @@ fn is_done(state: &State, id: RequestId) -> Result<bool, Error> {
         Some(Answer::Refused(refusal)) => Err(refused(refusal)),
         first => Ok(first.is_some()),
     }
+}
+
+/// Who asks, as the door-keeper knows.
+fn asker<T>(request: &Request<T>) -> Actor {
+    Actor(request.extensions().get::<Asker>().map_or("anonymous", |asker| &asker.name).to_owned())
+}
+
+/// In which role.
+fn role<T>(request: &Request<T>) -> model::Role {
+    request.extensions().get::<Asker>().map_or(model::Role::Viewer, |asker| asker.role)
 }
 
 fn unavailable(error: &raft::Error) -> Error {
@@ -306,7 +322,8 @@ impl ManagerRpc for Service {
 
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answered<pb::CommitReply> {
         at_leader!(self, request, commit);
-        Ok(Response::new(self.commit_now(request.into_inner()).await?))
+        let by = asker(&request);
+        Ok(Response::new(self.commit_now(request.into_inner(), &by).await?))
     }
 
     async fn plan(&self, request: Request<pb::CommitRequest>) -> Answered<pb::PlanReply> {
@@ -320,6 +337,7 @@ impl ManagerRpc for Service {
 
     async fn scale(&self, request: Request<pb::ScaleRequest>) -> Answered<pb::CommitReply> {
         at_leader!(self, request, scale);
+        let by = asker(&request);
         let request = request.into_inner();
         for attempt in 0..RETRIES {
             let state = self.read().await?.state;
@@ -344,9 +362,8 @@ impl ManagerRpc for Service {
                     if_revision: Some(request.if_revision.unwrap_or(stored)),
                 }],
                 allow_missing_plugins: false,
-                actor: request.actor.clone(),
             };
-            match self.commit_now(commit).await {
+            match self.commit_now(commit, &by).await {
                 Err(Error { code: Code::Conflict, .. }) if request.if_revision.is_none() => {}
                 result => return Ok(Response::new(result?)),
             }
@@ -361,30 +378,33 @@ impl ManagerRpc for Service {
 
     async fn settle(&self, request: Request<pb::SettleRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, settle);
+        let by = asker(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
         let state = self.read().await?.state;
         // When it is, nobody is asked any more.
         if !is_done(&state, id)? {
             let settle = self.in_doubt(&state, &request)?;
-            self.propose(id, &request.actor, Change::Settle(settle)).await?;
+            self.propose(id, &by, Change::Settle(settle)).await?;
         }
         Ok(Response::new(pb::Done {}))
     }
 
     async fn free(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, free);
+        let by = asker(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
-        self.propose(id, &request.actor, Change::Free { group: request.group.into() }).await?;
+        self.propose(id, &by, Change::Free { group: request.group.into() }).await?;
         Ok(Response::new(pb::Done {}))
     }
 
     async fn destroy(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, destroy);
+        let by = asker(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
-        self.propose(id, &request.actor, Change::Destroy { group: request.group.into() }).await?;
+        self.propose(id, &by, Change::Destroy { group: request.group.into() }).await?;
         Ok(Response::new(pb::Done {}))
     }
 
@@ -536,7 +556,8 @@ impl ManagerRpc for Service {
 
     async fn stand(&self, request: Request<pb::StandRequest>) -> Answered<pb::StandReply> {
         at_leader!(self, request, stand);
-        Ok(Response::new(self.stand_now(request.into_inner()).await?))
+        let by = asker(&request);
+        Ok(Response::new(self.stand_now(request.into_inner(), &by).await?))
     }
 
     async fn transfer_leadership(
@@ -547,15 +568,56 @@ impl ManagerRpc for Service {
         Ok(Response::new(self.transfer_now(request.get_ref()).await?))
     }
 
+    async fn create_token(&self, request: Request<pb::CreateTokenRequest>) -> Answered<pb::CreateTokenReply> {
+        at_leader!(self, request, create_token);
+        let by = asker(&request);
+        Ok(Response::new(self.create_token_now(request.into_inner(), &by).await?))
+    }
+
+    async fn list_tokens(&self, request: Request<pb::ListTokensRequest>) -> Answered<pb::TokenList> {
+        at_leader!(self, request, list_tokens);
+        Ok(Response::new(self.tokens().await?))
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, revoke_token);
+        let by = asker(&request);
+        self.revoke_token_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Answered<pb::LoginReply> {
+        at_leader!(self, request, login);
+        Ok(Response::new(self.log_in(request.into_inner()).await?))
+    }
+
+    async fn rotate_authority(&self, request: Request<pb::RotateAuthorityRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, rotate_authority);
+        let by = asker(&request);
+        self.rotate_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn get_authority(&self, request: Request<pb::GetAuthorityRequest>) -> Answered<pb::Authority> {
+        at_leader!(self, request, get_authority);
+        Ok(Response::new(self.authority().await?))
+    }
+
     async fn set_variable(&self, request: Request<pb::SetVariableRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, set_variable);
+        let (by, role) = (asker(&request), role(&request));
         let request = request.into_inner();
         if request.key.is_empty() || request.key.len() + request.value.len() > LARGEST_VARIABLE {
             return Err(Error::new(Code::Invalid, "a variable needs a name, and at most 64 KiB").into());
         }
+        if request.key.starts_with(model::state::RESERVED) && role < model::Role::Admin {
+            return Err(Error::new(Code::Forbidden, format!("`{}` asks for the role admin", request.key))
+                .remedy("log in with a token of that role; nothing was changed")
+                .into());
+        }
         let id = api::request_id(&request.request_id)?;
         let change = Change::SetVariable { key: request.key, value: request.value };
-        self.propose(id, &request.actor, change).await?;
+        self.propose(id, &by, change).await?;
         Ok(Response::new(pb::Done {}))
     }
 

@@ -1,11 +1,13 @@
 //! What is written to the log, and what is answered when it is applied.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::access::{Authority, BadToken, Role, TokenId};
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, NodeId, RequestId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::spec::GroupSpec;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 /// One entry of the log. The proposer reads the clock, so that no replica has to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,25 +27,83 @@ pub struct Actor(pub String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The first entry of a cluster, proposed by the manager that bootstraps it.
-    Found { cluster: ClusterId, lineage: u32, manager: Manager },
-    /// A manager asks to become a member. Its node id is the index of this entry.
-    Join { manager: Manager },
+    ///
+    /// Without an authority, managers are told apart by their word alone: in simulated time.
+    Found {
+        cluster: ClusterId,
+        lineage: u32,
+        manager: Manager,
+        authority: Option<Authority>,
+    },
+    /// A manager asks to become a member. Its node id is the index of this entry. Without a token, a member
+    /// speaks for it: itself, or the one on the same machine.
+    Join {
+        manager: Manager,
+        token: Option<TokenId>,
+    },
     /// Accept these specs, all or none.
-    Commit { items: Vec<Commit> },
+    Commit {
+        items: Vec<Commit>,
+    },
     /// The plugins have accepted a group that was stored before they were there.
-    Validated { group: GroupId, revision: Revision },
+    Validated {
+        group: GroupId,
+        revision: Revision,
+    },
     /// Stop managing a group; its instances stay.
-    Free { group: GroupId },
+    Free {
+        group: GroupId,
+    },
     /// Drain and destroy all members of a group, then forget it.
-    Destroy { group: GroupId },
+    Destroy {
+        group: GroupId,
+    },
     /// One turn of the reconciler for one group.
     Round(Round),
     /// Store a small text under a name.
-    SetVariable { key: String, value: String },
+    SetVariable {
+        key: String,
+        value: String,
+    },
     /// An operator's word on a provision whose outcome nobody knows.
     Settle(Settle),
     /// What these managers are to be from now on, all or none.
-    Stand { nodes: Vec<NodeId>, standing: Standing },
+    Stand {
+        nodes: Vec<NodeId>,
+        standing: Standing,
+    },
+    CreateToken(NewToken),
+    RevokeToken {
+        id: TokenId,
+    },
+    /// A person is let in by a token.
+    Login {
+        token: TokenId,
+        name: String,
+    },
+    /// Another certificate authority is to sign; it is trusted from now on.
+    Rotate {
+        next: Authority,
+        /// Its certificate, as the present authority signs it.
+        bridge: Arc<[u8]>,
+    },
+    /// The next step of the rotation whose last step this entry took.
+    StepRotation {
+        after: u64,
+    },
+}
+
+/// A token that is to be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    pub id: TokenId,
+    pub role: Role,
+    /// From now on; for ever when none.
+    pub lasts: Option<Millis>,
+    pub once: bool,
+    pub instance: Option<InstanceId>,
+    /// The token that is revoked by this.
+    pub replaces: Option<TokenId>,
 }
 
 /// What a manager is to be in its cluster.
@@ -225,6 +285,17 @@ pub enum Refusal {
     Removed {
         node: NodeId,
     },
+    /// Nobody is let in by this token.
+    Token(BadToken),
+    /// There is no such token.
+    NoToken {
+        id: TokenId,
+    },
+    TooManyTokens {
+        most: usize,
+    },
+    /// The certificate authority is being changed already.
+    IsRotating,
     /// The intent is not open any more, or is attempted again.
     NotInDoubt {
         group: GroupId,
@@ -270,6 +341,10 @@ impl fmt::Display for Refusal {
             Refusal::Removed { node } => {
                 write!(f, "this disk belonged to manager {node}, which was removed from the cluster")
             }
+            Refusal::Token(why) => why.fmt(f),
+            Refusal::NoToken { id } => write!(f, "there is no token `{}`", id.short()),
+            Refusal::TooManyTokens { most } => write!(f, "there are {most} tokens already"),
+            Refusal::IsRotating => f.write_str("the certificate authority is being changed already"),
             Refusal::AlreadyFounded => f.write_str("the cluster is founded already"),
             Refusal::NotInDoubt { group, intent } => {
                 write!(f, "intent {intent} of group `{group}` is settled already, or attempted again")

@@ -4,6 +4,7 @@
 //! applies the same commands to the same state and must reach the same result, so the collections
 //! keep an order and the time is always an argument.
 
+pub mod access;
 pub mod command;
 pub mod draft;
 pub mod event;
@@ -22,6 +23,7 @@ pub mod status;
 pub mod tags;
 pub mod time;
 
+pub use access::Role;
 pub use command::{Actor, Answer, Change, Command, Refusal};
 pub use ids::{
     ClusterId, Generation, GroupId, InstanceId, IntentId, LogId, LogicalId, NodeId, PluginName, RequestId,

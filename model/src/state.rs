@@ -3,6 +3,7 @@
 //! Its collections share structure between versions, so that a clone for readers costs nothing
 //! worth counting, whatever its size.
 
+mod access;
 mod group;
 mod members;
 mod round;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet, Vector};
 
+use crate::access::{Authorities, Token, TokenId};
 use crate::command::{Actor, Answer, Change, Command, Commit, Committed, Manager, Refusal};
 use crate::event::{Event, Kind};
 use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
@@ -19,6 +21,7 @@ use crate::spec::Allocation;
 use crate::time::Timestamp;
 
 pub use group::{GroupState, Holder, Known, LISTINGS_LAG, Life, MOST_OPEN, Member, Recorded};
+pub use settings::RESERVED;
 
 /// How many first answers are kept for repeated requests. A client repeats within seconds, and
 /// even at 10,000 writes a second this reaches back that far for everything but rounds, which
@@ -44,6 +47,8 @@ pub struct State {
     /// Managers that are no longer members, with the identity of their disk: they are not heard.
     pub removed: OrdMap<NodeId, String>,
     pub variables: OrdMap<String, Variable>,
+    pub authorities: Option<Authorities>,
+    pub tokens: OrdMap<TokenId, Token>,
     /// First answers, oldest first.
     pub answers: Vector<(RequestId, Answer)>,
     /// Where in the log a request was first answered: the index into `answers`, counted for ever.
@@ -105,10 +110,10 @@ impl State {
         let mut context =
             Context { log, at: self.time, said: command.at, by: &command.by, events: Vec::new() };
         let answer = match &command.change {
-            Change::Found { cluster, lineage, manager } => {
-                self.found(&mut context, cluster, *lineage, manager)
+            Change::Found { cluster, lineage, manager, authority } => {
+                self.found(&mut context, cluster, *lineage, manager, authority.as_ref())
             }
-            Change::Join { manager } => self.join(&mut context, manager),
+            Change::Join { manager, token } => self.join(&mut context, manager, token.as_ref()),
             Change::Commit { items } => self.commit(&mut context, items),
             Change::Validated { group, revision } => self.validated(&mut context, group, *revision),
             Change::Free { group } => self.free(&mut context, group),
@@ -117,6 +122,11 @@ impl State {
             Change::SetVariable { key, value } => self.set_variable(&context, key, value),
             Change::Settle(settle) => self.settle(&mut context, settle),
             Change::Stand { nodes, standing } => self.stand(&mut context, nodes, *standing),
+            Change::CreateToken(new) => self.create_token(&mut context, new),
+            Change::RevokeToken { id } => self.revoke_token(&mut context, id),
+            Change::Login { token, name } => self.log_in(&mut context, token, name),
+            Change::Rotate { next, bridge } => self.rotate(&mut context, next, bridge),
+            Change::StepRotation { after } => self.step_rotation(&mut context, *after),
         };
         if !matches!(command.change, Change::Round(_)) {
             self.keep_answer(command.id, &answer);

@@ -108,20 +108,39 @@ mod tests {
 
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
-    use model::command::Manager;
+
     use model::{Actor, Change, ClusterId, Command, RequestId, Timestamp};
+    use hyper_util::rt::TokioIo;
     use tokio::net::TcpListener;
     use tokio::sync::oneshot;
     use tokio_stream::wrappers::TcpListenerStream;
 
     use super::*;
     use crate::store::{Batch, LOG, Store};
-    use crate::{Disk, Identity, JoinHandler, Joined, MemoryDisk, Profile, Replica, Role, Sync};
+    use crate::{
+        Application, Dial, Disk, Identity, JoinHandler, Joined, Line, MemoryDisk, Profile, Replica, Role,
+        Speaker, Sync,
+    };
+
+    /// Past every certificate.
+    struct Plain;
+
+    impl Dial for Plain {
+        fn dial(&self, address: &str) -> Result<Line, String> {
+            crate::line(
+                address,
+                tower::service_fn(async |uri: http::Uri| {
+                    let address = uri.authority().map(ToString::to_string).unwrap_or_default();
+                    tokio::net::TcpStream::connect(address).await.map(TokioIo::new)
+                }),
+            )
+        }
+    }
 
     struct NobodyJoins;
 
     impl JoinHandler for NobodyJoins {
-        fn join(&self, _: Manager) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
+        fn join(&self, _: Application, _: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
             async { Err(("nobody joins here".into(), true)) }.boxed()
         }
     }
@@ -134,8 +153,9 @@ mod tests {
     ) -> (Replica, oneshot::Sender<()>) {
         let disk = Disk::in_memory(disk, || format!("disk-{node}")).expect("it is free");
         let identity = Identity { cluster: ClusterId::new("c"), lineage: 1, node: NodeId(node) };
-        let replica =
-            Replica::start(disk, identity, Profile::Default, Sync::Inline).await.expect("it starts");
+        let replica = Replica::start(disk, identity, Profile::Default, Sync::Inline, Arc::new(Plain))
+            .await
+            .expect("it starts");
         let listener = TcpListener::from_std(listener.try_clone().expect("a handle")).expect("a listener");
         let server = replica.peer_server(Arc::new(NobodyJoins));
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,6 +1,7 @@
 //! The written form of openraft's and our own values: protobuf, with a format version, and one hook
 //! through which everything that rests on a disk passes.
 
+mod access;
 mod command;
 mod state;
 

@@ -100,7 +100,8 @@ impl Machine {
         self.declared.send_if_modified(|known| {
             let same = known.state.groups.ptr_eq(&now.state.groups)
                 && known.state.managers.ptr_eq(&now.state.managers)
-                && known.state.learners.ptr_eq(&now.state.learners);
+                && known.state.learners.ptr_eq(&now.state.learners)
+                && known.state.authorities == now.state.authorities;
             if !same {
                 *known = now;
             }

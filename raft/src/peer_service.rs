@@ -6,11 +6,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
+use model::access::Secret;
 use model::command::Manager;
 use model::{ClusterId, NodeId};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use tokio::time::Instant;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::codec::{self, Corrupt};
 use crate::peers::{LARGEST_MESSAGE, PROGRAM, VERSION};
@@ -20,11 +21,36 @@ use crate::replica::{Identity, Replica};
 use crate::snapshot;
 use crate::types::{Raft, Snapshot, Types};
 
+/// The gRPC service by which peers speak with each other.
+pub const SERVICE: &str = "infrakit.raft.v1.Peers";
+
+/// Who speaks, as far as the connection proves it. Whoever accepts connections puts it among the extensions of
+/// every request; where nobody does, as in simulated time, a peer is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaker {
+    Manager(NodeId),
+    /// Somebody on this machine who may use this manager's socket.
+    Local,
+    Unknown,
+}
+
 /// Takes in new managers: the membership policy belongs to whoever runs the replica.
 pub trait JoinHandler: Send + Sync + 'static {
-    /// Makes `manager` a member, here or at the leader. The error says whether it was refused for
+    /// Makes a manager a member, here or at the leader. The error says whether it was refused for
     /// good (`true`) or may be asked again.
-    fn join(&self, manager: Manager) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
+    fn join(&self, application: Application, from: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
+}
+
+/// What a manager that wants to be a member says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Application {
+    pub manager: Manager,
+    /// The secret of the token that lets it in.
+    pub token: Option<Secret>,
+    /// The request for its certificate, as PKCS #10 in DER; empty when it has one.
+    pub csr: Bytes,
+    /// Another manager lets it in: only a manager's word counts for this.
+    pub vouched: bool,
 }
 
 /// What a new member is told.
@@ -33,9 +59,14 @@ pub struct Joined {
     pub cluster: ClusterId,
     pub lineage: u32,
     pub node: NodeId,
+    /// Its certificate, in DER; empty when it asked for none.
+    pub certificate: Bytes,
+    /// The certificates of the authorities that it is to trust, in DER.
+    pub trusted: Vec<Bytes>,
 }
 
 /// Answers peers on behalf of one replica.
+#[derive(Clone)]
 pub(crate) struct PeerService {
     replica: Replica,
     raft: Raft,
@@ -57,9 +88,17 @@ impl PeerService {
             .max_encoding_message_size(LARGEST_MESSAGE)
     }
 
-    fn check(&self, header: Option<pb::Header>) -> Result<(), Status> {
+    fn check(&self, header: Option<pb::Header>, extensions: &Extensions) -> Result<(), Status> {
         let from = NodeId(header.as_ref().map_or(0, |header| header.from));
         check(self.replica.identity(), header)?;
+        match extensions.get::<Speaker>() {
+            Some(Speaker::Manager(proven)) if *proven == from => {}
+            None => {}
+            Some(_) => {
+                let why = format!("whoever says so is not manager {from}");
+                return Err(Status::permission_denied(why));
+            }
+        }
         // As long as its vote counts it is heard: the others may need it to let it go.
         if self.replica.published().state.removed.contains_key(&from) && !self.replica.votes(from) {
             return Err(Status::permission_denied(format!("manager {from} was removed from the cluster")));
@@ -137,11 +176,12 @@ impl Peers for PeerService {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let identity = self.replica.identity().clone();
+        let (_, extensions, requests) = request.into_parts();
+        let peers = self.clone();
         // A request that is not for us ends the stream; the peer sees it close and asks again.
-        let requests = request.into_inner().map(move |request| {
+        let requests = requests.map(move |request| {
             let mut request = request.ok()?;
-            check(&identity, request.header.take()).ok()?;
+            peers.check(request.header.take(), &extensions).ok()?;
             append_request(request).ok()
         });
         let requests = requests
@@ -165,16 +205,16 @@ impl Peers for PeerService {
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
-        let mut request = request.into_inner();
-        self.check(request.header.take())?;
+        let (_, extensions, mut request) = request.into_parts();
+        self.check(request.header.take(), &extensions)?;
         self.may_vote(request.leadership_transfer)?;
         let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }
 
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
-        let mut request = request.into_inner();
-        self.check(request.header.take())?;
+        let (_, extensions, mut request) = request.into_parts();
+        self.check(request.header.take(), &extensions)?;
         self.may_vote(request.leadership_transfer)?;
         let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
@@ -184,8 +224,8 @@ impl Peers for PeerService {
         &self,
         request: Request<pb::TransferRequest>,
     ) -> Result<Response<pb::TransferReply>, Status> {
-        let mut request = request.into_inner();
-        self.check(request.header.take())?;
+        let (_, extensions, mut request) = request.into_parts();
+        self.check(request.header.take(), &extensions)?;
         let from = codec::from_vote(request.from.ok_or_else(|| Corrupt::missing("vote"))?);
         let last = request.last_log_id.map(codec::from_log_id);
         let asked = TransferLeaderRequest::new(from, request.to, last);
@@ -200,10 +240,10 @@ impl Peers for PeerService {
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
     ) -> Result<Response<pb::SnapshotReply>, Status> {
-        let mut chunks = request.into_inner();
+        let (_, extensions, mut chunks) = request.into_parts();
         let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("an empty snapshot"))?;
         let mut head = first.head.ok_or_else(|| Status::invalid_argument("the head is missing"))?;
-        self.check(head.header.take())?;
+        self.check(head.header.take(), &extensions)?;
         let vote = codec::from_vote(head.vote.ok_or_else(|| Corrupt::missing("vote"))?);
         let mut data = BytesMut::from(&first.data[..]);
         while let Some(chunk) = chunks.message().await? {
@@ -223,7 +263,8 @@ impl Peers for PeerService {
         &self,
         request: Request<pb::DigestsRequest>,
     ) -> Result<Response<pb::DigestsReply>, Status> {
-        self.check(request.into_inner().header)?;
+        let (_, extensions, request) = request.into_parts();
+        self.check(request.header, &extensions)?;
         let digests = self.replica.digests().await;
         let digest =
             |(index, digest): (u64, [u8; 32])| pb::Digest { index, digest: Bytes::copy_from_slice(&digest) };
@@ -234,6 +275,7 @@ impl Peers for PeerService {
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {
+        let from = request.extensions().get().copied().unwrap_or(Speaker::Unknown);
         let request = request.into_inner();
         if request.version != VERSION {
             let why = format!(
@@ -242,12 +284,19 @@ impl Peers for PeerService {
             );
             return Err(Status::failed_precondition(why));
         }
-        let manager = codec::from_manager(request.manager)?;
-        match self.joins.join(manager).await {
+        let application = Application {
+            manager: codec::from_manager(request.manager)?,
+            token: request.token.map(|secret| Secret::new(&secret[..])),
+            csr: request.csr,
+            vouched: request.vouched && matches!(from, Speaker::Manager(_)),
+        };
+        match self.joins.join(application, from).await {
             Ok(joined) => Ok(Response::new(pb::JoinReply {
                 cluster: joined.cluster.to_string(),
                 lineage: joined.lineage,
                 node: joined.node.0,
+                certificate: joined.certificate,
+                trusted: joined.trusted,
             })),
             Err((why, true)) => Err(Status::failed_precondition(why)),
             Err((why, false)) => Err(Status::unavailable(why)),

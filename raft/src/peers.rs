@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use model::command::Manager;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
@@ -22,7 +21,7 @@ use openraft::{OptionalSend, RaftNetworkFactory};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
@@ -30,6 +29,7 @@ use tower::util::BoxCloneSyncService;
 use crate::acks::Acks;
 use crate::agreement::Digest;
 use crate::codec::{self, Corrupt};
+use crate::peer_service::{Application, Joined};
 use crate::proto as pb;
 use crate::proto::peers_client::PeersClient;
 use crate::replica::Identity;
@@ -96,21 +96,33 @@ pub type Line = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, B
 
 /// Why a line carries nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Broken(pub String);
+#[error("{what}")]
+pub struct Broken {
+    what: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Broken {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), source: None }
+    }
+}
 
 /// How a peer is reached. A line is asked for once, and connects by itself as often as it must.
 pub trait Dial: Send + Sync + 'static {
     fn dial(&self, address: &str) -> Result<Line, String>;
 }
 
-/// Over the network.
-pub struct Tcp;
-
-impl Dial for Tcp {
-    fn dial(&self, address: &str) -> Result<Line, String> {
-        Ok(Line::new(channel(address)?.map_err(|error| Broken(chain(&error)))))
-    }
+/// A line over a connection that `connector` makes.
+pub fn line<C>(address: &str, connector: C) -> Result<Line, String>
+where
+    C: tower::Service<http::Uri> + Send + 'static,
+    C::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin,
+    C::Future: Send,
+    C::Error: StdError + Send + Sync + 'static,
+{
+    let channel = endpoint(address)?.connect_with_connector_lazy(connector);
+    Ok(Line::new(channel.map_err(|error| Broken { what: chain(&error), source: Some(error.into()) })))
 }
 
 /// An error with everything that caused it: tonic's own word is only "transport error".
@@ -150,18 +162,17 @@ fn client(line: Line) -> PeersClient<Line> {
         .max_encoding_message_size(LARGEST_MESSAGE)
 }
 
-fn channel(address: &str) -> Result<Channel, String> {
+fn endpoint(address: &str) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| format!("`{address}` is not an address: {error}"))?
         .connect_timeout(CONNECT)
-        .tcp_nodelay(true)
         // A hung peer is noticed within three seconds, though its machine still answers.
         .http2_keep_alive_interval(Duration::from_secs(1))
         .keep_alive_timeout(Duration::from_secs(2))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(4 << 20)
         .initial_connection_window_size(8 << 20);
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint)
 }
 
 impl RaftNetworkFactory<Types> for Peers {
@@ -423,14 +434,10 @@ pub(crate) async fn digests(
     Ok((reply.program == PROGRAM).then(|| reply.digests.into_iter().filter_map(digest).collect()))
 }
 
-/// Asks the manager at `address` to take this one in. The error is a sentence, and tells whether
-/// asking again may help.
-pub async fn join(
-    address: &str,
-    manager: &Manager,
-    deadline: Duration,
-) -> Result<crate::Joined, (String, bool)> {
-    let mut client = client(Tcp.dial(address).map_err(|error| (error, false))?);
+/// Asks the manager at the other end to take one in.
+pub async fn join(line: Line, application: &Application, deadline: Duration) -> Result<Joined, Status> {
+    let mut client = client(line);
+    let manager = &application.manager;
     let request = pb::JoinRequest {
         version: VERSION,
         manager: Some(pb::Manager {
@@ -439,23 +446,18 @@ pub async fn join(
             storage: manager.storage.clone(),
             instance: manager.instance.as_ref().map(model::InstanceId::to_string),
         }),
+        token: application.token.as_ref().map(|secret| Bytes::copy_from_slice(secret.expose())),
+        csr: application.csr.clone(),
+        vouched: application.vouched,
     };
-    match tokio::time::timeout(deadline, client.join(request)).await {
-        Ok(Ok(reply)) => {
-            let reply = reply.into_inner();
-            Ok(crate::Joined {
-                cluster: reply.cluster.into(),
-                lineage: reply.lineage,
-                node: model::NodeId(reply.node),
-            })
-        }
-        Ok(Err(status)) => {
-            let refused = matches!(
-                status.code(),
-                Code::FailedPrecondition | Code::InvalidArgument | Code::AlreadyExists
-            );
-            Err((status.message().to_owned(), !refused))
-        }
-        Err(_) => Err((format!("no answer within {deadline:?}"), true)),
-    }
+    let reply = tokio::time::timeout(deadline, client.join(request)).await;
+    let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
+    let reply = reply.map_err(late)??.into_inner();
+    Ok(Joined {
+        cluster: reply.cluster.into(),
+        lineage: reply.lineage,
+        node: model::NodeId(reply.node),
+        certificate: reply.certificate,
+        trusted: reply.trusted,
+    })
 }

@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::log_store::{self, LogStore, Sync};
 use crate::machine::{History, Machine, Readers};
 use crate::peer_service::{JoinHandler, PeerService};
-use crate::peers::{self, Dial, Expelled, Peers, Tcp};
+use crate::peers::{self, Dial, Expelled, Peers};
 use crate::proto as pb;
 use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
 use crate::store::{Db, MemoryDisk, Rocks};
@@ -33,6 +33,7 @@ use crate::types::{Raft, Types};
 
 const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
+const CREDENTIALS: &[u8] = b"credentials";
 
 /// How long a read waits for an answer that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
@@ -142,8 +143,16 @@ impl Disk {
         }))
     }
 
-    /// Binds the disk to a member, durably.
-    pub fn bind(&self, identity: &Identity) -> io::Result<()> {
+    /// What it was given to prove who it is, until it has the state that says so.
+    pub fn credentials(&self) -> io::Result<Option<Vec<u8>>> {
+        log_store::get_meta(&self.db, CREDENTIALS)
+    }
+
+    /// Binds the disk to a member, durably, with what it was given to prove that.
+    pub fn bind(&self, identity: &Identity, credentials: &[u8]) -> io::Result<()> {
+        if !credentials.is_empty() {
+            log_store::put_meta(&self.db, CREDENTIALS, credentials)?;
+        }
         let header = pb::Header {
             cluster: identity.cluster.to_string(),
             lineage: identity.lineage,
@@ -200,13 +209,8 @@ impl Profile {
 }
 
 impl Replica {
-    /// Starts the replica. What it had applied is replayed before it answers.
-    pub async fn start(disk: Disk, identity: Identity, profile: Profile, sync: Sync) -> Result<Self, Error> {
-        Self::start_with(disk, identity, profile, sync, Arc::new(Tcp)).await
-    }
-
-    /// As [`Replica::start`], reaching its peers in another way.
-    pub async fn start_with(
+    /// Starts the replica, which reaches its peers by `dial`. What it had applied is replayed before it answers.
+    pub async fn start(
         disk: Disk,
         identity: Identity,
         profile: Profile,

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use manager::{Clock, reconcile_while_leading};
-use model::command::Manager;
 use model::{ClusterId, NodeId, Timestamp};
-use raft::{Disk, Identity, JoinHandler, Joined, MemoryDisk, Profile, Replica, Role, Sync};
+use raft::{
+    Application, Disk, Identity, JoinHandler, Joined, MemoryDisk, Profile, Replica, Role, Speaker, Sync,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -41,7 +42,7 @@ pub(crate) struct Cluster {
 struct NobodyJoins;
 
 impl JoinHandler for NobodyJoins {
-    fn join(&self, _: Manager) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
+    fn join(&self, _: Application, _: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
         async { Err(("nobody joins here".into(), true)) }.boxed()
     }
 }
@@ -122,9 +123,9 @@ impl Cluster {
         let disk = disk.map_err(|error| error.to_string())?;
         let identity =
             Identity { cluster: ClusterId::new(CLUSTER), lineage: 1, node: NodeId(node as u64 + 1) };
-        disk.bind(&identity).map_err(|error| error.to_string())?;
+        disk.bind(&identity, &[]).map_err(|error| error.to_string())?;
         let dial = self.net.dial_from(node, life);
-        let started = Replica::start_with(disk, identity, Profile::Default, Sync::Simulated, dial).await;
+        let started = Replica::start(disk, identity, Profile::Default, Sync::Simulated, dial).await;
         started.map_err(|error| error.to_string())
     }
 

@@ -131,13 +131,13 @@ impl Net {
         let began = tokio::time::Instant::now();
         loop {
             if !self.lives(from.0, from.1) || !self.lives(to.0, to.1) {
-                return Err(Broken("the peer is gone".into()));
+                return Err(Broken::new("the peer is gone"));
             }
             if !self.is_cut(from.0, to.0) {
                 return Ok(());
             }
             if began.elapsed() >= PATIENCE {
-                return Err(Broken("the line is cut".into()));
+                return Err(Broken::new("the line is cut"));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -168,7 +168,7 @@ impl Dial for Socket {
                 let server = net.state().servers.get(&address).cloned();
                 let Some(server) = server else {
                     tokio::time::sleep(Duration::from_millis(1)).await;
-                    return Err(Broken("nobody listens there".into()));
+                    return Err(Broken::new("nobody listens there"));
                 };
                 let to = (server.node, server.life);
                 net.carry(from, to).await?;

@@ -194,7 +194,7 @@ impl Story {
         let mut cluster = Cluster::of(self.plan.managers, self.plan.dies_at).await;
         let manager =
             Manager { name: "m0".into(), address: "m0:1".into(), storage: "disk-0".into(), instance: None };
-        let found = Change::Found { cluster: ClusterId::new(CLUSTER), lineage: 1, manager };
+        let found = Change::Found { cluster: ClusterId::new(CLUSTER), lineage: 1, manager, authority: None };
         self.propose(&mut cluster, found).await;
         for at in 0..self.groups.len() {
             self.declare(&mut cluster, at).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
 use super::group::{HEADER, brief_json, row};
-use super::{actor, client, confirm};
+use super::{client, confirm};
 use crate::args::{EventsArgs, Format, Global, NodeVerb, VarVerb};
 use crate::output::{self, rfc3339};
 use crate::report::{Failure, NOT_FOUND};
@@ -68,7 +68,6 @@ async fn stand(
         managers,
         standing: standing.into(),
         force,
-        actor: actor(),
     };
     let reply = client(global)?.call(async |mut c| c.stand(request.clone()).await).await?;
     let (is, will) = match standing {
@@ -200,7 +199,6 @@ pub(crate) async fn variables(verb: VarVerb, global: &Global) -> Result<u8, Fail
                 request_id: api::request_id_bytes(RequestId(rand::random())),
                 key,
                 value,
-                actor: actor(),
             };
             client.call(async |mut c| c.set_variable(request.clone()).await).await?;
         }

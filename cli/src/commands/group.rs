@@ -8,7 +8,7 @@ use model::{RequestId, Revision};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
-use super::{actor, client, confirm, duration, read_file};
+use super::{client, confirm, duration, read_file};
 use crate::args::{Files, Format, Global, GroupVerb, Wait};
 use crate::output::{self, ago, rfc3339};
 use crate::progress::Progress;
@@ -34,7 +34,7 @@ fn new_request() -> Vec<u8> {
 }
 
 fn about(name: &str) -> pb::GroupRequest {
-    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), actor: actor(), brief: false }
+    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), brief: false }
 }
 
 /// Where the instance and the flavor of each item of a request stand: file, and spot.
@@ -74,7 +74,6 @@ fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
                 request_id: new_request(),
                 items,
                 allow_missing_plugins: files.allow_missing_plugins,
-                actor: actor(),
             },
             places,
         )),
@@ -431,13 +430,8 @@ async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> {
 async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8, Failure> {
     let deadline = duration(&wait.timeout)?;
     let client = client(global)?;
-    let request = pb::ScaleRequest {
-        request_id: new_request(),
-        group: name.to_owned(),
-        size,
-        if_revision: None,
-        actor: actor(),
-    };
+    let request =
+        pb::ScaleRequest { request_id: new_request(), group: name.to_owned(), size, if_revision: None };
     let reply = client.call(async |mut c| c.scale(request.clone()).await).await?;
     tell_committed(&reply, global)?;
     if wait.wait {
@@ -453,13 +447,7 @@ async fn settle(name: &str, slot: String, instance: Option<String>, global: &Glo
         || format!("{name}: slot {slot} is empty, and is filled anew"),
         |instance| format!("{name}: slot {slot} is held by {instance}"),
     );
-    let request = pb::SettleRequest {
-        request_id: new_request(),
-        group: name.to_owned(),
-        slot,
-        instance,
-        actor: actor(),
-    };
+    let request = pb::SettleRequest { request_id: new_request(), group: name.to_owned(), slot, instance };
     client(global)?.call(async |mut c| c.settle(request.clone()).await).await?;
     output::line(&told)?;
     Ok(0)

@@ -2,7 +2,7 @@
 
 use manager::{Adopt, Config, Profile as Patience, Start};
 
-use super::{duration, plugins_dir, start_logging, stop_signal};
+use super::{duration, plugins_dir, start_logging, stop_signal, token};
 use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
 use crate::report::Failure;
 
@@ -32,6 +32,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         return Err(Failure::usage(format!("{} cannot be reached by others", start.listen))
             .remedy("give --advertise HOST:PORT"));
     }
+    let token = token(start.token)?;
     let plugin_deadline = duration(&start.plugin_timeout)?;
     if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
         return Err(Failure::usage("--plugin-timeout: more than 0 and at most 15s")
@@ -60,5 +61,6 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
             (false, false) => Start::Join(start.join),
             (false, true) => Start::Restart,
         },
+        token,
     })
 }

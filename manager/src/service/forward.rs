@@ -11,6 +11,10 @@ use tokio::sync::watch;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
+use tower::service_fn;
+
+use crate::access::Asker;
+use crate::dial::Secure;
 
 /// Marks a call that was forwarded once: it is not forwarded again.
 const FORWARDED: &str = "infrakit-forwarded";
@@ -20,6 +24,7 @@ const FORWARDED: &str = "infrakit-forwarded";
 pub(super) struct Forward {
     replica: Replica,
     role: watch::Receiver<Role>,
+    dial: Secure,
     clients: Arc<Mutex<Clients>>,
 }
 
@@ -27,8 +32,8 @@ pub(super) struct Forward {
 type Clients = BTreeMap<NodeId, (String, ManagerClient<Channel>)>;
 
 impl Forward {
-    pub(super) fn new(replica: Replica, role: watch::Receiver<Role>) -> Self {
-        Self { replica, role, clients: Arc::default() }
+    pub(super) fn new(replica: Replica, role: watch::Receiver<Role>, dial: Secure) -> Self {
+        Self { replica, role, dial, clients: Arc::default() }
     }
 
     /// The leader, when it is another manager; none when it is this one.
@@ -53,17 +58,21 @@ impl Forward {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Status::unavailable(format!("the leader's address `{address}`: {error}")))?
             .connect_timeout(Duration::from_millis(400))
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(2));
-        let client = ManagerClient::new(endpoint.connect_lazy())
+        let connector = service_fn(self.dial.connector(&address));
+        let client = ManagerClient::new(endpoint.connect_with_connector_lazy(connector))
             .max_decoding_message_size(64 << 20)
             .max_encoding_message_size(64 << 20);
         clients.insert(leader, (address, client.clone()));
         Ok(Some(client))
     }
 
+    /// Marked as forwarded, and with who asks.
     pub(super) fn mark<T>(mut request: Request<T>) -> Request<T> {
+        if let Some(asker) = request.extensions().get::<Asker>().cloned() {
+            asker.mark(request.metadata_mut());
+        }
         request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
         request
     }

@@ -3,12 +3,16 @@
 use api::{Code, Error, proto as pb};
 use model::command::Standing;
 use model::quorum::Unsafe;
-use model::{Change, NodeId, State};
+use model::{Actor, Change, NodeId, State};
 
 use super::{Service, is_done, unavailable};
 
 impl Service {
-    pub(super) async fn stand_now(&self, request: pb::StandRequest) -> Result<pb::StandReply, Error> {
+    pub(super) async fn stand_now(
+        &self,
+        request: pb::StandRequest,
+        by: &Actor,
+    ) -> Result<pb::StandReply, Error> {
         let id = api::request_id(&request.request_id)?;
         let standing = match request.standing() {
             pb::Standing::Voter => Standing::Voter,
@@ -28,7 +32,7 @@ impl Service {
             let nodes = found.collect::<Result<Vec<_>, _>>()?;
             self.members.may_stand(&state, &nodes, standing, request.force).map_err(|why| guarded(&why))?;
             let change = Change::Stand { nodes: nodes.clone(), standing };
-            self.propose(id, &request.actor, change).await?;
+            self.propose(id, by, change).await?;
             nodes
         };
         drop(judging);

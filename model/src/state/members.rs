@@ -1,6 +1,7 @@
 //! Who belongs to the cluster, and what each is to be.
 
 use super::{Context, State};
+use crate::access::{Authorities, Authority, Newcomer, TokenId};
 use crate::command::{Answer, Manager, Refusal, Standing};
 use crate::event::Kind;
 use crate::ids::{ClusterId, NodeId};
@@ -12,12 +13,14 @@ impl State {
         cluster: &ClusterId,
         lineage: u32,
         manager: &Manager,
+        authority: Option<&Authority>,
     ) -> Answer {
         if self.cluster.is_some() {
             return Answer::Refused(Refusal::AlreadyFounded);
         }
         self.cluster = Some(cluster.clone());
         self.lineage = lineage;
+        self.authorities = authority.map(|it| Authorities::new(it.clone(), context.log.index));
         // The log index of this entry could serve, but the founder must know its id before there
         // is a log. No entry before this one can join, so 1 is never given again.
         self.managers.insert(NodeId(1), manager.clone());
@@ -25,9 +28,19 @@ impl State {
         Answer::Joined(NodeId(1))
     }
 
-    pub(super) fn join(&mut self, context: &mut Context<'_>, manager: &Manager) -> Answer {
+    pub(super) fn join(
+        &mut self,
+        context: &mut Context<'_>,
+        manager: &Manager,
+        token: Option<&TokenId>,
+    ) -> Answer {
         if let Some((id, _)) = self.removed.iter().find(|(_, storage)| **storage == manager.storage) {
             return Answer::Refused(Refusal::Removed { node: *id });
+        }
+        let whom = Newcomer::Manager { storage: &manager.storage, instance: manager.instance.as_ref() };
+        // Also of one that is known: it might be somebody else who says so.
+        if let Some(Err(why)) = token.map(|token| self.admits(token, &whom)) {
+            return Answer::Refused(Refusal::Token(why));
         }
         for (id, known) in &self.managers {
             if known.storage == manager.storage {
@@ -46,6 +59,9 @@ impl State {
             }
         }
         let id = NodeId(context.log.index);
+        if let Some(token) = token {
+            self.use_up(token, &whom);
+        }
         self.moves_in(id, manager);
         context.tell(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
         Answer::Joined(id)

@@ -8,7 +8,7 @@ use crate::time::Millis;
 use super::State;
 
 /// Names that begin so are obeyed, or refused.
-const RESERVED: &str = "infrakit/";
+pub const RESERVED: &str = "infrakit/";
 /// The most instances that all groups together may have: a number, or `none`.
 const MOST_INSTANCES: &str = "infrakit/max-instances";
 /// `infrakit/plugin/NAME/class`: what a plugin is held to that does not say so itself: `C`, `D` or `none`.
@@ -18,6 +18,11 @@ const CLASS: &str = "/class";
 /// How long a voter may be silent before it is given up for another: whole seconds, or `never`.
 const DEAD_MANAGER: &str = "infrakit/dead-manager-after";
 const DEAD_MANAGER_USUAL: Millis = Millis::seconds(300);
+
+/// How long a manager's certificate is valid: whole seconds. It is signed anew by itself.
+const CERTIFICATE: &str = "infrakit/certificate-life";
+const CERTIFICATE_USUAL: Millis = Millis::seconds(30 * 24 * 3600);
+const CERTIFICATE_SHORTEST: Millis = Millis::seconds(60);
 
 /// How many intents may be open in the whole cluster (decision 37).
 const MOST_OPEN_IN_CLUSTER: usize = 5000;
@@ -39,13 +44,17 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
             Err(format!("`{value}` is neither three seconds or more, as in `300s`, nor `never`"))
         };
     }
+    if key == CERTIFICATE {
+        let fits = seconds(value).is_some_and(|life| life >= CERTIFICATE_SHORTEST);
+        return if fits { Ok(()) } else { Err(format!("`{value}` is not a minute or more, as in `86400s`")) };
+    }
     let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
     if plugin.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
         let fits = matches!(value, "C" | "D" | "none");
         return if fits { Ok(()) } else { Err(format!("`{value}` is none of `C`, `D` and `none`")) };
     }
     Err(format!(
-        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER} and {PLUGIN}NAME{CLASS}"
+        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
     ))
 }
 
@@ -63,6 +72,11 @@ impl State {
             Some(text) => seconds(text),
             None => Some(DEAD_MANAGER_USUAL),
         }
+    }
+
+    /// How long a manager's certificate is valid.
+    pub fn certificate_life(&self) -> Millis {
+        self.setting(CERTIFICATE).and_then(seconds).unwrap_or(CERTIFICATE_USUAL)
     }
 
     fn setting(&self, key: &str) -> Option<&str> {

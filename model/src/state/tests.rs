@@ -1,8 +1,10 @@
 use super::*;
-use crate::command::{Admission, Claim, Denial, Round, Standing};
+use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
+use crate::command::{Admission, Claim, Denial, NewToken, Round, Standing};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
+use crate::time::Millis;
 
 fn spec(id: &str, allocation: Allocation) -> GroupSpec {
     let part = |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::null() };
@@ -233,10 +235,15 @@ fn a_disk_keeps_its_id_and_a_name_or_address_its_owner() {
         storage: storage.into(),
         instance: None,
     };
-    let found = Change::Found { cluster: "c".into(), lineage: 1, manager: manager("m1", "h:1", "s1") };
+    let found = Change::Found {
+        cluster: "c".into(),
+        lineage: 1,
+        manager: manager("m1", "h:1", "s1"),
+        authority: None,
+    };
     assert_eq!(machine.apply(found.clone()), Answer::Joined(NodeId(1)));
     assert_eq!(machine.apply(found), Answer::Refused(Refusal::AlreadyFounded));
-    let join = |m| Change::Join { manager: m };
+    let join = |m| Change::Join { manager: m, token: None };
     let second = machine.apply(join(manager("m2", "h:2", "s2")));
     assert_eq!(second, Answer::Joined(NodeId(3)), "the id is the index of the entry");
     assert_eq!(machine.apply(join(manager("m2", "h:9", "s2"))), second, "the same disk is the same manager");
@@ -270,9 +277,12 @@ fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
         storage: format!("s{n}"),
         instance: None,
     };
-    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1) });
+    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None });
     for n in 2..=3 {
-        assert_eq!(machine.apply(Change::Join { manager: manager(n) }), Answer::Joined(NodeId(n)));
+        assert_eq!(
+            machine.apply(Change::Join { manager: manager(n), token: None }),
+            Answer::Joined(NodeId(n))
+        );
     }
     let voters = |machine: &Machine| machine.state.voters().map(|id| id.0).collect::<Vec<_>>();
     let mut stand = |nodes: &[u64], standing| {
@@ -292,8 +302,86 @@ fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
     assert_eq!(stand(&[3, 1], Standing::Removed), (Answer::Done, vec![2]));
     assert_eq!(stand(&[3], Standing::Voter), (refused(Refusal::NoManager { node: NodeId(3) }), vec![2]));
     // Its disk is not taken in again; its name and its address are free.
-    let again = machine.apply(Change::Join { manager: manager(3) });
+    let again = machine.apply(Change::Join { manager: manager(3), token: None });
     assert_eq!(again, Answer::Refused(Refusal::Removed { node: NodeId(3) }));
     let fresh = Manager { storage: "s9".into(), ..manager(3) };
-    assert!(matches!(machine.apply(Change::Join { manager: fresh }), Answer::Joined(id) if id.0 > 3));
+    assert!(
+        matches!(machine.apply(Change::Join { manager: fresh, token: None }), Answer::Joined(id) if id.0 > 3)
+    );
+}
+
+#[test]
+fn a_token_that_serves_once_lets_one_in_and_whoever_is_refused_uses_nothing_up() {
+    let mut machine = Machine::new();
+    let manager = |n: u64| Manager {
+        name: format!("m{n}"),
+        address: format!("h:{n}"),
+        storage: format!("s{n}"),
+        instance: None,
+    };
+    let authority = Authority { certificate: [1].as_slice().into(), key: Secret::new([1].as_slice()) };
+    let authority = Some(authority);
+    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority });
+    let once = TokenId::new("once");
+    let token = |once| NewToken {
+        id: TokenId::new("once"),
+        role: Role::Manager,
+        lasts: Some(Millis(100)),
+        once,
+        instance: None,
+        replaces: None,
+    };
+    assert_eq!(machine.apply(Change::CreateToken(token(true))), Answer::Done);
+    let join = |manager| Change::Join { manager, token: Some(once.clone()) };
+    let taken = Manager { name: "m1".into(), ..manager(2) };
+    assert_eq!(machine.apply(join(taken)), Answer::Refused(Refusal::NameTaken { name: "m1".into() }));
+    let joined = machine.apply(join(manager(2)));
+    assert!(matches!(joined, Answer::Joined(_)));
+    let bad = |why| Answer::Refused(Refusal::Token(why));
+    assert_eq!(machine.apply(join(manager(3))), bad(BadToken::Used));
+    assert_eq!(machine.apply(join(manager(2))), joined, "it asks again, for its answer was lost");
+    // The disk of a member is no secret: whoever only names it is not let in.
+    let stranger = Change::Join { manager: manager(1), token: Some(TokenId::new("guess")) };
+    assert_eq!(machine.apply(stranger), bad(BadToken::Unknown));
+    assert_eq!(machine.apply(Change::RevokeToken { id: once.clone() }), Answer::Done);
+    assert_eq!(machine.apply(join(manager(2))), bad(BadToken::Unknown));
+    assert_eq!(
+        machine.apply(Change::RevokeToken { id: once.clone() }),
+        Answer::Refused(Refusal::NoToken { id: once.clone() })
+    );
+    machine.apply(Change::CreateToken(token(false)));
+    machine.index += 100;
+    assert_eq!(machine.apply(join(manager(4))), bad(BadToken::Expired));
+}
+
+#[test]
+fn an_authority_is_trusted_before_it_signs_and_after_it_has() {
+    let authority =
+        |n: u8| Authority { certificate: [n].as_slice().into(), key: Secret::new([n].as_slice()) };
+    let rotate = |n: u8| Change::Rotate { next: authority(n), bridge: [n + 100].as_slice().into() };
+    let mut machine = Machine::new();
+    machine.apply(rotate(1));
+    let seen = |machine: &Machine| {
+        let known = machine.state.authorities.as_ref().expect("there is one");
+        let trusted: Vec<u8> = known.trusted().map(|it| it[0]).collect();
+        (known.signing.certificate[0], trusted, known.bridge().map(|it| it[0]), known.changed)
+    };
+    let at = machine.index;
+    assert_eq!(seen(&machine), (1, vec![1], None, at));
+    assert_eq!(machine.apply(Change::StepRotation { after: at }), Answer::Done);
+    assert_eq!(seen(&machine), (1, vec![1], None, at), "there is no step to take");
+    machine.apply(rotate(2));
+    let at = machine.index;
+    assert_eq!(seen(&machine), (1, vec![1, 2], None, at));
+    assert_eq!(machine.apply(rotate(3)), Answer::Refused(Refusal::IsRotating));
+    machine.apply(Change::StepRotation { after: at - 1 });
+    assert_eq!(seen(&machine), (1, vec![1, 2], None, at), "nobody takes another's step");
+    machine.apply(Change::StepRotation { after: at });
+    let switched = machine.index;
+    assert_eq!(seen(&machine), (2, vec![2, 1], Some(102), switched));
+    machine.apply(Change::StepRotation { after: at });
+    assert_eq!(seen(&machine), (2, vec![2, 1], Some(102), switched), "nobody takes a step twice");
+    machine.apply(Change::StepRotation { after: switched });
+    assert_eq!(seen(&machine), (2, vec![2], None, machine.index));
+    assert_eq!(machine.state.authorities.as_ref().map(|it| &it.rotation), Some(&Rotation::None));
 }

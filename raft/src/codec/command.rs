@@ -1,5 +1,6 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
+use model::access::TokenId;
 use model::command::{Adoption, Claim, Commit, Committed, Manager, Round, Settle, Standing};
 use model::intent::Reason;
 use model::spec::Gate;
@@ -10,6 +11,9 @@ use model::{
 };
 use prost::Message;
 
+use super::access::{
+    authority, bad_token, from_authority, from_bad_token, from_new_token, from_rotate, new_token, rotate,
+};
 use super::{Corrupt, FORMAT, open, seal};
 use crate::proto as pb;
 use crate::types::Sealed;
@@ -47,12 +51,16 @@ pub(crate) fn decode_command(sealed: &Sealed) -> Result<Command, Corrupt> {
 fn change(change: &Change) -> pb::command::Change {
     use pb::command::Change as Written;
     match change {
-        Change::Found { cluster, lineage, manager: founder } => Written::Found(pb::Found {
+        Change::Found { cluster, lineage, manager: founder, authority: root } => Written::Found(pb::Found {
             cluster: cluster.to_string(),
             lineage: *lineage,
             manager: Some(manager(founder)),
+            authority: root.as_ref().map(authority),
         }),
-        Change::Join { manager: joiner } => Written::Join(pb::Join { manager: Some(manager(joiner)) }),
+        Change::Join { manager: joiner, token } => Written::Join(pb::Join {
+            manager: Some(manager(joiner)),
+            token: token.as_ref().map(|id| id.as_str().to_owned()),
+        }),
         Change::Commit { items } => {
             Written::Commit(pb::Commit { items: items.iter().map(commit_item).collect() })
         }
@@ -80,6 +88,13 @@ fn change(change: &Change) -> pb::command::Change {
             }
             .into(),
         }),
+        Change::CreateToken(it) => Written::CreateToken(new_token(it)),
+        Change::RevokeToken { id } => Written::RevokeToken(id.as_str().to_owned()),
+        Change::Login { token, name } => {
+            Written::Login(pb::Login { token: token.as_str().to_owned(), name: name.clone() })
+        }
+        Change::Rotate { next, bridge } => Written::Rotate(rotate(next, bridge)),
+        Change::StepRotation { after } => Written::StepRotation(*after),
     }
 }
 
@@ -90,8 +105,11 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             cluster: ClusterId::new(it.cluster),
             lineage: it.lineage,
             manager: from_manager(it.manager)?,
+            authority: it.authority.map(from_authority),
         },
-        Written::Join(it) => Change::Join { manager: from_manager(it.manager)? },
+        Written::Join(it) => {
+            Change::Join { manager: from_manager(it.manager)?, token: it.token.map(TokenId::new) }
+        }
         Written::Commit(it) => {
             Change::Commit { items: it.items.into_iter().map(from_commit_item).collect::<Result<_, _>>()? }
         }
@@ -117,6 +135,14 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             },
             nodes: it.nodes.into_iter().map(NodeId).collect(),
         },
+        Written::CreateToken(it) => Change::CreateToken(from_new_token(it)?),
+        Written::RevokeToken(id) => Change::RevokeToken { id: TokenId::new(id) },
+        Written::Login(it) => Change::Login { token: TokenId::new(it.token), name: it.name },
+        Written::Rotate(it) => {
+            let (next, bridge) = from_rotate(it)?;
+            Change::Rotate { next, bridge }
+        }
+        Written::StepRotation(after) => Change::StepRotation { after },
     })
 }
 
@@ -435,6 +461,10 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
             Refusal::NoManager { node } => Written::NoManager(node.0),
             Refusal::LastVoter => Written::LastVoter(pb::Blank {}),
             Refusal::Removed { node } => Written::Removed(node.0),
+            Refusal::Token(why) => Written::Token(bad_token(why)),
+            Refusal::NoToken { id } => Written::NoToken(id.as_str().to_owned()),
+            Refusal::TooManyTokens { most } => Written::TooManyTokens(*most as u32),
+            Refusal::IsRotating => Written::IsRotating(pb::Blank {}),
             Refusal::NameTaken { name } => Written::NameTaken(name.clone()),
             Refusal::AddressTaken { address, name } => {
                 Written::AddressTaken(pb::AddressTaken { address: address.clone(), name: name.clone() })
@@ -465,6 +495,10 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::NoManager(node) => Refusal::NoManager { node: NodeId(node) },
         Written::LastVoter(_) => Refusal::LastVoter,
         Written::Removed(node) => Refusal::Removed { node: NodeId(node) },
+        Written::Token(it) => Refusal::Token(from_bad_token(it)?),
+        Written::NoToken(id) => Refusal::NoToken { id: TokenId::new(id) },
+        Written::TooManyTokens(most) => Refusal::TooManyTokens { most: most as usize },
+        Written::IsRotating(_) => Refusal::IsRotating,
         Written::NameTaken(name) => Refusal::NameTaken { name },
         Written::AddressTaken(it) => Refusal::AddressTaken { address: it.address, name: it.name },
         Written::AlreadyFounded(_) => Refusal::AlreadyFounded,

@@ -9,6 +9,7 @@ use model::{
 };
 use prost::Message;
 
+use super::access::{authorities, from_authorities, from_token, token};
 use super::command::{
     answer, doom, from_answer, from_doom, from_intent_id, from_manager, from_slot, from_spec, from_template,
     intent_id, manager, request_id, slot, spec, template,
@@ -54,6 +55,8 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
             .iter()
             .map(|(id, storage)| pb::RemovedOf { id: id.0, storage: storage.clone() })
             .collect(),
+        authorities: state.authorities.as_ref().map(authorities),
+        tokens: state.tokens.iter().map(|(id, it)| token(id, it)).collect(),
     };
     written.encode_to_vec()
 }
@@ -85,6 +88,8 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
     }
     state.learners = read.learners.into_iter().map(NodeId).collect();
     state.removed = read.removed.into_iter().map(|it| (NodeId(it.id), it.storage)).collect();
+    state.authorities = read.authorities.map(from_authorities).transpose()?;
+    state.tokens = read.tokens.into_iter().map(from_token).collect::<Result<_, Corrupt>>()?;
     for it in read.variables {
         let variable = Variable { value: Arc::from(it.value), index: it.index };
         state.variables.insert(it.key, variable);

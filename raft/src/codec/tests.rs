@@ -1,4 +1,5 @@
-use model::command::{Adoption, Claim, Commit, Manager, Round, Settle, Standing};
+use model::access::{Authority, Role, Secret, TokenId};
+use model::command::{Adoption, Claim, Commit, Manager, NewToken, Round, Settle, Standing};
 use model::intent::Reason;
 use model::spec::Gate;
 use model::{
@@ -44,10 +45,15 @@ fn changes() -> Vec<Change> {
     let slot = Slot::Ordinal;
     let at = |index, offset| IntentId { index, offset };
     vec![
-        Change::Found { cluster: "0123456789abcdef0123456789abcdef".into(), lineage: 1, manager: manager(1) },
-        Change::Join { manager: manager(2) },
-        Change::Join { manager: manager(1) },
-        Change::Join { manager: Manager { address: "10.0.0.2:7701".into(), ..manager(4) } },
+        Change::Found {
+            cluster: "0123456789abcdef0123456789abcdef".into(),
+            lineage: 1,
+            manager: manager(1),
+            authority: None,
+        },
+        Change::Join { manager: manager(2), token: None },
+        Change::Join { manager: manager(1), token: None },
+        Change::Join { manager: Manager { address: "10.0.0.2:7701".into(), ..manager(4) }, token: None },
         commit(spec("web", "v1", Allocation::Size(3)), Some(Revision(0))),
         commit(spec("pets", "v1", Allocation::LogicalIds(vec!["a".into(), "b".into()])), None),
         Change::Round(Round {
@@ -115,7 +121,7 @@ fn changes() -> Vec<Change> {
             }],
             ..of(2)
         }),
-        Change::Join { manager: Manager { instance: Some("machine".into()), ..manager(5) } },
+        Change::Join { manager: Manager { instance: Some("machine".into()), ..manager(5) }, token: None },
         Change::Round(Round { claims: vec![Claim::Label { instance: "seed2".into() }], ..of(2) }),
         Change::Settle(Settle {
             group: "web".into(),
@@ -129,8 +135,51 @@ fn changes() -> Vec<Change> {
         Change::Stand { nodes: vec![NodeId(20)], standing: Standing::Removed },
         Change::Stand { nodes: vec![NodeId(2), NodeId(99)], standing: Standing::Voter },
         Change::Stand { nodes: vec![NodeId(1)], standing: Standing::Removed },
-        Change::Join { manager: manager(5) },
+        Change::Join { manager: manager(5), token: None },
+        Change::CreateToken(new_token("aa", Role::Manager)),
+        Change::CreateToken(NewToken {
+            lasts: None,
+            once: false,
+            instance: Some("i1".into()),
+            ..new_token("bb", Role::Manager)
+        }),
+        Change::CreateToken(NewToken { replaces: Some(TokenId::new("zz")), ..new_token("cc", Role::Viewer) }),
+        Change::CreateToken(new_token("dd", Role::Admin)),
+        Change::CreateToken(NewToken {
+            replaces: Some(TokenId::new("dd")),
+            ..new_token("ee", Role::Operator)
+        }),
+        Change::Join { manager: manager(6), token: Some(TokenId::new("aa")) },
+        Change::Join { manager: manager(7), token: Some(TokenId::new("aa")) },
+        Change::Join { manager: manager(7), token: Some(TokenId::new("bb")) },
+        Change::Join { manager: manager(7), token: Some(TokenId::new("ee")) },
+        Change::Login { token: TokenId::new("ee"), name: "ann".into() },
+        Change::Login { token: TokenId::new("dd"), name: "ann".into() },
+        Change::RevokeToken { id: TokenId::new("dd") },
+        rotate(1),
+        rotate(2),
+        rotate(3),
+        // The log indices of the second and of the first of the steps.
+        Change::StepRotation { after: 43 },
+        Change::StepRotation { after: 45 },
+        Change::StepRotation { after: 45 },
+        rotate(4),
+        Change::CreateToken(NewToken { lasts: Some(Millis(1)), ..new_token("ff", Role::Viewer) }),
+        Change::Login { token: TokenId::new("ff"), name: "bob".into() },
     ]
+}
+
+fn new_token(id: &str, role: Role) -> NewToken {
+    let (lasts, once) = (Some(Millis(60_000)), true);
+    NewToken { id: TokenId::new(id), role, lasts, once, instance: None, replaces: None }
+}
+
+fn rotate(n: u8) -> Change {
+    Change::Rotate { next: authority(n), bridge: [n, 3].as_slice().into() }
+}
+
+fn authority(n: u8) -> Authority {
+    Authority { certificate: [n, 1].as_slice().into(), key: Secret::new([n, 2].as_slice()) }
 }
 
 fn log() -> Vec<(model::LogId, Command)> {
@@ -168,6 +217,9 @@ fn a_snapshot_in_the_middle_changes_nothing() {
     let web = whole.group(&"web".into()).expect("the log says enough");
     assert!(web.intents.len() == 2 && web.living() == 2 && web.templates.len() == 2, "{web:?}");
     assert_eq!(web.repeated.len(), 1, "{web:?}");
+    assert_eq!((whole.tokens.len(), whole.managers.len()), (4, 3), "{whole:?}");
+    let authorities = whole.authorities.as_ref().expect("there is one");
+    assert_eq!((&authorities.signing, authorities.trusted().count()), (&authority(2), 2), "{whole:?}");
     for cut in 0..=log.len() {
         let restored =
             decode_state(&encode_state(&replay(State::default(), &log[..cut]))).expect("it can be read");

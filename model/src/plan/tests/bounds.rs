@@ -237,7 +237,7 @@ fn a_managers_own_machine_is_never_destroyed() {
         storage: "d1".into(),
         instance: Some("i001".into()),
     };
-    story.apply(Change::Join { manager });
+    story.apply(Change::Join { manager, token: None });
     // It would be the first by its id.
     let mut story = story.wants("v1", Allocation::Size(2)).settles();
     assert!(story.provider.iter().any(|(id, ..)| id.as_str() == "i001"));
@@ -316,13 +316,13 @@ fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
         storage: "d1".into(),
         instance: Some("host".into()),
     };
-    story.apply(Change::Join { manager: manager.clone() });
+    story.apply(Change::Join { manager: manager.clone(), token: None });
     story.look();
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.strays == [InstanceId::new("host")], "{plan:?}");
     // Another manager runs there now, or the first one's successor: one record is enough.
     let successor = Manager { name: "m2".into(), address: "m2:1".into(), storage: "d2".into(), ..manager };
-    story.apply(Change::Join { manager: successor });
+    story.apply(Change::Join { manager: successor, token: None });
     let there: Vec<_> = story.state.managers.values().filter(|it| it.instance.is_some()).collect();
     assert_eq!((there.len(), there[0].name.as_str()), (1, "m2"));
 }

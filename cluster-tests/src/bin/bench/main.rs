@@ -12,11 +12,7 @@ use cluster_tests::{Cluster, Options, group, until};
 use model::tags::{self, Tags};
 use spi::{Call, Instances};
 
-/// etcd's API, as far as it is used.
-#[allow(unreachable_pub)]
-mod etcd {
-    tonic::include_proto!("etcdserverpb");
-}
+mod writes;
 
 #[tokio::main]
 async fn main() {
@@ -41,7 +37,7 @@ async fn main() {
         rows.push(transfer().await);
     }
     if wants("writes") {
-        rows.extend(writes().await);
+        rows.extend(writes::run().await);
     }
     println!("\n| what | must reach | measured |\n|---|---|---|");
     for (what, bar, measured) in rows {
@@ -343,170 +339,4 @@ async fn transfer() -> Row {
         "p50 ≤ 100 ms, p99 ≤ 300 ms",
         format!("p50 {:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms", median(&mut gaps)),
     )
-}
-
-/// Small writes, beside etcd on the same disk, in turns.
-async fn writes() -> Vec<Row> {
-    if std::process::Command::new("etcd").arg("--version").output().is_err() {
-        return vec![row(
-            "replicated write of 256 B, ratio to etcd",
-            "≤ 1.0 and ≥ 1.0",
-            "etcd is not installed".into(),
-        )];
-    }
-    let cluster = Cluster::of(3).await;
-    let etcd = Etcd::start().await;
-    let leader = cluster.address(cluster.leader().await);
-    let (mut alone, mut crowd) = (Vec::new(), Vec::new());
-    let mut sums = [[0.0; 4]; 7];
-    for sum in &mut sums {
-        let ours = load(Peer::Ours(leader.clone()), 1).await;
-        let theirs = load(Peer::Etcd(etcd.leader.clone()), 1).await;
-        let ours_64 = load(Peer::Ours(leader.clone()), 64).await;
-        let theirs_64 = load(Peer::Etcd(etcd.leader.clone()), 64).await;
-        alone.push(ours.p50 / theirs.p50);
-        crowd.push(ours_64.per_second / theirs_64.per_second);
-        *sum = [ours.p50 * 1e3, theirs.p50 * 1e3, ours_64.per_second, theirs_64.per_second];
-        eprintln!(
-            "p50 at 1: {:.2} and {:.2} ms; writes/s at 64: {:.0} and {:.0}",
-            sum[0], sum[1], sum[2], sum[3]
-        );
-    }
-    let middle = |at: usize| median(&mut sums.map(|sum| sum[at]));
-    vec![
-        row(
-            "replicated write of 256 B, 1 client, p50, ratio to etcd (median of 7, in turns)",
-            "≤ 1.0",
-            format!("{:.2} ({:.2} ms to {:.2} ms)", median(&mut alone), middle(0), middle(1)),
-        ),
-        row(
-            "the same with 64 clients, writes per second, ratio to etcd",
-            "≥ 1.0",
-            format!("{:.2} ({:.0} to {:.0})", median(&mut crowd), middle(2), middle(3)),
-        ),
-    ]
-}
-
-struct Measured {
-    p50: f64,
-    per_second: f64,
-}
-
-#[derive(Clone)]
-enum Peer {
-    Ours(String),
-    Etcd(String),
-}
-
-const CONNECTIONS: usize = 8;
-const LOAD: Duration = Duration::from_secs(3);
-
-async fn load(peer: Peer, clients: usize) -> Measured {
-    let address = match &peer {
-        Peer::Ours(address) | Peer::Etcd(address) => address.clone(),
-    };
-    let mut channels = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let endpoint =
-            tonic::transport::Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        channels.push(endpoint.tcp_nodelay(true).connect().await.expect("a connection"));
-    }
-    let value = "v".repeat(256);
-    let until = Instant::now() + LOAD;
-    let work = (0..clients).map(|client| {
-        let (peer, channel, value) = (peer.clone(), channels[client % CONNECTIONS].clone(), value.clone());
-        tokio::spawn(async move {
-            let mut times = Vec::new();
-            let key = format!("bench-{client}");
-            while Instant::now() < until {
-                let began = Instant::now();
-                match &peer {
-                    Peer::Ours(_) => {
-                        let mut client = pb::manager_client::ManagerClient::new(channel.clone());
-                        let request = pb::SetVariableRequest {
-                            key: key.clone(),
-                            value: value.clone(),
-                            ..Default::default()
-                        };
-                        client.set_variable(request).await.expect("it is written");
-                    }
-                    Peer::Etcd(_) => {
-                        let mut client = etcd::kv_client::KvClient::new(channel.clone());
-                        let request = etcd::PutRequest {
-                            key: key.clone().into_bytes(),
-                            value: value.clone().into_bytes(),
-                        };
-                        client.put(request).await.expect("it is written");
-                    }
-                }
-                times.push(began.elapsed().as_secs_f64());
-            }
-            times
-        })
-    });
-    let mut times: Vec<f64> = Vec::new();
-    for task in work.collect::<Vec<_>>() {
-        times.extend(task.await.expect("a client"));
-    }
-    let per_second = times.len() as f64 / LOAD.as_secs_f64();
-    Measured { p50: median(&mut times), per_second }
-}
-
-/// Three members of etcd on loopback.
-struct Etcd {
-    _dir: tempfile::TempDir,
-    members: Vec<std::process::Child>,
-    leader: String,
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        for member in &mut self.members {
-            let _ = member.kill();
-            let _ = member.wait();
-        }
-    }
-}
-
-impl Etcd {
-    async fn start() -> Self {
-        // Beside the managers' directories, on the same disk.
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let port = |n: usize| 23790 + 10 * n;
-        let peers: Vec<String> = (0..3).map(|n| format!("e{n}=http://127.0.0.1:{}", port(n) + 1)).collect();
-        let members = (0..3)
-            .map(|n| {
-                let (client, peer) =
-                    (format!("http://127.0.0.1:{}", port(n)), format!("http://127.0.0.1:{}", port(n) + 1));
-                std::process::Command::new("etcd")
-                    .args(["--name", &format!("e{n}"), "--data-dir"])
-                    .arg(dir.path().join(format!("e{n}")))
-                    .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-                    .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-                    .args(["--initial-cluster", &peers.join(","), "--log-level", "error"])
-                    .stdout(std::process::Stdio::null())
-                    .stderr(std::process::Stdio::null())
-                    .spawn()
-                    .expect("etcd starts")
-            })
-            .collect();
-        let mut etcd = Etcd { _dir: dir, members, leader: String::new() };
-        // Its own tool says which member leads.
-        etcd.leader = until("etcd has a leader", async || {
-            let endpoints: Vec<String> = (0..3).map(|n| format!("127.0.0.1:{}", port(n))).collect();
-            let output = std::process::Command::new("etcdctl")
-                .env("ETCDCTL_API", "3")
-                .args(["--endpoints", &endpoints.join(","), "endpoint", "status", "-w", "json"])
-                .output()
-                .ok()?;
-            let all: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-            all.as_array()?.iter().find_map(|it| {
-                let status = &it["Status"];
-                let leads = status["leader"].as_u64()? == status["header"]["member_id"].as_u64()?;
-                leads.then(|| it["Endpoint"].as_str().map(str::to_owned))?
-            })
-        })
-        .await;
-        etcd
-    }
 }

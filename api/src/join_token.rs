@@ -1,0 +1,99 @@
+//! The text of a token: `IKTKN-1-<digest of the authority>-<secret>`, both in base 32. It says which cluster is
+//! meant before anything is sent to it (as SwarmKit's does).
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::BASE32_NOPAD;
+use model::access::{Secret, TokenId};
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+
+const PREFIX: &str = "IKTKN-1-";
+
+/// The SHA-256 of a certificate authority's certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint([u8; 32]);
+
+/// What lets somebody in, and tells where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    pub authority: Fingerprint,
+    pub secret: Secret,
+}
+
+impl Fingerprint {
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE32_NOPAD.encode(&self.0).to_lowercase())
+    }
+}
+
+/// The name of the token of this secret.
+pub fn token_id(secret: &[u8]) -> TokenId {
+    TokenId::new(data_encoding::HEXLOWER.encode(&Sha256::digest(secret)))
+}
+
+impl JoinToken {
+    /// A token of a fresh secret of 128 bits.
+    pub fn draw(authority: Fingerprint) -> Self {
+        Self { authority, secret: Secret::new(rand::random::<[u8; 16]>().as_slice()) }
+    }
+
+    pub fn id(&self) -> TokenId {
+        token_id(self.secret.expose())
+    }
+
+    /// The whole of it, to be shown once to whoever asked for it.
+    pub fn expose(&self) -> String {
+        let secret = BASE32_NOPAD.encode(self.secret.expose()).to_lowercase();
+        format!("{PREFIX}{}-{secret}", self.authority)
+    }
+}
+
+impl FromStr for JoinToken {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("this is no token: one begins with {PREFIX} and has two parts more");
+        let (authority, secret) =
+            text.trim().strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).ok_or_else(bad)?;
+        let decode = |part: &str| BASE32_NOPAD.decode(part.to_uppercase().as_bytes()).map_err(|_| bad());
+        let authority = <[u8; 32]>::try_from(decode(authority)?).map_err(|_| bad())?;
+        let secret = decode(secret)?;
+        if secret.len() != 16 {
+            return Err(bad());
+        }
+        Ok(Self { authority: Fingerprint(authority), secret: Secret::new(secret) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_as_it_was_shown_and_shows_itself_nowhere_else() {
+        let token = JoinToken::draw(Fingerprint::of(&CertificateDer::from(vec![1, 2, 3])));
+        let text = token.expose();
+        assert_eq!(text.parse(), Ok(token.clone()));
+        assert_eq!(format!(" {text}\n").parse(), Ok(token.clone()));
+        let secret = text.rsplit('-').next().expect("a part").to_owned();
+        assert!(!format!("{token:?}").contains(&secret));
+        assert_eq!(token.id(), token_id(token.secret.expose()));
+        for bad in ["", "IKTKN-1-", "IKTKN-1-a-b", &text[1..], &text[..text.len() - 1], &format!("{text}a")] {
+            assert!(bad.parse::<JoinToken>().is_err(), "{bad}");
+        }
+    }
+}

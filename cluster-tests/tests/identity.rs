@@ -1,0 +1,250 @@
+//! Who is let in, who is known, and who is not any more.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use api::{Code, Credentials, JoinToken, proto as pb, tls};
+use cluster_tests::{Cluster, Process, Surroundings, group, until};
+use hyper_util::rt::TokioIo;
+use model::Role;
+use pb::manager_client::ManagerClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// A client over the network: past the local socket, as from another machine.
+async fn over_the_network(address: &str, who: &Credentials) -> Result<ManagerClient<Channel>, String> {
+    over_tls(address, tls::client(who).expect("credentials")).await
+}
+
+async fn over_tls(
+    address: &str,
+    tls: std::sync::Arc<rustls::ClientConfig>,
+) -> Result<ManagerClient<Channel>, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    let address = address.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let (address, tls) = (address.clone(), tls.clone());
+        async move { tls::connect(&address, tls).await.map(TokioIo::new) }
+    });
+    endpoint.connect_with_connector(connector).await.map(ManagerClient::new).map_err(|it| format!("{it:?}"))
+}
+
+fn set(key: &str) -> pb::SetVariableRequest {
+    pb::SetVariableRequest { key: key.into(), value: "v".into(), ..Default::default() }
+}
+
+/// What a call came to, for somebody who asks over the network.
+async fn ask_to_set(cluster: &Cluster, who: &Credentials, key: &str) -> Result<(), Code> {
+    let mut client = over_the_network(&cluster.address(0), who).await.map_err(|_| Code::Forbidden)?;
+    client.set_variable(set(key)).await.map(drop).map_err(|status| api::Error::from(status).code)
+}
+
+/// A manager on a machine of its own, with a token or none.
+fn on_another_machine(cluster: &Cluster, name: &str, listen: &str, token: Option<&str>) -> Process {
+    let dir = cluster.path().join(name);
+    let data = dir.display().to_string();
+    let plugins = cluster.plugins_dir().display().to_string();
+    let to = cluster.address(0);
+    let mut args = vec!["manager", "start", "--name", name, "--data-dir", &data, "--listen", listen];
+    args.extend(["--plugins-dir", &plugins, "--join", &to]);
+    args.extend(token.iter().flat_map(|token| ["--token", token]));
+    let elsewhere = cluster.path().join(format!("run-{name}")).display().to_string();
+    let environment = vec![("INFRAKIT_RUNTIME_DIR".to_owned(), elsewhere)];
+    let log = cluster.path().join(format!("{name}.log"));
+    Process::start_in(&Surroundings { before: Vec::new(), environment }, &args, Path::new(&log))
+}
+
+fn free_address() -> String {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    held.local_addr().expect("an address").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_on_another_machine_joins_with_a_token_and_not_without() {
+    let cluster = Cluster::of(1).await;
+    let other = Cluster::of(1).await;
+    let minute = Some(Duration::from_secs(60));
+    let token = async |cluster: &Cluster, role, once, lasts| {
+        cluster.token(role, once, lasts).await.expect("an admin asks").expose()
+    };
+    let good = token(&cluster, Role::Manager, true, minute).await;
+    let expired = token(&cluster, Role::Manager, false, Some(Duration::from_millis(1))).await;
+    let person = token(&cluster, Role::Admin, false, minute).await;
+    let theirs = token(&other, Role::Manager, false, minute).await;
+    let (authority, _) = good.rsplit_once('-').expect("it has parts");
+    let guess = format!("{authority}-{}", theirs.rsplit('-').next().expect("a part"));
+    let refusals = [
+        (None, "there are no credentials"),
+        (Some(&expired), "the token has expired"),
+        (Some(&person), "is for the role admin"),
+        (Some(&theirs), "another cluster"),
+        (Some(&guess), "the token is not known"),
+    ];
+    for (n, (token, why)) in refusals.into_iter().enumerate() {
+        let name = format!("x{n}");
+        let mut manager = on_another_machine(&cluster, &name, &free_address(), token.map(String::as_str));
+        let code = until("it is refused", async || manager.ended()).await;
+        let log = manager.log();
+        assert!(code == 1 && log.contains(why) && log.contains("token create"), "{why}: {code}: {log}");
+        assert!(!token.is_some_and(|token| log.contains(token)), "the token is told to nobody: {log}");
+    }
+    let count = async || cluster.status().await.map_or(0, |status| status.nodes.len());
+    assert_eq!(count().await, 1, "nothing was changed");
+    let address = free_address();
+    let mut joined = on_another_machine(&cluster, "m2", &address, Some(&good));
+    cluster.until_voters(2).await;
+    // It served once.
+    let mut second = on_another_machine(&cluster, "m3", &free_address(), Some(&good));
+    until("it is refused", async || second.ended()).await;
+    assert!(second.log().contains("was used"), "{}", second.log());
+    assert_eq!(count().await, 2);
+    // A restart uses the same command, and needs the token no more.
+    joined.kill();
+    let _again = on_another_machine(&cluster, "m2", &address, Some(&good));
+    cluster.until_voters(2).await;
+    cluster.set("k", "v").await.expect("both agree");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() {
+    let cluster = Cluster::of(3).await;
+    let other = Cluster::of(1).await;
+    let viewer = cluster.log_in(Role::Viewer, "vera").await;
+    let token = cluster.token(Role::Operator, false, None).await.expect("an admin asks");
+    let operator = cluster.log_in_by(&token, "olga").await.expect("the token is good");
+    let admin = cluster.log_in(Role::Admin, "ada").await;
+    let stranger = other.log_in(Role::Admin, "eve").await;
+    assert_eq!(ask_to_set(&cluster, &viewer, "a").await, Err(Code::Forbidden));
+    assert_eq!(ask_to_set(&cluster, &stranger, "a").await, Err(Code::Forbidden));
+    assert_eq!(ask_to_set(&cluster, &operator, "a").await, Ok(()));
+    assert_eq!(ask_to_set(&cluster, &operator, "infrakit/max-instances").await, Err(Code::Forbidden));
+    assert_eq!(
+        ask_to_set(&cluster, &admin, "infrakit/max-instances").await,
+        Err(Code::Invalid),
+        "it may try"
+    );
+    // No certificate at all.
+    let newcomer = tls::newcomer(token.authority).expect("a fingerprint");
+    let mut nobody = over_tls(&cluster.address(1), newcomer).await.expect("a connection");
+    let refused = nobody.status(pb::StatusRequest {}).await.expect_err("it is not known");
+    assert_eq!(api::Error::from(refused).code, Code::Forbidden);
+    // Every manager names who asked, also the one that only passes it on.
+    for i in 0..3 {
+        let mut client = over_the_network(&cluster.address(i), &operator).await.expect("she is known");
+        let text = group(&format!("web{i}"), 1, "v1");
+        let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
+        let spec = Some(api::spec(&draft.specs[0], model::Revision(0)));
+        let items = vec![pb::CommitItem { spec, if_revision: None }];
+        client.commit(pb::CommitRequest { items, ..Default::default() }).await.expect("she may");
+        let found = until("the event is told", async || {
+            let request = pb::EventsRequest { group: format!("web{i}"), follow: false };
+            let mut events = client.events(request).await.ok()?.into_inner();
+            let event = events.message().await.ok()??;
+            (event.kind == "GroupCommitted").then_some(event)
+        });
+        assert_eq!(found.await.by, "user:olga");
+    }
+    // A token that is revoked takes everybody with it who came by it, on connections that are open too.
+    let mut open = over_the_network(&cluster.address(2), &operator).await.expect("she is known");
+    open.set_variable(set("b")).await.expect("she may");
+    let id = token.id().short().to_owned();
+    let revoke = pb::RevokeTokenRequest { request_id: vec![7; 16], id };
+    cluster.client().call(async |mut c| c.revoke_token(revoke.clone()).await).await.expect("an admin asks");
+    until("she is known no more", async || {
+        let refused = open.set_variable(set("c")).await.err()?;
+        (api::Error::from(refused).code == Code::Forbidden).then_some(())
+    })
+    .await;
+    assert_eq!(ask_to_set(&cluster, &admin, "d").await, Ok(()), "others are");
+    let again: Result<_, _> = cluster.log_in_by(&token, "olga").await;
+    assert_eq!(again.expect_err("it was revoked").code, Code::Forbidden);
+}
+
+/// Asks all the time, half of the time over a connection of its own, until it is told to stop. Gives how often
+/// it asked, and what failed.
+async fn load(
+    address: String,
+    who: Credentials,
+    done: Arc<AtomicUsize>,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) -> (usize, Vec<String>) {
+    let (mut asked, mut failed) = (0, Vec::new());
+    let mut kept = over_the_network(&address, &who).await.expect("it is known");
+    while !*stop.borrow_and_update() {
+        asked += 1;
+        let key = format!("load-{address}");
+        let result = if asked % 2 == 0 {
+            kept.set_variable(set(&key)).await.map_err(|status| status.to_string())
+        } else {
+            match over_the_network(&address, &who).await {
+                Ok(mut fresh) => fresh.set_variable(set(&key)).await.map_err(|status| status.to_string()),
+                Err(why) => Err(why),
+            }
+        };
+        failed.extend(result.err());
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    (asked, failed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_change_under_load_and_no_request_fails() {
+    let cluster = Cluster::of(3).await;
+    let who = cluster.log_in(Role::Operator, "olga").await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let done = Arc::new(AtomicUsize::new(0));
+    let work: Vec<_> = (0..3)
+        .map(|i| tokio::spawn(load(cluster.address(i), who.clone(), done.clone(), stopped.clone())))
+        .collect();
+    // More of them are asked and answered from now on.
+    let goes_on = async || {
+        let before = done.load(Ordering::Relaxed);
+        let more = async || (done.load(Ordering::Relaxed) > before + 50).then_some(());
+        until("the load goes on", more).await;
+    };
+    // Whenever the life of certificates changes, each manager signs its own anew.
+    for n in 0..10 {
+        cluster.set("infrakit/certificate-life", &format!("{}s", 600 + n)).await.expect("an admin asks");
+        goes_on().await;
+    }
+    let authority = async || {
+        let client = cluster.client();
+        client.call(async |mut c| c.get_authority(pb::GetAuthorityRequest {}).await).await.ok()
+    };
+    let before = authority().await.expect("it is told").fingerprint;
+    let rotate = pb::RotateAuthorityRequest { request_id: vec![9; 16] };
+    cluster
+        .client()
+        .call(async |mut c| c.rotate_authority(rotate.clone()).await)
+        .await
+        .expect("an admin asks");
+    let twice = pb::RotateAuthorityRequest { request_id: vec![8; 16] };
+    let twice = cluster.client().call(async |mut c| c.rotate_authority(twice.clone()).await).await;
+    assert_eq!(twice.expect_err("one is under way").code, Code::Conflict);
+    until("the new one signs", async || (authority().await?.rotation == "Retiring").then_some(())).await;
+    goes_on().await;
+    // Logins end with the former authority, so the load ends before.
+    stop.send_replace(true);
+    for work in work {
+        let (asked, failed) = work.await.expect("it ends");
+        assert!(failed.is_empty() && asked > 20, "{} of {asked}: {:?}", failed.len(), failed.first());
+    }
+    until("the former one is retired", async || authority().await?.rotation.is_empty().then_some(())).await;
+    assert_ne!(authority().await.expect("it is told").fingerprint, before);
+    assert_eq!(ask_to_set(&cluster, &who, "k").await, Err(Code::Forbidden), "it is trusted no more");
+    let again = cluster.log_in(Role::Operator, "olga").await;
+    assert_eq!(ask_to_set(&cluster, &again, "k").await, Ok(()));
+    cluster.until_voters(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_tells_which_cluster_is_meant() {
+    let cluster = Cluster::of(1).await;
+    let token: JoinToken = cluster.token(Role::Viewer, false, None).await.expect("an admin asks");
+    let other = Cluster::of(1).await;
+    let meant = tls::newcomer(token.authority).expect("a fingerprint");
+    assert!(over_tls(&cluster.address(0), meant.clone()).await.is_ok());
+    let why = over_tls(&other.address(0), meant).await.expect_err("it is another");
+    assert!(why.contains("another cluster than the token's"), "{why}");
+}

@@ -1,0 +1,146 @@
+//! The certificate authority: makes one, and signs who is who. Every manager holds it in its state, so each
+//! signs for itself.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use api::{BadCertificate, Credentials, Subject};
+use model::access::{Authorities, Authority, Secret};
+use model::{ClusterId, NodeId};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::pki_types::CertificateDer;
+
+/// How long a certificate is valid before it was signed: clocks may differ by so much.
+const BACKDATED: Duration = Duration::from_secs(24 * 3600);
+
+/// How long an authority is valid.
+const AUTHORITY_LASTS: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+
+fn bad(error: rcgen::Error) -> BadCertificate {
+    BadCertificate(format!("a certificate could not be made: {error}"))
+}
+
+fn valid(params: &mut CertificateParams, lasts: Duration) {
+    let now = SystemTime::now();
+    params.not_before = (now - BACKDATED).into();
+    params.not_after = (now + lasts).into();
+}
+
+/// Makes an authority for a cluster.
+pub(crate) fn found(cluster: &ClusterId) -> Result<Authority, BadCertificate> {
+    make(cluster, None).map(|(authority, _)| authority)
+}
+
+/// Makes another authority, and its certificate as the one before signs it.
+pub(crate) fn follow(
+    cluster: &ClusterId,
+    before: &Authority,
+) -> Result<(Authority, Arc<[u8]>), BadCertificate> {
+    make(cluster, Some(before))
+}
+
+fn make(cluster: &ClusterId, before: Option<&Authority>) -> Result<(Authority, Arc<[u8]>), BadCertificate> {
+    let key = KeyPair::generate().map_err(bad)?;
+    let mut params = CertificateParams::default();
+    valid(&mut params, AUTHORITY_LASTS);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, cluster.as_str());
+    params.distinguished_name.push(DnType::CommonName, format!("infrakit {:08x}", rand::random::<u32>()));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let bridge: Arc<[u8]> = match before {
+        Some(before) => params.signed_by(&key, &issuer(before)?).map_err(bad)?.der().to_vec().into(),
+        None => Arc::default(),
+    };
+    let certificate = params.self_signed(&key).map_err(bad)?.der().to_vec().into();
+    Ok((Authority { certificate, key: Secret::new(key.serialize_der()) }, bridge))
+}
+
+fn issuer(authority: &Authority) -> Result<Issuer<'static, KeyPair>, BadCertificate> {
+    let key = KeyPair::try_from(authority.key.expose()).map_err(bad)?;
+    Issuer::from_ca_cert_der(&CertificateDer::from(&authority.certificate[..]), key).map_err(bad)
+}
+
+/// Signs that whoever has the key of `request` is `subject`. Gives the certificate, in DER.
+pub(crate) fn sign(
+    authority: &Authority,
+    request: &[u8],
+    subject: &Subject,
+    lasts: Duration,
+) -> Result<Vec<u8>, BadCertificate> {
+    let mut request = api::read_request(request)?;
+    let mut params = CertificateParams::default();
+    valid(&mut params, lasts);
+    params.distinguished_name = subject.distinguished_name();
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if let Subject::Manager { .. } = subject {
+        // Nobody but a manager is taken for one.
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        params.subject_alt_names = vec![SanType::DnsName(api::tls::SERVER_NAME.try_into().map_err(bad)?)];
+    }
+    request.params = params;
+    Ok(request.signed_by(&issuer(authority)?).map_err(bad)?.der().to_vec())
+}
+
+/// Credentials of a manager that signs for itself.
+pub(crate) fn own(
+    known: &Authorities,
+    cluster: &ClusterId,
+    node: NodeId,
+    lasts: Duration,
+) -> Result<Credentials, BadCertificate> {
+    let request = api::CertificateRequest::new()?;
+    let subject = Subject::Manager { cluster: cluster.clone(), node };
+    let certificate = sign(&known.signing, request.der(), &subject, lasts)?;
+    let trusted = known.trusted().map(|it| it.to_vec()).collect();
+    Ok(request.granted(certificate, trusted).by_way_of(known.bridge().map(|it| it.to_vec())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_says_who_somebody_is_whatever_they_ask_to_be() {
+        let cluster = ClusterId::from("0123");
+        let authority = found(&cluster).expect("an authority");
+        let lasts = Duration::from_secs(3600);
+        let known = Authorities::new(authority.clone(), 0);
+        let credentials = own(&known, &cluster, NodeId(3), lasts).expect("it signs");
+        let subject = Subject::of(&credentials.certificate);
+        assert_eq!(subject, Ok(Subject::Manager { cluster: cluster.clone(), node: NodeId(3) }));
+        let (from, to) = credentials.validity().expect("it can be read");
+        assert_eq!((to - from) as u64, 3600 + BACKDATED.as_secs());
+        // Somebody who asks to be an authority is none.
+        let key = KeyPair::generate().expect("a key");
+        let mut greedy = CertificateParams::default();
+        greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        greedy.distinguished_name.push(DnType::OrganizationalUnitName, "admin");
+        let person = Subject::Person {
+            cluster,
+            name: "ann".into(),
+            role: model::Role::Viewer,
+            token: model::access::TokenId::new("t"),
+        };
+        if let Ok(request) = greedy.serialize_request(&key) {
+            let signed = sign(&authority, request.der(), &person, lasts).expect("it signs");
+            let signed = CertificateDer::from(signed);
+            assert_eq!(Subject::of(&signed), Ok(person.clone()));
+            assert!(!is_authority(&signed));
+        }
+        assert!(is_authority(&CertificateDer::from(&authority.certificate[..])));
+        for rubbish in [&b""[..], b"rubbish", &[0x30; 400]] {
+            assert!(sign(&authority, rubbish, &person, lasts).is_err());
+        }
+    }
+
+    fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+        let (_, read) = x509_parser::parse_x509_certificate(certificate).expect("a certificate");
+        read.is_ca()
+    }
+}

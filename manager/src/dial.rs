@@ -1,0 +1,34 @@
+//! How a manager reaches the others: over the network, and with its certificate.
+
+use std::io;
+
+use api::tls::{self, Tls};
+use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
+use raft::{Dial, Line};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::codegen::http::Uri;
+
+/// With what this manager presents at the moment.
+#[derive(Clone)]
+pub(crate) struct Secure(pub(crate) Tls);
+
+type Connecting = BoxFuture<'static, io::Result<TokioIo<TlsStream<TcpStream>>>>;
+
+impl Secure {
+    /// Makes connections to this address, for an endpoint.
+    pub(crate) fn connector(&self, address: &str) -> impl Fn(Uri) -> Connecting + Clone + use<> {
+        let (tls, address) = (self.0.clone(), address.to_owned());
+        move |_| {
+            let (tls, address) = (tls.clone(), address.clone());
+            Box::pin(async move { Ok(TokioIo::new(tls::connect(&address, tls.client()?).await?)) })
+        }
+    }
+}
+
+impl Dial for Secure {
+    fn dial(&self, address: &str) -> Result<Line, String> {
+        raft::line(address, tower::service_fn(self.connector(address)))
+    }
+}

@@ -1,0 +1,187 @@
+//! The doors: connections as they come in, each with who it is from.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use api::Subject;
+use api::tls::Tls;
+use futures_util::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How many are under way at once; more wait in the listener's queue.
+const HANDSHAKES: usize = 64;
+/// How many connections wait to be taken in.
+const BACKLOG: u32 = 1024;
+/// Between two tries when no connection can be taken in, for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The user who runs this manager, or root, on this machine.
+    Local {
+        user: String,
+    },
+    /// Whoever a certificate names that the cluster's authority has signed.
+    Certified(Subject),
+    Unknown,
+}
+
+/// A connection, and who it is from.
+pub(crate) struct Connection<S> {
+    stream: S,
+    caller: Caller,
+}
+
+impl<S> Connected for Connection<S> {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, from)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Takes an address, at which nobody answers yet: whoever is refused tries again, and finds the local socket then.
+pub(crate) async fn reserve(address: &str) -> io::Result<TcpSocket> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "it is no address");
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // What an earlier process left half closed does not matter.
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address) {
+            Ok(()) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Connections over the network, each after its handshake. One that does not say what it should is dropped,
+/// and holds up no other.
+pub(crate) fn remote(
+    door: TcpSocket,
+    tls: Tls,
+) -> io::Result<impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>>> {
+    let listener = door.listen(BACKLOG)?;
+    let (ready, connections) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let places = Arc::new(Semaphore::new(HANDSHAKES));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let stream = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let stream = match stream {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection could not be taken in");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let (tls, ready) = (tls.clone(), ready.clone());
+            tokio::spawn(async move {
+                let handshake = tokio::time::timeout(HANDSHAKE, handshake(stream, &tls)).await;
+                drop(place);
+                match handshake {
+                    // Whoever should take it has stopped.
+                    Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection was refused"),
+                    Err(_) => tracing::debug!("a connection said nothing"),
+                }
+            });
+        }
+    });
+    Ok(ReceiverStream::new(connections))
+}
+
+async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<Connection<TlsStream<TcpStream>>> {
+    // Without it an answer of several frames, such as a heartbeat's, waits 40 ms for the other side's delayed
+    // acknowledgement.
+    stream.set_nodelay(true)?;
+    let stream = TlsAcceptor::from(tls.server()?).accept(stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let caller = match shown {
+        Some(certificate) => Caller::Certified(Subject::of(certificate).map_err(io::Error::other)?),
+        None => Caller::Unknown,
+    };
+    Ok(Connection { stream, caller })
+}
+
+/// Connections through the socket, from whoever may be trusted with it.
+pub(crate) fn local(listener: UnixListener) -> impl Stream<Item = io::Result<Connection<UnixStream>>> {
+    use futures_util::StreamExt;
+    tokio_stream::wrappers::UnixListenerStream::new(listener).filter_map(async |accepted| {
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => return Some(Err(error)),
+        };
+        let caller = match stream.peer_cred() {
+            Ok(peer) if peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw() => {
+                Caller::Local { user: user(peer.uid()) }
+            }
+            _ => Caller::Unknown,
+        };
+        Some(Ok(Connection { stream, caller }))
+    })
+}
+
+/// The name of a user, or its number when it has none.
+fn user(uid: u32) -> String {
+    let named = |passwd: String| {
+        passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, id) = (fields.next()?, fields.nth(1)?);
+            (id.parse() == Ok(uid)).then(|| name.to_owned())
+        })
+    };
+    std::fs::read_to_string("/etc/passwd").ok().and_then(named).unwrap_or_else(|| uid.to_string())
+}

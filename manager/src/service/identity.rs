@@ -1,0 +1,171 @@
+//! Tokens, logins, and the certificate authority: what admins and newcomers ask.
+
+use std::time::Duration;
+
+use api::{Code, Error, Fingerprint, Subject, proto as pb};
+use model::access::{LONGEST_LOGIN, Rotation, Token, TokenId};
+use model::command::NewToken;
+use model::{Actor, Change, Millis, Role, State};
+use rustls::pki_types::CertificateDer;
+
+use super::{Service, is_done};
+use crate::authority;
+
+/// The longest name of a person.
+const LONGEST_NAME: usize = 64;
+
+impl Service {
+    pub(super) async fn create_token_now(
+        &self,
+        request: pb::CreateTokenRequest,
+        by: &Actor,
+    ) -> Result<pb::CreateTokenReply, Error> {
+        let id = api::request_id(&request.request_id)?;
+        let state = self.read().await?.state;
+        if !is_done(&state, id)? {
+            let change = Change::CreateToken(new_token(&state, request)?);
+            self.propose(id, by, change).await?;
+        }
+        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        Ok(pb::CreateTokenReply { authority: known.signing.certificate.to_vec() })
+    }
+
+    pub(super) async fn tokens(&self) -> Result<pb::TokenList, Error> {
+        let state = self.read().await?.state;
+        let token = |(id, it): (&TokenId, &Token)| pb::Token {
+            id: id.short().to_owned(),
+            role: it.role.to_string(),
+            created_ms: it.created.0,
+            by: it.by.clone(),
+            expires_ms: it.expires.map(|at| at.0),
+            once: it.once,
+            used: it.used.clone().unwrap_or_default(),
+            instance: it.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+        };
+        Ok(pb::TokenList { tokens: state.tokens.iter().map(token).collect() })
+    }
+
+    pub(super) async fn revoke_token_now(
+        &self,
+        request: pb::RevokeTokenRequest,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let id = api::request_id(&request.request_id)?;
+        let state = self.read().await?.state;
+        if !is_done(&state, id)? {
+            let (token, _) = find(&state, &request.id)?;
+            self.propose(id, by, Change::RevokeToken { id: token.clone() }).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn log_in(&self, request: pb::LoginRequest) -> Result<pb::LoginReply, Error> {
+        let id = api::request_id(&request.request_id)?;
+        let name = request.name;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fits) {
+            return Err(Error::new(Code::Invalid, format!("`{name}` is no name"))
+                .remedy("use at most 64 letters, digits and any of - _ . @"));
+        }
+        let token = api::token_id(&request.secret);
+        let by = Actor(format!("user:{name}"));
+        self.propose(id, &by, Change::Login { token: token.clone(), name: name.clone() }).await?;
+        let state = self.read().await?.state;
+        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        let gone = || Error::new(Code::Forbidden, "the token was revoked a moment ago");
+        let role = state.tokens.get(&token).ok_or_else(gone)?.role;
+        let cluster = self.replica.identity().cluster.clone();
+        let subject = Subject::Person { cluster, name, role, token };
+        let lasts = Duration::from_millis(LONGEST_LOGIN.0);
+        let certificate = authority::sign(&known.signing, &request.csr, &subject, lasts)
+            .map_err(|error| Error::new(Code::Invalid, error.to_string()))?;
+        let trusted = known.trusted().map(|it| it.to_vec()).collect();
+        Ok(pb::LoginReply { certificate, trusted, role: role.to_string() })
+    }
+
+    pub(super) async fn rotate_now(
+        &self,
+        request: pb::RotateAuthorityRequest,
+        by: &Actor,
+    ) -> Result<(), Error> {
+        let id = api::request_id(&request.request_id)?;
+        let state = self.read().await?.state;
+        if is_done(&state, id)? {
+            return Ok(());
+        }
+        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        let (next, bridge) = authority::follow(&self.replica.identity().cluster, &known.signing)
+            .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
+        self.propose(id, by, Change::Rotate { next, bridge }).await.map(drop)
+    }
+
+    pub(super) async fn authority(&self) -> Result<pb::Authority, Error> {
+        let state = self.read().await?.state;
+        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        let signing = CertificateDer::from(&known.signing.certificate[..]);
+        Ok(pb::Authority {
+            fingerprint: Fingerprint::of(&signing).to_string(),
+            rotation: match known.rotation {
+                Rotation::None => "",
+                Rotation::Announced { .. } => "Announced",
+                Rotation::Retiring { .. } => "Retiring",
+            }
+            .to_owned(),
+            trusted: known.trusted().map(|it| it.to_vec()).collect(),
+        })
+    }
+}
+
+fn not_founded() -> Error {
+    Error::new(Code::Unavailable, "the cluster is not founded yet")
+}
+
+/// The token of this id, or the one whose id begins so.
+fn find<'a>(state: &'a State, asked: &str) -> Result<(&'a TokenId, &'a Token), Error> {
+    let mut fitting =
+        state.tokens.iter().filter(|(id, _)| asked.len() >= 4 && id.as_str().starts_with(asked));
+    match (fitting.next(), fitting.next()) {
+        (Some(found), None) => Ok(found),
+        (found, _) => {
+            let what = if found.is_some() { "several tokens begin so" } else { "there is no token" };
+            Err(Error::new(Code::NotFound, format!("{what}: `{asked}`"))
+                .remedy("`infrakit token ls` lists the tokens; give at least four digits"))
+        }
+    }
+}
+
+fn new_token(state: &State, request: pb::CreateTokenRequest) -> Result<NewToken, Error> {
+    let invalid = |what: String| Error::new(Code::Invalid, what).remedy("nothing was changed");
+    let digits = request.id.len() == 64 && request.id.chars().all(|c| c.is_ascii_hexdigit());
+    if !digits {
+        return Err(invalid("the id of a token is the SHA-256 of its secret".into()));
+    }
+    let id = TokenId::new(request.id);
+    if !request.replaces.is_empty() {
+        let (old, token) = find(state, &request.replaces)?;
+        return Ok(NewToken {
+            id,
+            role: token.role,
+            lasts: token.expires.map(|end| end.since(token.created)),
+            once: token.once,
+            instance: token.instance.clone(),
+            replaces: Some(old.clone()),
+        });
+    }
+    let role: Role = request.role.parse().map_err(invalid)?;
+    if request.lasts_ms == Some(0) {
+        return Err(invalid("a token that lasts no time lets nobody in".into()));
+    }
+    if request.instance.is_some() && role != Role::Manager {
+        return Err(invalid("only a manager runs on an instance".into()));
+    }
+    let instance = request.instance.map(Into::into);
+    Ok(NewToken {
+        id,
+        role,
+        lasts: request.lasts_ms.map(Millis),
+        once: request.once,
+        instance,
+        replaces: None,
+    })
+}

@@ -1,0 +1,133 @@
+//! Tokens and the certificate authority, as the log changes them.
+
+use std::sync::Arc;
+
+use super::{Context, State};
+use crate::access::{Authorities, Authority, BadToken, Newcomer, Rotation, Token, TokenId};
+use crate::command::{Answer, NewToken, Refusal};
+use crate::event::Kind;
+
+/// How many tokens are kept.
+const MOST_TOKENS: usize = 1000;
+
+impl State {
+    /// Whether a token lets this one in.
+    pub(super) fn admits(&self, id: &TokenId, whom: &Newcomer<'_>) -> Result<(), BadToken> {
+        self.tokens.get(id).ok_or(BadToken::Unknown)?.admits(whom, self.time)
+    }
+
+    /// The token that serves once has served.
+    pub(super) fn use_up(&mut self, id: &TokenId, whom: &Newcomer<'_>) {
+        if let Some(token) = self.tokens.get_mut(id)
+            && token.once
+        {
+            token.used = Some(whom.who().to_owned());
+        }
+    }
+
+    pub(super) fn log_in(&mut self, context: &mut Context<'_>, id: &TokenId, name: &str) -> Answer {
+        let whom = Newcomer::Person { name };
+        match self.admits(id, &whom) {
+            Ok(()) => {
+                self.use_up(id, &whom);
+                let role = self.tokens[id].role;
+                context.tell(
+                    None,
+                    Kind::PersonLoggedIn,
+                    format!("`{name}` as {role}, by token {}", id.short()),
+                );
+                Answer::Done
+            }
+            Err(why) => Answer::Refused(Refusal::Token(why)),
+        }
+    }
+
+    pub(super) fn create_token(&mut self, context: &mut Context<'_>, new: &NewToken) -> Answer {
+        let now = self.time;
+        self.tokens = std::mem::take(&mut self.tokens)
+            .into_iter()
+            .filter(|(_, token)| !token.is_forgotten(now))
+            .collect();
+        if let Some(old) = &new.replaces
+            && self.tokens.remove(old).is_none()
+        {
+            return Answer::Refused(Refusal::NoToken { id: old.clone() });
+        }
+        if self.tokens.len() >= MOST_TOKENS {
+            return Answer::Refused(Refusal::TooManyTokens { most: MOST_TOKENS });
+        }
+        let token = Token {
+            role: new.role,
+            created: now,
+            by: context.by.to_string(),
+            expires: new.lasts.map(|span| now + span),
+            once: new.once,
+            used: None,
+            instance: new.instance.clone(),
+        };
+        let message = match &new.replaces {
+            Some(old) => format!("{} for the role {}, in place of {}", new.id.short(), new.role, old.short()),
+            None => format!("{} for the role {}", new.id.short(), new.role),
+        };
+        context.tell(None, Kind::TokenCreated, message);
+        self.tokens.insert(new.id.clone(), token);
+        Answer::Done
+    }
+
+    pub(super) fn revoke_token(&mut self, context: &mut Context<'_>, id: &TokenId) -> Answer {
+        match self.tokens.remove(id) {
+            Some(token) => {
+                context.tell(None, Kind::TokenRevoked, format!("{} for the role {}", id.short(), token.role));
+                Answer::Done
+            }
+            None => Answer::Refused(Refusal::NoToken { id: id.clone() }),
+        }
+    }
+
+    /// Another authority; the first one signs at once.
+    pub(super) fn rotate(
+        &mut self,
+        context: &mut Context<'_>,
+        next: &Authority,
+        bridge: &Arc<[u8]>,
+    ) -> Answer {
+        match &mut self.authorities {
+            Some(known) if known.rotation == Rotation::None => {
+                known.rotation = Rotation::Announced { next: next.clone(), bridge: bridge.clone() };
+                known.changed = context.log.index;
+                context.tell(None, Kind::AuthorityAnnounced, "another certificate authority is to sign");
+                Answer::Done
+            }
+            Some(_) => Answer::Refused(Refusal::IsRotating),
+            None => {
+                self.authorities = Some(Authorities::new(next.clone(), context.log.index));
+                Answer::Done
+            }
+        }
+    }
+
+    /// The next step of a rotation, when the last one was taken by this entry of the log: nobody takes a step
+    /// twice.
+    pub(super) fn step_rotation(&mut self, context: &mut Context<'_>, after: u64) -> Answer {
+        let Some(known) = self.authorities.as_mut().filter(|known| known.changed == after) else {
+            return Answer::Done;
+        };
+        let (signing, rotation, kind, message) = match std::mem::replace(&mut known.rotation, Rotation::None)
+        {
+            Rotation::None => return Answer::Done,
+            Rotation::Announced { next, bridge } => {
+                let certificate = known.signing.certificate.clone();
+                let retiring = Rotation::Retiring { certificate, bridge };
+                (next, retiring, Kind::AuthorityRotated, "the new certificate authority signs")
+            }
+            Rotation::Retiring { .. } => {
+                let signing = known.signing.clone();
+                let what = "the former certificate authority is trusted no more";
+                (signing, Rotation::None, Kind::AuthorityRetired, what)
+            }
+        };
+        *known = Authorities { signing, rotation, changed: context.log.index };
+        context.tell(None, kind, message);
+        Answer::Done
+    }
+}
