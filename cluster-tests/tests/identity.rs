@@ -248,3 +248,65 @@ async fn a_token_tells_which_cluster_is_meant() {
     let why = over_tls(&other.address(0), meant).await.expect_err("it is another");
     assert!(why.contains("another cluster than the token's"), "{why}");
 }
+
+/// Every file below a directory, with what it holds.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().expect("it is there");
+        if kind.is_dir() {
+            all.extend(files(&path));
+        } else if kind.is_file() {
+            all.push((path.display().to_string(), std::fs::read(&path).expect("it is ours")));
+        }
+    }
+    all
+}
+
+/// What the first manager has written that holds any of this.
+fn who_tells(cluster: &Cluster, planted: &[&[u8]]) -> Vec<String> {
+    let log = ("its log".to_owned(), cluster.manager(0).log().into_bytes());
+    let written = files(&cluster.path().join("m1")).into_iter().chain([log]);
+    let tells = |bytes: &[u8], secret: &[u8]| bytes.windows(secret.len()).any(|it| it == secret);
+    written
+        .filter(|(_, bytes)| planted.iter().any(|secret| tells(bytes, secret)))
+        .map(|(file, _)| file)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
+    let mut cluster = Cluster::of(1).await;
+    let planted = "planted-in-plain-sight";
+    cluster.set("k", planted).await.expect("it is stored");
+    cluster.commit(&group("web", 2, planted)).await.expect("it is accepted");
+    cluster.settles("web", 2).await;
+    let token = cluster.token(Role::Admin, false, None).await.expect("an admin asks");
+    // The middle of every key of an authority, as PKCS #8 has it.
+    let pkcs8 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d";
+    let planted = [planted.as_bytes(), token.secret.expose(), pkcs8];
+    assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "while it runs");
+    cluster.manager(0).signal(rustix::process::Signal::TERM);
+    until("it stops", async || cluster.manager_mut(0).ended()).await;
+    assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "after it has stopped");
+    let file = cluster.path().join("m1/key");
+    let right = std::fs::read(&file).expect("it is ours");
+    let wrong = format!("{}\n", "0".repeat(64));
+    for (key, why) in [(Some(wrong.as_bytes()), "sealed with another key"), (None, "No such file")] {
+        match key {
+            Some(key) => std::fs::write(&file, key).expect("it is ours"),
+            None => std::fs::remove_file(&file).expect("it is ours"),
+        }
+        cluster.start(0);
+        let code = until("it refuses", async || cluster.manager_mut(0).ended()).await;
+        let log = cluster.manager(0).log();
+        assert!(code == 1 && log.contains(why), "{code}: {log}");
+    }
+    std::fs::write(&file, right).expect("it is ours");
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    cluster.start(0);
+    cluster.until_voters(1).await;
+    cluster.settles("web", 2).await;
+}

@@ -15,6 +15,7 @@ mod members;
 mod reconcile;
 mod replica_thread;
 mod service;
+mod vault;
 mod world;
 
 use std::sync::Arc;
@@ -286,6 +287,7 @@ fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
     // What cannot be removed is used by the next start.
     if new_db {
         let _ = std::fs::remove_dir_all(data_dir.join(DB));
+        let _ = std::fs::remove_file(data_dir.join(vault::FILE));
     }
     if new_dir {
         let _ = std::fs::remove_dir(data_dir);
@@ -297,7 +299,8 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Disk::open(&dir.join(DB), || format!("{:032x}", raft::unique()))
+        let key = vault::key(&dir, !dir.join(DB).exists())?;
+        Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String, remedy| {
         Error::new(
@@ -312,6 +315,7 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
             let remedy = match error.kind() {
                 std::io::ErrorKind::InvalidData => DAMAGED,
                 std::io::ErrorKind::Unsupported => NEWER,
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => vault::REMEDY,
                 _ => IN_USE,
             };
             Err(failed(error.to_string(), remedy))

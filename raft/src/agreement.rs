@@ -109,8 +109,8 @@ mod tests {
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
 
-    use model::{Actor, Change, ClusterId, Command, RequestId, Timestamp};
     use hyper_util::rt::TokioIo;
+    use model::{Actor, Change, ClusterId, Command, RequestId, Timestamp};
     use tokio::net::TcpListener;
     use tokio::sync::oneshot;
     use tokio_stream::wrappers::TcpListenerStream;

@@ -13,7 +13,7 @@ use openraft::impls::BasicNode;
 use prost::Message;
 
 use crate::proto as pb;
-use crate::types::{Entry, LogId, Membership, Sealed, StoredMembership, Vote};
+use crate::types::{Encoded, Entry, LogId, Membership, StoredMembership, Vote};
 
 pub(crate) use command::{decode_command, encode_command, from_manager};
 pub(crate) use state::{decode_state, encode_state};
@@ -42,16 +42,6 @@ impl From<Corrupt> for std::io::Error {
     fn from(corrupt: Corrupt) -> Self {
         std::io::Error::new(std::io::ErrorKind::InvalidData, corrupt)
     }
-}
-
-/// The hook for encryption at rest: identity until keys exist.
-pub(crate) fn seal(bytes: Vec<u8>) -> Bytes {
-    Bytes::from(bytes)
-}
-
-/// The other way round.
-pub(crate) fn open(bytes: &Bytes) -> &[u8] {
-    bytes
 }
 
 pub(crate) fn log_id(id: &LogId) -> pb::LogId {
@@ -123,7 +113,7 @@ pub(crate) fn from_entry(entry: pb::Entry) -> Result<Entry, Corrupt> {
         log_id: from_log_id(entry.id.ok_or_else(|| Corrupt::missing("entry id"))?),
         payload: match entry.payload.ok_or_else(|| Corrupt::missing("entry payload"))? {
             pb::entry::Payload::Blank(_) => EntryPayload::Blank,
-            pb::entry::Payload::Command(bytes) => EntryPayload::Normal(Sealed(bytes)),
+            pb::entry::Payload::Command(bytes) => EntryPayload::Normal(Encoded(bytes)),
             pb::entry::Payload::Membership(members) => EntryPayload::Membership(from_membership(members)?),
         },
     })

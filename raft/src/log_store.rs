@@ -24,8 +24,8 @@ const COMMITTED: &[u8] = b"committed";
 const PURGED: &[u8] = b"purged";
 const SCHEMA: &[u8] = b"schema";
 
-/// The layout of the keys. A directory of a newer layout is refused.
-const LAYOUT: u32 = 1;
+/// The layout of the keys, and that values are sealed. A directory of another layout is refused.
+const LAYOUT: u32 = 2;
 
 /// One append to a follower carries at most about this many bytes: a quarter of what the peers'
 /// transport accepts in one message.
@@ -162,7 +162,7 @@ impl LogStore {
     fn last(&self) -> io::Result<Option<LogId>> {
         match self.db.last(LOG)? {
             None => Ok(None),
-            Some(value) => {
+            Some((_, value)) => {
                 Ok(Some(codec::from_entry(codec::decode::<pb::Entry>(Bytes::from(value))?)?.log_id))
             }
         }

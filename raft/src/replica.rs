@@ -28,6 +28,7 @@ use crate::peer_service::{JoinHandler, PeerService};
 use crate::peers::{self, Dial, Expelled, Peers};
 use crate::proto as pb;
 use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
+use crate::seal::{Key, Sealed};
 use crate::store::{Db, MemoryDisk, Rocks};
 use crate::types::{Raft, Types};
 
@@ -102,20 +103,24 @@ pub struct Replica {
 }
 
 impl Disk {
-    /// Opens the data of a replica. Fails when another process has it open. Blocks.
+    /// Opens the data of a replica, which `key` seals. Fails when another process has it open. Blocks.
     ///
     /// `fresh` draws the identity of a new disk.
-    pub fn open(path: &Path, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        Self::of(Arc::new(Rocks::open(path)?), fresh)
+    pub fn open(path: &Path, key: &Key, fresh: impl FnOnce() -> String) -> io::Result<Self> {
+        let db: Db = Arc::new(Rocks::open(path)?);
+        // The layout itself is told to anybody.
+        log_store::prepare(&db)?;
+        Self::of(Arc::new(Sealed::new(db, key)), fresh)
     }
 
     /// A disk in memory, for simulated time.
     pub fn in_memory(disk: &MemoryDisk, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        Self::of(Arc::new(disk.open()?), fresh)
+        let db: Db = Arc::new(disk.open()?);
+        log_store::prepare(&db)?;
+        Self::of(db, fresh)
     }
 
     fn of(db: Db, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        log_store::prepare(&db)?;
         let storage = match log_store::get_meta(&db, STORAGE)? {
             Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             None => {
@@ -220,7 +225,7 @@ impl Replica {
         let stopped = |error: &dyn std::fmt::Display| Error::Fatal(error.to_string());
         let config = profile.config(&identity).validate().map_err(|error| stopped(&error))?;
         let digests = Digests::default();
-        let open = disk.db.open();
+        let open = disk.db.is_open();
         let (machine, readers) =
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;

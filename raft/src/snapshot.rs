@@ -16,7 +16,7 @@ const CURRENT: &[u8] = b"current";
 /// Stores a snapshot in place of the one before, durably. Blocks.
 pub(crate) fn store(db: &Db, snapshot: &Snapshot) -> io::Result<()> {
     let head = head(&snapshot.meta, &snapshot.snapshot);
-    let chunk = pb::SnapshotChunk { head: Some(head), data: codec::seal(snapshot.snapshot.to_vec()) };
+    let chunk = pb::SnapshotChunk { head: Some(head), data: snapshot.snapshot.clone() };
     log_store::put(db, SNAPSHOT, CURRENT, &chunk.encode_to_vec())
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn store(db: &Db, snapshot: &Snapshot) -> io::Result<()> {
 pub(crate) fn load(db: &Db) -> io::Result<Option<Snapshot>> {
     let Some(bytes) = db.get(SNAPSHOT, CURRENT)? else { return Ok(None) };
     let chunk = codec::decode::<pb::SnapshotChunk>(bytes)?;
-    let data = Bytes::copy_from_slice(codec::open(&chunk.data));
+    let data = chunk.data;
     let head = chunk.head.ok_or_else(|| Corrupt::missing("snapshot head"))?;
     check(&head, &data)?;
     Ok(Some(Snapshot { meta: meta(head)?, snapshot: data }))

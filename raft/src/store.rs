@@ -39,12 +39,12 @@ pub(crate) trait Store: Send + Sync {
     fn note(&self) -> io::Result<()>;
     /// Shows the keys from `from` on, in order.
     fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()>;
-    /// The value of the last key.
-    fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>>;
+    /// The last key and its value.
+    fn last(&self, column: &str) -> io::Result<Option<(Vec<u8>, Vec<u8>)>>;
     /// Whether reading and writing take the time of the caller's thread.
     fn blocks(&self) -> bool;
     /// Dead as soon as the store is closed.
-    fn open(&self) -> Weak<()>;
+    fn is_open(&self) -> Weak<()>;
 }
 
 /// Changes that belong together.
@@ -52,11 +52,26 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) struct Batch(Vec<Op>);
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     Put(&'static str, Vec<u8>, Vec<u8>),
     Delete(&'static str, Vec<u8>),
     /// From the first, inclusive, to the second, exclusive.
     DeleteRange(&'static str, Vec<u8>, Vec<u8>),
+}
+
+impl IntoIterator for Batch {
+    type Item = Op;
+    type IntoIter = std::vec::IntoIter<Op>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl FromIterator<Op> for Batch {
+    fn from_iter<I: IntoIterator<Item = Op>>(ops: I) -> Self {
+        Self(ops.into_iter().collect())
+    }
 }
 
 impl Batch {
@@ -204,16 +219,16 @@ impl Store for Rocks {
         Ok(())
     }
 
-    fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>> {
+    fn last(&self, column: &str) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
         let last = self.db.iterator_cf(self.column(column), IteratorMode::End).next();
-        last.transpose().map(|found| found.map(|(_, value)| value.into_vec())).map_err(failed)
+        last.transpose().map(|found| found.map(|(key, value)| (key.into(), value.into()))).map_err(failed)
     }
 
     fn blocks(&self) -> bool {
         true
     }
 
-    fn open(&self) -> Weak<()> {
+    fn is_open(&self) -> Weak<()> {
         Arc::downgrade(&self.open)
     }
 }
@@ -382,20 +397,20 @@ impl Store for Opened {
         Ok(())
     }
 
-    fn last(&self, column: &str) -> io::Result<Option<Vec<u8>>> {
+    fn last(&self, column: &str) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
         let contents = self.contents()?;
         Ok(contents
             .current
             .get(column)
             .and_then(|keys| keys.last_key_value())
-            .map(|(_, value)| value.clone()))
+            .map(|(key, value)| (key.clone(), value.clone())))
     }
 
     fn blocks(&self) -> bool {
         false
     }
 
-    fn open(&self) -> Weak<()> {
+    fn is_open(&self) -> Weak<()> {
         Weak::new()
     }
 }
@@ -428,7 +443,7 @@ mod tests {
             })
             .expect("it is read");
         assert_eq!(keys, [2, 3]);
-        assert_eq!(store.last(LOG).expect("it is read"), Some(vec![3]));
+        assert_eq!(store.last(LOG).expect("it is read"), Some((vec![3], vec![3])));
         // A power that goes by itself, before the second of two syncs.
         disk.fail_after(3);
         put(&store, 6);
@@ -437,7 +452,7 @@ mod tests {
         assert!(store.sync().is_err() && disk.has_failed() && !disk.has_failed());
         assert!(store.last(LOG).is_err(), "the handle is dead");
         let store = disk.open().expect("it is free again");
-        let last = store.last(LOG).expect("it is read").expect("there are keys")[0];
+        let last = store.last(LOG).expect("it is read").expect("there are keys").0[0];
         assert!([6, 7].contains(&last), "{last}");
     }
 }

@@ -8,15 +8,15 @@ use openraft::impls::BasicNode;
 
 /// A command as it stands in the log: encoded, and sealed. It is decoded once, when it is applied.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Sealed(pub(crate) Bytes);
+pub(crate) struct Encoded(pub(crate) Bytes);
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
 }
 
-impl fmt::Display for Sealed {
+impl fmt::Display for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
     }
@@ -28,7 +28,7 @@ pub(crate) type Response = Option<Answer>;
 openraft::declare_raft_types!(
     /// One leader a term, so that the term alone names a leader.
     pub(crate) Types:
-        D = Sealed,
+        D = Encoded,
         R = Response,
         NodeId = u64,
         Node = BasicNode,

@@ -14,11 +14,11 @@ use prost::Message;
 use super::access::{
     authority, bad_token, from_authority, from_bad_token, from_new_token, from_rotate, new_token, rotate,
 };
-use super::{Corrupt, FORMAT, open, seal};
+use super::{Corrupt, FORMAT};
 use crate::proto as pb;
-use crate::types::Sealed;
+use crate::types::Encoded;
 
-pub(crate) fn encode_command(command: &Command) -> Sealed {
+pub(crate) fn encode_command(command: &Command) -> Encoded {
     let written = pb::Command {
         format: FORMAT,
         id: command.id.0.to_be_bytes().to_vec().into(),
@@ -26,12 +26,12 @@ pub(crate) fn encode_command(command: &Command) -> Sealed {
         at: command.at.0,
         change: Some(change(&command.change)),
     };
-    Sealed(seal(written.encode_to_vec()))
+    Encoded(written.encode_to_vec().into())
 }
 
 /// A form that is newer than this program stops it: to skip an entry would be to diverge.
-pub(crate) fn decode_command(sealed: &Sealed) -> Result<Command, Corrupt> {
-    let read = pb::Command::decode(open(&sealed.0))?;
+pub(crate) fn decode_command(encoded: &Encoded) -> Result<Command, Corrupt> {
+    let read = pb::Command::decode(&encoded.0[..])?;
     if read.format > FORMAT {
         return Err(Corrupt(format!(
             "the log holds a command of format {}, and this program reads up to {FORMAT}: use the newer program",

@@ -237,7 +237,7 @@ fn entries_votes_and_memberships_come_back_as_they_were_written() {
     let id = LogId::new_term_index(3, 9);
     for payload in [
         EntryPayload::Blank,
-        EntryPayload::Normal(Sealed(Bytes::from_static(b"abc"))),
+        EntryPayload::Normal(Encoded(Bytes::from_static(b"abc"))),
         EntryPayload::Membership(joint.clone()),
     ] {
         let whole = Entry { log_id: id, payload };
@@ -261,7 +261,7 @@ fn golden_commands_are_still_read_and_written_alike() {
     let written: Vec<String> = log().iter().map(|(_, command)| hex(&encode_command(command).0)).collect();
     assert_eq!(written, lines, "to add lines, append: {:#?}", &written[lines.len().min(written.len())..]);
     for (line, (_, command)) in lines.iter().zip(log()) {
-        assert_eq!(decode_command(&Sealed(unhex(line).into())), Ok(command));
+        assert_eq!(decode_command(&Encoded(unhex(line).into())), Ok(command));
     }
 }
 
@@ -270,16 +270,16 @@ fn a_newer_form_stops_the_reader_with_a_clear_word() {
     let (_, command) = log().remove(0);
     let mut written: pb::Command = decode(encode_command(&command).0).expect("protobuf");
     written.format = FORMAT + 1;
-    let error = decode_command(&Sealed(written.encode_to_vec().into())).expect_err("it is newer");
+    let error = decode_command(&Encoded(written.encode_to_vec().into())).expect_err("it is newer");
     assert!(error.to_string().contains("use the newer program"), "{error}");
     written.format = FORMAT;
     written.change = None;
     assert!(
-        decode_command(&Sealed(written.encode_to_vec().into())).is_err(),
+        decode_command(&Encoded(written.encode_to_vec().into())).is_err(),
         "an unknown change is never skipped"
     );
     for rubbish in [&b""[..], b"\xff\xff\xff", b"hello"] {
-        assert!(decode_command(&Sealed(Bytes::copy_from_slice(rubbish))).is_err());
+        assert!(decode_command(&Encoded(Bytes::copy_from_slice(rubbish))).is_err());
         assert!(rubbish.is_empty() || decode_state(rubbish).is_err());
     }
 }

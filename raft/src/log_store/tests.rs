@@ -37,7 +37,7 @@ async fn the_store_passes_openrafts_suite() {
 fn entry(index: u64, bytes: usize) -> Entry {
     Entry {
         log_id: LogId::new_term_index(1, index),
-        payload: openraft::EntryPayload::Normal(crate::types::Sealed(Bytes::from(vec![7; bytes]))),
+        payload: openraft::EntryPayload::Normal(crate::types::Encoded(Bytes::from(vec![7; bytes]))),
     }
 }
 

@@ -61,7 +61,6 @@ async fn write(client: &Client, register: u64, value: u64) -> bool {
         value: value.to_string(),
         // Whoever asks again for it does not write it again.
         request_id: api::request_id_bytes(RequestId(rand::random())),
-        ..Default::default()
     };
     client.call(async |mut c| c.set_variable(request.clone()).await).await.is_ok()
 }
