@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::credentials::Credentials;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, is_stranger};
 use crate::proto::manager_client::ManagerClient;
 use crate::{local, tls};
 
@@ -115,18 +115,30 @@ impl Client {
         let ask_all = async {
             loop {
                 let mut all_are_gone = true;
+                let mut stranger = None;
+                let mut reachable = false;
                 for (address, client) in &self.managers {
                     match call(client.clone()).await {
                         Ok(response) => return Ok(response.into_inner()),
                         Err(status) => {
-                            all_are_gone &= is_refused(&status);
+                            let (gone, strange) = (is_refused(&status), is_stranger(&status));
+                            all_are_gone &= gone;
                             let error = Error::from(status);
+                            if strange {
+                                // Another of them may know who asks.
+                                stranger = Some(error);
+                                continue;
+                            }
+                            reachable |= !gone;
                             if error.code != Code::Unavailable {
                                 return Err(error);
                             }
                             last = Error { cause: format!("{address}: {}", error.cause), ..error };
                         }
                     }
+                }
+                if let Some(error) = stranger.filter(|_| !reachable) {
+                    return Err(error);
                 }
                 if all_are_gone && began.elapsed() > GONE {
                     return Err(self.in_vain(GONE, last.clone()));

@@ -7,6 +7,7 @@ use model::{ClusterId, NodeId};
 use rcgen::{CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
@@ -144,10 +145,34 @@ impl CertificateRequest {
     }
 }
 
+/// Who signed a certificate, as X.509 names them, and when it ceases to be valid, in seconds since the Unix epoch.
+pub fn issued(certificate: &CertificateDer<'_>) -> Result<(Vec<u8>, i64), BadCertificate> {
+    let (_, read) = parse(certificate)?;
+    Ok((read.issuer().as_raw().to_vec(), read.validity().not_after.timestamp()))
+}
+
+/// Whom a certificate names, as X.509 does.
+pub fn named(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, BadCertificate> {
+    Ok(parse(certificate)?.1.subject().as_raw().to_vec())
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<(&'a [u8], X509Certificate<'a>), BadCertificate> {
+    X509Certificate::from_der(certificate)
+        .map_err(|error| BadCertificate::new("a certificate cannot be read", error))
+}
+
 /// Reads a request whose sender proves to have the key.
 pub fn read_request(der: &[u8]) -> Result<CertificateSigningRequestParams, BadCertificate> {
     CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))
         .map_err(|error| BadCertificate::new("the request for a certificate cannot be read", error))
+}
+
+/// What the key of a request for a certificate is known by: whoever repeats the request has the same.
+pub fn key_digest(der: &[u8]) -> Result<String, BadCertificate> {
+    use rcgen::PublicKeyData;
+    let request = read_request(der)?;
+    let digest = Sha256::digest(request.public_key.subject_public_key_info());
+    Ok(data_encoding::HEXLOWER.encode(&digest))
 }
 
 impl Credentials {
@@ -172,8 +197,7 @@ impl Credentials {
 
     /// When the own certificate begins and ceases to be valid, in seconds since the Unix epoch.
     pub fn validity(&self) -> Result<(i64, i64), BadCertificate> {
-        let bad = |error: &dyn fmt::Display| BadCertificate::new("the certificate cannot be read", error);
-        let (_, read) = X509Certificate::from_der(&self.certificate).map_err(|error| bad(&error))?;
+        let (_, read) = parse(&self.certificate)?;
         Ok((read.validity().not_before.timestamp(), read.validity().not_after.timestamp()))
     }
 

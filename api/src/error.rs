@@ -150,7 +150,7 @@ impl From<Status> for Error {
         if let Some(why) = stranger(&status) {
             return Error::new(Code::Forbidden, "the managers do not know who asks")
                 .because(why)
-                .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it");
+                .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it, or with --host DATA_DIR/manager.sock");
         }
         let code = match status.code() {
             // Managers always say what is wrong; a bare unknown or internal error is a line that broke.

@@ -14,8 +14,10 @@ pub mod proto {
     tonic::include_proto!("infrakit.v1");
 }
 
-pub use client::{Addresses, Client, reach};
+pub use client::{Addresses, Client, Stream, reach};
 pub use convert::{event, group, request_id, request_id_bytes, spec, spec_from};
-pub use credentials::{BadCertificate, CertificateRequest, Credentials, Subject, read_request};
+pub use credentials::{
+    BadCertificate, CertificateRequest, Credentials, Subject, issued, key_digest, named, read_request,
+};
 pub use error::{Code, Error, is_stranger};
 pub use join_token::{Fingerprint, JoinToken, token_id};

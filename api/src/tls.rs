@@ -73,6 +73,11 @@ fn roots(trusted: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, BadC
     Ok(Arc::new(roots))
 }
 
+/// What is shown: the certificate, and what leads from it to an authority that the other side may know alone.
+fn own(credentials: &Credentials) -> Vec<CertificateDer<'static>> {
+    std::iter::once(&credentials.certificate).chain(&credentials.bridge).cloned().collect()
+}
+
 /// For whoever has credentials.
 pub fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>, BadCertificate> {
     let bad = bad("the credentials");
@@ -80,7 +85,7 @@ pub fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>, BadCertifi
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad(&error))?
         .with_root_certificates(roots(&credentials.trusted)?)
-        .with_client_auth_cert(vec![credentials.certificate.clone()], credentials.key())
+        .with_client_auth_cert(own(credentials), credentials.key())
         .map_err(|error| bad(&error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
@@ -108,8 +113,7 @@ fn server(credentials: &Credentials) -> Result<Arc<ServerConfig>, BadCertificate
         .build()
         .map_err(|error| bad(&error))?;
     // Newcomers know the authority by its fingerprint alone, and must be shown the whole of it.
-    let own = std::iter::once(&credentials.certificate).chain(&credentials.bridge);
-    let chain = own.chain(&credentials.trusted).cloned().collect();
+    let chain = own(credentials).into_iter().chain(credentials.trusted.iter().cloned()).collect();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad(&error))?

@@ -435,7 +435,7 @@ pub(crate) enum TokenVerb {
     },
     /// List the tokens
     Ls,
-    /// Make a token in place of another, which lets nobody in any more
+    /// Make a token in place of another, which lets nobody in any more; who logged in by it logs in anew
     Rotate {
         /// Its id, or the beginning of it
         id: String,

@@ -62,6 +62,7 @@ pub(crate) fn addresses(host: &str) -> Result<Addresses, Failure> {
 pub(crate) fn token(given: TokenArg) -> Result<Option<JoinToken>, Failure> {
     let text = match given.given() {
         None => return Ok(None),
+        Some(Ok(text)) if text.trim().is_empty() => return Ok(None),
         Some(Ok(text)) => text,
         Some(Err(path)) => String::from_utf8_lossy(&read_file(&path)?.1).into_owned(),
     };

@@ -342,7 +342,6 @@ impl Cluster {
     pub async fn log_in_by(&self, token: &JoinToken, name: &str) -> Result<Credentials, api::Error> {
         let request = CertificateRequest::new().expect("a key");
         let asked = pb::LoginRequest {
-            request_id: request_id(),
             secret: token.secret.expose().to_vec(),
             name: name.to_owned(),
             csr: request.der().to_vec(),

@@ -159,6 +159,12 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     assert_eq!(ask_to_set(&cluster, &admin, "d").await, Ok(()), "others are");
     let again: Result<_, _> = cluster.log_in_by(&token, "olga").await;
     assert_eq!(again.expect_err("it was revoked").code, Code::Forbidden);
+    // A token that serves once lets in one key, whatever name is given, and no manager's lets in a person.
+    let once = cluster.token(Role::Viewer, true, None).await.expect("an admin asks");
+    cluster.log_in_by(&once, "vera").await.expect("the token is good");
+    assert_eq!(cluster.log_in_by(&once, "vera").await.expect_err("it was used").code, Code::Forbidden);
+    let manager = cluster.token(Role::Manager, false, None).await.expect("an admin asks");
+    assert_eq!(cluster.log_in_by(&manager, "2").await.expect_err("it is no person's").code, Code::Forbidden);
 }
 
 /// Asks all the time, half of the time over a connection of its own, until it is told to stop. Gives how often
@@ -213,6 +219,7 @@ async fn certificates_change_under_load_and_no_request_fails() {
         client.call(async |mut c| c.get_authority(pb::GetAuthorityRequest {}).await).await.ok()
     };
     let before = authority().await.expect("it is told").fingerprint;
+    let mut open = over_the_network(&cluster.address(2), &who).await.expect("she is known");
     let rotate = pb::RotateAuthorityRequest { request_id: vec![9; 16] };
     cluster
         .client()
@@ -233,6 +240,8 @@ async fn certificates_change_under_load_and_no_request_fails() {
     until("the former one is retired", async || authority().await?.rotation.is_empty().then_some(())).await;
     assert_ne!(authority().await.expect("it is told").fingerprint, before);
     assert_eq!(ask_to_set(&cluster, &who, "k").await, Err(Code::Forbidden), "it is trusted no more");
+    let refused = open.set_variable(set("k")).await.expect_err("nor over a connection that is open");
+    assert_eq!(api::Error::from(refused).code, Code::Forbidden);
     let again = cluster.log_in(Role::Operator, "olga").await;
     assert_eq!(ask_to_set(&cluster, &again, "k").await, Ok(()));
     cluster.until_voters(3).await;

@@ -1,23 +1,30 @@
 //! The door-keeper: who calls, and whether their role allows the call. It stands before every service.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::{Code, Error, Subject};
 use futures_util::future::BoxFuture;
+use http_body_util::Limited;
 use model::{Role, State};
 use raft::{Published, Speaker};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use crate::doors::Caller;
+use crate::doors::{Caller, Shown};
 
 /// Who asked, and in which role, told by the manager that was asked to the one that leads.
 const ASKED_BY: &str = "infrakit-asked-by";
 const ASKED_AS: &str = "infrakit-asked-as";
+
+/// The most that somebody may say in one call who is not known.
+const STRANGERS_SAY: usize = 64 << 10;
 
 /// Who asks, for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,10 +37,11 @@ pub(crate) struct Asker {
 impl Asker {
     /// Tells the leader who asks.
     pub(crate) fn mark(&self, metadata: &mut MetadataMap) {
+        // A name that is no header is told as the manager's own.
         if let Ok(name) = MetadataValue::try_from(&self.name) {
             metadata.insert(ASKED_BY, name);
-            metadata.insert(ASKED_AS, MetadataValue::from_static(self.role.as_str()));
         }
+        metadata.insert(ASKED_AS, MetadataValue::from_static(self.role.as_str()));
     }
 }
 
@@ -51,7 +59,28 @@ pub(crate) fn needed(method: &str) -> Option<Role> {
 /// Puts a door-keeper before every service.
 #[derive(Clone)]
 pub(crate) struct Keeper {
-    pub(crate) states: watch::Receiver<Published>,
+    states: watch::Receiver<Published>,
+    names: Arc<Mutex<Names>>,
+}
+
+/// The names of the authorities that are trusted, and the log index that made it so.
+type Names = (u64, Arc<Vec<Vec<u8>>>);
+
+impl Keeper {
+    pub(crate) fn new(states: watch::Receiver<Published>) -> Self {
+        Self { states, names: Arc::default() }
+    }
+
+    /// The names of the authorities that are trusted, read out of their certificates at every change.
+    fn trusted(&self, state: &State) -> Arc<Vec<Vec<u8>>> {
+        let Some(known) = &state.authorities else { return Arc::default() };
+        let mut names = self.names.lock().expect("nobody panics while holding the names");
+        if names.0 != known.changed {
+            let name = |it: &Arc<[u8]>| api::named(&CertificateDer::from(&it[..])).ok();
+            *names = (known.changed, Arc::new(known.trusted().filter_map(name).collect()));
+        }
+        names.1.clone()
+    }
 }
 
 impl<S> tower::Layer<S> for Keeper {
@@ -86,7 +115,12 @@ where
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Unknown);
         let state = self.keeper.states.borrow().state.clone();
         let told = Told::by(request.headers());
-        match admit(&state, &caller, request.uri().path(), told) {
+        let trusted = self.keeper.trusted(&state);
+        let admitted = admit(&state, &trusted, &caller, request.uri().path(), told);
+        if caller == Caller::Unknown {
+            request = request.map(|body| Body::new(Limited::new(body, STRANGERS_SAY)));
+        }
+        match admitted {
             Ok(Admitted::Peer(speaker)) => drop(request.extensions_mut().insert(speaker)),
             Ok(Admitted::Asker(asker)) => drop(request.extensions_mut().insert(asker)),
             Err(error) => {
@@ -121,16 +155,24 @@ fn forbidden(what: impl Into<String>) -> Error {
     Error::new(Code::Forbidden, what)
 }
 
-/// Whether this caller may call this, and as whom.
-fn admit(state: &State, caller: &Caller, path: &str, told: Told) -> Result<Admitted, Error> {
+/// Whether this caller may call this, and as whom. `trusted` are the names of the authorities.
+fn admit(
+    state: &State,
+    trusted: &[Vec<u8>],
+    caller: &Caller,
+    path: &str,
+    told: Told,
+) -> Result<Admitted, Error> {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (service, method) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if let Caller::Certified(subject) = caller {
-        is_known(state, subject)?;
+    if let Caller::Certified(shown) = caller {
+        is_known(state, trusted, shown)?;
     }
     if service == raft::SERVICE {
         let speaker = match caller {
-            Caller::Certified(Subject::Manager { node, .. }) => Speaker::Manager(*node),
+            Caller::Certified(Shown { subject: Subject::Manager { node, .. }, .. }) => {
+                Speaker::Manager(*node)
+            }
             Caller::Local { .. } if method == "Join" => Speaker::Local,
             _ if method == "Join" => Speaker::Unknown,
             _ => return Err(forbidden("only managers of this cluster are heard here")),
@@ -139,16 +181,16 @@ fn admit(state: &State, caller: &Caller, path: &str, told: Told) -> Result<Admit
     }
     let asker = match caller {
         Caller::Local { user } => Asker { name: format!("user:{user}"), role: Role::Admin },
-        Caller::Certified(Subject::Person { name, role, .. }) => {
-            Asker { name: format!("user:{name}"), role: *role }
-        }
-        // A manager speaks for whoever asked it.
-        Caller::Certified(Subject::Manager { node, .. }) if !state.managers.contains_key(node) => {
-            return Err(forbidden(format!("manager {node} is no member of the cluster")));
-        }
-        Caller::Certified(Subject::Manager { node, .. }) => match (told.name, told.role) {
-            (Some(name), Some(role)) => Asker { name, role },
-            _ => Asker { name: format!("manager:{node}"), role: Role::Viewer },
+        Caller::Certified(Shown { subject, .. }) => match subject {
+            Subject::Person { name, role, .. } => Asker { name: format!("user:{name}"), role: *role },
+            Subject::Manager { node, .. } if !state.managers.contains_key(node) => {
+                return Err(forbidden(format!("manager {node} is no member of the cluster")));
+            }
+            // A manager speaks for whoever asked it.
+            Subject::Manager { node, .. } => match told.role {
+                Some(role) => Asker { name: told.name.unwrap_or_else(|| format!("manager:{node}")), role },
+                None => Asker { name: format!("manager:{node}"), role: Role::Viewer },
+            },
         },
         Caller::Unknown => Asker { name: "anonymous".into(), role: Role::Viewer },
     };
@@ -166,17 +208,32 @@ fn admit(state: &State, caller: &Caller, path: &str, told: Told) -> Result<Admit
     Ok(Admitted::Asker(asker))
 }
 
-/// A certificate outlives what it says.
-fn is_known(state: &State, subject: &Subject) -> Result<(), Error> {
-    let cluster = match subject {
-        Subject::Manager { cluster, .. } | Subject::Person { cluster, .. } => cluster,
+/// A connection outlives what was shown when it was made.
+fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Error> {
+    let subject = &shown.subject;
+    let (Subject::Manager { cluster, .. } | Subject::Person { cluster, .. }) = subject;
+    let Some(ours) = &state.cluster else {
+        // Managers may introduce themselves to one that knows nothing yet.
+        return match subject {
+            Subject::Manager { .. } => Ok(()),
+            Subject::Person { .. } => Err(Error::new(Code::Unavailable, "this manager has no state yet")),
+        };
     };
-    if state.cluster.as_ref().is_some_and(|ours| ours != cluster) {
+    if ours != cluster {
         return Err(forbidden(format!("the certificate is of cluster {}", cluster.short())));
     }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     match subject {
-        // Raft itself hears a removed manager as long as its vote counts, and tells it when it does not.
+        // Raft itself hears a removed manager as long as its vote counts, and tells it when it does not. One that
+        // is a member has a new certificate, and shows it when it connects anew: its connections live on.
         Subject::Manager { .. } => Ok(()),
+        Subject::Person { .. } if !trusted.iter().any(|name| *name == *shown.issuer) => {
+            let what = "the authority that signed the certificate is trusted no more";
+            Err(forbidden(what).remedy("log in anew"))
+        }
+        Subject::Person { .. } if now > shown.until => {
+            Err(forbidden("the certificate has expired").remedy("log in anew"))
+        }
         Subject::Person { name, role, token, .. } => match state.tokens.get(token) {
             Some(known) if known.role == *role => Ok(()),
             _ => Err(forbidden(format!("`{name}` is known no more"))
@@ -194,10 +251,15 @@ mod tests {
 
     use super::*;
 
+    const CA: &[u8] = b"the authority";
     const RAFT: &str = "/infrakit.raft.v1.Peers/Vote";
 
     fn state() -> State {
-        let mut state = State { cluster: Some(ClusterId::new("ours")), ..State::default() };
+        let authority =
+            model::access::Authority { certificate: CA.into(), key: model::access::Secret::new(CA) };
+        let authorities = Some(model::access::Authorities::new(authority, 1));
+        let cluster = Some(ClusterId::new("ours"));
+        let mut state = State { cluster, authorities, ..State::default() };
         let manager =
             Manager { name: "m1".into(), address: "h:1".into(), storage: "s1".into(), instance: None };
         state.managers.insert(NodeId(1), manager);
@@ -222,6 +284,15 @@ mod tests {
         format!("/infrakit.v1.Manager/{method}")
     }
 
+    /// A person who is known, but for one thing.
+    fn changed(change: impl Fn(&mut Shown)) -> Caller {
+        let Caller::Certified(mut shown) = person("ours", Role::Operator, "t") else {
+            unreachable!("it is one")
+        };
+        change(&mut shown);
+        Caller::Certified(shown)
+    }
+
     /// Every method that the public API has.
     fn methods() -> Vec<String> {
         let proto = include_str!("../../api/proto/infrakit/v1/manager.proto");
@@ -230,12 +301,16 @@ mod tests {
     }
 
     fn manager(cluster: &str, node: u64) -> Caller {
-        Caller::Certified(Subject::Manager { cluster: cluster.into(), node: NodeId(node) })
+        shown(Subject::Manager { cluster: cluster.into(), node: NodeId(node) })
     }
 
     fn person(cluster: &str, role: Role, token: &str) -> Caller {
         let (cluster, name, token) = (cluster.into(), "ann".into(), TokenId::new(token));
-        Caller::Certified(Subject::Person { cluster, name, role, token })
+        shown(Subject::Person { cluster, name, role, token })
+    }
+
+    fn shown(subject: Subject) -> Caller {
+        Caller::Certified(Shown { subject, issuer: CA.into(), until: i64::MAX })
     }
 
     #[test]
@@ -248,22 +323,24 @@ mod tests {
             person("ours", Role::Operator, "revoked"),
             // The certificate says more than the token.
             person("ours", Role::Admin, "t"),
+            changed(|it| it.issuer = b"retired".as_slice().into()),
+            changed(|it| it.until = 1_000_000_000),
         ];
         let methods = methods();
         assert!(methods.len() > 20, "{methods:?}");
         for stranger in &strangers {
             for method in methods.iter().filter(|it| *it != "Login") {
-                let admitted = admit(&state, stranger, &api(method), nothing_told());
+                let admitted = admit(&state, &[CA.to_vec()], stranger, &api(method), nothing_told());
                 assert_eq!(admitted.expect_err(method).code, Code::Forbidden, "{stranger:?} {method}");
             }
-            assert!(admit(&state, stranger, RAFT, nothing_told()).is_err(), "{stranger:?}");
+            assert!(admit(&state, &[CA.to_vec()], stranger, RAFT, nothing_told()).is_err(), "{stranger:?}");
         }
-        assert!(admit(&state, &Caller::Unknown, &api("Login"), nothing_told()).is_ok());
+        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Login"), nothing_told()).is_ok());
         let join = "/infrakit.raft.v1.Peers/Join";
-        let joins = admit(&state, &Caller::Unknown, join, nothing_told());
+        let joins = admit(&state, &[CA.to_vec()], &Caller::Unknown, join, nothing_told());
         assert_eq!(joins, Ok(Admitted::Peer(Speaker::Unknown)));
         for odd in ["", "/", "//", "/x", "/infrakit.v1.Manager/NoSuch", "/grpc.reflection/List"] {
-            assert!(admit(&state, &Caller::Unknown, odd, nothing_told()).is_err(), "{odd}");
+            assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, odd, nothing_told()).is_err(), "{odd}");
         }
     }
 
@@ -272,16 +349,18 @@ mod tests {
         let mut state = state();
         let local = Caller::Local { user: "root".into() };
         for method in methods() {
-            assert!(admit(&state, &local, &api(&method), nothing_told()).is_ok(), "{method}");
+            assert!(admit(&state, &[CA.to_vec()], &local, &api(&method), nothing_told()).is_ok(), "{method}");
         }
-        assert!(admit(&state, &local, RAFT, nothing_told()).is_err(), "a person is no peer");
+        assert!(admit(&state, &[CA.to_vec()], &local, RAFT, nothing_told()).is_err(), "a person is no peer");
         let mut allowed = Vec::new();
         for role in [Role::Viewer, Role::Operator, Role::Admin] {
             state.tokens[&TokenId::new("t")].role = role;
             let caller = person("ours", role, "t");
-            let may = |method: &String| admit(&state, &caller, &api(method), nothing_told()).is_ok();
+            let may = |method: &String| {
+                admit(&state, &[CA.to_vec()], &caller, &api(method), nothing_told()).is_ok()
+            };
             allowed.push(methods().into_iter().filter(may).collect::<Vec<_>>());
-            assert!(admit(&state, &caller, RAFT, nothing_told()).is_err());
+            assert!(admit(&state, &[CA.to_vec()], &caller, RAFT, nothing_told()).is_err());
         }
         for pair in allowed.windows(2) {
             assert!(pair[0].iter().all(|it| pair[1].contains(it)) && pair[0].len() < pair[1].len());
@@ -293,7 +372,7 @@ mod tests {
         for method in ["CreateToken", "RevokeToken", "RotateAuthority", "Stand", "TransferLeadership"] {
             assert!(!allowed[1].contains(&method.to_owned()), "{method}");
         }
-        let peer = admit(&state, &manager("ours", 1), RAFT, nothing_told());
+        let peer = admit(&state, &[CA.to_vec()], &manager("ours", 1), RAFT, nothing_told());
         assert_eq!(peer, Ok(Admitted::Peer(Speaker::Manager(NodeId(1)))));
     }
 
@@ -301,17 +380,23 @@ mod tests {
     fn a_manager_speaks_for_whoever_asked_it_and_one_that_is_gone_for_nobody() {
         let state = state();
         let told = || Told { name: Some("user:ann".into()), role: Some(Role::Viewer) };
-        let asked = admit(&state, &manager("ours", 1), &api("Status"), told());
+        let asked = admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Status"), told());
         assert_eq!(asked, Ok(Admitted::Asker(Asker { name: "user:ann".into(), role: Role::Viewer })));
-        assert!(admit(&state, &manager("ours", 1), &api("Commit"), told()).is_err(), "she looks only");
-        assert!(admit(&state, &manager("ours", 9), &api("Status"), told()).is_err(), "it was removed");
+        assert!(
+            admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Commit"), told()).is_err(),
+            "she looks only"
+        );
+        assert!(
+            admit(&state, &[CA.to_vec()], &manager("ours", 9), &api("Status"), told()).is_err(),
+            "it was removed"
+        );
         // Nobody else is believed what they tell.
         let admin = || Told { name: Some("user:root".into()), role: Some(Role::Admin) };
         let ann = person("ours", Role::Operator, "t");
-        assert!(admit(&state, &ann, &api("CreateToken"), admin()).is_err());
-        assert!(admit(&state, &Caller::Unknown, &api("Status"), admin()).is_err());
+        assert!(admit(&state, &[CA.to_vec()], &ann, &api("CreateToken"), admin()).is_err());
+        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Status"), admin()).is_err());
         let local = Caller::Local { user: "bob".into() };
-        let asked = admit(&state, &local, &api("Status"), told()).map(|it| match it {
+        let asked = admit(&state, &[CA.to_vec()], &local, &api("Status"), told()).map(|it| match it {
             Admitted::Asker(asker) => asker.name,
             Admitted::Peer(_) => unreachable!("it is no peer's call"),
         });

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use api::{BadCertificate, Credentials, Subject};
 use model::access::{Authorities, Authority, Secret};
-use model::{ClusterId, NodeId};
+use model::{ClusterId, NodeId, Role};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
@@ -71,6 +71,9 @@ pub(crate) fn sign(
     subject: &Subject,
     lasts: Duration,
 ) -> Result<Vec<u8>, BadCertificate> {
+    if let Subject::Person { role: Role::Manager, .. } = subject {
+        return Err(BadCertificate("no person is a manager".into()));
+    }
     let mut request = api::read_request(request)?;
     let mut params = CertificateParams::default();
     valid(&mut params, lasts);
@@ -124,7 +127,7 @@ mod tests {
         let person = Subject::Person {
             cluster,
             name: "ann".into(),
-            role: model::Role::Viewer,
+            role: Role::Viewer,
             token: model::access::TokenId::new("t"),
         };
         if let Ok(request) = greedy.serialize_request(&key) {
@@ -134,6 +137,10 @@ mod tests {
             assert!(!is_authority(&signed));
         }
         assert!(is_authority(&CertificateDer::from(&authority.certificate[..])));
+        let Subject::Person { cluster, name, token, .. } = person.clone() else { unreachable!("it is one") };
+        let impostor = Subject::Person { cluster, name, role: Role::Manager, token };
+        let request = api::CertificateRequest::new().expect("a key");
+        assert!(sign(&authority, request.der(), &impostor, lasts).is_err(), "no person is a manager");
         for rubbish in [&b""[..], b"rubbish", &[0x30; 400]] {
             assert!(sign(&authority, rubbish, &person, lasts).is_err());
         }

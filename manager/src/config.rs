@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::JoinToken;
 use model::InstanceId;
+use model::access::Secret;
 use raft::Profile;
 
 /// Everything a manager must be told.
@@ -26,8 +26,8 @@ pub struct Config {
     pub plugin_deadline: Duration,
     pub profile: Profile,
     pub start: Start,
-    /// Lets it in where it joins; on one machine none is needed.
-    pub token: Option<JoinToken>,
+    /// Lets it in where it joins; on one machine none is needed. Looked at only then.
+    pub token: Option<TokenFrom>,
 }
 
 /// What to do with a data directory that belongs to no cluster yet.
@@ -40,6 +40,14 @@ pub enum Start {
     Join(Vec<String>),
     /// Nothing: it must belong to one.
     Restart,
+}
+
+/// Where a token is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenFrom {
+    Text(Secret),
+    /// `-` is the standard input.
+    File(PathBuf),
 }
 
 /// What becomes of the instances that another cluster has left at the providers.

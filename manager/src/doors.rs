@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use api::Subject;
 use api::tls::Tls;
+use api::{BadCertificate, Subject};
 use futures_util::Stream;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -18,9 +20,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(2);
 /// How many are under way at once; more wait in the listener's queue.
-const HANDSHAKES: usize = 64;
+const HANDSHAKES: usize = 1024;
 /// How many connections wait to be taken in.
 const BACKLOG: u32 = 1024;
 /// Between two tries when no connection can be taken in, for want of file descriptors.
@@ -34,8 +36,18 @@ pub(crate) enum Caller {
         user: String,
     },
     /// Whoever a certificate names that the cluster's authority has signed.
-    Certified(Subject),
+    Certified(Shown),
     Unknown,
+}
+
+/// What a certificate says that was shown when the connection was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) subject: Subject,
+    /// The authority that signed it, as X.509 names it.
+    pub(crate) issuer: Arc<[u8]>,
+    /// When it ceases to be valid, in seconds since the Unix epoch.
+    pub(crate) until: i64,
 }
 
 /// A connection, and who it is from.
@@ -104,10 +116,11 @@ pub(crate) async fn reserve(address: &str) -> io::Result<TcpSocket> {
 }
 
 /// Connections over the network, each after its handshake. One that does not say what it should is dropped,
-/// and holds up no other.
+/// and holds up no other. The handshakes are the work of another runtime than the caller's.
 pub(crate) fn remote(
     door: TcpSocket,
     tls: Tls,
+    work: Handle,
 ) -> io::Result<impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>>> {
     let listener = door.listen(BACKLOG)?;
     let (ready, connections) = mpsc::channel(16);
@@ -128,7 +141,7 @@ pub(crate) fn remote(
                 }
             };
             let (tls, ready) = (tls.clone(), ready.clone());
-            tokio::spawn(async move {
+            work.spawn(async move {
                 let handshake = tokio::time::timeout(HANDSHAKE, handshake(stream, &tls)).await;
                 drop(place);
                 match handshake {
@@ -150,10 +163,15 @@ async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<Connection<TlsStr
     let stream = TlsAcceptor::from(tls.server()?).accept(stream).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let caller = match shown {
-        Some(certificate) => Caller::Certified(Subject::of(certificate).map_err(io::Error::other)?),
+        Some(certificate) => Caller::Certified(read(certificate).map_err(io::Error::other)?),
         None => Caller::Unknown,
     };
     Ok(Connection { stream, caller })
+}
+
+fn read(certificate: &CertificateDer<'_>) -> Result<Shown, BadCertificate> {
+    let (issuer, until) = api::issued(certificate)?;
+    Ok(Shown { subject: Subject::of(certificate)?, issuer: issuer.into(), until })
 }
 
 /// Connections through the socket, from whoever may be trusted with it.
@@ -162,7 +180,10 @@ pub(crate) fn local(listener: UnixListener) -> impl Stream<Item = io::Result<Con
     tokio_stream::wrappers::UnixListenerStream::new(listener).filter_map(async |accepted| {
         let stream = match accepted {
             Ok(stream) => stream,
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                tokio::time::sleep(PAUSE).await;
+                return Some(Err(error));
+            }
         };
         let caller = match stream.peer_cred() {
             Ok(peer) if peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw() => {

@@ -1,7 +1,7 @@
 //! Who this manager is, as its certificate says, and whom it trusts: kept true while it runs. Every manager holds
 //! the authority in its state, so it signs its own certificate anew long before it expires, and asks nobody.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use api::tls::Tls;
 use model::access::{Authorities, Rotation};
@@ -16,6 +16,9 @@ use crate::{Error, authority};
 /// A certificate is signed anew when between half and four fifths of its life are over (as SwarmKit's are).
 const RENEWED_FROM: f64 = 0.5;
 const RENEWED_TO: f64 = 0.8;
+
+/// How soon a certificate that could not be signed is tried again.
+const TRIED_AGAIN: Duration = Duration::from_secs(60);
 
 /// How often it is asked whether a certificate is to be signed anew.
 const LOOKED_AT: Duration = Duration::from_secs(1);
@@ -43,21 +46,28 @@ pub(crate) fn present(
 pub(crate) async fn keep(tls: Tls, replica: Replica) {
     let mut states = replica.watch_declared();
     let mut presented = None;
-    let mut renew_at = Instant::now();
+    // By the clock on the wall, which certificates go by; it goes on while the machine sleeps.
+    let mut renew_at = SystemTime::now();
     loop {
         states.mark_unchanged();
         let state = replica.published().state;
         let lasts = Duration::from_millis(state.certificate_life().0);
         if let Some(known) = &state.authorities
-            && (presented.as_ref() != Some(&(known.clone(), lasts)) || Instant::now() >= renew_at)
+            && (presented.as_ref() != Some(&(known.clone(), lasts)) || SystemTime::now() >= renew_at)
         {
-            match present(&tls, replica.identity(), known, lasts) {
-                Ok(()) => tracing::debug!(?lasts, "a new certificate"),
-                // The one before is used on, as long as it lasts.
-                Err(error) => tracing::error!(cause = error.cause, "{error}"),
-            }
+            let renewed_in = match present(&tls, replica.identity(), known, lasts) {
+                Ok(()) => {
+                    tracing::debug!(?lasts, "a new certificate");
+                    lasts.mul_f64(rand::rng().random_range(RENEWED_FROM..RENEWED_TO))
+                }
+                Err(error) => {
+                    // The one before is used on, as long as it lasts.
+                    tracing::error!(cause = error.cause, "{error}");
+                    TRIED_AGAIN
+                }
+            };
             presented = Some((known.clone(), lasts));
-            renew_at = Instant::now() + lasts.mul_f64(rand::rng().random_range(RENEWED_FROM..RENEWED_TO));
+            renew_at = SystemTime::now() + renewed_in;
         }
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },

@@ -31,7 +31,7 @@ use tokio::net::UnixListener;
 use tonic::transport::Server;
 
 pub use clock::Clock;
-pub use config::{Adopt, Config, Start};
+pub use config::{Adopt, Config, Start, TokenFrom};
 pub use lease::Lease;
 pub use raft::Profile;
 pub use world::{Look, Rejection, Work, World};
@@ -198,8 +198,7 @@ pub async fn start(
 
     let socket = config.data_dir.join("manager.sock");
     let local_listener = bind_local(&socket)?;
-    // Those who start a manager or ask it on this machine find it by any of its addresses.
-    let addresses = [address.clone(), local.to_string(), config.listen.clone()];
+    let addresses = here(&config, &address, local);
     for address in &addresses {
         if let Err(error) = api::local::publish(address, &socket) {
             tracing::warn!(%error, address, "the socket is found in the data directory alone");
@@ -208,10 +207,10 @@ pub async fn start(
     let (closing, mut closed) = tokio::sync::watch::channel(());
     let mut closed_too = closed.clone();
     let remote = {
-        let tls = tls.clone();
-        thread.run(async move { doors::remote(door, tls) }).await.map_err(cannot_listen)?
+        let (tls, work) = (tls.clone(), tokio::runtime::Handle::current());
+        thread.run(async move { doors::remote(door, tls, work) }).await.map_err(cannot_listen)?
     };
-    let keeper = Keeper { states: replica.watch_state() };
+    let keeper = Keeper::new(replica.watch_state());
     let tcp = Server::builder()
         .layer(keeper.clone())
         .http2_keepalive_interval(Some(Duration::from_secs(2)))
@@ -322,6 +321,15 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
         }
         Err(error) => Err(failed(error.to_string(), IN_USE)),
     }
+}
+
+/// The addresses by which those on this machine mean this manager.
+fn here(config: &Config, address: &str, local: std::net::SocketAddr) -> Vec<String> {
+    let mut all = vec![address.to_owned(), local.to_string(), config.listen.clone()];
+    if local.ip().is_unspecified() || local.ip().is_loopback() {
+        all.extend(["127.0.0.1", "[::1]", "localhost"].map(|host| format!("{host}:{}", local.port())));
+    }
+    all
 }
 
 /// What this manager presents from the start: as its state says; or, before it has one, as it was given when it

@@ -7,6 +7,7 @@ use api::{BadCertificate, CertificateRequest, Credentials, JoinToken, Subject, t
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use model::access::Newcomer;
 use model::command::{Manager, Standing};
 use model::quorum::{Unsafe, Votes, bears};
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
@@ -312,6 +313,11 @@ impl Members {
             None => return Err((NO_TOKEN.into(), true)),
         };
         let manager = application.manager;
+        if let Some(token) = &token {
+            // Whoever guesses writes nothing.
+            let whom = Newcomer::Manager { storage: &manager.storage, instance: manager.instance.as_ref() };
+            self.replica.published().state.admits(token, &whom).map_err(|why| (why.to_string(), true))?;
+        }
         let command = Command {
             // Asking again is harmless by the disk's identity, so a refusal need not be remembered.
             id: RequestId(raft::unique()),
@@ -358,8 +364,7 @@ impl Members {
             Speaker::Manager(node) => {
                 let state = self.replica.published().state;
                 // One that was removed speaks for nobody.
-                let known = state.managers.get(&node);
-                known.is_some_and(|it| application.vouched || it.storage == application.manager.storage)
+                application.vouched && state.managers.contains_key(&node)
             }
             Speaker::Unknown => false,
         }
@@ -420,7 +425,14 @@ pub(crate) async fn join(
             let (at, tls) = (address.clone(), tls.clone());
             let connector = service_fn(move |_| {
                 let (at, tls) = (at.clone(), tls.clone());
-                async move { api::reach(&at, tls).await.map(TokioIo::new) }
+                async move {
+                    // Whoever has a token says which cluster is meant, and a socket does not.
+                    let stream: Box<dyn api::Stream> = match tls {
+                        Some(tls) => Box::new(tls::connect(&at, tls).await?),
+                        None => api::reach(&at, None).await?,
+                    };
+                    Ok::<_, std::io::Error>(TokioIo::new(stream))
+                }
             });
             let asked = match raft::line(address, connector) {
                 Ok(line) => raft::join(line, &application, Duration::from_secs(10)).await,

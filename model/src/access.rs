@@ -165,7 +165,7 @@ pub struct Token {
     pub expires: Option<Timestamp>,
     /// It lets one in, and no second.
     pub once: bool,
-    /// Whom it let in, when it serves once: a person's name, or the identity of a manager's disk.
+    /// Whom it let in, when it serves once: the digest of a person's key, or the identity of a manager's disk.
     pub used: Option<String>,
     /// Only the manager that runs on this instance.
     pub instance: Option<InstanceId>,
@@ -236,15 +236,21 @@ pub const LONGEST_LOGIN: Millis = Millis::seconds(90 * 24 * 3600);
 /// Somebody who shows a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Newcomer<'a> {
-    Manager { storage: &'a str, instance: Option<&'a InstanceId> },
-    Person { name: &'a str },
+    Manager {
+        storage: &'a str,
+        instance: Option<&'a InstanceId>,
+    },
+    /// Known by the digest of their key: a name is anybody's.
+    Person {
+        key: &'a str,
+    },
 }
 
 impl Newcomer<'_> {
     pub(crate) fn who(&self) -> &str {
         match self {
             Newcomer::Manager { storage, .. } => storage,
-            Newcomer::Person { name } => name,
+            Newcomer::Person { key } => key,
         }
     }
 }
@@ -269,7 +275,7 @@ mod tests {
     fn a_token_lets_in_whom_it_is_for_and_nobody_else() {
         let machine = InstanceId::from("i1");
         let manager = Newcomer::Manager { storage: "disk", instance: Some(&machine) };
-        let person = Newcomer::Person { name: "ann" };
+        let person = Newcomer::Person { key: "ann" };
         let now = Timestamp(99);
         assert_eq!(token(Role::Manager).admits(&manager, now), Ok(()));
         assert_eq!(token(Role::Manager).admits(&person, now), Err(BadToken::OtherRole(Role::Manager)));
@@ -280,7 +286,7 @@ mod tests {
         }
         let used = Token { used: Some("bob".into()), ..token(Role::Admin) };
         assert_eq!(used.admits(&person, now), Err(BadToken::Used));
-        assert_eq!(used.admits(&Newcomer::Person { name: "bob" }, Timestamp(500)), Ok(()), "asked again");
+        assert_eq!(used.admits(&Newcomer::Person { key: "bob" }, Timestamp(500)), Ok(()), "asked again");
         let bound = Token { instance: Some("i2".into()), ..token(Role::Manager) };
         assert_eq!(bound.admits(&manager, now), Err(BadToken::OtherInstance));
     }

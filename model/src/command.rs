@@ -80,6 +80,8 @@ pub enum Change {
     Login {
         token: TokenId,
         name: String,
+        /// The digest of the key that the person has.
+        key: String,
     },
     /// Another certificate authority is to sign; it is trusted from now on.
     Rotate {

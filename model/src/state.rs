@@ -124,7 +124,7 @@ impl State {
             Change::Stand { nodes, standing } => self.stand(&mut context, nodes, *standing),
             Change::CreateToken(new) => self.create_token(&mut context, new),
             Change::RevokeToken { id } => self.revoke_token(&mut context, id),
-            Change::Login { token, name } => self.log_in(&mut context, token, name),
+            Change::Login { token, name, key } => self.log_in(&mut context, token, name, key),
             Change::Rotate { next, bridge } => self.rotate(&mut context, next, bridge),
             Change::StepRotation { after } => self.step_rotation(&mut context, *after),
         };

@@ -140,6 +140,22 @@ impl From<Corrupt> for Status {
     }
 }
 
+/// The longest name, address and the like that a newcomer may tell.
+const LONGEST: usize = 256;
+/// The longest request for a certificate.
+const LONGEST_CSR: usize = 8 << 10;
+
+/// Whether a stranger's words are as short as they should be: they come into the log.
+fn fits(request: &pb::JoinRequest) -> Result<(), Status> {
+    let manager = request.manager.as_ref();
+    let words =
+        manager.iter().flat_map(|it| [&it.name, &it.address, &it.storage].into_iter().chain(&it.instance));
+    let long = words.into_iter().any(|word| word.len() > LONGEST)
+        || request.token.as_ref().is_some_and(|secret| secret.len() > LONGEST)
+        || request.csr.len() > LONGEST_CSR;
+    if long { Err(Status::invalid_argument("a name, an address or a token is too long")) } else { Ok(()) }
+}
+
 fn stopped(error: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("the replica cannot answer: {error}"))
 }
@@ -284,6 +300,7 @@ impl Peers for PeerService {
             );
             return Err(Status::failed_precondition(why));
         }
+        fits(&request)?;
         let application = Application {
             manager: codec::from_manager(request.manager)?,
             token: request.token.map(|secret| Secret::new(&secret[..])),

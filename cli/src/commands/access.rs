@@ -107,7 +107,6 @@ pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
     let managers = addresses(&login.managers)?;
     let tls = tls::newcomer(token.authority).map_err(no_key)?;
     let asked = pb::LoginRequest {
-        request_id: request_id(),
         secret: token.secret.expose().to_vec(),
         name: name.clone(),
         csr: request.der().to_vec(),

@@ -1,8 +1,8 @@
 //! `infrakit manager`: run one.
 
-use manager::{Adopt, Config, Profile as Patience, Start};
+use manager::{Adopt, Config, Profile as Patience, Start, TokenFrom};
 
-use super::{duration, plugins_dir, start_logging, stop_signal, token};
+use super::{duration, plugins_dir, start_logging, stop_signal};
 use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
 use crate::report::Failure;
 
@@ -32,7 +32,10 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         return Err(Failure::usage(format!("{} cannot be reached by others", start.listen))
             .remedy("give --advertise HOST:PORT"));
     }
-    let token = token(start.token)?;
+    let token = start.token.given().map(|given| match given {
+        Ok(text) => TokenFrom::Text(model::access::Secret::new(text.into_bytes())),
+        Err(path) => TokenFrom::File(path),
+    });
     let plugin_deadline = duration(&start.plugin_timeout)?;
     if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
         return Err(Failure::usage("--plugin-timeout: more than 0 and at most 15s")

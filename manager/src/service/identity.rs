@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use api::{Code, Error, Fingerprint, Subject, proto as pb};
-use model::access::{LONGEST_LOGIN, Rotation, Token, TokenId};
+use api::{BadCertificate, Code, Error, Fingerprint, Subject, proto as pb};
+use model::access::{LONGEST_LOGIN, Newcomer, Rotation, Token, TokenId};
 use model::command::NewToken;
-use model::{Actor, Change, Millis, Role, State};
+use model::{Actor, Change, Millis, Refusal, RequestId, Role, State};
 use rustls::pki_types::CertificateDer;
 
-use super::{Service, is_done};
+use super::{Service, is_done, refused};
 use crate::authority;
 
 /// The longest name of a person.
@@ -39,7 +39,7 @@ impl Service {
             by: it.by.clone(),
             expires_ms: it.expires.map(|at| at.0),
             once: it.once,
-            used: it.used.clone().unwrap_or_default(),
+            used: it.used.as_ref().map(|who| whom(&state, who)).unwrap_or_default(),
             instance: it.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
         Ok(pb::TokenList { tokens: state.tokens.iter().map(token).collect() })
@@ -60,7 +60,6 @@ impl Service {
     }
 
     pub(super) async fn log_in(&self, request: pb::LoginRequest) -> Result<pb::LoginReply, Error> {
-        let id = api::request_id(&request.request_id)?;
         let name = request.name;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fits) {
@@ -68,8 +67,14 @@ impl Service {
                 .remedy("use at most 64 letters, digits and any of - _ . @"));
         }
         let token = api::token_id(&request.secret);
+        // Whoever guesses writes nothing.
+        let key = api::key_digest(&request.csr).map_err(unreadable)?;
+        let known = self.replica.published().state.admits(&token, &Newcomer::Person { key: &key });
+        known.map_err(|why| refused(&Refusal::Token(why)))?;
         let by = Actor(format!("user:{name}"));
-        self.propose(id, &by, Change::Login { token: token.clone(), name: name.clone() }).await?;
+        // A stranger names no request: the first answer to another one must not serve for this.
+        let id = RequestId(raft::unique());
+        self.propose(id, &by, Change::Login { token: token.clone(), name: name.clone(), key }).await?;
         let state = self.read().await?.state;
         let known = state.authorities.as_ref().ok_or_else(not_founded)?;
         let gone = || Error::new(Code::Forbidden, "the token was revoked a moment ago");
@@ -77,8 +82,8 @@ impl Service {
         let cluster = self.replica.identity().cluster.clone();
         let subject = Subject::Person { cluster, name, role, token };
         let lasts = Duration::from_millis(LONGEST_LOGIN.0);
-        let certificate = authority::sign(&known.signing, &request.csr, &subject, lasts)
-            .map_err(|error| Error::new(Code::Invalid, error.to_string()))?;
+        let certificate =
+            authority::sign(&known.signing, &request.csr, &subject, lasts).map_err(unreadable)?;
         let trusted = known.trusted().map(|it| it.to_vec()).collect();
         Ok(pb::LoginReply { certificate, trusted, role: role.to_string() })
     }
@@ -116,8 +121,18 @@ impl Service {
     }
 }
 
+fn unreadable(error: BadCertificate) -> Error {
+    Error::new(Code::Invalid, error.to_string())
+}
+
 fn not_founded() -> Error {
     Error::new(Code::Unavailable, "the cluster is not founded yet")
+}
+
+/// The name of the manager that a token let in, or of nobody in particular: what else it is known by is kept.
+fn whom(state: &State, used: &str) -> String {
+    let manager = state.managers.values().find(|it| it.storage == used);
+    manager.map_or_else(|| "yes".to_owned(), |it| it.name.clone())
 }
 
 /// The token of this id, or the one whose id begins so.

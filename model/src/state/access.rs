@@ -11,8 +11,8 @@ use crate::event::Kind;
 const MOST_TOKENS: usize = 1000;
 
 impl State {
-    /// Whether a token lets this one in.
-    pub(super) fn admits(&self, id: &TokenId, whom: &Newcomer<'_>) -> Result<(), BadToken> {
+    /// Whether a token lets this one in, as far as is known here.
+    pub fn admits(&self, id: &TokenId, whom: &Newcomer<'_>) -> Result<(), BadToken> {
         self.tokens.get(id).ok_or(BadToken::Unknown)?.admits(whom, self.time)
     }
 
@@ -25,8 +25,14 @@ impl State {
         }
     }
 
-    pub(super) fn log_in(&mut self, context: &mut Context<'_>, id: &TokenId, name: &str) -> Answer {
-        let whom = Newcomer::Person { name };
+    pub(super) fn log_in(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &TokenId,
+        name: &str,
+        key: &str,
+    ) -> Answer {
+        let whom = Newcomer::Person { key };
         match self.admits(id, &whom) {
             Ok(()) => {
                 self.use_up(id, &whom);
@@ -55,6 +61,9 @@ impl State {
         }
         if self.tokens.len() >= MOST_TOKENS {
             return Answer::Refused(Refusal::TooManyTokens { most: MOST_TOKENS });
+        }
+        if self.tokens.contains_key(&new.id) {
+            return Answer::Done;
         }
         let token = Token {
             role: new.role,

@@ -90,9 +90,11 @@ fn change(change: &Change) -> pb::command::Change {
         }),
         Change::CreateToken(it) => Written::CreateToken(new_token(it)),
         Change::RevokeToken { id } => Written::RevokeToken(id.as_str().to_owned()),
-        Change::Login { token, name } => {
-            Written::Login(pb::Login { token: token.as_str().to_owned(), name: name.clone() })
-        }
+        Change::Login { token, name, key } => Written::Login(pb::Login {
+            token: token.as_str().to_owned(),
+            name: name.clone(),
+            key: key.clone(),
+        }),
         Change::Rotate { next, bridge } => Written::Rotate(rotate(next, bridge)),
         Change::StepRotation { after } => Written::StepRotation(*after),
     }
@@ -137,7 +139,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         },
         Written::CreateToken(it) => Change::CreateToken(from_new_token(it)?),
         Written::RevokeToken(id) => Change::RevokeToken { id: TokenId::new(id) },
-        Written::Login(it) => Change::Login { token: TokenId::new(it.token), name: it.name },
+        Written::Login(it) => Change::Login { token: TokenId::new(it.token), name: it.name, key: it.key },
         Written::Rotate(it) => {
             let (next, bridge) = from_rotate(it)?;
             Change::Rotate { next, bridge }

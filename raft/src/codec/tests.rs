@@ -153,8 +153,8 @@ fn changes() -> Vec<Change> {
         Change::Join { manager: manager(7), token: Some(TokenId::new("aa")) },
         Change::Join { manager: manager(7), token: Some(TokenId::new("bb")) },
         Change::Join { manager: manager(7), token: Some(TokenId::new("ee")) },
-        Change::Login { token: TokenId::new("ee"), name: "ann".into() },
-        Change::Login { token: TokenId::new("dd"), name: "ann".into() },
+        login("ee", "ann", ""),
+        login("dd", "ann", ""),
         Change::RevokeToken { id: TokenId::new("dd") },
         rotate(1),
         rotate(2),
@@ -165,8 +165,15 @@ fn changes() -> Vec<Change> {
         Change::StepRotation { after: 45 },
         rotate(4),
         Change::CreateToken(NewToken { lasts: Some(Millis(1)), ..new_token("ff", Role::Viewer) }),
-        Change::Login { token: TokenId::new("ff"), name: "bob".into() },
+        login("ff", "bob", ""),
+        Change::CreateToken(new_token("gg", Role::Viewer)),
+        login("gg", "bob", "k1"),
+        login("gg", "bob", "k2"),
     ]
+}
+
+fn login(token: &str, name: &str, key: &str) -> Change {
+    Change::Login { token: TokenId::new(token), name: name.into(), key: key.into() }
 }
 
 fn new_token(id: &str, role: Role) -> NewToken {
@@ -217,7 +224,7 @@ fn a_snapshot_in_the_middle_changes_nothing() {
     let web = whole.group(&"web".into()).expect("the log says enough");
     assert!(web.intents.len() == 2 && web.living() == 2 && web.templates.len() == 2, "{web:?}");
     assert_eq!(web.repeated.len(), 1, "{web:?}");
-    assert_eq!((whole.tokens.len(), whole.managers.len()), (4, 3), "{whole:?}");
+    assert_eq!((whole.tokens.len(), whole.managers.len()), (5, 3), "{whole:?}");
     let authorities = whole.authorities.as_ref().expect("there is one");
     assert_eq!((&authorities.signing, authorities.trusted().count()), (&authority(2), 2), "{whole:?}");
     for cut in 0..=log.len() {

@@ -1,0 +1,217 @@
+//! Ten thousand hostile requests: nobody who is not known gets anything, changes anything or stops a manager.
+
+use std::time::Duration;
+
+use api::{Credentials, proto as pb, tls};
+use cluster_tests::{Cluster, group, until};
+use hyper_util::rt::TokioIo;
+use model::Role;
+use pb::manager_client::ManagerClient;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::{Channel, Endpoint};
+
+/// How many of each kind: ten kinds.
+const EACH: u64 = 1000;
+/// How many at once.
+const AT_ONCE: u64 = 8;
+
+/// One connection over the network, with TLS and these credentials or none.
+async fn door(address: &str, tls: std::sync::Arc<rustls::ClientConfig>) -> Option<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    let address = address.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let (address, tls) = (address.clone(), tls.clone());
+        async move { tls::connect(&address, tls).await.map(TokioIo::new) }
+    });
+    endpoint.connect_with_connector(connector).await.ok()
+}
+
+/// Some bytes that may or may not begin like a message.
+fn rubbish(chance: &mut SmallRng) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..chance.random_range(0..600)).map(|_| chance.random()).collect();
+    if chance.random() && bytes.len() > 5 {
+        // A gRPC frame of that length.
+        let length = (bytes.len() - 5) as u32;
+        bytes[0] = 0;
+        bytes[1..5].copy_from_slice(&length.to_be_bytes());
+    }
+    bytes
+}
+
+/// Says something to the port, and takes what comes until it is told no more.
+async fn shout(address: &str, bytes: &[u8]) {
+    let Ok(mut stream) = tokio::net::TcpStream::connect(address).await else { return };
+    // It may close at once.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut answer = Vec::new();
+    let _ =
+        tokio::time::timeout(Duration::from_secs(10), stream.take(1 << 16).read_to_end(&mut answer)).await;
+}
+
+/// Sends raw bytes as a call of any method. Whether it was refused, by a status or by the end of the connection.
+async fn is_refused(channel: &mut Channel, path: &str, bytes: Vec<u8>) -> bool {
+    use tower::{Service, ServiceExt};
+    let body = tonic::body::Body::new(http_body_util::Full::new(prost::bytes::Bytes::from(bytes)));
+    let request = http::Request::post(format!("http://h{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("infrakit-asked-by", "user:root")
+        .header("infrakit-asked-as", "admin")
+        .header("infrakit-forwarded", "1")
+        .body(body)
+        .expect("a request");
+    let Ok(ready) = channel.ready().await else { return true };
+    let Ok(response) = ready.call(request).await else { return true };
+    // A success begins with data, and its status comes after them.
+    let status = tonic::Status::from_header_map(response.headers());
+    status.is_some_and(|it| it.code() != tonic::Code::Ok)
+}
+
+const METHODS: [&str; 12] = [
+    "/infrakit.v1.Manager/Commit",
+    "/infrakit.v1.Manager/Destroy",
+    "/infrakit.v1.Manager/SetVariable",
+    "/infrakit.v1.Manager/Stand",
+    "/infrakit.v1.Manager/CreateToken",
+    "/infrakit.v1.Manager/Status",
+    "/infrakit.v1.Manager/NoSuch",
+    "/infrakit.raft.v1.Peers/Append",
+    "/infrakit.raft.v1.Peers/Vote",
+    "/infrakit.raft.v1.Peers/TransferLeader",
+    "/infrakit.raft.v1.Peers/InstallSnapshot",
+    "/infrakit.raft.v1.Peers/Digests",
+];
+
+/// What may let nobody in.
+struct Arms {
+    address: String,
+    /// Of another cluster, an admin there.
+    other: Credentials,
+    /// A viewer, who may look and no more.
+    viewer: Credentials,
+    /// An admin whose token was revoked.
+    revoked: Credentials,
+    /// The secrets of tokens: one that has expired, one that served, one for managers, one that is revoked.
+    secrets: Vec<Vec<u8>>,
+    newcomer: std::sync::Arc<rustls::ClientConfig>,
+    /// A request for a certificate as it should be.
+    csr: Vec<u8>,
+}
+
+impl Arms {
+    async fn strike(&self, kind: u64, chance: &mut SmallRng) {
+        let method = METHODS[chance.random_range(0..METHODS.len())];
+        match kind {
+            0 => shout(&self.address, &rubbish(chance)).await,
+            1 => shout(&self.address, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await,
+            2 => {
+                // The beginning of a handshake, cut off anywhere.
+                let hello = [&[0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3][..], &rubbish(chance)].concat();
+                shout(&self.address, &hello).await;
+            }
+            3 | 4 => {
+                let tls = self.newcomer.clone();
+                let mut channel = door(&self.address, tls).await.expect("strangers may knock");
+                assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
+            }
+            5 => {
+                let tls = tls::client(&self.other).expect("credentials");
+                if let Some(mut channel) = door(&self.address, tls).await {
+                    assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
+                }
+            }
+            6 => {
+                let tls = tls::client(&self.revoked).expect("credentials");
+                let mut channel = door(&self.address, tls).await.expect("the certificate is ours");
+                assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
+            }
+            7 => {
+                let tls = tls::client(&self.viewer).expect("credentials");
+                let mut channel = door(&self.address, tls).await.expect("she is known");
+                if !method.ends_with("Status") {
+                    assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
+                }
+            }
+            8 => {
+                let channel = door(&self.address, self.newcomer.clone()).await.expect("strangers may knock");
+                let mut secret = self.secrets[chance.random_range(0..self.secrets.len())].clone();
+                if chance.random() {
+                    let at = chance.random_range(0..secret.len());
+                    secret[at] ^= 1 << chance.random_range(0..8);
+                }
+                let request = pb::LoginRequest {
+                    secret,
+                    name: "eve".into(),
+                    csr: if chance.random() { rubbish(chance) } else { self.csr.clone() },
+                };
+                let told = ManagerClient::new(channel).login(request).await.expect_err("it lets nobody in");
+                let codes = [tonic::Code::PermissionDenied, tonic::Code::InvalidArgument];
+                assert!(codes.contains(&told.code()), "{told:?}");
+            }
+            _ => {
+                let tls = self.newcomer.clone();
+                let mut channel = door(&self.address, tls).await.expect("strangers may knock");
+                let join = "/infrakit.raft.v1.Peers/Join";
+                assert!(is_refused(&mut channel, join, rubbish(chance)).await);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_hostile_requests_change_nothing_and_stop_nobody() {
+    let cluster = Cluster::of(3).await;
+    let elsewhere = Cluster::of(1).await;
+    cluster.commit(&group("web", 2, "v1")).await.expect("it is accepted");
+    cluster.settles("web", 2).await;
+    let token = async |role, once, lasts| cluster.token(role, once, lasts).await.expect("an admin asks");
+    let expired = token(Role::Admin, false, Some(Duration::from_millis(1))).await;
+    let used = token(Role::Admin, true, None).await;
+    cluster.log_in_by(&used, "ada").await.expect("the token is good");
+    let manager = token(Role::Manager, false, None).await;
+    let gone = token(Role::Admin, false, None).await;
+    let revoked = cluster.log_in_by(&gone, "eve").await.expect("the token is good");
+    let revoke = pb::RevokeTokenRequest { request_id: vec![3; 16], id: gone.id().short().to_owned() };
+    cluster.client().call(async |mut c| c.revoke_token(revoke.clone()).await).await.expect("an admin asks");
+    let secrets = [&expired, &used, &manager, &gone].map(|it| it.secret.expose().to_vec()).to_vec();
+    let arms = Arms {
+        address: cluster.address(1),
+        other: elsewhere.log_in(Role::Admin, "eve").await,
+        viewer: cluster.log_in(Role::Viewer, "vera").await,
+        revoked,
+        secrets,
+        newcomer: tls::newcomer(gone.authority).expect("a fingerprint"),
+        csr: api::CertificateRequest::new().expect("a key").der().to_vec(),
+    };
+    let before = cluster.status().await.expect("somebody leads");
+    let arms = std::sync::Arc::new(arms);
+    let strikes = (0..AT_ONCE).map(|who| {
+        let arms = arms.clone();
+        tokio::spawn(async move {
+            let mut chance = SmallRng::seed_from_u64(who);
+            for n in 0..EACH * 10 / AT_ONCE {
+                arms.strike((n + who) % 10, &mut chance).await;
+            }
+        })
+    });
+    for strike in strikes.collect::<Vec<_>>() {
+        strike.await.expect("every request was refused");
+    }
+    let after = cluster.status().await.expect("somebody leads");
+    assert_eq!((after.term, after.leader), (before.term, before.leader), "nobody was elected because of it");
+    assert_eq!(after.applied_index, before.applied_index, "nothing was written");
+    let names =
+        |status: &pb::ClusterStatus| status.nodes.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&after), names(&before));
+    let web = cluster.describe("web").await.expect("it is there");
+    assert_eq!((web.revision, web.converged), (1, true));
+    assert_eq!(cluster.history().made("web"), 2);
+    for i in 0..3 {
+        let log = cluster.manager(i).log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+    until("a valid change is accepted", async || cluster.set("k", "v").await.ok()).await;
+}
