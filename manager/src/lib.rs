@@ -298,7 +298,7 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let key = vault::key(&dir, !dir.join(DB).exists())?;
+        let key = vault::key(&dir, !Disk::exists(&dir.join(DB)))?;
         Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String, remedy| {

@@ -103,6 +103,12 @@ pub struct Replica {
 }
 
 impl Disk {
+    /// Whether there is the data of a replica, or the beginning of it.
+    pub fn exists(path: &Path) -> bool {
+        // RocksDB's own word for where it begins.
+        path.join("CURRENT").exists()
+    }
+
     /// Opens the data of a replica, which `key` seals. Fails when another process has it open. Blocks.
     ///
     /// `fresh` draws the identity of a new disk.
