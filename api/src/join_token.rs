@@ -2,6 +2,7 @@
 //! meant before anything is sent to it (as SwarmKit's does).
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
@@ -37,6 +38,31 @@ impl fmt::Debug for Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&BASE32_NOPAD.encode(&self.0).to_lowercase())
+    }
+}
+
+/// Where a token is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenFrom {
+    Text(Secret),
+    /// `-` is the standard input.
+    File(PathBuf),
+}
+
+impl TokenFrom {
+    /// The token; none when there is nothing. The error is a sentence that does not tell the text.
+    pub fn read(&self) -> Result<Option<JoinToken>, String> {
+        let text = match self {
+            TokenFrom::Text(text) => String::from_utf8_lossy(text.expose()).into_owned(),
+            TokenFrom::File(path) => {
+                let read = match path.to_str() {
+                    Some("-") => std::io::read_to_string(std::io::stdin()),
+                    _ => std::fs::read_to_string(path),
+                };
+                read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?
+            }
+        };
+        if text.trim().is_empty() { Ok(None) } else { text.parse().map(Some) }
     }
 }
 

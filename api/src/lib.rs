@@ -20,4 +20,4 @@ pub use credentials::{
     BadCertificate, CertificateRequest, Credentials, Subject, issued, key_digest, named, read_request,
 };
 pub use error::{Code, Error, is_stranger};
-pub use join_token::{Fingerprint, JoinToken, token_id};
+pub use join_token::{Fingerprint, JoinToken, TokenFrom, token_id};

@@ -152,9 +152,9 @@ pub(crate) struct TokenArg {
 }
 
 impl TokenArg {
-    /// The text of the token, or the file that has it.
-    pub(crate) fn given(self) -> Option<Result<String, PathBuf>> {
-        self.token_file.map(Err).or(self.token.map(Ok))
+    pub(crate) fn given(self) -> Option<api::TokenFrom> {
+        let text = |text: String| api::TokenFrom::Text(model::access::Secret::new(text.into_bytes()));
+        self.token_file.map(api::TokenFrom::File).or(self.token.map(text))
     }
 }
 

@@ -13,11 +13,11 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use api::{Addresses, Client, JoinToken};
+use api::{Addresses, Client};
 use model::{Millis, PluginName};
 use spi::Directory;
 
-use crate::args::{Global, LogFormat, TokenArg};
+use crate::args::{Global, LogFormat};
 use crate::contexts;
 use crate::output;
 use crate::report::{self, Failure};
@@ -56,20 +56,6 @@ pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
 
 pub(crate) fn addresses(host: &str) -> Result<Addresses, Failure> {
     Addresses::parse(host).map_err(|error| Failure::from(error).exit(report::USAGE))
-}
-
-/// The token that was given, as a text or in a file.
-pub(crate) fn token(given: TokenArg) -> Result<Option<JoinToken>, Failure> {
-    let text = match given.given() {
-        None => return Ok(None),
-        Some(Ok(text)) if text.trim().is_empty() => return Ok(None),
-        Some(Ok(text)) => text,
-        Some(Err(path)) => String::from_utf8_lossy(&read_file(&path)?.1).into_owned(),
-    };
-    // The text itself is told to nobody.
-    text.parse().map(Some).map_err(|why: String| {
-        Failure::usage(why).remedy("give the whole line that `infrakit token create` printed")
-    })
 }
 
 /// The plugin directory, by InfraKit's rules.

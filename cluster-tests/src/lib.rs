@@ -7,6 +7,7 @@ mod history;
 mod linear;
 mod network;
 mod process;
+mod remote;
 
 pub use cluster::{Cluster, Options, group};
 pub use disk::{Disk, Mood};
@@ -14,3 +15,4 @@ pub use history::{Call, History};
 pub use linear::{Kind, Operation, is_linearizable, unexplained};
 pub use network::Network;
 pub use process::{Process, Surroundings, program, until};
+pub use remote::over_the_network;

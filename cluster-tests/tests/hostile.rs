@@ -3,30 +3,18 @@
 use std::time::Duration;
 
 use api::{Credentials, proto as pb, tls};
-use cluster_tests::{Cluster, group, until};
-use hyper_util::rt::TokioIo;
+use cluster_tests::{Cluster, group, over_the_network, until};
 use model::Role;
 use pb::manager_client::ManagerClient;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 /// How many of each kind: ten kinds.
 const EACH: u64 = 1000;
 /// How many at once.
 const AT_ONCE: u64 = 8;
-
-/// One connection over the network, with TLS and these credentials or none.
-async fn door(address: &str, tls: std::sync::Arc<rustls::ClientConfig>) -> Option<Channel> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    let address = address.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let (address, tls) = (address.clone(), tls.clone());
-        async move { tls::connect(&address, tls).await.map(TokioIo::new) }
-    });
-    endpoint.connect_with_connector(connector).await.ok()
-}
 
 /// Some bytes that may or may not begin like a message.
 fn rubbish(chance: &mut SmallRng) -> Vec<u8> {
@@ -114,29 +102,32 @@ impl Arms {
             }
             3 | 4 => {
                 let tls = self.newcomer.clone();
-                let mut channel = door(&self.address, tls).await.expect("strangers may knock");
+                let mut channel = over_the_network(&self.address, tls).await.expect("strangers may knock");
                 assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
             }
             5 => {
                 let tls = tls::client(&self.other).expect("credentials");
-                if let Some(mut channel) = door(&self.address, tls).await {
+                if let Ok(mut channel) = over_the_network(&self.address, tls).await {
                     assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
                 }
             }
             6 => {
                 let tls = tls::client(&self.revoked).expect("credentials");
-                let mut channel = door(&self.address, tls).await.expect("the certificate is ours");
+                let mut channel =
+                    over_the_network(&self.address, tls).await.expect("the certificate is ours");
                 assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
             }
             7 => {
                 let tls = tls::client(&self.viewer).expect("credentials");
-                let mut channel = door(&self.address, tls).await.expect("she is known");
+                let mut channel = over_the_network(&self.address, tls).await.expect("she is known");
                 if !method.ends_with("Status") {
                     assert!(is_refused(&mut channel, method, rubbish(chance)).await, "{method}");
                 }
             }
             8 => {
-                let channel = door(&self.address, self.newcomer.clone()).await.expect("strangers may knock");
+                let channel = over_the_network(&self.address, self.newcomer.clone())
+                    .await
+                    .expect("strangers may knock");
                 let mut secret = self.secrets[chance.random_range(0..self.secrets.len())].clone();
                 if chance.random() {
                     let at = chance.random_range(0..secret.len());
@@ -153,7 +144,7 @@ impl Arms {
             }
             _ => {
                 let tls = self.newcomer.clone();
-                let mut channel = door(&self.address, tls).await.expect("strangers may knock");
+                let mut channel = over_the_network(&self.address, tls).await.expect("strangers may knock");
                 let join = "/infrakit.raft.v1.Peers/Join";
                 assert!(is_refused(&mut channel, join, rubbish(chance)).await);
             }

@@ -6,28 +6,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::{Code, Credentials, JoinToken, proto as pb, tls};
-use cluster_tests::{Cluster, Process, Surroundings, group, until};
-use hyper_util::rt::TokioIo;
+use cluster_tests::{Cluster, Process, Surroundings, group, over_the_network, until};
 use model::Role;
 use pb::manager_client::ManagerClient;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
-/// A client over the network: past the local socket, as from another machine.
-async fn over_the_network(address: &str, who: &Credentials) -> Result<ManagerClient<Channel>, String> {
-    over_tls(address, tls::client(who).expect("credentials")).await
+/// Somebody who asks as from another machine.
+async fn remote(address: &str, who: &Credentials) -> Result<ManagerClient<Channel>, String> {
+    remote_by(address, tls::client(who).expect("credentials")).await
 }
 
-async fn over_tls(
-    address: &str,
-    tls: std::sync::Arc<rustls::ClientConfig>,
-) -> Result<ManagerClient<Channel>, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-    let address = address.to_owned();
-    let connector = tower::service_fn(move |_| {
-        let (address, tls) = (address.clone(), tls.clone());
-        async move { tls::connect(&address, tls).await.map(TokioIo::new) }
-    });
-    endpoint.connect_with_connector(connector).await.map(ManagerClient::new).map_err(|it| format!("{it:?}"))
+async fn remote_by(address: &str, tls: Arc<rustls::ClientConfig>) -> Result<ManagerClient<Channel>, String> {
+    over_the_network(address, tls).await.map(ManagerClient::new).map_err(|error| format!("{error:?}"))
 }
 
 fn set(key: &str) -> pb::SetVariableRequest {
@@ -36,7 +26,7 @@ fn set(key: &str) -> pb::SetVariableRequest {
 
 /// What a call came to, for somebody who asks over the network.
 async fn ask_to_set(cluster: &Cluster, who: &Credentials, key: &str) -> Result<(), Code> {
-    let mut client = over_the_network(&cluster.address(0), who).await.map_err(|_| Code::Forbidden)?;
+    let mut client = remote(&cluster.address(0), who).await.map_err(|_| Code::Forbidden)?;
     client.set_variable(set(key)).await.map(drop).map_err(|status| api::Error::from(status).code)
 }
 
@@ -126,12 +116,12 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     );
     // No certificate at all.
     let newcomer = tls::newcomer(token.authority).expect("a fingerprint");
-    let mut nobody = over_tls(&cluster.address(1), newcomer).await.expect("a connection");
+    let mut nobody = remote_by(&cluster.address(1), newcomer).await.expect("a connection");
     let refused = nobody.status(pb::StatusRequest {}).await.expect_err("it is not known");
     assert_eq!(api::Error::from(refused).code, Code::Forbidden);
     // Every manager names who asked, also the one that only passes it on.
     for i in 0..3 {
-        let mut client = over_the_network(&cluster.address(i), &operator).await.expect("she is known");
+        let mut client = remote(&cluster.address(i), &operator).await.expect("she is known");
         let text = group(&format!("web{i}"), 1, "v1");
         let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
         let spec = Some(api::spec(&draft.specs[0], model::Revision(0)));
@@ -146,7 +136,7 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
         assert_eq!(found.await.by, "user:olga");
     }
     // A token that is revoked takes everybody with it who came by it, on connections that are open too.
-    let mut open = over_the_network(&cluster.address(2), &operator).await.expect("she is known");
+    let mut open = remote(&cluster.address(2), &operator).await.expect("she is known");
     open.set_variable(set("b")).await.expect("she may");
     let id = token.id().short().to_owned();
     let revoke = pb::RevokeTokenRequest { request_id: vec![7; 16], id };
@@ -176,14 +166,14 @@ async fn load(
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> (usize, Vec<String>) {
     let (mut asked, mut failed) = (0, Vec::new());
-    let mut kept = over_the_network(&address, &who).await.expect("it is known");
+    let mut kept = remote(&address, &who).await.expect("it is known");
     while !*stop.borrow_and_update() {
         asked += 1;
         let key = format!("load-{address}");
         let result = if asked % 2 == 0 {
             kept.set_variable(set(&key)).await.map_err(|status| status.to_string())
         } else {
-            match over_the_network(&address, &who).await {
+            match remote(&address, &who).await {
                 Ok(mut fresh) => fresh.set_variable(set(&key)).await.map_err(|status| status.to_string()),
                 Err(why) => Err(why),
             }
@@ -219,7 +209,7 @@ async fn certificates_change_under_load_and_no_request_fails() {
         client.call(async |mut c| c.get_authority(pb::GetAuthorityRequest {}).await).await.ok()
     };
     let before = authority().await.expect("it is told").fingerprint;
-    let mut open = over_the_network(&cluster.address(2), &who).await.expect("she is known");
+    let mut open = remote(&cluster.address(2), &who).await.expect("she is known");
     let rotate = pb::RotateAuthorityRequest { request_id: vec![9; 16] };
     cluster
         .client()
@@ -253,8 +243,8 @@ async fn a_token_tells_which_cluster_is_meant() {
     let token: JoinToken = cluster.token(Role::Viewer, false, None).await.expect("an admin asks");
     let other = Cluster::of(1).await;
     let meant = tls::newcomer(token.authority).expect("a fingerprint");
-    assert!(over_tls(&cluster.address(0), meant.clone()).await.is_ok());
-    let why = over_tls(&other.address(0), meant).await.expect_err("it is another");
+    assert!(remote_by(&cluster.address(0), meant.clone()).await.is_ok());
+    let why = remote_by(&other.address(0), meant).await.expect_err("it is another");
     assert!(why.contains("another cluster than the token's"), "{why}");
 }
 
@@ -273,11 +263,14 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+fn tells(bytes: &[u8], secret: &[u8]) -> bool {
+    bytes.windows(secret.len()).any(|it| it == secret)
+}
+
 /// What the first manager has written that holds any of this.
 fn who_tells(cluster: &Cluster, planted: &[&[u8]]) -> Vec<String> {
     let log = ("its log".to_owned(), cluster.manager(0).log().into_bytes());
     let written = files(&cluster.path().join("m1")).into_iter().chain([log]);
-    let tells = |bytes: &[u8], secret: &[u8]| bytes.windows(secret.len()).any(|it| it == secret);
     written
         .filter(|(_, bytes)| planted.iter().any(|secret| tells(bytes, secret)))
         .map(|(file, _)| file)
@@ -292,6 +285,9 @@ async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
     cluster.commit(&group("web", 2, planted)).await.expect("it is accepted");
     cluster.settles("web", 2).await;
     let token = cluster.token(Role::Admin, false, None).await.expect("an admin asks");
+    // What is not sealed is found: the names under which values are kept.
+    let found = who_tells(&cluster, &[b"identity"]);
+    assert!(found.iter().any(|file| file.contains("/db/")), "the search finds what is there: {found:?}");
     // The middle of every key of an authority, as PKCS #8 has it.
     let pkcs8 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d";
     let planted = [planted.as_bytes(), token.secret.expose(), pkcs8];

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::TokenFrom;
 use model::InstanceId;
-use model::access::Secret;
 use raft::Profile;
 
 /// Everything a manager must be told.
@@ -40,14 +40,6 @@ pub enum Start {
     Join(Vec<String>),
     /// Nothing: it must belong to one.
     Restart,
-}
-
-/// Where a token is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenFrom {
-    Text(Secret),
-    /// `-` is the standard input.
-    File(PathBuf),
 }
 
 /// What becomes of the instances that another cluster has left at the providers.

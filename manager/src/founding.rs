@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::{Credentials, JoinToken};
+use api::{Credentials, TokenFrom};
 use futures_util::future::join_all;
 use model::access::Authority;
 use model::command::Manager;
@@ -13,7 +13,7 @@ use raft::{Disk, Identity, Replica};
 use spi::{Class, Directory, Found, Instances, interface};
 
 use crate::Error;
-use crate::config::{Adopt, Config, Start, TokenFrom};
+use crate::config::{Adopt, Config, Start};
 use crate::members;
 
 /// How long a plugin has to show what it has before a cluster is founded without its word.
@@ -49,7 +49,11 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
             (Identity { cluster, lineage, node: NodeId(1) }, None)
         }
         Start::Join(addresses) => {
-            let token = config.token.as_ref().map(read_token).transpose()?.flatten();
+            let token = config.token.as_ref().map(TokenFrom::read).transpose().map_err(|why| {
+                let remedy = "give the whole line that `infrakit token create` printed; nothing was changed";
+                Error::new("there is no token to join with", why, remedy)
+            })?;
+            let token = token.flatten();
             let (identity, credentials) = members::join(addresses, token.as_ref(), me).await?;
             (identity, Some(credentials))
         }
@@ -64,26 +68,6 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
     let pem = credentials.as_ref().map(Credentials::to_pem).unwrap_or_default();
     disk.bind(&identity, pem.as_bytes()).map_err(unreadable)?;
     Ok(Known { identity, founder: matches!(config.start, Start::Bootstrap { .. }), credentials })
-}
-
-/// The token that was given; none when it is empty. The text itself is told to nobody.
-fn read_token(from: &TokenFrom) -> Result<Option<JoinToken>, Error> {
-    let text = match from {
-        TokenFrom::Text(text) => String::from_utf8_lossy(text.expose()).into_owned(),
-        TokenFrom::File(path) => {
-            let read = match path.to_str() {
-                Some("-") => std::io::read_to_string(std::io::stdin()),
-                _ => std::fs::read_to_string(path),
-            };
-            let what = format!("the token cannot be read from {}", path.display());
-            read.map_err(|error| Error::new(what, error, "see --token-file; nothing was changed"))?
-        }
-    };
-    if text.trim().is_empty() {
-        return Ok(None);
-    }
-    let remedy = "give the whole line that `infrakit token create` printed; nothing was changed";
-    text.parse().map(Some).map_err(|why: String| Error::new("the token is none", why, remedy))
 }
 
 /// The entry that founds the cluster.

@@ -31,7 +31,7 @@ use tokio::net::UnixListener;
 use tonic::transport::Server;
 
 pub use clock::Clock;
-pub use config::{Adopt, Config, Start, TokenFrom};
+pub use config::{Adopt, Config, Start};
 pub use lease::Lease;
 pub use raft::Profile;
 pub use world::{Look, Rejection, Work, World};

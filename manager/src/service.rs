@@ -1,5 +1,6 @@
 //! The public API, as one manager answers it. What only the leader can do or know goes to the leader.
 
+mod answers;
 mod forecast;
 mod forward;
 mod identity;
@@ -13,7 +14,7 @@ use api::proto::manager_server::{Manager as ManagerRpc, ManagerServer};
 use api::{Code, Error, proto as pb};
 use futures_util::Stream;
 use futures_util::future::join_all;
-use model::command::{Commit, Refusal, Settle};
+use model::command::{Commit, Settle};
 use model::plan::{Unasked, operators_word};
 use model::status::{self, GroupStatus};
 use model::{
@@ -32,6 +33,7 @@ use crate::leads;
 use crate::members::{Members, is_fresh};
 use crate::reconcile::Reports;
 use crate::world::{Plugins, Rejection, World};
+use answers::{is_done, no_group, refused, unavailable};
 use forward::Forward;
 
 /// Proposals that wait at once; one more is told to come back. A majority that answers at all clears
@@ -244,42 +246,6 @@ impl Service {
     }
 }
 
-fn refused(refusal: &Refusal) -> Error {
-    let error = |code, remedy: &str| Error::new(code, refusal.to_string()).remedy(remedy);
-    match refusal {
-        Refusal::NotFound { .. } => error(Code::NotFound, "`infrakit group ls` lists the groups"),
-        Refusal::Conflict { .. } => {
-            error(Code::Conflict, "look at it again with `infrakit group inspect`; nothing was changed")
-        }
-        Refusal::BeingDestroyed { .. } => error(Code::Conflict, "wait until it is gone; nothing was changed"),
-        Refusal::OtherAllocation { .. } => {
-            error(Code::Conflict, "scale it to 0 first, or use another name; nothing was changed")
-        }
-        Refusal::NotInDoubt { .. } => {
-            error(Code::Conflict, "look at it again with `infrakit group describe`; nothing was changed")
-        }
-        Refusal::Token(_) => error(Code::Forbidden, "ask an admin for another: `infrakit token create`"),
-        Refusal::NoToken { .. } => error(Code::NotFound, "`infrakit token ls` lists the tokens"),
-        Refusal::TooManyTokens { .. } => error(Code::Conflict, "revoke some; nothing was changed"),
-        Refusal::IsRotating => error(Code::Conflict, "`infrakit ca show` tells how far it is"),
-        Refusal::NoManager { .. } => error(Code::NotFound, "`infrakit node ls` lists the managers"),
-        Refusal::LastVoter => error(Code::Guarded, "let another join first; nothing was changed"),
-        Refusal::BadSetting { .. } => error(Code::Invalid, "nothing was changed"),
-        Refusal::NameTaken { .. }
-        | Refusal::AddressTaken { .. }
-        | Refusal::Removed { .. }
-        | Refusal::AlreadyFounded => error(Code::Conflict, "nothing was changed"),
-    }
-}
-
-/// Whether a request was accepted before; whoever repeats one that was refused is refused again.
-fn is_done(state: &State, id: RequestId) -> Result<bool, Error> {
-    match state.first_answer(id) {
-        Some(Answer::Refused(refusal)) => Err(refused(refusal)),
-        first => Ok(first.is_some()),
-    }
-}
-
 /// Who asks, as the door-keeper knows.
 fn asker<T>(request: &Request<T>) -> Actor {
     Actor(request.extensions().get::<Asker>().map_or("anonymous", |asker| &asker.name).to_owned())
@@ -288,22 +254,6 @@ fn asker<T>(request: &Request<T>) -> Actor {
 /// In which role.
 fn role<T>(request: &Request<T>) -> model::Role {
     request.extensions().get::<Asker>().map_or(model::Role::Viewer, |asker| asker.role)
-}
-
-fn unavailable(error: &raft::Error) -> Error {
-    match error {
-        raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
-            Error::new(Code::Unavailable, "the managers have no leader at the moment")
-                .because(error.to_string())
-        }
-        raft::Error::Fatal(_) => Error::new(Code::Internal, "this manager has stopped")
-            .because(error.to_string())
-            .remedy("look at its log, and start it again"),
-    }
-}
-
-fn no_group(id: &str) -> Error {
-    refused(&Refusal::NotFound { group: id.into() })
 }
 
 /// At the leader, goes on; anywhere else, returns the leader's answer.

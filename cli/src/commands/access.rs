@@ -4,7 +4,7 @@ use api::{CertificateRequest, Client, Code, Fingerprint, JoinToken, proto as pb,
 use model::RequestId;
 use serde_json::{Value, json};
 
-use super::{addresses, client, duration, token};
+use super::{addresses, client, duration};
 use crate::args::{CaVerb, ContextVerb, Global, Login, TokenVerb};
 use crate::contexts::{self, Context};
 use crate::output::{self, rfc3339};
@@ -97,9 +97,11 @@ async fn list(global: &Global) -> Result<u8, Failure> {
 }
 
 pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
-    let token = token(login.token)?.ok_or_else(|| {
-        Failure::usage("no token is given").remedy("give --token-file FILE, --token, or INFRAKIT_TOKEN")
-    })?;
+    let remedy =
+        "give --token-file FILE, --token, or INFRAKIT_TOKEN, with what `infrakit token create` printed";
+    let none = |why: String| Failure::usage("there is no token to log in with").because(why).remedy(remedy);
+    let given = login.token.given().map(|from| from.read()).transpose().map_err(none)?;
+    let token = given.flatten().ok_or_else(|| none("none is given".into()))?;
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
     let name = login.name.or(user).ok_or_else(|| Failure::usage("nobody says who you are: give --name"))?;
     let no_key = |error: api::BadCertificate| Failure::new(error.to_string());

@@ -1,6 +1,6 @@
 //! `infrakit manager`: run one.
 
-use manager::{Adopt, Config, Profile as Patience, Start, TokenFrom};
+use manager::{Adopt, Config, Profile as Patience, Start};
 
 use super::{duration, plugins_dir, start_logging, stop_signal};
 use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
@@ -32,10 +32,6 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         return Err(Failure::usage(format!("{} cannot be reached by others", start.listen))
             .remedy("give --advertise HOST:PORT"));
     }
-    let token = start.token.given().map(|given| match given {
-        Ok(text) => TokenFrom::Text(model::access::Secret::new(text.into_bytes())),
-        Err(path) => TokenFrom::File(path),
-    });
     let plugin_deadline = duration(&start.plugin_timeout)?;
     if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
         return Err(Failure::usage("--plugin-timeout: more than 0 and at most 15s")
@@ -64,6 +60,6 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
             (false, false) => Start::Join(start.join),
             (false, true) => Start::Restart,
         },
-        token,
+        token: start.token.given(),
     })
 }

@@ -8,7 +8,8 @@ use model::command::NewToken;
 use model::{Actor, Change, Millis, Refusal, RequestId, Role, State};
 use rustls::pki_types::CertificateDer;
 
-use super::{Service, is_done, refused};
+use super::Service;
+use super::answers::{is_done, refused};
 use crate::authority;
 
 /// The longest name of a person.

@@ -5,7 +5,8 @@ use model::command::Standing;
 use model::quorum::Unsafe;
 use model::{Actor, Change, NodeId, State};
 
-use super::{Service, is_done, unavailable};
+use super::Service;
+use super::answers::{is_done, unavailable};
 
 impl Service {
     pub(super) async fn stand_now(

@@ -16,6 +16,10 @@ fn spec(id: &str, allocation: Allocation) -> GroupSpec {
     }
 }
 
+fn manager(n: u64) -> Manager {
+    Manager { name: format!("m{n}"), address: format!("h:{n}"), storage: format!("s{n}"), instance: None }
+}
+
 struct Machine {
     state: State,
     index: u64,
@@ -271,12 +275,6 @@ fn time_never_runs_backwards() {
 #[test]
 fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
     let mut machine = Machine::new();
-    let manager = |n: u64| Manager {
-        name: format!("m{n}"),
-        address: format!("h:{n}"),
-        storage: format!("s{n}"),
-        instance: None,
-    };
     machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None });
     for n in 2..=3 {
         assert_eq!(
@@ -313,12 +311,6 @@ fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
 #[test]
 fn a_token_that_serves_once_lets_one_in_and_whoever_is_refused_uses_nothing_up() {
     let mut machine = Machine::new();
-    let manager = |n: u64| Manager {
-        name: format!("m{n}"),
-        address: format!("h:{n}"),
-        storage: format!("s{n}"),
-        instance: None,
-    };
     let authority = Authority { certificate: [1].as_slice().into(), key: Secret::new([1].as_slice()) };
     let authority = Some(authority);
     machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority });

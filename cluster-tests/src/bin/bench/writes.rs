@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::{Credentials, proto as pb};
-use cluster_tests::{Cluster, until};
-use hyper_util::rt::TokioIo;
+use cluster_tests::{Cluster, over_the_network, until};
 use model::Role;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::{Row, median, row};
 
@@ -80,18 +78,6 @@ struct Door {
     tls: Arc<rustls::ClientConfig>,
 }
 
-impl Door {
-    async fn open(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address");
-        let (address, tls) = (self.address.clone(), self.tls.clone());
-        let connector = tower::service_fn(move |_| {
-            let (address, tls) = (address.clone(), tls.clone());
-            async move { api::tls::connect(&address, tls).await.map(TokioIo::new) }
-        });
-        endpoint.connect_with_connector(connector).await.expect("a connection")
-    }
-}
-
 const CONNECTIONS: usize = 8;
 const LOAD: Duration = Duration::from_secs(3);
 
@@ -99,7 +85,7 @@ async fn load(peer: Peer, clients: usize) -> Measured {
     let (Peer::Ours(door) | Peer::Etcd(door)) = &peer;
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
-        channels.push(door.open().await);
+        channels.push(over_the_network(&door.address, door.tls.clone()).await.expect("a connection"));
     }
     let value = "v".repeat(256);
     let until = Instant::now() + LOAD;

@@ -1,0 +1,57 @@
+//! What the state and the replica refuse, as a person is told.
+
+use api::{Code, Error};
+use model::command::Refusal;
+use model::{Answer, RequestId, State};
+
+pub(super) fn refused(refusal: &Refusal) -> Error {
+    let error = |code, remedy: &str| Error::new(code, refusal.to_string()).remedy(remedy);
+    match refusal {
+        Refusal::NotFound { .. } => error(Code::NotFound, "`infrakit group ls` lists the groups"),
+        Refusal::Conflict { .. } => {
+            error(Code::Conflict, "look at it again with `infrakit group inspect`; nothing was changed")
+        }
+        Refusal::BeingDestroyed { .. } => error(Code::Conflict, "wait until it is gone; nothing was changed"),
+        Refusal::OtherAllocation { .. } => {
+            error(Code::Conflict, "scale it to 0 first, or use another name; nothing was changed")
+        }
+        Refusal::NotInDoubt { .. } => {
+            error(Code::Conflict, "look at it again with `infrakit group describe`; nothing was changed")
+        }
+        Refusal::Token(_) => error(Code::Forbidden, "ask an admin for another: `infrakit token create`"),
+        Refusal::NoToken { .. } => error(Code::NotFound, "`infrakit token ls` lists the tokens"),
+        Refusal::TooManyTokens { .. } => error(Code::Conflict, "revoke some; nothing was changed"),
+        Refusal::IsRotating => error(Code::Conflict, "`infrakit ca show` tells how far it is"),
+        Refusal::NoManager { .. } => error(Code::NotFound, "`infrakit node ls` lists the managers"),
+        Refusal::LastVoter => error(Code::Guarded, "let another join first; nothing was changed"),
+        Refusal::BadSetting { .. } => error(Code::Invalid, "nothing was changed"),
+        Refusal::NameTaken { .. }
+        | Refusal::AddressTaken { .. }
+        | Refusal::Removed { .. }
+        | Refusal::AlreadyFounded => error(Code::Conflict, "nothing was changed"),
+    }
+}
+
+/// Whether a request was accepted before; whoever repeats one that was refused is refused again.
+pub(super) fn is_done(state: &State, id: RequestId) -> Result<bool, Error> {
+    match state.first_answer(id) {
+        Some(Answer::Refused(refusal)) => Err(refused(refusal)),
+        first => Ok(first.is_some()),
+    }
+}
+
+pub(super) fn unavailable(error: &raft::Error) -> Error {
+    match error {
+        raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
+            Error::new(Code::Unavailable, "the managers have no leader at the moment")
+                .because(error.to_string())
+        }
+        raft::Error::Fatal(_) => Error::new(Code::Internal, "this manager has stopped")
+            .because(error.to_string())
+            .remedy("look at its log, and start it again"),
+    }
+}
+
+pub(super) fn no_group(id: &str) -> Error {
+    refused(&Refusal::NotFound { group: id.into() })
+}
