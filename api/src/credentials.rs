@@ -11,23 +11,17 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
-/// The attribute of a subject that says by which token somebody was let in: X.520 `serialNumber`.
-const TOKEN: [u64; 4] = [2, 5, 4, 5];
+/// The attribute of a subject that says by which token a person was let in, or of which lineage a manager is:
+/// X.520 `serialNumber`.
+const SERIAL: [u64; 4] = [2, 5, 4, 5];
 
 /// Whom a certificate names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    Manager {
-        cluster: ClusterId,
-        node: NodeId,
-    },
+    /// A manager belongs to one lineage of its cluster.
+    Manager { cluster: ClusterId, lineage: u32, node: NodeId },
     /// A person is known as long as the token of the login is.
-    Person {
-        cluster: ClusterId,
-        name: String,
-        role: Role,
-        token: TokenId,
-    },
+    Person { cluster: ClusterId, name: String, role: Role, token: TokenId },
 }
 
 /// What one side of a connection presents, and whom it trusts.
@@ -72,14 +66,15 @@ impl Subject {
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationalUnitName, self.role().as_str());
         match self {
-            Subject::Manager { cluster, node } => {
+            Subject::Manager { cluster, lineage, node } => {
                 name.push(DnType::OrganizationName, cluster.as_str());
                 name.push(DnType::CommonName, node.to_string());
+                name.push(DnType::CustomDnType(SERIAL.to_vec()), lineage.to_string());
             }
             Subject::Person { cluster, name: own, token, .. } => {
                 name.push(DnType::OrganizationName, cluster.as_str());
                 name.push(DnType::CommonName, own.as_str());
-                name.push(DnType::CustomDnType(TOKEN.to_vec()), token.as_str());
+                name.push(DnType::CustomDnType(SERIAL.to_vec()), token.as_str());
             }
         }
         name
@@ -97,10 +92,12 @@ impl Subject {
         match role.parse::<Role>().map_err(|why| bad(&why))? {
             Role::Manager => {
                 let node = common.parse().map_err(|_| bad("its manager has no number"))?;
-                Ok(Subject::Manager { cluster, node: NodeId(node) })
+                let lineage = serial(name).and_then(|text| text.parse().ok());
+                let lineage = lineage.ok_or_else(|| bad("its manager has no lineage"))?;
+                Ok(Subject::Manager { cluster, lineage, node: NodeId(node) })
             }
             role => {
-                let token = TokenId::new(one(token(name), "it names no token")?);
+                let token = TokenId::new(one(serial(name), "it names no token")?);
                 Ok(Subject::Person { cluster, name: common, role, token })
             }
         }
@@ -113,8 +110,8 @@ fn first<'a>(
     found.next()?.as_str().ok()
 }
 
-fn token<'a>(name: &'a X509Name<'a>) -> Option<&'a str> {
-    first(name.iter_attributes().filter(|it| it.attr_type().iter().is_some_and(|oid| oid.eq(TOKEN))))
+fn serial<'a>(name: &'a X509Name<'a>) -> Option<&'a str> {
+    first(name.iter_attributes().filter(|it| it.attr_type().iter().is_some_and(|oid| oid.eq(SERIAL))))
 }
 
 impl CertificateRequest {
@@ -247,7 +244,7 @@ mod tests {
             role: Role::Operator,
             token: TokenId::new("abc"),
         };
-        for subject in [Subject::Manager { cluster, node: NodeId(7) }, person] {
+        for subject in [Subject::Manager { cluster, lineage: 3, node: NodeId(7) }, person] {
             let key = KeyPair::generate().expect("a key");
             let mut params = CertificateParams::default();
             params.distinguished_name = subject.distinguished_name();

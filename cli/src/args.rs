@@ -86,6 +86,23 @@ pub(crate) enum Verb {
     /// The certificate authority by which managers and persons are known
     #[command(subcommand)]
     Ca(CaVerb),
+    /// What stands for `secret://NAME` in specs: kept sealed, given to the plugin that needs it, shown to nobody
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(SecretVerb),
+    /// Write the whole state of the cluster into a sealed file
+    Backup(BackupArgs),
+    /// Make a new data directory from a backup, when every manager is lost
+    ///
+    /// It becomes that of the only manager of a new lineage of the cluster: start it, and let others join it.
+    /// Managers of before are not heard any more.
+    Restore(RestoreArgs),
+    /// Go on from what is left on a manager's disk, when a majority of the managers is lost for good
+    ///
+    /// Stop every survivor first, and name all their data directories that are on this machine, or look at each
+    /// with --dry-run: the newest is the one to go on from. Its manager becomes the only one of a new lineage of
+    /// the cluster: start it with its old command, and let others join it. Managers of before are not heard any
+    /// more.
+    Recover(RecoverArgs),
     /// Small replicated texts
     #[command(subcommand)]
     Var(VarVerb),
@@ -136,6 +153,17 @@ pub(crate) struct ManagerStart {
     /// How patient members are with a silent leader
     #[arg(long, value_enum, default_value_t = Profile::Default)]
     pub(crate) profile: Profile,
+    /// Take backups by itself, into this directory, whenever something has changed; the key that seals them is
+    /// beside them in backup.key: keep a copy of it elsewhere
+    #[arg(long, value_name = "DIR")]
+    pub(crate) backup_dir: Option<PathBuf>,
+    /// How often
+    #[arg(long, value_name = "TIME", default_value = "1h", requires = "backup_dir")]
+    pub(crate) backup_every: String,
+    /// How many of them are kept
+    #[arg(long, value_name = "N", default_value_t = 24, requires = "backup_dir",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) backup_keep: u32,
     /// The total time of one call to a plugin, such as 15s
     #[arg(long, env = "INFRAKIT_CLIENT_TIMEOUT", default_value = "15s")]
     pub(crate) plugin_timeout: String,
@@ -478,6 +506,84 @@ pub(crate) enum CaVerb {
     /// Managers get new certificates by themselves, and no request fails meanwhile. Tokens that were printed
     /// before, and logins, end with the old one.
     Rotate,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SecretVerb {
+    /// Store a secret, or another value in place of the one before; members get it when they are made anew
+    Set {
+        /// Letters, digits and any of - _ .
+        name: String,
+        /// The file that holds it; `-` is the standard input. A newline at the end is no part of it
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
+    /// List the names of the secrets
+    Ls,
+    /// Remove a secret that no group refers to
+    Rm {
+        name: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct BackupArgs {
+    /// The file to write
+    pub(crate) file: PathBuf,
+    /// The key that seals it; drawn when there is no such file yet [default: backup.key beside FILE]
+    ///
+    /// Whoever has both holds the cluster: keep them in different places.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Take none: check the one that is there, and show what it says of itself
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// A backup
+    pub(crate) file: PathBuf,
+    /// The key that sealed it [default: backup.key beside FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Where the new manager's log and state are to be kept
+    #[arg(long)]
+    pub(crate) data_dir: PathBuf,
+    /// The name of the new manager
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where others are to reach it
+    #[arg(long, default_value = "127.0.0.1:7701", value_name = "HOST:PORT")]
+    pub(crate) advertise: String,
+    /// Also when the data directory holds a manager's data: they are moved aside
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Also when managers of the cluster still answer
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RecoverArgs {
+    /// The data directory of a survivor; several are compared
+    #[arg(long = "data-dir", required = true, value_name = "DIR")]
+    pub(crate) data_dirs: Vec<PathBuf>,
+    /// Only show what they hold
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also when so many managers still answer that the majority may live
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Subcommand)]

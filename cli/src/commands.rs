@@ -7,6 +7,8 @@ pub(crate) mod group;
 pub(crate) mod instance;
 pub(crate) mod manager;
 pub(crate) mod plugin;
+pub(crate) mod recovery;
+pub(crate) mod secret;
 
 use std::future::Future;
 use std::io::{IsTerminal, Read, Write};

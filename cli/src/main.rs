@@ -58,6 +58,10 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Login(login) => commands::interruptible(commands::access::login(login)).await,
         Verb::Context(verb) => commands::access::contexts(verb, &global),
         Verb::Ca(verb) => commands::interruptible(commands::access::authority(verb, &global)).await,
+        Verb::Secret(verb) => commands::interruptible(commands::secret::run(verb, &global)).await,
+        Verb::Backup(args) => commands::interruptible(commands::recovery::backup(args, &global)).await,
+        Verb::Restore(args) => commands::recovery::restore(args, &global).await,
+        Verb::Recover(args) => commands::recovery::recover(args, &global).await,
         Verb::Var(verb) => commands::interruptible(commands::cluster::variables(verb, &global)).await,
         Verb::Version => commands::version(&global),
     }

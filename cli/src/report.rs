@@ -92,6 +92,12 @@ impl From<model::Problems> for Failure {
     }
 }
 
+impl From<manager::Error> for Failure {
+    fn from(error: manager::Error) -> Self {
+        Self::new(error.what).because(error.cause).remedy(error.remedy)
+    }
+}
+
 impl From<spi::Error> for Failure {
     fn from(error: spi::Error) -> Self {
         let (number, exit) = match error.class {

@@ -1,7 +1,9 @@
 //! Some managers, their plugins, and a client.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use api::{Addresses, CertificateRequest, Client, Credentials, Fingerprint, JoinToken, proto as pb};
@@ -11,7 +13,7 @@ use tempfile::TempDir;
 use crate::disk::Disk;
 use crate::history::History;
 use crate::network::Network;
-use crate::process::{Process, Surroundings, until};
+use crate::process::{Process, Surroundings, program, until};
 
 /// How a cluster is set up.
 #[derive(Debug, Clone, Default)]
@@ -238,7 +240,7 @@ impl Cluster {
 
     /// Where a manager's database is.
     pub fn database(&self, i: usize) -> PathBuf {
-        self.path().join(format!("m{}", i + 1)).join("db")
+        self.data(i).join("db")
     }
 
     pub fn manager_mut(&mut self, i: usize) -> &mut Process {
@@ -247,6 +249,33 @@ impl Cluster {
 
     pub fn manager(&self, i: usize) -> &Process {
         self.managers[i].as_ref().expect("it was started")
+    }
+
+    /// Runs the program as a person would, with this input.
+    pub fn run(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(program())
+            .args(args)
+            .env("INFRAKIT_HOST", self.addresses())
+            .env("INFRAKIT_PLUGINS_DIR", self.plugins_dir())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // It may refuse before it has read everything.
+        let _ = child.stdin.take().expect("a pipe").write_all(input);
+        child.wait_with_output().expect("it ends")
+    }
+
+    /// From its next start on, a manager listens elsewhere.
+    pub fn move_elsewhere(&mut self, i: usize) {
+        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        self.ports[i] = held.local_addr().expect("an address").port();
+    }
+
+    /// A manager's data directory.
+    pub fn data(&self, i: usize) -> PathBuf {
+        self.path().join(format!("m{}", i + 1))
     }
 
     /// A client of all managers.

@@ -15,18 +15,7 @@ impl Shell {
     }
 
     fn feed(&self, args: &[&str], input: &[u8]) -> Output {
-        let mut child = Command::new(program())
-            .args(args)
-            .env("INFRAKIT_HOST", self.cluster.addresses())
-            .env("INFRAKIT_PLUGINS_DIR", self.cluster.plugins_dir())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        // It may refuse before it has read everything.
-        let _ = child.stdin.take().expect("a pipe").write_all(input);
-        child.wait_with_output().expect("it ends")
+        self.cluster.run(args, input)
     }
 
     fn groups(&self) -> String {

@@ -277,6 +277,9 @@ fn who_tells(cluster: &Cluster, planted: &[&[u8]]) -> Vec<String> {
         .collect()
 }
 
+/// What `secret://reg` stands for.
+const SECRET: &str = "hunter2-planted-in-secret";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
     let mut cluster = Cluster::of(1).await;
@@ -285,13 +288,36 @@ async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
     cluster.commit(&group("web", 2, planted)).await.expect("it is accepted");
     cluster.settles("web", 2).await;
     let token = cluster.token(Role::Admin, false, None).await.expect("an admin asks");
+    let set = cluster.run(&["secret", "set", "reg"], SECRET.as_bytes());
+    assert!(set.status.success(), "{set:?}");
+    let with_secret = group("db", 1, "secret://reg").replace("echo hi", "login secret://reg");
+    cluster.commit(&with_secret).await.expect("it is accepted");
+    let db = cluster.settles("db", 1).await;
     // What is not sealed is found: the names under which values are kept.
     let found = who_tells(&cluster, &[b"identity"]);
     assert!(found.iter().any(|file| file.contains("/db/")), "the search finds what is there: {found:?}");
     // The middle of every key of an authority, as PKCS #8 has it.
     let pkcs8 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d";
-    let planted = [planted.as_bytes(), token.secret.expose(), pkcs8];
+    let planted = [planted.as_bytes(), token.secret.expose(), pkcs8, SECRET.as_bytes()];
     assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "while it runs");
+    // The plugin that needs the secret has it, and nobody else tells it.
+    let described = cluster.simulator().describe(&spi::Tags::new(), true).await.expect("it answers");
+    let made = described.iter().find(|it| it.id.as_str() == db.slots[0].instance).expect("it is there");
+    let given = made.properties.as_ref().expect("they were asked for");
+    assert!(given.as_json().contains(SECRET), "{given:?}");
+    for verb in [
+        &["secret", "ls"][..],
+        &["events"],
+        &["status"],
+        &["group", "describe", "db", "-o", "json"],
+        &["group", "inspect", "db"],
+        &["group", "plan", "-"],
+    ] {
+        let output = cluster.run(verb, with_secret.replace("Size: 1", "Size: 3").as_bytes());
+        assert!(output.status.success(), "{verb:?}: {output:?}");
+        let told = [output.stdout, output.stderr].concat();
+        assert!(!told.windows(SECRET.len()).any(|it| it == SECRET.as_bytes()), "{verb:?}");
+    }
     cluster.manager(0).signal(rustix::process::Signal::TERM);
     until("it stops", async || cluster.manager_mut(0).ended()).await;
     assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "after it has stopped");

@@ -50,8 +50,10 @@ pub(crate) fn needed(method: &str) -> Option<Role> {
     match method {
         "Login" => None,
         "GetAuthority" | "Plan" | "ListGroups" | "DescribeGroup" | "InspectGroup" | "WatchGroup"
-        | "Status" | "Events" | "GetVariable" => Some(Role::Viewer),
-        "Commit" | "Scale" | "Free" | "Destroy" | "Settle" | "SetVariable" => Some(Role::Operator),
+        | "Status" | "Events" | "GetVariable" | "ListSecrets" => Some(Role::Viewer),
+        "Commit" | "Scale" | "Free" | "Destroy" | "Settle" | "SetVariable" | "SetSecret" | "RemoveSecret" => {
+            Some(Role::Operator)
+        }
         _ => Some(Role::Admin),
     }
 }
@@ -222,6 +224,13 @@ fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Err
     if ours != cluster {
         return Err(forbidden(format!("the certificate is of cluster {}", cluster.short())));
     }
+    let now = state.lineages.now;
+    if let Subject::Manager { lineage, node, .. } = subject
+        && *lineage != now
+    {
+        let what = format!("manager {node} is of lineage {lineage}, and this one of lineage {now}");
+        return Err(forbidden(what).because("the cluster went on without it"));
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     match subject {
         // Raft itself hears a removed manager as long as its vote counts, and tells it when it does not. One that
@@ -259,9 +268,14 @@ mod tests {
             model::access::Authority { certificate: CA.into(), key: model::access::Secret::new(CA) };
         let authorities = Some(model::access::Authorities::new(authority, 1));
         let cluster = Some(ClusterId::new("ours"));
-        let mut state = State { cluster, authorities, ..State::default() };
-        let manager =
-            Manager { name: "m1".into(), address: "h:1".into(), storage: "s1".into(), instance: None };
+        let mut state = State { cluster, lineages: 2.into(), authorities, ..State::default() };
+        let manager = Manager {
+            name: "m1".into(),
+            address: "h:1".into(),
+            storage: "s1".into(),
+            instance: None,
+            program: Default::default(),
+        };
         state.managers.insert(NodeId(1), manager);
         let token = Token {
             role: Role::Operator,
@@ -301,7 +315,7 @@ mod tests {
     }
 
     fn manager(cluster: &str, node: u64) -> Caller {
-        shown(Subject::Manager { cluster: cluster.into(), node: NodeId(node) })
+        shown(Subject::Manager { cluster: cluster.into(), lineage: 2, node: NodeId(node) })
     }
 
     fn person(cluster: &str, role: Role, token: &str) -> Caller {
@@ -319,6 +333,8 @@ mod tests {
         let strangers = [
             Caller::Unknown,
             manager("theirs", 1),
+            // It belongs to what the cluster was before it began anew.
+            shown(Subject::Manager { cluster: "ours".into(), lineage: 1, node: NodeId(1) }),
             person("theirs", Role::Admin, "t"),
             person("ours", Role::Operator, "revoked"),
             // The certificate says more than the token.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use api::{BadCertificate, Credentials, Subject};
 use model::access::{Authorities, Authority, Secret};
 use model::{ClusterId, NodeId, Role};
+use raft::Identity;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
@@ -90,15 +91,19 @@ pub(crate) fn sign(
     Ok(request.signed_by(&issuer(authority)?).map_err(bad)?.der().to_vec())
 }
 
+/// Whom the certificate of a manager names, by one that is of the same lineage.
+pub(crate) fn subject(identity: &Identity, node: NodeId) -> Subject {
+    Subject::Manager { cluster: identity.cluster.clone(), lineage: identity.lineage, node }
+}
+
 /// Credentials of a manager that signs for itself.
 pub(crate) fn own(
     known: &Authorities,
-    cluster: &ClusterId,
-    node: NodeId,
+    identity: &Identity,
     lasts: Duration,
 ) -> Result<Credentials, BadCertificate> {
     let request = api::CertificateRequest::new()?;
-    let subject = Subject::Manager { cluster: cluster.clone(), node };
+    let subject = subject(identity, identity.node);
     let certificate = sign(&known.signing, request.der(), &subject, lasts)?;
     let trusted = known.trusted().map(|it| it.to_vec()).collect();
     Ok(request.granted(certificate, trusted).by_way_of(known.bridge().map(|it| it.to_vec())))
@@ -114,9 +119,10 @@ mod tests {
         let authority = found(&cluster).expect("an authority");
         let lasts = Duration::from_secs(3600);
         let known = Authorities::new(authority.clone(), 0);
-        let credentials = own(&known, &cluster, NodeId(3), lasts).expect("it signs");
+        let identity = Identity { cluster: cluster.clone(), lineage: 2, node: NodeId(3) };
+        let credentials = own(&known, &identity, lasts).expect("it signs");
         let subject = Subject::of(&credentials.certificate);
-        assert_eq!(subject, Ok(Subject::Manager { cluster: cluster.clone(), node: NodeId(3) }));
+        assert_eq!(subject, Ok(super::subject(&identity, NodeId(3))));
         let (from, to) = credentials.validity().expect("it can be read");
         assert_eq!((to - from) as u64, 3600 + BACKDATED.as_secs());
         // Somebody who asks to be an authority is none.

@@ -7,6 +7,8 @@ use api::TokenFrom;
 use model::InstanceId;
 use raft::Profile;
 
+use crate::backup::Schedule;
+
 /// Everything a manager must be told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,6 +30,8 @@ pub struct Config {
     pub start: Start,
     /// Lets it in where it joins; on one machine none is needed. Looked at only then.
     pub token: Option<TokenFrom>,
+    /// Backups that it takes by itself.
+    pub backups: Option<Schedule>,
 }
 
 /// What to do with a data directory that belongs to no cluster yet.

@@ -1,7 +1,7 @@
 //! Who a manager is when it starts: as its disk says, or as it becomes by founding or joining a cluster.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use api::{Credentials, TokenFrom};
 use futures_util::future::join_all;
@@ -15,6 +15,7 @@ use spi::{Class, Directory, Found, Instances, interface};
 use crate::Error;
 use crate::config::{Adopt, Config, Start};
 use crate::members;
+use crate::recovery::next_lineage;
 
 /// How long a plugin has to show what it has before a cluster is founded without its word.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
@@ -120,7 +121,7 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
             let fits = |id: &&ClusterId| id.as_str().starts_with(wanted.as_str());
             let mut fitting = left.keys().filter(fits);
             match (fitting.next(), fitting.next()) {
-                (Some(id), None) => Ok((id.clone(), left[id].next_lineage())),
+                (Some(id), None) => Ok((id.clone(), next_lineage(left[id].lineage))),
                 (found, _) => Err(Error::new(
                     format!(
                         "--adopt {wanted}: {}",
@@ -140,15 +141,6 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
              leave its instances alone with --adopt none; if it is gone for good, found it again with \
              --adopt ID; nothing was changed",
         )),
-    }
-}
-
-impl Left {
-    /// Higher than every lineage that there can have been, shown or not: founding again takes longer
-    /// than a second.
-    fn next_lineage(&self) -> u32 {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.lineage.saturating_add(1).max(u32::try_from(seconds).unwrap_or(u32::MAX))
     }
 }
 

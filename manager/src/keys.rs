@@ -36,7 +36,7 @@ pub(crate) fn present(
     known: &Authorities,
     lasts: Duration,
 ) -> Result<(), Error> {
-    authority::own(known, &identity.cluster, identity.node, lasts)
+    authority::own(known, identity, lasts)
         .and_then(|credentials| tls.set(&credentials))
         .map_err(|error| Error::new("this manager has no certificate", error, ""))
 }

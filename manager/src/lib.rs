@@ -2,6 +2,7 @@
 
 mod access;
 mod authority;
+pub mod backup;
 mod clock;
 mod config;
 mod dial;
@@ -13,6 +14,7 @@ mod leadership;
 mod lease;
 mod members;
 mod reconcile;
+pub mod recovery;
 mod replica_thread;
 mod service;
 mod vault;
@@ -113,12 +115,13 @@ pub async fn start(
     let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
 
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
-    let disk = open_disk(&config).await?;
+    let disk = open_disk(&config.data_dir).await?;
     let me = Manager {
         name: config.name.clone(),
         address: address.clone(),
         storage: disk.storage().to_owned(),
         instance: config.instance.clone(),
+        program: recovery::program(),
     };
     let known = match founding::identify(&config, &disk, &me).await {
         Ok(identified) => identified,
@@ -151,7 +154,7 @@ pub async fn start(
 
     let clock = Clock::default();
     let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
-    let world = Arc::new(Plugins::new(directory));
+    let world = Arc::new(Plugins::new(directory, replica.watch_state()));
     let reports = Reports::default();
     let role = replica.watch_role();
     let gate = Gate::default();
@@ -191,6 +194,9 @@ pub async fn start(
     };
     let work = tokio::spawn(work);
     let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone()));
+    let backing = config.backups.clone().map(|schedule| {
+        tokio::spawn(backup::keep(schedule, replica.clone(), replica.watch_role(), clock.clone()))
+    });
     let announcing = {
         let members = members.clone();
         tokio::spawn(async move { members.announce(&me).await })
@@ -250,6 +256,7 @@ pub async fn start(
             work.abort();
             announcing.abort();
             keeping.abort();
+            backing.iter().for_each(tokio::task::JoinHandle::abort);
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
@@ -293,8 +300,8 @@ fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
     }
 }
 
-async fn open_disk(config: &Config) -> Result<Disk, Error> {
-    let dir = config.data_dir.clone();
+async fn open_disk(data_dir: &std::path::Path) -> Result<Disk, Error> {
+    let dir = data_dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
@@ -302,11 +309,7 @@ async fn open_disk(config: &Config) -> Result<Disk, Error> {
         Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String, remedy| {
-        Error::new(
-            format!("the data directory {} cannot be opened", config.data_dir.display()),
-            cause,
-            remedy,
-        )
+        Error::new(format!("the data directory {} cannot be opened", data_dir.display()), cause, remedy)
     };
     match opened.await {
         Ok(Ok(disk)) => Ok(disk),

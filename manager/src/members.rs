@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::{BadCertificate, CertificateRequest, Credentials, JoinToken, Subject, tls};
+use api::{BadCertificate, CertificateRequest, Credentials, JoinToken, tls};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -37,6 +37,9 @@ const STANDS_IN: Duration = Duration::from_secs(10);
 
 /// How often it says meanwhile that it is not.
 const TELL_EVERY: Duration = Duration::from_secs(3);
+
+/// How often a manager says at most what is not heard.
+const ANNOUNCED_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long calls that are under way are waited for before the lead is given away; whoever takes it settles
 /// what is left.
@@ -263,23 +266,34 @@ impl Members {
         self.replica.give_lead_to(best.node).await.map(|()| best.node)
     }
 
-    /// Sees that the machine this manager runs on is known to all, also when it is told another one at a
-    /// restart.
+    /// Sees that the machine this manager runs on, where it is reached and which program it runs are known to
+    /// all, also when it is told otherwise at a restart.
     pub(crate) async fn announce(&self, me: &Manager) {
         let mut states = self.replica.watch_declared();
+        let mut pause = EVERY;
         loop {
             let known = states.borrow_and_update().state.managers.get(&self.replica.identity().node).cloned();
             match known {
-                Some(known) if known.instance == me.instance => return,
                 Some(known) => {
-                    let told = Manager { instance: me.instance.clone(), ..known };
+                    let told =
+                        Manager { storage: known.storage.clone(), name: known.name.clone(), ..me.clone() };
+                    if told == known {
+                        return;
+                    }
                     // It speaks for itself, with its certificate.
                     let application =
                         Application { manager: told, token: None, csr: Default::default(), vouched: true };
-                    if let Err((error, _)) = self.take_in(application).await {
-                        tracing::debug!(error, "the machine of this manager is not announced yet");
+                    match self.announce_to_somebody(application).await {
+                        // An older program that leads does not write down what it does not know.
+                        Ok(_) => {}
+                        Err((error, true)) => {
+                            tracing::error!(error, "others look for this manager where it was before");
+                            return;
+                        }
+                        Err((error, false)) => tracing::debug!(error, "this manager is not announced yet"),
                     }
-                    tokio::time::sleep(EVERY).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(ANNOUNCED_AGAIN);
                 }
                 // It is not caught up yet.
                 None => {
@@ -289,6 +303,23 @@ impl Members {
                 }
             }
         }
+    }
+
+    /// To the leader; to any other member when nobody is known to lead, as when the leader looks for this manager
+    /// where it was before.
+    async fn announce_to_somebody(&self, application: Application) -> Result<Joined, (String, bool)> {
+        let mut last = self.take_in(application.clone()).await;
+        if !matches!(*self.role.borrow(), Role::Other { leader: None, .. }) {
+            return last;
+        }
+        for member in self.replica.members().iter().filter(|member| member.node != self.me()) {
+            let Ok(line) = self.dial.dial(&member.address) else { continue };
+            match raft::join(line, &application, Duration::from_secs(2)).await {
+                Ok(joined) => return Ok(joined),
+                Err(status) => last = Err((status.message().to_owned(), is_final(&status))),
+            }
+        }
+        last
     }
 
     /// Makes a manager a member, here or at the leader.
@@ -336,9 +367,8 @@ impl Members {
     /// What a member is told, with a certificate when it asks for one.
     fn welcome(&self, node: NodeId, csr: &[u8]) -> Result<Joined, (String, bool)> {
         let identity = self.replica.identity();
-        let cluster = identity.cluster.clone();
         let mut joined = Joined {
-            cluster: cluster.clone(),
+            cluster: identity.cluster.clone(),
             lineage: identity.lineage,
             node,
             certificate: Default::default(),
@@ -351,7 +381,7 @@ impl Members {
         let known =
             state.authorities.as_ref().ok_or(("the cluster has no authority yet".to_owned(), false))?;
         let lasts = Duration::from_millis(state.certificate_life().0);
-        let signed = authority::sign(&known.signing, csr, &Subject::Manager { cluster, node }, lasts);
+        let signed = authority::sign(&known.signing, csr, &authority::subject(identity, node), lasts);
         joined.certificate = signed.map_err(|error| (error.to_string(), true))?.into();
         joined.trusted = known.trusted().map(|it| it.to_vec().into()).collect();
         Ok(joined)

@@ -5,6 +5,7 @@ mod forecast;
 mod forward;
 mod identity;
 mod membership;
+mod secrets;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ const RETRIES: usize = 5;
 const LARGEST_REQUEST: usize = 16 << 20;
 /// A watched group is told at most this often.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// A backup travels in pieces of this size.
+const BACKUP_CHUNK: usize = 1 << 20;
 /// Texts under names are small.
 const LARGEST_VARIABLE: usize = 64 * 1024;
 
@@ -95,6 +98,17 @@ impl Service {
     }
 
     async fn propose(&self, id: RequestId, by: &Actor, change: Change) -> Result<Answer, Error> {
+        let level = self.replica.published().state.level;
+        if change.level() > level {
+            return Err(Error::new(Code::Conflict, "not all managers know this yet")
+                .because(format!(
+                    "they are at feature level {level}, and this is of level {}",
+                    change.level()
+                ))
+                .remedy(
+                    "start each of them with the newer program: `infrakit node ls`; nothing was changed",
+                ));
+        }
         let Ok(_place) = self.waiting.try_acquire() else {
             return Err(Error::new(Code::Busy, format!("{WAITING} changes are waiting already"))
                 .remedy("try again in a moment; nothing was changed"));
@@ -269,6 +283,7 @@ macro_rules! at_leader {
 impl ManagerRpc for Service {
     type WatchGroupStream = Pin<Box<dyn Stream<Item = Result<pb::Group, Status>> + Send>>;
     type EventsStream = Pin<Box<dyn Stream<Item = Result<pb::Event, Status>> + Send>>;
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<pb::BackupChunk, Status>> + Send>>;
 
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answered<pb::CommitReply> {
         at_leader!(self, request, commit);
@@ -447,6 +462,11 @@ impl ManagerRpc for Service {
                 status: if is_leader || is_fresh(member) { "Reachable" } else { "Unreachable" }.to_owned(),
                 lag: if is_leader { Some(0) } else { member.lag },
                 last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
+                version: state
+                    .managers
+                    .get(&member.node)
+                    .map(|it| it.program.version.clone())
+                    .unwrap_or_default(),
             }
         };
         Ok(Response::new(pb::ClusterStatus {
@@ -459,6 +479,7 @@ impl ManagerRpc for Service {
             groups: self.groups(state),
             applied_index: published.index,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            level: state.level,
         }))
     }
 
@@ -551,6 +572,39 @@ impl ManagerRpc for Service {
     async fn get_authority(&self, request: Request<pb::GetAuthorityRequest>) -> Answered<pb::Authority> {
         at_leader!(self, request, get_authority);
         Ok(Response::new(self.authority().await?))
+    }
+
+    async fn backup(&self, request: Request<pb::BackupRequest>) -> Answered<Self::BackupStream> {
+        if let Some(mut leader) = self.forward.leader(&request)? {
+            let stream = leader.backup(Forward::mark(request)).await?.into_inner();
+            return Ok(Response::new(Box::pin(stream)));
+        }
+        // Whatever was answered before is in it.
+        self.read().await?;
+        let bytes = crate::backup::take(&self.replica, *self.role.borrow(), &self.clock).encode();
+        let from = (0..bytes.len()).step_by(BACKUP_CHUNK);
+        let chunks = from.map(move |from| bytes.slice(from..bytes.len().min(from + BACKUP_CHUNK)));
+        let chunks = chunks.map(|data| Ok(pb::BackupChunk { data: data.to_vec() }));
+        Ok(Response::new(Box::pin(futures_util::stream::iter(chunks))))
+    }
+
+    async fn set_secret(&self, request: Request<pb::SetSecretRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, set_secret);
+        let by = asker(&request);
+        self.set_secret_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn remove_secret(&self, request: Request<pb::RemoveSecretRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, remove_secret);
+        let by = asker(&request);
+        self.remove_secret_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn list_secrets(&self, request: Request<pb::ListSecretsRequest>) -> Answered<pb::SecretList> {
+        at_leader!(self, request, list_secrets);
+        Ok(Response::new(self.secrets().await?))
     }
 
     async fn set_variable(&self, request: Request<pb::SetVariableRequest>) -> Answered<pb::Done> {

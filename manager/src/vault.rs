@@ -16,11 +16,15 @@ pub(crate) const REMEDY: &str = "bring back the file `key` that belongs to this 
 
 /// The key of the database in this directory; drawn when there is none yet.
 pub(crate) fn key(dir: &Path, new: bool) -> io::Result<Key> {
-    let path = dir.join(FILE);
+    key_in(&dir.join(FILE), new)
+}
+
+/// The key in this file; drawn when there is none yet and it is to be `new`.
+pub(crate) fn key_in(path: &Path, new: bool) -> io::Result<Key> {
     let what = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
-    match std::fs::read_to_string(&path) {
+    match std::fs::read_to_string(path) {
         Ok(text) => {
-            let mode = std::fs::metadata(&path)?.mode();
+            let mode = std::fs::metadata(path)?.mode();
             if mode & 0o077 != 0 {
                 let why = format!("others may read it (mode {:o})", mode & 0o777);
                 return Err(what(io::ErrorKind::PermissionDenied, why));
@@ -33,9 +37,10 @@ pub(crate) fn key(dir: &Path, new: bool) -> io::Result<Key> {
             let key = Key::draw();
             // Before anything is sealed with it, it survives a power cut.
             let mut file = std::fs::File::options();
-            let mut file = file.create_new(true).write(true).mode(0o600).open(&path)?;
+            let mut file = file.create_new(true).write(true).mode(0o600).open(path)?;
             writeln!(file, "{}", data_encoding::HEXLOWER.encode(key.expose()))?;
             file.sync_all()?;
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             std::fs::File::open(dir)?.sync_all()?;
             Ok(key)
         }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::access::{Authority, BadToken, Role, TokenId};
+use crate::access::{Authority, BadToken, Role, Secret, TokenId};
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, NodeId, RequestId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
+use crate::secret::SecretName;
 use crate::spec::GroupSpec;
 use crate::time::{Millis, Timestamp};
 
@@ -93,6 +94,42 @@ pub enum Change {
     StepRotation {
         after: u64,
     },
+    /// Store what `secret://NAME` stands for in specs.
+    SetSecret {
+        name: SecretName,
+        value: Secret,
+    },
+    RemoveSecret {
+        name: SecretName,
+    },
+}
+
+/// The newest feature level that this program knows.
+pub const LEVEL: u32 = 1;
+
+impl Change {
+    /// The feature level whose programs know this change. Older ones would stop at it, so it is not written while
+    /// one of them is a manager.
+    pub fn level(&self) -> u32 {
+        match self {
+            Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
+            Change::Found { .. }
+            | Change::Join { .. }
+            | Change::Commit { .. }
+            | Change::Validated { .. }
+            | Change::Free { .. }
+            | Change::Destroy { .. }
+            | Change::Round(_)
+            | Change::SetVariable { .. }
+            | Change::Settle(_)
+            | Change::Stand { .. }
+            | Change::CreateToken(_)
+            | Change::RevokeToken { .. }
+            | Change::Login { .. }
+            | Change::Rotate { .. }
+            | Change::StepRotation { .. } => 0,
+        }
+    }
 }
 
 /// A token that is to be known.
@@ -150,6 +187,16 @@ pub struct Manager {
     pub storage: String,
     /// The instance it runs on, when that is one that the managers might destroy.
     pub instance: Option<InstanceId>,
+    pub program: Program,
+}
+
+/// The program that a manager runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// For people.
+    pub version: String,
+    /// The newest feature level that it knows; 0 of those before programs said so.
+    pub level: u32,
 }
 
 /// What the reconciler found out and wants to do, in one entry: outcomes and verdicts first, so
@@ -298,6 +345,22 @@ pub enum Refusal {
     },
     /// The certificate authority is being changed already.
     IsRotating,
+    /// The cluster may have written what the program of this manager does not know.
+    TooOld {
+        level: u32,
+    },
+    /// There is no such secret.
+    NoSecret {
+        name: SecretName,
+    },
+    /// A group's spec refers to it.
+    SecretInUse {
+        name: SecretName,
+        group: GroupId,
+    },
+    TooManySecrets {
+        most: usize,
+    },
     /// The intent is not open any more, or is attempted again.
     NotInDoubt {
         group: GroupId,
@@ -347,6 +410,14 @@ impl fmt::Display for Refusal {
             Refusal::NoToken { id } => write!(f, "there is no token `{}`", id.short()),
             Refusal::TooManyTokens { most } => write!(f, "there are {most} tokens already"),
             Refusal::IsRotating => f.write_str("the certificate authority is being changed already"),
+            Refusal::TooOld { level } => {
+                write!(f, "the cluster is at feature level {level}, and this program is older")
+            }
+            Refusal::NoSecret { name } => write!(f, "there is no secret `{name}`"),
+            Refusal::SecretInUse { name, group } => {
+                write!(f, "group `{group}` refers to the secret `{name}`")
+            }
+            Refusal::TooManySecrets { most } => write!(f, "there are {most} secrets already"),
             Refusal::AlreadyFounded => f.write_str("the cluster is founded already"),
             Refusal::NotInDoubt { group, intent } => {
                 write!(f, "intent {intent} of group `{group}` is settled already, or attempted again")

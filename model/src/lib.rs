@@ -11,12 +11,14 @@ pub mod event;
 pub mod fingerprint;
 pub mod ids;
 pub mod intent;
+pub mod lineage;
 pub mod observed;
 pub mod plan;
 pub mod problem;
 pub mod quorum;
 pub mod rollout;
 pub mod sabotage;
+pub mod secret;
 pub mod spec;
 pub mod state;
 pub mod status;
@@ -30,6 +32,7 @@ pub use ids::{
     Revision, Slot, Term,
 };
 pub use intent::{Intent, Outcome, Task};
+pub use lineage::Lineages;
 pub use observed::{Description, Health, Listing, Observed};
 pub use plan::{Action, Plan, Waiting, plan};
 pub use problem::{Problem, Problems};

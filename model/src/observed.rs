@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId, PluginName, Slot};
+use crate::lineage::Lineages;
 use crate::plan::MANY_GONE;
 use crate::spec::Opaque;
 use crate::state::{GroupState, LISTINGS_LAG, Recorded};
@@ -283,7 +284,7 @@ pub struct Trouble {
 
 impl View {
     /// The part of `listing` that concerns `group`. A missing tag never matches.
-    pub fn of(listing: &Listing, group: &GroupId, cluster: &ClusterId, lineage: u32) -> Self {
+    pub fn of(listing: &Listing, group: &GroupId, cluster: &ClusterId, lineages: &Lineages) -> Self {
         let mut view = View {
             taken_at: listing.taken_at,
             unbroken_since: listing.unbroken_since,
@@ -293,7 +294,6 @@ impl View {
             total: listing.items.len(),
             ..View::default()
         };
-        let stem = format!("{}-{}-", cluster.short(), lineage);
         for description in &listing.items {
             let tag = |name: &str| description.tags.get(name).map(String::as_str);
             if tag(tags::GROUP) != Some(group.as_str()) {
@@ -301,13 +301,13 @@ impl View {
             }
             let ours = tag(tags::OWNER) == Some(cluster.as_str());
             let token = tag(tags::INTENT).filter(|_| ours);
-            let intent = token.and_then(|token| intent_of(token, &stem));
+            let intent = token.and_then(|token| intent_of(token, cluster, lineages));
             if let Some(intent) = intent
                 && let Some(twin) = view.by_intent.insert(intent, description.id.clone())
             {
                 view.twins.push((intent, twin));
             }
-            let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineage);
+            let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineages.now);
             if ours && intent.is_none() && !earlier {
                 view.untold.insert(description.id.clone(), token.unwrap_or_default().to_owned());
             }
@@ -342,9 +342,11 @@ impl Seen {
     }
 }
 
-fn intent_of(token: &str, stem: &str) -> Option<IntentId> {
-    let (index, offset) = token.strip_prefix(stem)?.split_once('-')?;
-    Some(IntentId { index: index.parse().ok()?, offset: offset.parse().ok()? })
+fn intent_of(token: &str, cluster: &ClusterId, lineages: &Lineages) -> Option<IntentId> {
+    let mut parts = token.strip_prefix(cluster.short())?.strip_prefix('-')?.splitn(3, '-');
+    let lineage: u32 = parts.next()?.parse().ok()?;
+    let id = IntentId { index: parts.next()?.parse().ok()?, offset: parts.next()?.parse().ok()? };
+    (lineages.of(id) == lineage).then_some(id)
 }
 
 #[cfg(test)]
@@ -396,7 +398,7 @@ mod tests {
                 properties: None,
             })
         };
-        let token = tags::token(&cluster, 1, IntentId { index: 7, offset: 2 });
+        let token = tags::token(&cluster, &Lineages::from(1), IntentId { index: 7, offset: 2 });
         let listing = Listing {
             items: vec![
                 item("bare", &[]),
@@ -415,7 +417,7 @@ mod tests {
             after: 0,
             promises: Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(0)) },
         };
-        let view = View::of(&listing, &"web".into(), &cluster, 1);
+        let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(1));
         let ids: Vec<_> = view.seen.keys().map(InstanceId::as_str).collect();
         assert_eq!(ids, ["mine", "seed", "theirs"]);
         assert!(view.seen[&InstanceId::new("mine")].ours);
@@ -437,7 +439,7 @@ mod tests {
             tags.extend(token.map(|token| (tags::INTENT.to_owned(), token)));
             Arc::new(Description { id: id.into(), logical_id: None, tags, properties: None })
         };
-        let of = |lineage| Some(tags::token(&cluster, lineage, intent));
+        let of = |lineage: u32| Some(tags::token(&cluster, &Lineages::from(lineage), intent));
         let items = vec![
             item("first", of(2)),
             item("second", of(2)),
@@ -447,12 +449,20 @@ mod tests {
             item("bare", None),
         ];
         let listing = Looks::default().showed(items, Promises::default(), Timestamp(1), 0);
-        let view = View::of(&listing, &"web".into(), &cluster, 2);
+        let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(2));
         assert_eq!(view.twins.len(), 1);
         let pair = [view.twins[0].1.as_str(), view.by_intent[&intent].as_str()];
         assert!(pair == ["first", "second"], "{pair:?}");
         let untold: Vec<_> = view.untold.keys().map(InstanceId::as_str).collect();
         assert_eq!(untold, ["bare", "garbled", "later"], "an earlier lineage is this cluster's own");
         assert_eq!(view.seen[&InstanceId::new("before")].intent, None);
+        // An intent that was open when its lineage ended is known by the name that it had.
+        let lineages = Lineages::from(1).followed_by(2, 7);
+        let view = View::of(&listing, &"web".into(), &cluster, &lineages);
+        assert_eq!(view.by_intent[&intent].as_str(), "before");
+        assert!(
+            view.twins.is_empty() && view.untold.len() == 5,
+            "nor was lineage 2 there before it began: {view:?}"
+        );
     }
 }

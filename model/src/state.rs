@@ -6,7 +6,9 @@
 mod access;
 mod group;
 mod members;
+mod recovery;
 mod round;
+mod secrets;
 mod settings;
 
 use std::sync::Arc;
@@ -17,10 +19,13 @@ use crate::access::{Authorities, Token, TokenId};
 use crate::command::{Actor, Answer, Change, Command, Commit, Committed, Manager, Refusal};
 use crate::event::{Event, Kind};
 use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
+use crate::lineage::Lineages;
+use crate::secret::SecretName;
 use crate::spec::Allocation;
 use crate::time::Timestamp;
 
 pub use group::{GroupState, Holder, Known, LISTINGS_LAG, Life, MOST_OPEN, Member, Recorded};
+pub use secrets::{MOST_SECRETS, StoredSecret};
 pub use settings::RESERVED;
 
 /// How many first answers are kept for repeated requests. A client repeats within seconds, and
@@ -33,8 +38,7 @@ pub const ANSWERS_KEPT: usize = 4096;
 pub struct State {
     /// Empty until the cluster is founded.
     pub cluster: Option<ClusterId>,
-    /// Raised when a cluster is recovered from a lost majority: its members form a new lineage.
-    pub lineage: u32,
+    pub lineages: Lineages,
     /// The latest time that a proposer read. Never runs backwards.
     pub time: Timestamp,
     pub groups: OrdMap<GroupId, Arc<GroupState>>,
@@ -49,6 +53,10 @@ pub struct State {
     pub variables: OrdMap<String, Variable>,
     pub authorities: Option<Authorities>,
     pub tokens: OrdMap<TokenId, Token>,
+    pub secrets: OrdMap<SecretName, StoredSecret>,
+    /// The feature level that all managers have reached; never lowered. What a lower one does not know is not
+    /// written.
+    pub level: u32,
     /// First answers, oldest first.
     pub answers: Vector<(RequestId, Answer)>,
     /// Where in the log a request was first answered: the index into `answers`, counted for ever.
@@ -127,6 +135,8 @@ impl State {
             Change::Login { token, name, key } => self.log_in(&mut context, token, name, key),
             Change::Rotate { next, bridge } => self.rotate(&mut context, next, bridge),
             Change::StepRotation { after } => self.step_rotation(&mut context, *after),
+            Change::SetSecret { name, value } => self.set_secret(&mut context, name, value),
+            Change::RemoveSecret { name } => self.remove_secret(&mut context, name),
         };
         if !matches!(command.change, Change::Round(_)) {
             self.keep_answer(command.id, &answer);
@@ -154,7 +164,7 @@ impl State {
     fn commit(&mut self, context: &mut Context<'_>, items: &[Commit]) -> Answer {
         // All or nothing: everything is checked before anything is stored.
         for item in items {
-            if let Some(refusal) = self.refuse_commit(item) {
+            if let Some(refusal) = self.refuse_commit(item).or_else(|| self.lacks_secret(item)) {
                 return Answer::Refused(refusal);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::{ClusterId, IntentId};
+use crate::lineage::Lineages;
 
 /// Tags of one instance, in order.
 pub type Tags = BTreeMap<String, String>;
@@ -27,8 +28,8 @@ pub const GENERATION: &str = "infrakit.generation";
 pub const BOOTSTRAP: &str = "bootstrap";
 
 /// The name of an intent as the outside sees it: at most 64 characters of `[a-z0-9-]`.
-pub fn token(cluster: &ClusterId, lineage: u32, intent: IntentId) -> String {
-    format!("{}-{}-{}-{}", cluster.short(), lineage, intent.index, intent.offset)
+pub fn token(cluster: &ClusterId, lineages: &Lineages, intent: IntentId) -> String {
+    format!("{}-{}-{}-{}", cluster.short(), lineages.of(intent), intent.index, intent.offset)
 }
 
 /// The lineage of the cluster that drew a token.
@@ -43,7 +44,7 @@ mod tests {
     #[test]
     fn a_token_tells_its_lineage() {
         let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
-        let token = token(&cluster, 7, IntentId { index: 3, offset: 4 });
+        let token = token(&cluster, &Lineages::from(7), IntentId { index: 3, offset: 4 });
         assert_eq!(lineage_of(&token), Some(7));
         for other in ["", "x", "a-b", "a-", "a-99999999999"] {
             assert_eq!(lineage_of(other), None, "{other}");
@@ -53,7 +54,8 @@ mod tests {
     #[test]
     fn the_longest_token_fits_where_providers_limit_it() {
         let intent = IntentId { index: u64::MAX, offset: u32::MAX };
-        let token = token(&ClusterId::new("0123456789abcdef0123456789abcdef"), u32::MAX, intent);
+        let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
+        let token = token(&cluster, &Lineages::from(u32::MAX), intent);
         assert!(token.len() <= 64, "{token}");
         assert!(token.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
     }

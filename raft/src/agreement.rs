@@ -36,7 +36,7 @@ pub(crate) enum Verdict {
     Others { index: u64, nodes: Vec<NodeId> },
 }
 
-fn digest(state: &State) -> Digest {
+pub(crate) fn digest(state: &State) -> Digest {
     *blake3::hash(&codec::encode_state(state)).as_bytes()
 }
 

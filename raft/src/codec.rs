@@ -15,7 +15,7 @@ use prost::Message;
 use crate::proto as pb;
 use crate::types::{Encoded, Entry, LogId, Membership, StoredMembership, Vote};
 
-pub(crate) use command::{decode_command, encode_command, from_manager};
+pub(crate) use command::{decode_command, encode_command, from_manager, manager};
 pub(crate) use state::{decode_state, encode_state};
 
 /// The version of the written forms that this program writes, and the newest that it reads.

@@ -5,6 +5,7 @@
 
 mod acks;
 mod agreement;
+mod backup;
 mod chance;
 mod codec;
 mod error;
@@ -13,6 +14,7 @@ mod machine;
 mod membership;
 mod peer_service;
 mod peers;
+mod recovery;
 mod replica;
 mod runtime;
 mod seal;
@@ -26,6 +28,7 @@ mod proto {
     tonic::include_proto!("infrakit.raft.v1");
 }
 
+pub use backup::{Backup, BadBackup, Head};
 pub use chance::{between, seed, unique};
 pub use error::Error;
 pub use log_store::Sync;
@@ -33,6 +36,7 @@ pub use membership::MemberStatus;
 pub use peer_service::{Application, JoinHandler, Joined, SERVICE, Speaker};
 pub use peers::{Broken, Dial, Line, join, line};
 pub use proto::peers_server::PeersServer;
+pub use recovery::Holding;
 pub use replica::{Disk, Identity, Profile, Published, Replica, Role};
 pub use seal::Key;
 pub use store::MemoryDisk;

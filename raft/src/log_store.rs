@@ -19,9 +19,9 @@ use crate::proto as pb;
 use crate::store::{Batch, Db, LOG, META};
 use crate::types::{Entry, LogId, Types, Vote};
 
-const VOTE: &[u8] = b"vote";
-const COMMITTED: &[u8] = b"committed";
-const PURGED: &[u8] = b"purged";
+pub(crate) const VOTE: &[u8] = b"vote";
+pub(crate) const COMMITTED: &[u8] = b"committed";
+pub(crate) const PURGED: &[u8] = b"purged";
 const SCHEMA: &[u8] = b"schema";
 
 /// The layout of the keys, and that values are sealed. A directory of another layout is refused.

@@ -12,6 +12,7 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::BasicNode;
 
 use crate::error::Error;
+use crate::peers;
 use crate::replica::{Replica, Role, fatal};
 use crate::types::Types;
 
@@ -32,7 +33,8 @@ impl Replica {
     pub fn address_of(&self, node: NodeId) -> Option<String> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.get_node(&node.0).map(|node| node.addr.clone())
+        let first = metrics.membership_config.get_node(&node.0)?;
+        Some(peers::address(&self.published().state, node, &first.addr).to_owned())
     }
 
     /// The members, as this replica knows them.
@@ -41,6 +43,7 @@ impl Replica {
         let metrics = metrics.borrow_watched().clone();
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let last = metrics.last_log_index.unwrap_or(0);
+        let state = self.published().state;
         metrics
             .membership_config
             .nodes()
@@ -49,7 +52,7 @@ impl Replica {
                 let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id)).and_then(Option::as_ref);
                 MemberStatus {
                     node: NodeId(*id),
-                    address: node.addr.clone(),
+                    address: peers::address(&state, NodeId(*id), &node.addr).to_owned(),
                     voter: voters.contains(id),
                     lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
                     last_ack: acked.map(|at| at.elapsed()),

@@ -124,6 +124,12 @@ fn check(identity: &Identity, header: Option<pb::Header>) -> Result<(), Status> 
         format!("protocol version {} is not {VERSION}", header.version)
     } else if header.cluster != identity.cluster.as_str() {
         format!("this manager belongs to cluster {}, not {}", identity.cluster.short(), header.cluster)
+    } else if header.lineage < identity.lineage {
+        // It is to stop, and to say why: what it does is no longer this cluster's.
+        return Err(Status::permission_denied(format!(
+            "the cluster went on without it: manager {} is of lineage {}, and now there is lineage {}",
+            header.from, header.lineage, identity.lineage
+        )));
     } else if header.lineage != identity.lineage {
         format!("this manager belongs to lineage {}, not {}", identity.lineage, header.lineage)
     } else if header.to != identity.node.0 {

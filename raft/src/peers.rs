@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
+use model::{NodeId, State};
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
@@ -32,7 +33,7 @@ use crate::codec::{self, Corrupt};
 use crate::peer_service::{Application, Joined};
 use crate::proto as pb;
 use crate::proto::peers_client::PeersClient;
-use crate::replica::Identity;
+use crate::replica::{Identity, Published};
 use crate::snapshot;
 use crate::types::{Snapshot, Types, Vote};
 
@@ -62,6 +63,7 @@ const CONNECT: Duration = Duration::from_millis(400);
 pub(crate) struct Peers {
     identity: Identity,
     dial: Arc<dyn Dial>,
+    known: watch::Receiver<Published>,
     acks: Acks,
     expelled: Expelled,
 }
@@ -135,14 +137,28 @@ fn chain(error: &dyn StdError) -> String {
 
 impl Peers {
     /// `expelled` is told when a peer says that this manager is no member any more.
-    pub(crate) fn new(identity: Identity, dial: Arc<dyn Dial>, acks: Acks, expelled: Expelled) -> Self {
-        Self { identity, dial, acks, expelled }
+    ///
+    /// `known` says where a peer is: it may have moved since it became a member.
+    pub(crate) fn new(
+        identity: Identity,
+        dial: Arc<dyn Dial>,
+        known: watch::Receiver<Published>,
+        acks: Acks,
+        expelled: Expelled,
+    ) -> Self {
+        Self { identity, dial, known, acks, expelled }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
+        let line = PeerLine {
+            dial: self.dial.clone(),
+            known: self.known.clone(),
+            node: NodeId(target),
+            first: node.addr.clone(),
+            now: Mutex::default(),
+        };
         let header = header(&self.identity, target);
-        let client = self.dial.dial(&node.addr).map(client);
-        Peer { header, client, acks: self.acks.clone(), expelled: self.expelled.clone() }
+        Peer { header, line, acks: self.acks.clone(), expelled: self.expelled.clone() }
     }
 }
 
@@ -191,14 +207,44 @@ type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Type
 /// One peer, over one connection.
 pub(crate) struct Peer {
     header: pb::Header,
-    client: Result<PeersClient<Line>, String>,
+    line: PeerLine,
     acks: Acks,
     expelled: Expelled,
 }
 
+/// The way to a peer, wherever it is.
+struct PeerLine {
+    dial: Arc<dyn Dial>,
+    known: watch::Receiver<Published>,
+    node: NodeId,
+    /// Where it was when it became a member.
+    first: String,
+    now: Mutex<Option<(String, PeersClient<Line>)>>,
+}
+
+impl PeerLine {
+    fn client(&self) -> Result<PeersClient<Line>, String> {
+        let address = address(&self.known.borrow().state, self.node, &self.first).to_owned();
+        let mut now = self.now.lock().expect("nobody panics while holding the line");
+        match &*now {
+            Some((at, client)) if *at == address => Ok(client.clone()),
+            _ => {
+                let client = client(self.dial.dial(&address)?);
+                *now = Some((address, client.clone()));
+                Ok(client)
+            }
+        }
+    }
+}
+
+/// Where a member is: as the state says; before it says anything, as the membership does.
+pub(crate) fn address<'a>(state: &'a State, node: NodeId, first: &'a str) -> &'a str {
+    state.managers.get(&node).map_or(first, |manager| &manager.address)
+}
+
 impl Peer {
     fn client(&self) -> Result<PeersClient<Line>, RPCError<Types>> {
-        self.client.clone().map_err(|error| unreachable(&Corrupt(error)))
+        self.line.client().map_err(|error| unreachable(&Corrupt(error)))
     }
 }
 
@@ -373,7 +419,7 @@ impl RaftNetworkV2<Types> for Peer {
             pb::SnapshotChunk { head: None, data: data.slice(at..end) }
         });
         let chunks = stream::iter(std::iter::once(first).chain(pieces));
-        let mut client = self.client.clone().map_err(|error| Unreachable::new(&Corrupt(error)))?;
+        let mut client = self.line.client().map_err(|error| Unreachable::new(&Corrupt(error)))?;
         let reply = tokio::select! {
             reply = tokio::time::timeout(option.hard_ttl(), client.install_snapshot(chunks)) => reply,
             closed = cancel => return Err(closed.into()),
@@ -437,15 +483,9 @@ pub(crate) async fn digests(
 /// Asks the manager at the other end to take one in.
 pub async fn join(line: Line, application: &Application, deadline: Duration) -> Result<Joined, Status> {
     let mut client = client(line);
-    let manager = &application.manager;
     let request = pb::JoinRequest {
         version: VERSION,
-        manager: Some(pb::Manager {
-            name: manager.name.clone(),
-            address: manager.address.clone(),
-            storage: manager.storage.clone(),
-            instance: manager.instance.as_ref().map(model::InstanceId::to_string),
-        }),
+        manager: Some(codec::manager(&application.manager)),
         token: application.token.as_ref().map(|secret| Bytes::copy_from_slice(secret.expose())),
         csr: application.csr.clone(),
         vouched: application.vouched,

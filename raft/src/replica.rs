@@ -32,9 +32,9 @@ use crate::seal::{Key, Sealed};
 use crate::store::{Db, MemoryDisk, Rocks};
 use crate::types::{Raft, Types};
 
-const IDENTITY: &[u8] = b"identity";
+pub(crate) const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
-const CREDENTIALS: &[u8] = b"credentials";
+pub(crate) const CREDENTIALS: &[u8] = b"credentials";
 
 /// How long a read waits for an answer that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
@@ -76,7 +76,7 @@ pub enum Profile {
 
 /// The disk of a replica, before it is known who it is.
 pub struct Disk {
-    db: Db,
+    pub(crate) db: Db,
     storage: String,
 }
 
@@ -237,7 +237,8 @@ impl Replica {
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
         let acks = Acks::default();
         let expelled = Expelled::default();
-        let network = Peers::new(identity.clone(), dial.clone(), acks.clone(), expelled.clone());
+        let known = readers.declared.clone();
+        let network = Peers::new(identity.clone(), dial.clone(), known, acks.clone(), expelled.clone());
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;

@@ -11,13 +11,17 @@ use crate::proto as pb;
 use crate::store::{Db, SNAPSHOT};
 use crate::types::{Snapshot, SnapshotMeta};
 
-const CURRENT: &[u8] = b"current";
+pub(crate) const CURRENT: &[u8] = b"current";
 
 /// Stores a snapshot in place of the one before, durably. Blocks.
 pub(crate) fn store(db: &Db, snapshot: &Snapshot) -> io::Result<()> {
+    log_store::put(db, SNAPSHOT, CURRENT, &written(snapshot))
+}
+
+/// As it is stored.
+pub(crate) fn written(snapshot: &Snapshot) -> Vec<u8> {
     let head = head(&snapshot.meta, &snapshot.snapshot);
-    let chunk = pb::SnapshotChunk { head: Some(head), data: snapshot.snapshot.clone() };
-    log_store::put(db, SNAPSHOT, CURRENT, &chunk.encode_to_vec())
+    pb::SnapshotChunk { head: Some(head), data: snapshot.snapshot.clone() }.encode_to_vec()
 }
 
 /// Reads the stored snapshot. Damage is an error, never an empty state.

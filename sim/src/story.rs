@@ -192,8 +192,13 @@ impl Story {
     async fn run(mut self) -> Run {
         self.began = Some(Instant::now());
         let mut cluster = Cluster::of(self.plan.managers, self.plan.dies_at).await;
-        let manager =
-            Manager { name: "m0".into(), address: "m0:1".into(), storage: "disk-0".into(), instance: None };
+        let manager = Manager {
+            name: "m0".into(),
+            address: "m0:1".into(),
+            storage: "disk-0".into(),
+            instance: None,
+            program: Default::default(),
+        };
         let found = Change::Found { cluster: ClusterId::new(CLUSTER), lineage: 1, manager, authority: None };
         self.propose(&mut cluster, found).await;
         for at in 0..self.groups.len() {

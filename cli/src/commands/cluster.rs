@@ -25,6 +25,7 @@ fn node_json(node: &pb::Node, term: u64) -> Value {
         "lag": node.lag,
         "lastAckMs": node.last_ack_ms,
         "term": term,
+        "version": node.version,
     })
 }
 
@@ -36,10 +37,11 @@ fn node_row(node: &pb::Node) -> Vec<String> {
         node.role.clone(),
         node.address.clone(),
         node.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+        if node.version.is_empty() { "-".to_owned() } else { node.version.clone() },
     ]
 }
 
-const NODES: [&str; 6] = ["ID", "NAME", "STATUS", "ROLE", "ADDRESS", "LAG"];
+const NODES: [&str; 7] = ["ID", "NAME", "STATUS", "ROLE", "ADDRESS", "LAG", "VERSION"];
 
 pub(crate) async fn nodes(verb: NodeVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
@@ -121,6 +123,7 @@ pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
         "leader": status.leader,
         "appliedIndex": status.applied_index,
         "version": status.version,
+        "featureLevel": status.level,
         "nodes": status.nodes.iter().map(|node| node_json(node, status.term)).collect::<Vec<_>>(),
         "groups": status.groups.iter().map(brief_json).collect::<Vec<_>>(),
     });

@@ -1,5 +1,8 @@
 //! `infrakit manager`: run one.
 
+use std::time::Duration;
+
+use manager::backup::Schedule;
 use manager::{Adopt, Config, Profile as Patience, Start};
 
 use super::{duration, plugins_dir, start_logging, stop_signal};
@@ -10,10 +13,9 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
     let ManagerVerb::Start(start) = verb;
     start_logging(global)?;
     let config = configure(start, global)?;
-    let failed = |error: manager::Error| Failure::new(error.what).because(error.cause).remedy(error.remedy);
-    let running = manager::start(config, stop_signal()).await.map_err(failed)?;
+    let running = manager::start(config, stop_signal()).await.map_err(Failure::from)?;
     tracing::info!("{}", running.describe());
-    running.finished().await.map_err(failed)?;
+    running.finished().await.map_err(Failure::from)?;
     tracing::info!("stopped");
     Ok(0)
 }
@@ -37,7 +39,18 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         return Err(Failure::usage("--plugin-timeout: more than 0 and at most 15s")
             .remedy("how long a lost call is waited for is reckoned from it"));
     }
+    let backups = match start.backup_dir {
+        None => None,
+        Some(dir) => {
+            let every = duration(&start.backup_every)?;
+            if every < Duration::from_secs(1) {
+                return Err(Failure::usage("--backup-every: a second at least"));
+            }
+            Some(Schedule { dir, every, keep: start.backup_keep as usize })
+        }
+    };
     Ok(Config {
+        backups,
         name: start.name,
         data_dir: start.data_dir,
         listen: start.listen,

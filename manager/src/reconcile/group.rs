@@ -121,7 +121,7 @@ impl<W: World> Reconciler<W> {
         self.observed.bounds = published.state.bounds(published.index);
         self.observed.held_off.retain(|_, backoff| now < backoff.until + LAST_PAUSE);
         self.strays.retain(|instance, _| self.observed.held_off.contains_key(instance));
-        let State { cluster: Some(cluster), lineage, .. } = &*published.state else { return };
+        let State { cluster: Some(cluster), lineages, .. } = &*published.state else { return };
         for plugin in needed {
             let fresh = !self.listings.contains_key(&plugin);
             let listing =
@@ -137,7 +137,7 @@ impl<W: World> Reconciler<W> {
             if let Some(listing) = latest.listing {
                 let known = self.observed.views.get(&plugin);
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
-                    let mut view = View::of(&listing, &self.id, cluster, *lineage);
+                    let mut view = View::of(&listing, &self.id, cluster, lineages);
                     view.promises = published.state.promises(&plugin, view.promises);
                     self.observed.see(&plugin, Arc::new(view), group);
                 }
@@ -378,7 +378,7 @@ impl<W: World> Reconciler<W> {
         self.observed.in_flight.insert(id);
         self.observed.unsure.remove(&id);
         let known = group.template_of(intent.task.template()).clone();
-        let mut token = tags::token(cluster, published.state.lineage, id);
+        let mut token = tags::token(cluster, &published.state.lineages, id);
         if is_left_out(Protection::Token) {
             token = format!("{token}-{}", intent.attempt);
         }

@@ -21,6 +21,16 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::Token(_) => error(Code::Forbidden, "ask an admin for another: `infrakit token create`"),
         Refusal::NoToken { .. } => error(Code::NotFound, "`infrakit token ls` lists the tokens"),
         Refusal::TooManyTokens { .. } => error(Code::Conflict, "revoke some; nothing was changed"),
+        Refusal::TooOld { .. } => {
+            error(Code::Conflict, "use the program of the other managers; nothing was changed")
+        }
+        Refusal::NoSecret { .. } => {
+            error(Code::NotFound, "set it first: `infrakit secret set NAME --file FILE`; nothing was changed")
+        }
+        Refusal::SecretInUse { .. } => {
+            error(Code::Guarded, "commit the group without it first; nothing was changed")
+        }
+        Refusal::TooManySecrets { .. } => error(Code::Conflict, "remove some; nothing was changed"),
         Refusal::IsRotating => error(Code::Conflict, "`infrakit ca show` tells how far it is"),
         Refusal::NoManager { .. } => error(Code::NotFound, "`infrakit node ls` lists the managers"),
         Refusal::LastVoter => error(Code::Guarded, "let another join first; nothing was changed"),

@@ -5,11 +5,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{Stream, StreamExt};
+use model::access::Secret;
 use model::intent::{Reason, Task};
 use model::observed::Promises;
+use model::secret::{self, Missing, SecretName, redacted};
 use model::tags::Tags;
 use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
+use raft::Published;
 use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
+
+use tokio::sync::watch;
 
 use super::pace::Pace;
 use super::{Look, Rejection, Work, World};
@@ -20,6 +25,20 @@ pub(crate) struct Plugins {
     directory: Directory,
     known: Mutex<BTreeMap<String, Known>>,
     streams: Mutex<BTreeMap<PluginName, Events>>,
+    secrets: watch::Receiver<Published>,
+}
+
+/// A part with its secrets in it.
+struct Told {
+    part: Part,
+    held: Vec<(SecretName, Secret)>,
+}
+
+impl Told {
+    /// What the plugin says, without what it was told in confidence.
+    fn clean(&self, error: spi::Error) -> spi::Error {
+        spi::Error { message: redacted(&error.message, &self.held), ..error }
+    }
 }
 
 type Events = Arc<tokio::sync::Mutex<Option<Pin<Box<dyn Stream<Item = spi::Event> + Send>>>>>;
@@ -34,8 +53,20 @@ struct Known {
 }
 
 impl Plugins {
-    pub(crate) fn new(directory: Directory) -> Self {
-        Self { directory, known: Mutex::default(), streams: Mutex::default() }
+    /// `secrets` has what the references in properties stand for.
+    pub(crate) fn new(directory: Directory, secrets: watch::Receiver<Published>) -> Self {
+        Self { directory, known: Mutex::default(), streams: Mutex::default(), secrets }
+    }
+
+    /// What this plugin is told: with the secrets that it refers to, and with no others.
+    fn told(&self, part: &Part) -> Result<Told, spi::Error> {
+        let state = self.secrets.borrow().state.clone();
+        let value = |name: &SecretName| state.secrets.get(name).map(|it| &it.value);
+        let (part, held) = secret::filled(part, value).map_err(|Missing(name)| {
+            // Only a state that is behind lacks one that a spec refers to.
+            spi::Error::new(Class::Exhausted, format!("there is no secret `{name}`"))
+        })?;
+        Ok(Told { part, held })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
@@ -81,7 +112,12 @@ impl Plugins {
             Ok(known) => known,
             Err(error) => return refused(&template.flavor, &error),
         };
+        let for_flavor = match self.told(&template.flavor) {
+            Ok(told) => told,
+            Err(error) => return refused(&template.flavor, &error),
+        };
         let base = InstanceSpec {
+            // What the instance plugin alone must know is put in after the flavor has had its say.
             properties: template.instance.properties.clone(),
             tags: work.tags.clone(),
             init: String::new(),
@@ -93,12 +129,21 @@ impl Plugins {
         let prepared = {
             let _turn = flavor.pace.turn().await;
             let flavor = flavor.client.flavors(template.flavor.plugin.subtype());
-            flavor.prepare(&template.flavor.properties, base, allocation, &index).await
+            flavor.prepare(&for_flavor.part.properties, base, allocation, &index).await
         };
         let mut spec = match prepared {
             Ok(spec) => spec,
-            Err(error) => return refused(&template.flavor, &error),
+            Err(error) => return refused(&template.flavor, &for_flavor.clean(error)),
         };
+        // A flavor may change the properties of the instance: the references in them are the same.
+        let prepared = Part { properties: spec.properties.clone(), ..template.instance.clone() };
+        let mut for_instance = match self.told(&prepared) {
+            Ok(told) => told,
+            Err(error) => return refused(&template.instance, &error),
+        };
+        spec.properties = for_instance.part.properties.clone();
+        // What the flavor was told may be in the script that it made.
+        for_instance.held.extend(for_flavor.held);
         // A flavor that drops our tags must not make us lose the instance.
         spec.tags.extend(work.tags.clone());
         let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {
@@ -117,9 +162,12 @@ impl Plugins {
                 if error.class == Class::Exhausted {
                     instances.pace.slower();
                 }
-                refused(&template.instance, &error)
+                refused(&template.instance, &for_instance.clean(error))
             }
-            Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
+            Err(error) => {
+                let error = for_instance.clean(error);
+                Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) }
+            }
         }
     }
 
@@ -195,7 +243,9 @@ impl Plugins {
         let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
         let _turn = known.pace.turn().await;
         lease.held().await;
-        known.client.flavors(flavor.plugin.subtype()).drain(&flavor.properties, seen).await
+        let told = self.told(flavor)?;
+        let drained = known.client.flavors(flavor.plugin.subtype()).drain(&told.part.properties, seen).await;
+        drained.map_err(|error| told.clean(error))
     }
 }
 
@@ -255,10 +305,14 @@ impl World for Plugins {
         let ask = async {
             let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
             let _turn = known.pace.turn().await;
-            known.client.flavors(flavor.plugin.subtype()).healthy(&flavor.properties, instance).await
+            let told = self.told(flavor)?;
+            let plugin = known.client.flavors(flavor.plugin.subtype());
+            let verdict = plugin.healthy(&told.part.properties, instance).await;
+            let verdict = verdict.map_err(|error| told.clean(error))?;
+            Ok::<_, spi::Error>((verdict.health, redacted(&verdict.because, &told.held)))
         };
         match ask.await {
-            Ok(verdict) => (verdict.health, verdict.because),
+            Ok(verdict) => verdict,
             // Not to know is not to be ill (semantics §8.1, TestHealthError).
             Err(error) => (Health::Unknown, format!("{}: {error}", flavor.plugin)),
         }
@@ -269,11 +323,15 @@ impl World for Plugins {
         let by_flavor = async {
             let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
             let plugin = known.client.flavors(flavor.plugin.subtype());
-            plugin.validate(&flavor.properties, &spec.allocation).await
+            let told = self.told(flavor)?;
+            let valid = plugin.validate(&told.part.properties, &spec.allocation).await;
+            valid.map_err(|error| told.clean(error))
         };
         let by_instance = async {
             let known = self.plugin(&instance.plugin, interface::INSTANCE).await?;
-            known.client.instances(instance.plugin.subtype()).validate(&instance.properties).await
+            let told = self.told(instance)?;
+            let plugin = known.client.instances(instance.plugin.subtype());
+            plugin.validate(&told.part.properties).await.map_err(|error| told.clean(error))
         };
         let (by_instance, by_flavor) = tokio::join!(by_instance, by_flavor);
         let rejection = |part: &Part, flavor: bool, result: Result<(), spi::Error>| {

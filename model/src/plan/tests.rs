@@ -63,7 +63,7 @@ impl Story {
         let mut story = Story {
             state: State {
                 cluster: Some(ClusterId::new("0123456789abcdef0123456789abcdef")),
-                lineage: 1,
+                lineages: 1.into(),
                 ..State::default()
             },
             index: 0,

@@ -19,7 +19,8 @@ impl State {
             return Answer::Refused(Refusal::AlreadyFounded);
         }
         self.cluster = Some(cluster.clone());
-        self.lineage = lineage;
+        self.lineages = lineage.into();
+        self.level = manager.program.level;
         self.authorities = authority.map(|it| Authorities::new(it.clone(), context.log.index));
         // The log index of this entry could serve, but the founder must know its id before there
         // is a log. No entry before this one can join, so 1 is never given again.
@@ -42,12 +43,10 @@ impl State {
         if let Some(Err(why)) = token.map(|token| self.admits(token, &whom)) {
             return Answer::Refused(Refusal::Token(why));
         }
-        for (id, known) in &self.managers {
-            if known.storage == manager.storage {
-                let id = *id;
-                self.moves_in(id, manager);
-                return Answer::Joined(id);
-            }
+        if manager.program.level < self.level {
+            return Answer::Refused(Refusal::TooOld { level: self.level });
+        }
+        for known in self.managers.values().filter(|known| known.storage != manager.storage) {
             if known.name == manager.name {
                 return Answer::Refused(Refusal::NameTaken { name: manager.name.clone() });
             }
@@ -58,13 +57,33 @@ impl State {
                 });
             }
         }
+        let known = self.managers.iter().find(|(_, known)| known.storage == manager.storage);
+        if let Some((id, before)) = known.map(|(id, known)| (*id, known.clone())) {
+            self.moves_in(id, manager);
+            if before.address != manager.address {
+                let what = format!("manager `{}` is at {} now", manager.name, manager.address);
+                context.tell(None, Kind::ManagerMoved, what);
+            }
+            self.levels_up(context);
+            return Answer::Joined(id);
+        }
         let id = NodeId(context.log.index);
         if let Some(token) = token {
             self.use_up(token, &whom);
         }
         self.moves_in(id, manager);
         context.tell(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
+        self.levels_up(context);
         Answer::Joined(id)
+    }
+
+    /// What every manager's program knows may be written from now on.
+    fn levels_up(&mut self, context: &mut Context<'_>) {
+        let all = self.managers.values().map(|manager| manager.program.level).min();
+        if let Some(level) = all.filter(|level| *level > self.level) {
+            self.level = level;
+            context.tell(None, Kind::LevelRaised, format!("all managers know feature level {level}"));
+        }
     }
 
     /// Records a manager. Whoever ran on its machine before is gone from there.
@@ -116,6 +135,7 @@ impl State {
             };
             context.tell(None, kind, format!("manager `{name}` ({node}) {what}"));
         }
+        self.levels_up(context);
         Answer::Done
     }
 }

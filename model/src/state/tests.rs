@@ -1,6 +1,6 @@
 use super::*;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
-use crate::command::{Admission, Claim, Denial, NewToken, Round, Standing};
+use crate::command::{Admission, Claim, Denial, NewToken, Program, Round, Standing};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
@@ -17,7 +17,13 @@ fn spec(id: &str, allocation: Allocation) -> GroupSpec {
 }
 
 fn manager(n: u64) -> Manager {
-    Manager { name: format!("m{n}"), address: format!("h:{n}"), storage: format!("s{n}"), instance: None }
+    Manager {
+        name: format!("m{n}"),
+        address: format!("h:{n}"),
+        storage: format!("s{n}"),
+        instance: None,
+        program: Program::default(),
+    }
 }
 
 struct Machine {
@@ -238,6 +244,7 @@ fn a_disk_keeps_its_id_and_a_name_or_address_its_owner() {
         address: address.into(),
         storage: storage.into(),
         instance: None,
+        program: Program::default(),
     };
     let found = Change::Found {
         cluster: "c".into(),
@@ -376,4 +383,105 @@ fn an_authority_is_trusted_before_it_signs_and_after_it_has() {
     machine.apply(Change::StepRotation { after: switched });
     assert_eq!(seen(&machine), (2, vec![2], None, machine.index));
     assert_eq!(machine.state.authorities.as_ref().map(|it| &it.rotation), Some(&Rotation::None));
+}
+
+#[test]
+fn a_cluster_that_begins_anew_keeps_everything_but_whom_it_cannot_know() {
+    let mut machine = Machine::new();
+    let found = Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None };
+    machine.apply(found);
+    let joined = machine.apply(Change::Join { manager: manager(2), token: None });
+    let Answer::Joined(second) = joined else { panic!("{joined:?}") };
+    machine.apply(Change::Join { manager: manager(3), token: None });
+    machine.apply(Change::Stand { nodes: vec![second], standing: Standing::Learner });
+    let token = |once, id: &str| {
+        let id = TokenId::new(id);
+        Change::CreateToken(NewToken {
+            id,
+            role: Role::Manager,
+            lasts: None,
+            once,
+            instance: None,
+            replaces: None,
+        })
+    };
+    machine.apply(token(true, "once"));
+    machine.apply(token(false, "often"));
+    machine.apply(Change::Commit {
+        items: vec![Commit { spec: spec("web", Allocation::Size(2)), if_revision: None, unvalidated: false }],
+    });
+    let claims = vec![Claim::Provision { slot: Slot::Ordinal(0) }];
+    machine.apply(Change::Round(Round { claims, ..Round::new("web".into(), Revision(1), Term(1)) }));
+    let before = machine.state.clone();
+    let open = *before.groups[&GroupId::new("web")].intents.keys().next().expect("one is open");
+    let until = machine.index;
+    // On the disk of the second, which goes on as who it is.
+    let state = before.begun_anew(9, until, second, before.managers[&second].clone());
+    assert_eq!(state.managers.keys().copied().collect::<Vec<_>>(), [second]);
+    assert_eq!(state.removed.values().collect::<Vec<_>>(), ["s1", "s3"]);
+    assert!(state.learners.is_empty(), "it votes");
+    assert_eq!(state.tokens.keys().map(TokenId::as_str).collect::<Vec<_>>(), ["often"]);
+    assert_eq!((state.lineages.now, state.lineages.of(open)), (9, 1), "its name stays");
+    assert_eq!(state.groups, before.groups);
+    // On a new disk, from a backup: nobody of before is left.
+    let state = before.begun_anew(9, until, NodeId(until + 1000), manager(7));
+    assert_eq!(state.removed.len(), 3);
+    assert_eq!(state.voters().collect::<Vec<_>>(), [NodeId(until + 1000)]);
+    // Nor is heard again: their disks never join.
+    let mut machine = Machine { state, index: until + 1000, term: 2 };
+    let refused = machine.apply(Change::Join { manager: manager(1), token: None });
+    assert_eq!(refused, Answer::Refused(Refusal::Removed { node: NodeId(1) }));
+}
+
+#[test]
+fn nothing_is_written_that_a_manager_does_not_know_and_no_older_one_comes_in_afterwards() {
+    let mut machine = Machine::new();
+    let with = |n: u64, level: u32| Manager {
+        program: Program { version: format!("0.{level}"), level },
+        ..manager(n)
+    };
+    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: with(1, 1), authority: None });
+    assert_eq!(machine.state.level, 1);
+    let older = machine.apply(Change::Join { manager: with(2, 0), token: None });
+    assert_eq!(older, Answer::Refused(Refusal::TooOld { level: 1 }));
+    machine.apply(Change::Join { manager: with(2, 1), token: None });
+    // One after another is started with a newer program; the last one makes it so.
+    machine.apply(Change::Join { manager: with(1, 2), token: None });
+    assert_eq!(machine.state.level, 1);
+    machine.apply(Change::Join { manager: with(2, 3), token: None });
+    assert_eq!(machine.state.level, 2);
+    let older = machine.apply(Change::Join { manager: with(3, 1), token: None });
+    assert_eq!(older, Answer::Refused(Refusal::TooOld { level: 2 }));
+}
+
+#[test]
+fn a_secret_is_there_before_a_spec_refers_to_it_and_stays_as_long_as_one_does() {
+    let mut machine = Machine::new();
+    let mut web = spec("web", Allocation::Size(2));
+    web.template.flavor.properties = Opaque::from_json(r#"{"Init":["login secret://reg"]}"#);
+    let commit = |spec: &GroupSpec| Change::Commit {
+        items: vec![Commit { spec: spec.clone(), if_revision: None, unvalidated: false }],
+    };
+    let name = crate::secret::SecretName::new("reg");
+    let missing = Answer::Refused(Refusal::NoSecret { name: name.clone() });
+    assert_eq!(machine.apply(commit(&web)), missing);
+    assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), missing);
+    let set = |value: &[u8]| Change::SetSecret { name: name.clone(), value: Secret::new(value) };
+    let set_once = machine.apply(set(b"planted"));
+    assert_eq!(set_once, Answer::Done);
+    assert!(!format!("{:?}{:?}", set_once, machine.state.secrets).contains("planted"));
+    let first = machine.apply(commit(&web));
+    assert!(matches!(first, Answer::Committed(_)), "{first:?}");
+    let hash = machine.state.groups[&GroupId::new("web")].spec.template.fingerprint();
+    assert_eq!(machine.apply(set(b"another")), Answer::Done);
+    assert_eq!(
+        machine.state.groups[&GroupId::new("web")].spec.template.fingerprint(),
+        hash,
+        "nobody is replaced"
+    );
+    let in_use = Answer::Refused(Refusal::SecretInUse { name: name.clone(), group: "web".into() });
+    assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), in_use);
+    machine.apply(Change::Free { group: "web".into() });
+    assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), Answer::Done);
+    assert!(machine.state.secrets.is_empty());
 }

@@ -1,8 +1,10 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
+use model::access::Secret;
 use model::access::TokenId;
-use model::command::{Adoption, Claim, Commit, Committed, Manager, Round, Settle, Standing};
+use model::command::{Adoption, Claim, Commit, Committed, Manager, Program, Round, Settle, Standing};
 use model::intent::Reason;
+use model::secret::SecretName;
 use model::spec::Gate;
 use model::{
     Actor, Allocation, Answer, Change, ClusterId, Command, GroupSpec, InstanceId, IntentId, LogicalId,
@@ -97,6 +99,11 @@ fn change(change: &Change) -> pb::command::Change {
         }),
         Change::Rotate { next, bridge } => Written::Rotate(rotate(next, bridge)),
         Change::StepRotation { after } => Written::StepRotation(*after),
+        Change::SetSecret { name, value } => Written::SetSecret(pb::SetSecret {
+            name: name.as_str().to_owned(),
+            value: value.expose().to_vec().into(),
+        }),
+        Change::RemoveSecret { name } => Written::RemoveSecret(name.as_str().to_owned()),
     }
 }
 
@@ -145,6 +152,10 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             Change::Rotate { next, bridge }
         }
         Written::StepRotation(after) => Change::StepRotation { after },
+        Written::SetSecret(it) => {
+            Change::SetSecret { name: SecretName::new(it.name), value: Secret::new(&it.value[..]) }
+        }
+        Written::RemoveSecret(name) => Change::RemoveSecret { name: SecretName::new(name) },
     })
 }
 
@@ -164,12 +175,14 @@ fn from_commit_item(item: pb::CommitItem) -> Result<Commit, Corrupt> {
     })
 }
 
-pub(super) fn manager(manager: &Manager) -> pb::Manager {
+pub(crate) fn manager(manager: &Manager) -> pb::Manager {
     pb::Manager {
         name: manager.name.clone(),
         address: manager.address.clone(),
         storage: manager.storage.clone(),
         instance: manager.instance.as_ref().map(InstanceId::to_string),
+        version: manager.program.version.clone(),
+        level: manager.program.level,
     }
 }
 
@@ -180,6 +193,7 @@ pub(crate) fn from_manager(manager: Option<pb::Manager>) -> Result<Manager, Corr
         address: manager.address,
         storage: manager.storage,
         instance: manager.instance.map(InstanceId::from),
+        program: Program { version: manager.version, level: manager.level },
     })
 }
 
@@ -467,6 +481,13 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
             Refusal::NoToken { id } => Written::NoToken(id.as_str().to_owned()),
             Refusal::TooManyTokens { most } => Written::TooManyTokens(*most as u32),
             Refusal::IsRotating => Written::IsRotating(pb::Blank {}),
+            Refusal::TooOld { level } => Written::TooOld(*level),
+            Refusal::NoSecret { name } => Written::NoSecret(name.as_str().to_owned()),
+            Refusal::SecretInUse { name, group } => Written::SecretInUse(pb::SecretInUse {
+                name: name.as_str().to_owned(),
+                group: group.to_string(),
+            }),
+            Refusal::TooManySecrets { most } => Written::TooManySecrets(*most as u32),
             Refusal::NameTaken { name } => Written::NameTaken(name.clone()),
             Refusal::AddressTaken { address, name } => {
                 Written::AddressTaken(pb::AddressTaken { address: address.clone(), name: name.clone() })
@@ -501,6 +522,12 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::NoToken(id) => Refusal::NoToken { id: TokenId::new(id) },
         Written::TooManyTokens(most) => Refusal::TooManyTokens { most: most as usize },
         Written::IsRotating(_) => Refusal::IsRotating,
+        Written::TooOld(level) => Refusal::TooOld { level },
+        Written::NoSecret(name) => Refusal::NoSecret { name: SecretName::new(name) },
+        Written::SecretInUse(it) => {
+            Refusal::SecretInUse { name: SecretName::new(it.name), group: it.group.into() }
+        }
+        Written::TooManySecrets(most) => Refusal::TooManySecrets { most: most as usize },
         Written::NameTaken(name) => Refusal::NameTaken { name },
         Written::AddressTaken(it) => Refusal::AddressTaken { address: it.address, name: it.name },
         Written::AlreadyFounded(_) => Refusal::AlreadyFounded,

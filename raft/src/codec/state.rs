@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use model::access::Secret;
 use model::intent::{Intent, Task};
-use model::state::{Holder, Known, Life, Member, Variable};
+use model::lineage::{Era, Lineages};
+use model::secret::SecretName;
+use model::state::{Holder, Known, Life, Member, StoredSecret, Variable};
 use model::{
     Actor, ClusterId, Generation, GroupState, InstanceId, NodeId, Phase, Revision, State, Term, Timestamp,
 };
@@ -21,7 +24,7 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
     let written = pb::State {
         format: FORMAT,
         cluster: state.cluster.as_ref().map(ClusterId::to_string),
-        lineage: state.lineage,
+        lineage: state.lineages.now,
         time: state.time.0,
         groups: state.groups.values().map(|it| group(it)).collect(),
         revisions: state
@@ -57,6 +60,14 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
             .collect(),
         authorities: state.authorities.as_ref().map(authorities),
         tokens: state.tokens.iter().map(|(id, it)| token(id, it)).collect(),
+        earlier: state
+            .lineages
+            .earlier
+            .iter()
+            .map(|era| pb::Era { lineage: era.lineage, until: era.until })
+            .collect(),
+        secrets: state.secrets.iter().map(|(name, it)| secret(name, it)).collect(),
+        level: state.level,
     };
     written.encode_to_vec()
 }
@@ -71,7 +82,11 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
     }
     let mut state = State {
         cluster: read.cluster.map(ClusterId::from),
-        lineage: read.lineage,
+        lineages: Lineages {
+            now: read.lineage,
+            earlier: read.earlier.iter().map(|it| Era { lineage: it.lineage, until: it.until }).collect(),
+        },
+        level: read.level,
         time: Timestamp(read.time),
         answers_dropped: read.answers_dropped,
         ..State::default()
@@ -90,6 +105,7 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
     state.removed = read.removed.into_iter().map(|it| (NodeId(it.id), it.storage)).collect();
     state.authorities = read.authorities.map(from_authorities).transpose()?;
     state.tokens = read.tokens.into_iter().map(from_token).collect::<Result<_, Corrupt>>()?;
+    state.secrets = read.secrets.into_iter().map(from_secret).collect();
     for it in read.variables {
         let variable = Variable { value: Arc::from(it.value), index: it.index };
         state.variables.insert(it.key, variable);
@@ -101,6 +117,20 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
         state.answers.push_back((id, answer));
     }
     Ok(state)
+}
+
+fn secret(name: &SecretName, it: &StoredSecret) -> pb::StoredSecret {
+    pb::StoredSecret {
+        name: name.as_str().to_owned(),
+        value: it.value.expose().to_vec().into(),
+        at: it.at.0,
+        by: it.by.clone(),
+    }
+}
+
+fn from_secret(it: pb::StoredSecret) -> (SecretName, StoredSecret) {
+    let value = Secret::new(&it.value[..]);
+    (SecretName::new(it.name), StoredSecret { value, at: Timestamp(it.at), by: it.by })
 }
 
 fn group(group: &GroupState) -> pb::Group {

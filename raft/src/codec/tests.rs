@@ -1,5 +1,5 @@
 use model::access::{Authority, Role, Secret, TokenId};
-use model::command::{Adoption, Claim, Commit, Manager, NewToken, Round, Settle, Standing};
+use model::command::{Adoption, Claim, Commit, Manager, NewToken, Program, Round, Settle, Standing};
 use model::intent::Reason;
 use model::spec::Gate;
 use model::{
@@ -30,6 +30,7 @@ fn manager(n: u32) -> Manager {
         address: format!("10.0.0.{n}:7701"),
         storage: format!("disk{n}"),
         instance: None,
+        program: Program::default(),
     }
 }
 

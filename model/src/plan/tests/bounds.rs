@@ -236,6 +236,7 @@ fn a_managers_own_machine_is_never_destroyed() {
         address: "m1:1".into(),
         storage: "d1".into(),
         instance: Some("i001".into()),
+        program: Default::default(),
     };
     story.apply(Change::Join { manager, token: None });
     // It would be the first by its id.
@@ -315,6 +316,7 @@ fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
         address: "m1:1".into(),
         storage: "d1".into(),
         instance: Some("host".into()),
+        program: Default::default(),
     };
     story.apply(Change::Join { manager: manager.clone(), token: None });
     story.look();

@@ -1,0 +1,275 @@
+//! `infrakit backup`, `restore` and `recover`: what is done before and after the worst.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use api::proto as pb;
+use manager::backup::{KEY_FILE, key, save};
+use manager::recovery::{self, Survivor};
+use raft::{Backup, Head, Identity, Key};
+use serde_json::{Value, json};
+use tokio_stream::StreamExt;
+
+use super::{client, confirm};
+use crate::args::{BackupArgs, Format, Global, RecoverArgs, RestoreArgs};
+use crate::output::{self, rfc3339};
+use crate::report::{Failure, INVALID_FILE, REFUSED};
+
+const NOTHING: &str = "nothing was changed";
+
+fn key_of(file: &Path, named: Option<PathBuf>, may_draw: bool) -> Result<Key, Failure> {
+    let path = named.unwrap_or_else(|| file.with_file_name(KEY_FILE));
+    key(&path, may_draw).map_err(|error| {
+        Failure::new("the key of the backup cannot be used")
+            .because(error.to_string())
+            .remedy(format!("name it with --key-file; {NOTHING}"))
+    })
+}
+
+pub(crate) async fn backup(args: BackupArgs, global: &Global) -> Result<u8, Failure> {
+    let BackupArgs { file, key_file, check } = args;
+    if check {
+        let backup = read(&file, key_file)?;
+        return show(&backup.head, global);
+    }
+    // Before anything is asked: what cannot be sealed is not taken.
+    let key = key_of(&file, key_file, true)?;
+    let mut chunks = client(global)?.call(async |mut c| c.backup(pb::BackupRequest {}).await).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend(chunk.map_err(api::Error::from)?.data);
+    }
+    let backup = Backup::decode(bytes.into())
+        .map_err(|error| Failure::new("what the managers gave is no backup").because(error.to_string()))?;
+    save(&file, &backup.seal(&key)).map_err(|error| {
+        Failure::new(format!("{} cannot be written", file.display())).because(error.to_string())
+    })?;
+    show(&backup.head, global)
+}
+
+fn read(file: &Path, key_file: Option<PathBuf>) -> Result<Backup, Failure> {
+    let name = file.display();
+    let unusable = |why: String| {
+        Failure::new(format!("{name} cannot be used"))
+            .because(why)
+            .remedy(format!("take another backup, or use the program that took this one; {NOTHING}"))
+            .exit(INVALID_FILE)
+    };
+    let bytes = std::fs::read(file).map_err(|error: io::Error| unusable(error.to_string()))?;
+    Head::read(&bytes).map_err(|why| unusable(why.to_string()))?;
+    Backup::open(&bytes, &key_of(file, key_file, false)?).map_err(|why| unusable(why.to_string()))
+}
+
+fn show(head: &Head, global: &Global) -> Result<u8, Failure> {
+    let value = json!({
+        "cluster": head.cluster.as_str(),
+        "lineage": head.lineage,
+        "index": head.last.index,
+        "taken": rfc3339(head.at.0),
+        "program": head.program,
+        "featureLevel": head.level,
+        "groups": head.groups,
+        "managers": head.managers,
+    });
+    if !output::object(global.output, "Backup", value)? {
+        output::line(&format!(
+            "cluster {}, lineage {}, entry {}, {}: {} groups, {} managers",
+            head.cluster.short(),
+            head.lineage,
+            head.last.index,
+            rfc3339(head.at.0),
+            head.groups,
+            head.managers.len()
+        ))?;
+    }
+    Ok(0)
+}
+
+/// What is to be done next, after a cluster has begun anew.
+fn tell_next(identity: &Identity, dir: &Path, global: &Global) -> Result<u8, Failure> {
+    let value = json!({
+        "cluster": identity.cluster.as_str(),
+        "lineage": identity.lineage,
+        "node": identity.node.0,
+        "dataDir": dir.display().to_string(),
+    });
+    if !output::object(global.output, "Recovered", value)? {
+        output::line(&format!(
+            "manager {} in {} is the only one of lineage {} of cluster {}",
+            identity.node,
+            dir.display(),
+            identity.lineage,
+            identity.cluster.short()
+        ))?;
+        output::line("start it, then start others with --join and an empty --data-dir each")?;
+    }
+    Ok(0)
+}
+
+pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Failure> {
+    let backup = read(&args.file, args.key_file)?;
+    let dir = &args.data_dir;
+    let cluster = backup.head.cluster.clone();
+    let answering = recovery::answering(&backup.state, None).await;
+    if !answering.is_empty() && !args.force {
+        return Err(Failure::new(format!("managers of cluster {} still answer", cluster.short()))
+            .because(answering.join(", "))
+            .remedy(format!(
+                "stop them, or recover from one of their disks, which may know more: `infrakit recover`; give \
+                 --force when they are others; {NOTHING}"
+            ))
+            .exit(REFUSED));
+    }
+    let holds = recovery::holds_data(dir);
+    if holds {
+        let refused = |because: String| {
+            Failure::new(format!("{} holds a manager's data", dir.display()))
+                .because(because)
+                .remedy(format!(
+                    "name an empty --data-dir, or give --replace: they are moved aside; {NOTHING}"
+                ))
+                .exit(REFUSED)
+        };
+        match Survivor::read(dir).await {
+            Ok(survivor) if !args.replace => {
+                let held = &survivor.holding;
+                return Err(refused(if held.identity.cluster == cluster {
+                    format!(
+                        "of the same cluster, up to entry {} of lineage {}; the backup is of entry {} of lineage {}",
+                        held.last.index, held.identity.lineage, backup.head.last.index, backup.head.lineage
+                    )
+                } else {
+                    let (theirs, ours) = (held.identity.cluster.short(), cluster.short());
+                    format!("of cluster {theirs}; the backup is of cluster {ours}")
+                }));
+            }
+            Err(error) if !args.replace => return Err(refused(error.cause)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    let head = &backup.head;
+    let effect = format!(
+        "This begins cluster {} anew as it was at {}, with this as its only manager; what was changed since is lost",
+        cluster.short(),
+        rfc3339(head.at.0)
+    );
+    confirm(args.yes, &effect, cluster.short())?;
+    if holds {
+        let aside = recovery::set_aside(dir).map_err(|error| {
+            Failure::new(format!("what {} holds cannot be moved aside", dir.display()))
+                .because(error.to_string())
+        })?;
+        crate::report::warn(&format!("what was in {} is in {} now", dir.display(), aside.display()));
+    }
+    let identity = recovery::restore(backup, dir, &args.name, &args.advertise).await?;
+    tell_next(&identity, dir, global)
+}
+
+fn survivor_json(survivor: &Survivor) -> Value {
+    let held = &survivor.holding;
+    json!({
+        "dataDir": survivor.dir.display().to_string(),
+        "node": held.identity.node.0,
+        "name": survivor.manager().map(|it| it.name.clone()),
+        "cluster": held.identity.cluster.as_str(),
+        "lineage": held.identity.lineage,
+        "term": held.last.term.0,
+        "index": held.last.index,
+        "committed": held.committed,
+        "voted": held.voted.0,
+        "groups": held.state.groups.len(),
+        "voters": held.voters.iter().map(|node| node.0).collect::<Vec<_>>(),
+        "digest": held.digest,
+    })
+}
+
+fn survivor_row(survivor: &Survivor) -> Vec<String> {
+    let held = &survivor.holding;
+    vec![
+        survivor.dir.display().to_string(),
+        survivor.manager().map_or_else(|| "-".to_owned(), |it| it.name.clone()),
+        held.identity.cluster.short().to_owned(),
+        held.identity.lineage.to_string(),
+        held.last.term.to_string(),
+        held.last.index.to_string(),
+        held.committed.to_string(),
+        held.state.groups.len().to_string(),
+        held.voters.len().to_string(),
+        held.digest.clone(),
+    ]
+}
+
+pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Failure> {
+    let mut survivors = Vec::new();
+    for dir in &args.data_dirs {
+        survivors.push(Survivor::read(dir).await?);
+    }
+    if args.dry_run || global.output == Format::Table {
+        let items: Vec<Value> = survivors.iter().map(survivor_json).collect();
+        if !output::object(global.output, "SurvivorList", json!({ "items": items }))? {
+            let header = [
+                "DATA-DIR",
+                "NAME",
+                "CLUSTER",
+                "LINEAGE",
+                "TERM",
+                "INDEX",
+                "COMMITTED",
+                "GROUPS",
+                "VOTERS",
+                "STATE",
+            ];
+            output::table(&header, survivors.iter().map(survivor_row))?;
+        }
+    }
+    let same = |it: &Survivor| it.holding.identity.cluster == survivors[0].holding.identity.cluster;
+    if !survivors.iter().all(same) {
+        return Err(Failure::new("these are of different clusters")
+            .remedy(format!("name the survivors of one; {NOTHING}"))
+            .exit(REFUSED));
+    }
+    if args.dry_run {
+        return Ok(0);
+    }
+    // As an election would choose (Raft §5.4.1).
+    let newest = |it: &Survivor| (it.holding.identity.lineage, it.holding.last.term, it.holding.last.index);
+    survivors.sort_by_key(newest);
+    let survivor = survivors.pop().expect("one at least is named");
+    drop(survivors);
+    let held = &survivor.holding;
+    let Some(me) = survivor.manager() else {
+        return Err(Failure::new(format!("{} is of no member any more", survivor.dir.display()))
+            .because("its manager was removed from the cluster")
+            .remedy(format!("recover from another survivor; {NOTHING}"))
+            .exit(REFUSED));
+    };
+    let answering = recovery::answering(&held.state, Some(held.identity.node)).await;
+    let majority = held.voters.len() / 2 + 1;
+    if answering.len() + 1 >= majority && held.voters.len() > 1 && !args.force {
+        return Err(Failure::new(format!("a majority of cluster {} may live", held.identity.cluster.short()))
+            .because(format!("{} still answer, and {majority} of {} decide", answering.join(", "), held.voters.len()))
+            .remedy(format!(
+                "start this manager again with its old command; give --force when the others are to stop; {NOTHING}"
+            ))
+            .exit(REFUSED));
+    }
+    let others: Vec<&str> = held
+        .state
+        .managers
+        .iter()
+        .filter(|(id, _)| **id != held.identity.node)
+        .map(|(_, it)| it.name.as_str())
+        .collect();
+    let effect = format!(
+        "This makes `{}` the only manager of cluster {}, as of entry {}; removed for good: {}; what only they know is \
+         lost",
+        me.name,
+        held.identity.cluster.short(),
+        held.last.index,
+        if others.is_empty() { "nobody".to_owned() } else { others.join(", ") }
+    );
+    confirm(args.yes, &effect, &me.name)?;
+    let dir = survivor.dir.clone();
+    let identity = survivor.begin_anew().await?;
+    tell_next(&identity, &dir, global)
+}

@@ -1,0 +1,47 @@
+//! `infrakit secret`: what stands for `secret://NAME` in specs.
+
+use api::proto as pb;
+use model::RequestId;
+use serde_json::{Value, json};
+
+use super::{client, confirm, read_file};
+use crate::args::{Global, SecretVerb};
+use crate::output::{self, rfc3339};
+use crate::report::Failure;
+
+pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure> {
+    match verb {
+        SecretVerb::Set { name, file } => {
+            let (_, mut value) = read_file(&file)?;
+            // As a shell and an editor end a text.
+            if value.last() == Some(&b'\n') {
+                value.pop();
+            }
+            let request = pb::SetSecretRequest {
+                request_id: api::request_id_bytes(RequestId(rand::random())),
+                name,
+                value,
+            };
+            client(global)?.call(async |mut c| c.set_secret(request.clone()).await).await?;
+        }
+        SecretVerb::Ls => {
+            let list =
+                client(global)?.call(async |mut c| c.list_secrets(pb::ListSecretsRequest {}).await).await?;
+            let json = |it: &pb::Secret| json!({"name": it.name, "set": rfc3339(it.set_ms), "by": it.by});
+            let items: Vec<Value> = list.secrets.iter().map(json).collect();
+            if !output::object(global.output, "SecretList", json!({ "items": items }))? {
+                let row = |it: &pb::Secret| vec![it.name.clone(), output::ago(it.set_ms), it.by.clone()];
+                output::table(&["NAME", "SET", "BY"], list.secrets.iter().map(row))?;
+            }
+        }
+        SecretVerb::Rm { name, yes } => {
+            confirm(yes, &format!("This removes the secret `{name}` for good"), &name)?;
+            let request = pb::RemoveSecretRequest {
+                request_id: api::request_id_bytes(RequestId(rand::random())),
+                name,
+            };
+            client(global)?.call(async |mut c| c.remove_secret(request.clone()).await).await?;
+        }
+    }
+    Ok(0)
+}

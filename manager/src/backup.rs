@@ -1,0 +1,140 @@
+//! Backups in files: how one is kept, and those that a manager takes by itself.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use raft::{Backup, Key, Replica, Role};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::vault;
+
+/// The name of the key beside the backups, when no other is named.
+pub const KEY_FILE: &str = "backup.key";
+
+/// What the name of a backup ends with.
+const SUFFIX: &str = ".backup";
+
+/// Backups that a manager takes by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// Where they are kept, and the key that seals them.
+    pub dir: PathBuf,
+    pub every: Duration,
+    /// How many are kept.
+    pub keep: usize,
+}
+
+/// The key in this file; drawn when there is none yet and `may_draw` allows it.
+pub fn key(path: &Path, may_draw: bool) -> io::Result<Key> {
+    vault::key_in(path, may_draw)
+}
+
+/// Writes a file that is there whole, or not at all, readable to this user alone.
+pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    let mut options = std::fs::File::options();
+    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// The state as this replica has it.
+pub(crate) fn take(replica: &Replica, role: Role, clock: &Clock) -> Backup {
+    let (Role::Leader { term } | Role::Other { term, .. }) = role;
+    Backup::of(replica.identity(), &replica.published(), term, clock.now())
+}
+
+/// Takes a backup whenever it is time and something has changed, and drops the oldest. Every manager that is told
+/// to does so for itself.
+pub(crate) async fn keep(schedule: Schedule, replica: Replica, role: watch::Receiver<Role>, clock: Clock) {
+    let mut states = replica.watch_state();
+    let mut kept = None;
+    loop {
+        // Before the cluster is founded there is nothing to keep.
+        if states.wait_for(|it| it.state.cluster.is_some() && Some(it.index) != kept).await.is_err() {
+            return;
+        }
+        let backup = take(&replica, *role.borrow(), &clock);
+        let index = backup.head.last.index;
+        let schedule_now = schedule.clone();
+        let written = tokio::task::spawn_blocking(move || write(&schedule_now, &backup)).await;
+        match written.map_err(io::Error::other).and_then(|it| it) {
+            Ok(path) => {
+                tracing::debug!(path = %path.display(), "a backup was taken");
+                kept = Some(index);
+            }
+            Err(error) => {
+                tracing::error!(%error, dir = %schedule.dir.display(), "no backup could be taken; tried again");
+            }
+        }
+        tokio::time::sleep(schedule.every).await;
+    }
+}
+
+fn write(schedule: &Schedule, backup: &Backup) -> io::Result<PathBuf> {
+    std::fs::create_dir_all(&schedule.dir)?;
+    let key = vault::key_in(&schedule.dir.join(KEY_FILE), true)?;
+    let head = &backup.head;
+    let stem = format!("{}-", head.cluster.short());
+    let path = schedule.dir.join(format!("{stem}{:010}-{:012}{SUFFIX}", head.lineage, head.last.index));
+    save(&path, &backup.seal(&key))?;
+    let ours = |name: &String| name.starts_with(&stem) && name.ends_with(SUFFIX);
+    let files = std::fs::read_dir(&schedule.dir)?;
+    let mut names: Vec<String> =
+        files.filter_map(|file| file.ok()?.file_name().into_string().ok()).filter(ours).collect();
+    // By lineage and index: the numbers have leading zeros.
+    names.sort();
+    let surplus = names.len().saturating_sub(schedule.keep);
+    for name in &names[..surplus] {
+        std::fs::remove_file(schedule.dir.join(name))?;
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{NodeId, State, Term, Timestamp};
+    use raft::{Identity, Published};
+
+    use super::*;
+
+    #[test]
+    fn the_newest_are_kept_and_those_of_others_are_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let schedule = Schedule { dir: dir.path().join("backups"), every: Duration::from_secs(1), keep: 2 };
+        let backup = |cluster: &str, lineage, index| {
+            let identity = Identity { cluster: cluster.into(), lineage, node: NodeId(1) };
+            let published = Published { state: Arc::new(State::default()), index };
+            Backup::of(&identity, &published, Term(1), Timestamp(1))
+        };
+        write(&schedule, &backup("another1", 1, 1)).expect("it is written");
+        for (lineage, index) in [(1, 9), (1, 10), (1_700_000_000, 2), (1_700_000_000, 100)] {
+            write(&schedule, &backup("ourselves", lineage, index)).expect("it is written");
+        }
+        let mut names: Vec<String> = std::fs::read_dir(&schedule.dir)
+            .expect("it is there")
+            .filter_map(|it| it.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        let expected = [
+            "another1-0000000001-000000000001.backup",
+            "backup.key",
+            "ourselve-1700000000-000000000002.backup",
+            "ourselve-1700000000-000000000100.backup",
+        ];
+        assert_eq!(names, expected);
+        let key = key(&schedule.dir.join(KEY_FILE), false).expect("it is there");
+        let file = std::fs::read(schedule.dir.join(expected[3])).expect("it is there");
+        assert_eq!(Backup::open(&file, &key).expect("it opens").head.last.index, 100);
+    }
+}

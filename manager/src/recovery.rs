@@ -1,0 +1,137 @@
+//! A cluster that lost its majority for good goes on: from what a survivor's disk holds, or from a backup. All of
+//! this is done while no manager runs on that disk.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use model::command::{Manager, Program};
+use model::{NodeId, State};
+use raft::{Backup, Disk, Holding, Identity};
+
+use crate::{DB, Error, open_disk, vault};
+
+/// How long a manager of the lost majority is tried.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// A data directory that belongs to a cluster, while nobody uses it.
+pub struct Survivor {
+    pub dir: PathBuf,
+    pub holding: Holding,
+    disk: Disk,
+}
+
+/// This program, as a manager tells of itself.
+pub(crate) fn program() -> Program {
+    Program { version: env!("CARGO_PKG_VERSION").to_owned(), level: model::command::LEVEL }
+}
+
+/// Higher than every lineage that there can have been: beginning anew takes longer than a second.
+pub(crate) fn next_lineage(before: u32) -> u32 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    before.saturating_add(1).max(u32::try_from(seconds).unwrap_or(u32::MAX))
+}
+
+impl Survivor {
+    /// Reads what a data directory holds. Changes nothing.
+    pub async fn read(dir: &Path) -> Result<Self, Error> {
+        let nothing = || {
+            let remedy = "name the data directory of a manager that was a member; nothing was changed";
+            Error::new(
+                format!("{} holds no manager's data", dir.display()),
+                "it belongs to no cluster",
+                remedy,
+            )
+        };
+        if !Disk::exists(&dir.join(DB)) {
+            return Err(nothing());
+        }
+        let disk = open_disk(dir).await?;
+        let read = tokio::task::spawn_blocking(move || disk.holding().map(|holding| (disk, holding))).await;
+        match read.map_err(std::io::Error::other).and_then(|it| it) {
+            Ok((disk, Some(holding))) => Ok(Self { dir: dir.to_owned(), holding, disk }),
+            Ok((_, None)) => Err(nothing()),
+            Err(error) => {
+                let what = format!("what {} holds cannot be read", dir.display());
+                Err(Error::new(what, error, "recover from another survivor; nothing was changed"))
+            }
+        }
+    }
+
+    /// Who this manager is, as its own state says.
+    pub fn manager(&self) -> Option<&Manager> {
+        self.holding.state.managers.get(&self.holding.identity.node)
+    }
+
+    /// Makes it the only manager of a new lineage of its cluster.
+    pub async fn begin_anew(self) -> Result<Identity, Error> {
+        let dir = self.dir.display().to_string();
+        let Some(me) = self.manager().cloned() else {
+            let remedy = "recover from another survivor; nothing was changed";
+            return Err(Error::new(
+                format!("{dir} is of no member"),
+                "it was removed from the cluster",
+                remedy,
+            ));
+        };
+        let Holding { identity, state, last, voted, .. } = self.holding;
+        let last = model::LogId { term: last.term.max(voted), ..last };
+        begin_anew(self.disk, dir, state, last, next_lineage(identity.lineage), Some(identity.node), me).await
+    }
+}
+
+/// Makes a new data directory from a backup: that of the only manager of a new lineage of its cluster.
+pub async fn restore(backup: Backup, dir: &Path, name: &str, address: &str) -> Result<Identity, Error> {
+    let disk = open_disk(dir).await?;
+    let me = Manager {
+        name: name.to_owned(),
+        address: address.to_owned(),
+        storage: disk.storage().to_owned(),
+        instance: None,
+        program: program(),
+    };
+    let Backup { head, state } = backup;
+    let dir = dir.display().to_string();
+    begin_anew(disk, dir, state, head.last, next_lineage(head.lineage), None, me).await
+}
+
+async fn begin_anew(
+    disk: Disk,
+    dir: String,
+    state: State,
+    last: model::LogId,
+    lineage: u32,
+    node: Option<NodeId>,
+    me: Manager,
+) -> Result<Identity, Error> {
+    let begun = tokio::task::spawn_blocking(move || disk.begin_anew(&state, last, lineage, node, me)).await;
+    begun.map_err(std::io::Error::other).and_then(|it| it).map_err(|error| {
+        Error::new(format!("{dir} cannot be written"), error, "see to the disk; nothing was changed")
+    })
+}
+
+/// Moves aside what a data directory holds, so that it can be made anew; says where to.
+pub fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
+    let mark = format!("before-{}", next_lineage(0));
+    let aside = dir.join(&mark);
+    std::fs::create_dir(&aside)?;
+    for file in [DB, vault::FILE] {
+        std::fs::rename(dir.join(file), aside.join(file))?;
+    }
+    std::fs::File::open(dir)?.sync_all()?;
+    Ok(aside)
+}
+
+/// Whether a data directory holds a manager's data.
+pub fn holds_data(dir: &Path) -> bool {
+    Disk::exists(&dir.join(DB))
+}
+
+/// Which managers other than `me` accept a connection: a majority that lives is not lost.
+pub async fn answering(state: &State, me: Option<NodeId>) -> Vec<String> {
+    let others = state.managers.iter().filter(|(id, _)| Some(**id) != me).map(|(_, it)| async move {
+        let tried = tokio::time::timeout(ANSWERS_WITHIN, tokio::net::TcpStream::connect(&it.address)).await;
+        matches!(tried, Ok(Ok(_))).then(|| format!("{} ({})", it.name, it.address))
+    });
+    join_all(others).await.into_iter().flatten().collect()
+}

@@ -1,0 +1,65 @@
+//! Secrets: what `secret://NAME` stands for in specs.
+
+use super::{Context, State};
+use crate::access::Secret;
+use crate::command::{Answer, Commit, Refusal};
+use crate::event::Kind;
+use crate::secret::{SecretName, named_in};
+use crate::time::Timestamp;
+
+/// How many secrets a cluster keeps.
+pub const MOST_SECRETS: usize = 1000;
+
+/// A secret, and who stored it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSecret {
+    pub value: Secret,
+    pub at: Timestamp,
+    pub by: String,
+}
+
+impl State {
+    pub(super) fn set_secret(
+        &mut self,
+        context: &mut Context<'_>,
+        name: &SecretName,
+        value: &Secret,
+    ) -> Answer {
+        let known = self.secrets.contains_key(name);
+        if !known && self.secrets.len() >= MOST_SECRETS {
+            return Answer::Refused(Refusal::TooManySecrets { most: MOST_SECRETS });
+        }
+        let stored = StoredSecret { value: value.clone(), at: context.at, by: context.by.to_string() };
+        self.secrets.insert(name.clone(), stored);
+        let what = if known { "has another value" } else { "is set" };
+        context.tell(None, Kind::SecretSet, format!("secret `{name}` {what}"));
+        Answer::Done
+    }
+
+    pub(super) fn remove_secret(&mut self, context: &mut Context<'_>, name: &SecretName) -> Answer {
+        if !self.secrets.contains_key(name) {
+            return Answer::Refused(Refusal::NoSecret { name: name.clone() });
+        }
+        // Also by a template of which members are left: it is needed to drain them.
+        let refers = self.groups.iter().find(|(_, group)| {
+            let mut templates = group.templates.values().map(|known| &known.template);
+            templates.any(|it| {
+                [&it.instance, &it.flavor].iter().any(|part| named_in(&part.properties).contains(name))
+            })
+        });
+        if let Some((group, _)) = refers {
+            return Answer::Refused(Refusal::SecretInUse { name: name.clone(), group: group.clone() });
+        }
+        self.secrets.remove(name);
+        context.tell(None, Kind::SecretRemoved, format!("secret `{name}` is removed"));
+        Answer::Done
+    }
+
+    /// Why a spec cannot be taken: it refers to what there is not.
+    pub(super) fn lacks_secret(&self, item: &Commit) -> Option<Refusal> {
+        let template = &item.spec.template;
+        let named = [&template.instance, &template.flavor].map(|part| named_in(&part.properties));
+        let missing = named.into_iter().flatten().find(|name| !self.secrets.contains_key(name));
+        missing.map(|name| Refusal::NoSecret { name })
+    }
+}

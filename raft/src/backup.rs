@@ -1,0 +1,222 @@
+//! A backup: the state after one log entry, in a file that is sealed and bound to what it says of itself.
+//!
+//! ```text
+//! INFRAKIT BACKUP\n | length of the head, 4 bytes | head (BackupHead) | nonce, 24 bytes | sealed State
+//! ```
+//!
+//! XChaCha20-Poly1305; the additional data is everything before the nonce. So the head is readable without the key,
+//! and cannot be changed.
+
+use bytes::{Bytes, BytesMut};
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use model::{ClusterId, LogId, State, Term, Timestamp};
+use prost::Message;
+
+use crate::codec;
+use crate::peers::PROGRAM;
+use crate::proto as pb;
+use crate::replica::{Identity, Published};
+use crate::seal::Key;
+
+const MAGIC: &[u8] = b"INFRAKIT BACKUP\n";
+const NONCE: usize = 24;
+
+/// The version of this form.
+const VERSION: u32 = 1;
+
+/// What a backup says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub cluster: ClusterId,
+    pub lineage: u32,
+    /// The entry after which the state was so. Its term is the one in which it was taken, or a later one.
+    pub last: LogId,
+    pub at: Timestamp,
+    /// The version of the program that took it.
+    pub program: String,
+    /// The feature level of the cluster.
+    pub level: u32,
+    pub groups: u64,
+    pub managers: Vec<String>,
+}
+
+/// A backup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backup {
+    pub head: Head,
+    pub state: State,
+}
+
+/// Why a file is no backup that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadBackup {
+    #[error("it is no backup of infrakit")]
+    Foreign,
+    #[error("it was taken by infrakit {program}, in a form that this program does not know")]
+    Newer { program: String },
+    #[error("it ends too early")]
+    Short,
+    #[error("it is damaged, or sealed with another key")]
+    Sealed,
+    #[error("what it holds cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl Backup {
+    /// The state that a replica has published. Whoever wants it to be the latest reads first.
+    pub fn of(identity: &Identity, published: &Published, term: Term, at: Timestamp) -> Self {
+        let state = (*published.state).clone();
+        let head = Head {
+            cluster: identity.cluster.clone(),
+            lineage: identity.lineage,
+            last: LogId { term, index: published.index },
+            at,
+            program: PROGRAM.to_owned(),
+            level: state.level,
+            groups: state.groups.len() as u64,
+            managers: state.managers.values().map(|it| format!("{} {}", it.name, it.address)).collect(),
+        };
+        Self { head, state }
+    }
+
+    /// As it travels over a connection that nobody else reads.
+    pub fn encode(&self) -> Bytes {
+        let state = Bytes::from(codec::encode_state(&self.state));
+        pb::Backup { head: Some(head(&self.head)), state }.encode_to_vec().into()
+    }
+
+    pub fn decode(bytes: Bytes) -> Result<Self, BadBackup> {
+        let read = pb::Backup::decode(bytes).map_err(|error| BadBackup::Corrupt(error.to_string()))?;
+        let head = from_head(&read.head.unwrap_or_default())?;
+        Ok(Self { head, state: state(&read.state)? })
+    }
+
+    /// As it is kept.
+    pub fn seal(&self, key: &Key) -> Vec<u8> {
+        let head = head(&self.head).encode_to_vec();
+        let mut whole = BytesMut::from(MAGIC);
+        whole.extend_from_slice(&(head.len() as u32).to_le_bytes());
+        whole.extend_from_slice(&head);
+        let nonce: [u8; NONCE] = rand::random();
+        let state = codec::encode_state(&self.state);
+        let sealed = XChaCha20Poly1305::new(key.expose().into())
+            .encrypt(&XNonce::from(nonce), Payload { msg: &state, aad: &whole })
+            .expect("a state is shorter than 256 GiB");
+        whole.extend_from_slice(&nonce);
+        whole.extend_from_slice(&sealed);
+        whole.to_vec()
+    }
+
+    /// Reads what [`Backup::seal`] wrote; every change of a bit is noticed.
+    pub fn open(file: &[u8], key: &Key) -> Result<Self, BadBackup> {
+        let (head, told) = split(file)?;
+        let (nonce, sealed) = file[told..].split_at_checked(NONCE).ok_or(BadBackup::Short)?;
+        let nonce: [u8; NONCE] = nonce.try_into().expect("it was split there");
+        let opened = XChaCha20Poly1305::new(key.expose().into())
+            .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: &file[..told] })
+            .map_err(|_| BadBackup::Sealed)?;
+        Ok(Self { head, state: state(&opened)? })
+    }
+}
+
+impl Head {
+    /// What a file says of itself. Without its key nobody knows whether that is true.
+    pub fn read(file: &[u8]) -> Result<Self, BadBackup> {
+        split(file).map(|(head, _)| head)
+    }
+}
+
+/// The head of a file, and where it ends.
+fn split(file: &[u8]) -> Result<(Head, usize), BadBackup> {
+    let rest = file.strip_prefix(MAGIC).ok_or(BadBackup::Foreign)?;
+    let (length, rest) = rest.split_first_chunk::<4>().ok_or(BadBackup::Short)?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let head = rest.get(..length).ok_or(BadBackup::Short)?;
+    let head = pb::BackupHead::decode(head).map_err(|error| BadBackup::Corrupt(error.to_string()))?;
+    Ok((from_head(&head)?, MAGIC.len() + 4 + length))
+}
+
+fn state(bytes: &[u8]) -> Result<State, BadBackup> {
+    codec::decode_state(bytes).map_err(|error| BadBackup::Corrupt(error.to_string()))
+}
+
+fn head(it: &Head) -> pb::BackupHead {
+    pb::BackupHead {
+        version: VERSION,
+        cluster: it.cluster.to_string(),
+        lineage: it.lineage,
+        last: Some(pb::LogId { term: it.last.term.0, index: it.last.index }),
+        at: it.at.0,
+        program: it.program.clone(),
+        level: it.level,
+        groups: it.groups,
+        managers: it.managers.clone(),
+    }
+}
+
+fn from_head(it: &pb::BackupHead) -> Result<Head, BadBackup> {
+    if it.version != VERSION || it.level > model::command::LEVEL {
+        return Err(BadBackup::Newer { program: it.program.clone() });
+    }
+    let last = it.last.unwrap_or_default();
+    Ok(Head {
+        cluster: ClusterId::new(&it.cluster),
+        lineage: it.lineage,
+        last: LogId { term: Term(last.term), index: last.index },
+        at: Timestamp(it.at),
+        program: it.program.clone(),
+        level: it.level,
+        groups: it.groups,
+        managers: it.managers.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::NodeId;
+    use model::access::Secret;
+    use model::secret::SecretName;
+    use model::state::StoredSecret;
+
+    use super::*;
+
+    fn backup() -> Backup {
+        let secret =
+            StoredSecret { value: Secret::new(&b"planted"[..]), at: Timestamp(1), by: "user:ann".into() };
+        let mut state = State { cluster: Some("c".into()), ..State::default() };
+        state.secrets.insert(SecretName::new("db"), secret);
+        let identity = Identity { cluster: "c".into(), lineage: 3, node: NodeId(1) };
+        let published = Published { state: Arc::new(state), index: 77 };
+        Backup::of(&identity, &published, Term(5), Timestamp(1000))
+    }
+
+    #[test]
+    fn a_backup_is_what_was_taken_or_it_is_refused() {
+        let (whole, key) = (backup(), Key::draw());
+        assert_eq!(Backup::decode(whole.encode()).as_ref(), Ok(&whole));
+        let file = whole.seal(&key);
+        assert_eq!(Backup::open(&file, &key).as_ref(), Ok(&whole));
+        assert_eq!(Head::read(&file).as_ref(), Ok(&whole.head), "without a key");
+        assert_eq!(Backup::open(&file, &Key::draw()), Err(BadBackup::Sealed));
+        assert!(!file.windows(7).any(|it| it == b"planted"), "it is sealed");
+        for at in 0..file.len() {
+            let mut changed = file.clone();
+            changed[at] ^= 1;
+            assert!(Backup::open(&changed, &key).is_err(), "byte {at}");
+            assert!(Backup::open(&file[..at], &key).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn one_of_a_newer_program_is_refused_by_its_name() {
+        let mut newer = backup();
+        newer.head.level = model::command::LEVEL + 1;
+        newer.head.program = "9.1".into();
+        let refused = Backup::open(&newer.seal(&Key::draw()), &Key::draw());
+        assert_eq!(refused, Err(BadBackup::Newer { program: "9.1".into() }));
+        assert_eq!(Head::read(b"PK\x03\x04"), Err(BadBackup::Foreign));
+    }
+}
