@@ -72,6 +72,8 @@ pub(crate) enum Verb {
     Status,
     /// What happened
     Events(EventsArgs),
+    /// Look for what is wrong, and say what to do about it; exits with 1 when something is
+    Doctor,
     /// What lets managers and persons in
     #[command(subcommand, visible_alias = "tokens")]
     Token(TokenVerb),
@@ -116,11 +118,15 @@ pub(crate) enum ManagerVerb {
     ///
     /// A restart uses the same command: --bootstrap and --join are ignored once the data directory
     /// belongs to a cluster.
-    Start(ManagerStart),
+    Start(Box<ManagerStart>),
 }
 
 #[derive(Args)]
 pub(crate) struct ManagerStart {
+    /// A file with these options: `OPTION: VALUE`; what the command line says holds against it
+    #[arg(long, value_name = "FILE", env = "INFRAKIT_CONFIG", hide_env_values = true)]
+    #[allow(dead_code, reason = "it is read before the others are")]
+    pub(crate) config: Option<PathBuf>,
     /// The name of this manager, unique in the cluster
     #[arg(long)]
     pub(crate) name: String,
@@ -153,6 +159,9 @@ pub(crate) struct ManagerStart {
     /// How patient members are with a silent leader
     #[arg(long, value_enum, default_value_t = Profile::Default)]
     pub(crate) profile: Profile,
+    /// Where it tells how it is, as plain HTTP: /metrics, /healthz and /readyz
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) monitor: Option<String>,
     /// Take backups by itself, into this directory, whenever something has changed; the key that seals them is
     /// beside them in backup.key: keep a copy of it elsewhere
     #[arg(long, value_name = "DIR")]

@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod cluster;
+pub(crate) mod doctor;
 pub(crate) mod flavor;
 pub(crate) mod group;
 pub(crate) mod instance;

@@ -6,10 +6,12 @@ mod contexts;
 mod output;
 mod progress;
 mod report;
+mod settings;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Verb};
 use report::Failure;
@@ -18,7 +20,13 @@ use report::Failure;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let command = match settings::configured(Cli::command(), &arguments) {
+        Ok(command) => command,
+        Err(failure) => return report::tell(&failure),
+    };
+    let parsed = command.try_get_matches_from(arguments).and_then(|it| Cli::from_arg_matches(&it));
+    let cli = match parsed {
         Ok(cli) => cli,
         // Help and version are answers; anything else is a misuse (exit code 64).
         Err(error) => {
@@ -53,6 +61,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Flavor(verb) => commands::interruptible(commands::flavor::run(verb, &global)).await,
         Verb::Node(verb) => commands::interruptible(commands::cluster::nodes(verb, &global)).await,
         Verb::Status => commands::interruptible(commands::cluster::status(&global)).await,
+        Verb::Doctor => commands::interruptible(commands::doctor::run(&global)).await,
         Verb::Events(events) => commands::interruptible(commands::cluster::events(events, &global)).await,
         Verb::Token(verb) => commands::interruptible(commands::access::tokens(verb, &global)).await,
         Verb::Login(login) => commands::interruptible(commands::access::login(login)).await,

@@ -1,9 +1,8 @@
 //! The program as a person meets it: what it says, and how it exits.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
-use cluster_tests::{Cluster, group, program};
+use cluster_tests::{Cluster, group};
 
 struct Shell {
     cluster: Cluster,

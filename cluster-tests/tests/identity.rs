@@ -9,6 +9,7 @@ use api::{Code, Credentials, JoinToken, proto as pb, tls};
 use cluster_tests::{Cluster, Process, Surroundings, group, over_the_network, until};
 use model::Role;
 use pb::manager_client::ManagerClient;
+use spi::Instances;
 use tonic::transport::Channel;
 
 /// Somebody who asks as from another machine.
@@ -301,7 +302,7 @@ async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
     let planted = [planted.as_bytes(), token.secret.expose(), pkcs8, SECRET.as_bytes()];
     assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "while it runs");
     // The plugin that needs the secret has it, and nobody else tells it.
-    let described = cluster.simulator().describe(&spi::Tags::new(), true).await.expect("it answers");
+    let described = cluster.simulator().describe(&model::tags::Tags::new(), true).await.expect("it answers");
     let made = described.iter().find(|it| it.id.as_str() == db.slots[0].instance).expect("it is there");
     let given = made.properties.as_ref().expect("they were asked for");
     assert!(given.as_json().contains(SECRET), "{given:?}");

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::time::Instant;
 
 use api::proto as pb;
 use cluster_tests::{Cluster, Options, group, until};
@@ -54,7 +53,6 @@ async fn one_survivor_of_three_becomes_three_voters_and_nothing_is_made_twice() 
     assert!(refused.contains("cannot be opened"), "it runs: {refused}");
     cluster.kill(0);
 
-    let began = Instant::now();
     run(&cluster, 0, &["recover", "--data-dir", &dirs[1], "--yes"]);
     cluster.start(1);
     cluster.add();
@@ -63,7 +61,6 @@ async fn one_survivor_of_three_becomes_three_voters_and_nothing_is_made_twice() 
         (cluster.names("Voter").await == ["m2", "m4", "m5"]).then_some(())
     })
     .await;
-    println!("one survivor became three voters within {:?}", began.elapsed());
     cluster.settles("web", 12).await;
     assert_eq!(cluster.history().made("web"), 12);
     cluster.history().shows_nothing_twice();

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use raft::{Backup, Key, Replica, Role};
-use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::meters::Meters;
 use crate::vault;
 
 /// The name of the key beside the backups, when no other is named.
@@ -47,14 +47,14 @@ pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The state as this replica has it.
-pub(crate) fn take(replica: &Replica, role: Role, clock: &Clock) -> Backup {
-    let (Role::Leader { term } | Role::Other { term, .. }) = role;
+pub(crate) fn take(replica: &Replica, clock: &Clock) -> Backup {
+    let (Role::Leader { term } | Role::Other { term, .. }) = replica.figures().role;
     Backup::of(replica.identity(), &replica.published(), term, clock.now())
 }
 
 /// Takes a backup whenever it is time and something has changed, and drops the oldest. Every manager that is told
 /// to does so for itself.
-pub(crate) async fn keep(schedule: Schedule, replica: Replica, role: watch::Receiver<Role>, clock: Clock) {
+pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, meters: Meters) {
     let mut states = replica.watch_state();
     let mut kept = None;
     loop {
@@ -62,13 +62,14 @@ pub(crate) async fn keep(schedule: Schedule, replica: Replica, role: watch::Rece
         if states.wait_for(|it| it.state.cluster.is_some() && Some(it.index) != kept).await.is_err() {
             return;
         }
-        let backup = take(&replica, *role.borrow(), &clock);
+        let backup = take(&replica, &clock);
         let index = backup.head.last.index;
         let schedule_now = schedule.clone();
         let written = tokio::task::spawn_blocking(move || write(&schedule_now, &backup)).await;
         match written.map_err(io::Error::other).and_then(|it| it) {
             Ok(path) => {
                 tracing::debug!(path = %path.display(), "a backup was taken");
+                meters.backed_up();
                 kept = Some(index);
             }
             Err(error) => {

@@ -30,6 +30,8 @@ pub struct Config {
     pub start: Start,
     /// Lets it in where it joins; on one machine none is needed. Looked at only then.
     pub token: Option<TokenFrom>,
+    /// Where it tells how it is: `/metrics`, `/healthz`, `/readyz`.
+    pub monitor: Option<String>,
     /// Backups that it takes by itself.
     pub backups: Option<Schedule>,
 }

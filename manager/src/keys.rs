@@ -11,6 +11,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::meters::Meters;
 use crate::{Error, authority};
 
 /// A certificate is signed anew when between half and four fifths of its life are over (as SwarmKit's are).
@@ -43,7 +44,7 @@ pub(crate) fn present(
 
 /// Keeps the credentials true: at every change of the authority, and long before they expire. Ends with the
 /// replica.
-pub(crate) async fn keep(tls: Tls, replica: Replica) {
+pub(crate) async fn keep(tls: Tls, replica: Replica, meters: Meters) {
     let mut states = replica.watch_declared();
     let mut presented = None;
     // By the clock on the wall, which certificates go by; it goes on while the machine sleeps.
@@ -58,6 +59,7 @@ pub(crate) async fn keep(tls: Tls, replica: Replica) {
             let renewed_in = match present(&tls, replica.identity(), known, lasts) {
                 Ok(()) => {
                     tracing::debug!(?lasts, "a new certificate");
+                    meters.certificate_ends_in(lasts);
                     lasts.mul_f64(rand::rng().random_range(RENEWED_FROM..RENEWED_TO))
                 }
                 Err(error) => {

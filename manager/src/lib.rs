@@ -13,6 +13,8 @@ mod keys;
 mod leadership;
 mod lease;
 mod members;
+mod meters;
+mod monitor;
 mod reconcile;
 pub mod recovery;
 mod replica_thread;
@@ -29,12 +31,13 @@ use futures_util::future::BoxFuture;
 use model::access::{Authorities, Authority};
 use model::command::Manager;
 use raft::{Disk, Replica, Role};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tonic::transport::Server;
 
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
 pub use lease::Lease;
+pub use monitor::Pulse;
 pub use raft::Profile;
 pub use world::{Look, Rejection, Work, World};
 
@@ -43,6 +46,7 @@ use dial::Secure;
 use founding::Known;
 use gate::Gate;
 use members::Members;
+use meters::Meters;
 use reconcile::Reports;
 use replica_thread::{Away, ReplicaThread};
 use service::Service;
@@ -69,6 +73,7 @@ pub struct Running {
     thread: ReplicaThread,
     address: String,
     name: String,
+    pulse: Pulse,
     finished: BoxFuture<'static, Result<(), Error>>,
 }
 
@@ -83,6 +88,11 @@ impl Running {
             identity.cluster.short(),
             self.address
         )
+    }
+
+    /// How it is, at any moment.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Waits until the manager has stopped.
@@ -113,6 +123,13 @@ pub async fn start(
     let door = doors::reserve(&listen).await.map_err(cannot_listen)?;
     let local = door.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
     let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
+    let monitor = match &config.monitor {
+        None => None,
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
+            let remedy = "stop what listens there, or choose another --monitor";
+            Error::new(format!("cannot listen on {address}"), error, remedy)
+        })?),
+    };
 
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
     let disk = open_disk(&config.data_dir).await?;
@@ -152,10 +169,12 @@ pub async fn start(
             .map_err(|error| Error::new("the cluster cannot be formed", error, ""))?;
     }
 
-    let clock = Clock::default();
     let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
-    let world = Arc::new(Plugins::new(directory, replica.watch_state()));
+    let meters = Meters::default();
+    let world = Arc::new(Plugins::new(directory, replica.watch_state(), meters.clone()));
     let reports = Reports::default();
+    let clock = Clock::default();
+    let pulse = Pulse::new(replica.clone(), reports.clone(), clock.clone(), meters.clone());
     let role = replica.watch_role();
     let gate = Gate::default();
     let dial = Secure(tls.clone());
@@ -193,10 +212,13 @@ pub async fn start(
         })
     };
     let work = tokio::spawn(work);
-    let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone()));
-    let backing = config.backups.clone().map(|schedule| {
-        tokio::spawn(backup::keep(schedule, replica.clone(), replica.watch_role(), clock.clone()))
-    });
+    let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone(), meters.clone()));
+    let counting = tokio::spawn(monitor::count(replica.clone(), meters.clone()));
+    let monitoring = monitor.map(|listener| tokio::spawn(monitor::serve(listener, pulse.clone())));
+    let backing = config
+        .backups
+        .clone()
+        .map(|schedule| tokio::spawn(backup::keep(schedule, replica.clone(), clock.clone(), meters.clone())));
     let announcing = {
         let members = members.clone();
         tokio::spawn(async move { members.announce(&me).await })
@@ -256,7 +278,8 @@ pub async fn start(
             work.abort();
             announcing.abort();
             keeping.abort();
-            backing.iter().for_each(tokio::task::JoinHandle::abort);
+            counting.abort();
+            backing.iter().chain(&monitoring).for_each(tokio::task::JoinHandle::abort);
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
@@ -273,7 +296,7 @@ pub async fn start(
             }
         })
     };
-    Ok(Running { replica, thread, address, name: config.name, finished })
+    Ok(Running { replica, thread, address, name: config.name, pulse, finished })
 }
 
 /// Reconciles whenever `replica` leads, and ends with it: what a manager does beside answering. For a

@@ -19,8 +19,8 @@ use model::command::{Commit, Settle};
 use model::plan::{Unasked, operators_word};
 use model::status::{self, GroupStatus};
 use model::{
-    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, PluginName, RequestId,
-    Revision, State, tags,
+    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, Observed, PluginName,
+    RequestId, Revision, State, tags,
 };
 use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -244,7 +244,9 @@ impl Service {
             item.unvalidated = waits.is_some();
         }
         let before = self.replica.published().state;
-        let plans: Vec<String> = items.iter().map(|item| self.forecast(&before, item).summary).collect();
+        let nothing = Observed::default();
+        let plans: Vec<String> =
+            items.iter().map(|item| self.forecast(&before, item, &nothing).summary).collect();
         let Answer::Committed(list) = self.propose(id, by, Change::Commit { items }).await? else {
             return Err(Error::new(Code::Internal, "a commit was answered oddly"));
         };
@@ -294,9 +296,13 @@ impl ManagerRpc for Service {
     async fn plan(&self, request: Request<pb::CommitRequest>) -> Answered<pb::PlanReply> {
         at_leader!(self, request, plan);
         let request = request.into_inner();
-        let state = self.read().await?.state;
+        let published = self.read().await?;
         let (items, _) = self.commits(request.items, request.allow_missing_plugins).await?;
-        let planned = items.iter().map(|commit| self.forecast(&state, commit)).collect();
+        let mut planned = Vec::new();
+        for item in &items {
+            let observed = self.seen(&published, item).await;
+            planned.push(self.forecast(&published.state, item, &observed));
+        }
         Ok(Response::new(pb::PlanReply { planned }))
     }
 
@@ -581,7 +587,7 @@ impl ManagerRpc for Service {
         }
         // Whatever was answered before is in it.
         self.read().await?;
-        let bytes = crate::backup::take(&self.replica, *self.role.borrow(), &self.clock).encode();
+        let bytes = crate::backup::take(&self.replica, &self.clock).encode();
         let from = (0..bytes.len()).step_by(BACKUP_CHUNK);
         let chunks = from.map(move |from| bytes.slice(from..bytes.len().min(from + BACKUP_CHUNK)));
         let chunks = chunks.map(|data| Ok(pb::BackupChunk { data: data.to_vec() }));

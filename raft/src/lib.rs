@@ -37,6 +37,6 @@ pub use peer_service::{Application, JoinHandler, Joined, SERVICE, Speaker};
 pub use peers::{Broken, Dial, Line, join, line};
 pub use proto::peers_server::PeersServer;
 pub use recovery::Holding;
-pub use replica::{Disk, Identity, Profile, Published, Replica, Role};
+pub use replica::{Disk, Figures, Identity, Profile, Published, Replica, Role};
 pub use seal::Key;
 pub use store::MemoryDisk;

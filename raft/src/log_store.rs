@@ -10,6 +10,7 @@ use bytes::Bytes;
 use model::sabotage::{Protection, is_left_out};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prost::Message;
 use tokio::sync::oneshot;
 
@@ -54,6 +55,7 @@ pub(crate) struct LogStore {
     /// The vote is read twice for every batch that is replicated.
     vote: Arc<Mutex<Option<Vote>>>,
     unwritten: Unwritten,
+    sync_seconds: Histogram,
 }
 
 /// How far is committed, when that is not written yet: the next write of anything takes it along.
@@ -129,14 +131,16 @@ impl LogStore {
             Some(bytes) => Some(codec::from_vote(codec::decode::<pb::Vote>(bytes)?)),
         };
         let unwritten = Unwritten::default();
+        // From 50 µs to 1.6 s.
+        let sync_seconds = Histogram::new(exponential_buckets(0.000_05, 2.0, 16));
         let syncer = match sync {
             Sync::Inline => Syncer::Inline,
             Sync::Grouped => {
                 let (waiters, queue) = mpsc::channel();
-                let (db, unwritten) = (db.clone(), unwritten.clone());
+                let (db, unwritten, seconds) = (db.clone(), unwritten.clone(), sync_seconds.clone());
                 std::thread::Builder::new()
                     .name("wal-sync".into())
-                    .spawn(move || sync_for_all(&db, &unwritten, &queue))?;
+                    .spawn(move || sync_for_all(&db, &unwritten, &queue, &seconds))?;
                 Syncer::Grouped(waiters)
             }
             Sync::Simulated => {
@@ -145,7 +149,12 @@ impl LogStore {
                 Syncer::Simulated(waiters)
             }
         };
-        Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)), unwritten })
+        Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)), unwritten, sync_seconds })
+    }
+
+    /// How long syncs take, where a thread does them for all.
+    pub(crate) fn sync_seconds(&self) -> Histogram {
+        self.sync_seconds.clone()
     }
 
     /// Waits until everything written so far is durable.
@@ -194,7 +203,7 @@ impl LogStore {
 }
 
 /// Serves everybody who waits, with as few syncs as the disk allows.
-fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>) {
+fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>, seconds: &Histogram) {
     // Since when it is not noted how far the log was synced.
     let mut unnoted: Option<Instant> = None;
     loop {
@@ -206,7 +215,10 @@ fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>) 
             Ok(first) => {
                 let mut waiters = vec![first];
                 waiters.extend(queue.try_iter());
-                serve(waiters, db.sync());
+                let began = Instant::now();
+                let synced = db.sync();
+                seconds.observe(began.elapsed().as_secs_f64());
+                serve(waiters, synced);
                 unnoted = unnoted.or_else(|| Some(Instant::now()));
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}

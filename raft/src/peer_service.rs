@@ -204,6 +204,7 @@ impl Peers for PeerService {
         let requests = requests.map(move |request| {
             let mut request = request.ok()?;
             peers.check(request.header.take(), &extensions).ok()?;
+            peers.replica.hears_leader();
             append_request(request).ok()
         });
         let requests = requests

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use model::event::Event;
 use model::sabotage::{Protection, is_left_out};
 use model::{Answer, ClusterId, Command, NodeId, State, Term};
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::{BasicNode, ProgressResponder};
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
+use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -39,6 +41,9 @@ pub(crate) const CREDENTIALS: &[u8] = b"credentials";
 /// How long a read waits for an answer that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
 
+/// Who has answered so lately can be reached.
+const FRESH: Duration = Duration::from_secs(2);
+
 /// Who this replica is; stored with its log, and never another's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -53,6 +58,19 @@ pub struct Published {
     pub state: Arc<State>,
     /// The last applied log index.
     pub index: u64,
+}
+
+/// How a replica is, in figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    pub role: Role,
+    /// The last entry of its log, and the last that its snapshot covers.
+    pub last: u64,
+    pub snapshot: u64,
+    pub voters: usize,
+    pub learners: usize,
+    /// How many voters the leader has heard a moment ago, itself among them; 0 at others.
+    pub reached: usize,
 }
 
 /// Whether this replica leads.
@@ -100,6 +118,9 @@ pub struct Replica {
     digests: Digests,
     dial: Arc<dyn Dial>,
     open: Weak<()>,
+    sync_seconds: Histogram,
+    /// When a leader was last heard.
+    heard: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Disk {
@@ -235,6 +256,7 @@ impl Replica {
         let (machine, readers) =
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
+        let sync_seconds = log.sync_seconds();
         let acks = Acks::default();
         let expelled = Expelled::default();
         let known = readers.declared.clone();
@@ -262,6 +284,8 @@ impl Replica {
             digests,
             dial,
             open,
+            sync_seconds,
+            heard: Arc::default(),
         })
     }
 
@@ -485,6 +509,44 @@ impl Replica {
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.membership().get_joint_config();
         self.acks.followed(self.identity.node.0, term.0, since, voters)
+    }
+
+    /// How it is.
+    pub fn figures(&self) -> Figures {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched().clone();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let fresh = |id: &u64| {
+            let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id)).and_then(Option::as_ref);
+            *id == self.identity.node.0 || acked.is_some_and(|at| at.elapsed() <= FRESH)
+        };
+        let role = *self.role.borrow();
+        Figures {
+            role,
+            last: metrics.last_log_index.unwrap_or(0),
+            snapshot: metrics.snapshot.map_or(0, |id| id.index),
+            voters: voters.len(),
+            learners: metrics.membership_config.nodes().count() - voters.len(),
+            reached: match role {
+                Role::Leader { .. } => voters.iter().filter(|id| fresh(id)).count(),
+                Role::Other { .. } => 0,
+            },
+        }
+    }
+
+    /// How long the log takes to be synced.
+    pub fn sync_seconds(&self) -> Histogram {
+        self.sync_seconds.clone()
+    }
+
+    /// A leader has spoken.
+    pub(crate) fn hears_leader(&self) {
+        *self.heard.lock().expect("nobody panics while holding this") = Some(Instant::now());
+    }
+
+    /// How long ago a leader was heard.
+    pub fn heard_leader(&self) -> Option<Duration> {
+        self.heard.lock().expect("nobody panics while holding this").map(|at| at.elapsed())
     }
 
     /// Writes a snapshot now, and drops the log that it covers as far as the settings allow.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use manager::backup::Schedule;
-use manager::{Adopt, Config, Profile as Patience, Start};
+use manager::{Adopt, Config, Profile as Patience, Pulse, Start};
+use sd_notify::NotifyState;
 
 use super::{duration, plugins_dir, start_logging, stop_signal};
 use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
@@ -12,19 +13,65 @@ use crate::report::Failure;
 pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failure> {
     let ManagerVerb::Start(start) = verb;
     start_logging(global)?;
-    let config = configure(start, global)?;
-    let running = manager::start(config, stop_signal()).await.map_err(Failure::from)?;
+    let config = configure(*start, global)?;
+    let running = manager::start(config, stop()).await.map_err(Failure::from)?;
     tracing::info!("{}", running.describe());
-    running.finished().await.map_err(Failure::from)?;
+    let telling = tokio::spawn(tell_service_manager(running.pulse()));
+    let finished = running.finished().await;
+    telling.abort();
+    finished?;
     tracing::info!("stopped");
     Ok(0)
+}
+
+/// Tells systemd, when it is there: ready, how it is, that it lives (sd_notify(3)).
+async fn tell_service_manager(pulse: Pulse) {
+    // Twice within the time after which it would be started anew.
+    let every = sd_notify::watchdog_enabled().map_or(TOLD_EVERY, |within| (within / 2).min(TOLD_EVERY));
+    let (mut was_ready, mut told) = (false, String::new());
+    loop {
+        let (ready, status) = match pulse.ready() {
+            Ok(what) => (true, what),
+            Err(why) => (false, why),
+        };
+        let mut news = vec![NotifyState::Watchdog];
+        if ready && !was_ready {
+            was_ready = true;
+            news.push(NotifyState::Ready);
+        }
+        if !was_ready {
+            // A long log takes its time.
+            news.push(NotifyState::ExtendTimeoutUsec(EXTENDED.as_micros() as u32));
+        }
+        if status != told {
+            news.push(NotifyState::Status(&status));
+        }
+        if let Err(error) = sd_notify::notify(&news) {
+            tracing::debug!(%error, "the service manager is not told");
+        }
+        told = status;
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// How often the service manager is told how this manager is.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// How much longer it is to wait for a manager that starts.
+const EXTENDED: Duration = Duration::from_secs(10);
+
+/// Waits for the end, and says that it has come.
+async fn stop() {
+    stop_signal().await;
+    if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {
+        tracing::debug!(%error, "the service manager is not told");
+    }
 }
 
 fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
     if start.name.trim().is_empty() {
         return Err(Failure::usage("--name is empty"));
     }
-    for address in start.join.iter().chain(start.advertise.iter()).chain([&start.listen]) {
+    for address in start.join.iter().chain(&start.advertise).chain(&start.monitor).chain([&start.listen]) {
         if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
             return Err(Failure::usage(format!("`{address}` is not an address")).remedy("write HOST:PORT"));
         }
@@ -50,6 +97,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         }
     };
     Ok(Config {
+        monitor: start.monitor,
         backups,
         name: start.name,
         data_dir: start.data_dir,

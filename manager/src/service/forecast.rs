@@ -1,19 +1,49 @@
 //! What a commit would do.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api::proto as pb;
-use model::command::Commit;
+use model::command::{Adoption, Commit};
+use model::observed::{Looks, View};
 use model::{
     Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, State,
     plan,
 };
 
+use raft::{Published, Role};
+
 use super::Service;
+use crate::lease::Lease;
+use crate::world::World;
 
 impl Service {
+    /// What there is of a group at its provider: as it was last seen, or by a look now when nobody has looked for
+    /// it yet. Instances of an earlier cluster are shown before it is decided what becomes of them.
+    pub(super) async fn seen(&self, published: &Published, item: &Commit) -> Observed {
+        let id = &item.spec.id;
+        let state = &published.state;
+        if let Some(report) = self.reports.of(id) {
+            return report.observed.clone();
+        }
+        let mut observed = Observed { bounds: state.bounds(published.index), ..Observed::default() };
+        let (Role::Leader { term }, Some(cluster)) = (*self.role.borrow(), &state.cluster) else {
+            return observed;
+        };
+        let lease = Lease::new(self.replica.clone(), term);
+        let plugin = &item.spec.template.instance.plugin;
+        let began = self.clock.now();
+        // Without an answer it is a plan without a look, as before there was one.
+        if let Ok(look) = self.world.look(plugin, &lease).await {
+            let promises = state.promises(plugin, look.promises);
+            let listing = Looks::default().showed(look.items, promises, began, published.index);
+            observed.views.insert(plugin.clone(), Arc::new(View::of(&listing, id, cluster, &state.lineages)));
+        }
+        observed
+    }
+
     /// What a commit would do: the same state machine and the same planner, on a copy.
-    pub(super) fn forecast(&self, state: &State, item: &Commit) -> pb::Planned {
+    pub(super) fn forecast(&self, state: &State, item: &Commit, observed: &Observed) -> pb::Planned {
         let mut copy = state.clone();
         let id = &item.spec.id;
         let log = LogId { index: u64::MAX, ..LogId::default() };
@@ -40,9 +70,13 @@ impl Service {
         let mut group = (**group).clone();
         // A plan is made from the latest look, however old: it is advice, and acts on nothing.
         group.look_from = 0;
-        let observed = self.reports.of(id).map_or_else(Observed::default, |report| report.observed.clone());
-        let plan = plan(&group, &observed, command.at);
-        planned.actions = plan.actions.iter().map(planned_action).collect();
+        if stored == 0 {
+            // Nobody but this copy has changed it.
+            group.changed = 0;
+        }
+        let plan = plan(&group, observed, command.at);
+        planned.actions = plan.adopt.iter().map(adoption).collect();
+        planned.actions.extend(plan.actions.iter().map(planned_action));
         let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
         // The planner takes one at a time; who asks for a plan wants to see all of them.
         let doomed: BTreeSet<String> = planned.actions.iter().map(|action| action.instance.clone()).collect();
@@ -100,6 +134,10 @@ fn planned_action(action: &Action) -> pb::PlannedAction {
         Action::Repeat { intent } => make("repeat", None, &intent.to_string()),
         Action::Label { instance } => make("label", None, instance.as_str()),
     }
+}
+
+fn adoption(it: &Adoption) -> pb::PlannedAction {
+    pb::PlannedAction { verb: "adopt".into(), slot: it.slot.to_string(), instance: it.instance.to_string() }
 }
 
 fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {

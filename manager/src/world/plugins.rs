@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
 use model::access::Secret;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::pace::Pace;
 use super::{Look, Rejection, Work, World};
 use crate::lease::Lease;
+use crate::meters::{self, Meters};
 
 /// Plugins found in a directory.
 pub(crate) struct Plugins {
@@ -26,6 +28,7 @@ pub(crate) struct Plugins {
     known: Mutex<BTreeMap<String, Known>>,
     streams: Mutex<BTreeMap<PluginName, Events>>,
     secrets: watch::Receiver<Published>,
+    meters: Meters,
 }
 
 /// A part with its secrets in it.
@@ -54,8 +57,8 @@ struct Known {
 
 impl Plugins {
     /// `secrets` has what the references in properties stand for.
-    pub(crate) fn new(directory: Directory, secrets: watch::Receiver<Published>) -> Self {
-        Self { directory, known: Mutex::default(), streams: Mutex::default(), secrets }
+    pub(crate) fn new(directory: Directory, secrets: watch::Receiver<Published>, meters: Meters) -> Self {
+        Self { directory, known: Mutex::default(), streams: Mutex::default(), secrets, meters }
     }
 
     /// What this plugin is told: with the secrets that it refers to, and with no others.
@@ -160,6 +163,7 @@ impl Plugins {
             }
             Err(error) if error.class.is_refusal() => {
                 if error.class == Class::Exhausted {
+                    self.meters.was_throttled(&template.instance.plugin);
                     instances.pace.slower();
                 }
                 refused(&template.instance, &for_instance.clean(error))
@@ -247,10 +251,8 @@ impl Plugins {
         let drained = known.client.flavors(flavor.plugin.subtype()).drain(&told.part.properties, seen).await;
         drained.map_err(|error| told.clean(error))
     }
-}
 
-impl World for Plugins {
-    async fn look(&self, plugin: &PluginName, lease: &Lease) -> Result<Look, String> {
+    async fn look_now(&self, plugin: &PluginName, lease: &Lease) -> Result<Look, String> {
         let leads = Call { epoch: Some(lease.epoch()), ..Call::default() };
         let known = self.meet(plugin, &leads).await.map_err(|error| error.message)?;
         if !known.hello.serves(interface::INSTANCE, plugin.subtype()) {
@@ -260,6 +262,14 @@ impl World for Plugins {
         let items = listed.map_err(|error| error.message)?.into_iter().map(Arc::new).collect();
         let promises = Promises { class: known.hello.class(), lists_within: known.hello.lists_within() };
         Ok(Look { items, promises })
+    }
+}
+
+impl World for Plugins {
+    async fn look(&self, plugin: &PluginName, lease: &Lease) -> Result<Look, String> {
+        let looked = self.look_now(plugin, lease).await;
+        self.meters.called(plugin, "DescribeInstances", if looked.is_ok() { "done" } else { "failed" });
+        looked
     }
 
     async fn next_event(&self, plugin: &PluginName) -> Result<(), String> {
@@ -294,11 +304,20 @@ impl World for Plugins {
     }
 
     async fn perform(&self, work: &Work) -> Outcome {
-        match &work.intent.task {
-            Task::Provision { slot, .. } => self.provision(work, slot).await,
-            Task::Destroy { instance, reason, .. } => self.destroy(work, instance, *reason).await,
-            Task::Label { instance, .. } => self.label(work, instance).await,
+        let began = Instant::now();
+        let (method, outcome) = match &work.intent.task {
+            Task::Provision { slot, .. } => ("Provision", self.provision(work, slot).await),
+            Task::Destroy { instance, reason, .. } => {
+                ("Destroy", self.destroy(work, instance, *reason).await)
+            }
+            Task::Label { instance, .. } => ("Label", self.label(work, instance).await),
+        };
+        let plugin = &work.known.template.instance.plugin;
+        self.meters.called(plugin, method, meters::result(&outcome));
+        if let Task::Provision { .. } = work.intent.task {
+            self.meters.provisioned(plugin, &outcome, began.elapsed());
         }
+        outcome
     }
 
     async fn health(&self, flavor: &Part, instance: &Description) -> (Health, String) {

@@ -1,0 +1,281 @@
+//! How a manager is: to Prometheus, to load balancers, to the service manager. Plain HTTP, nothing to be changed by
+//! it and nothing secret in it: `/metrics`, `/healthz`, `/readyz`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use model::State;
+use model::status::{GroupStatus, status};
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use raft::{Replica, Role};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::meters::{Labels, Meters};
+use crate::reconcile::Reports;
+
+/// How many connections are open at once: some scrapers, and who looks by hand.
+const CONNECTIONS: usize = 64;
+/// How long a request may take to arrive.
+const ASKED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a follower may have heard no leader: several heartbeats of the slowest profile.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
+/// How far a manager may be behind what it has in its log.
+const BEHIND: u64 = 1000;
+
+/// How a manager is at any moment.
+#[derive(Clone)]
+pub struct Pulse {
+    replica: Replica,
+    reports: Reports,
+    clock: Clock,
+    meters: Meters,
+}
+
+impl Pulse {
+    pub(crate) fn new(replica: Replica, reports: Reports, clock: Clock, meters: Meters) -> Self {
+        Self { replica, reports, clock, meters }
+    }
+
+    /// What it does, in a sentence; or why it does not serve at the moment.
+    pub fn ready(&self) -> Result<String, String> {
+        let published = self.replica.published();
+        let state = &published.state;
+        if state.cluster.is_none() {
+            return Err("it has no state yet".into());
+        }
+        let figures = self.replica.figures();
+        if figures.last.saturating_sub(published.index) > BEHIND {
+            return Err(format!("it has applied {} of {} entries", published.index, figures.last));
+        }
+        match figures.role {
+            Role::Leader { term } if self.replica.holds_lease(term) => Ok(format!(
+                "leader in term {term}, {}/{} voters, {} groups",
+                figures.reached,
+                figures.voters,
+                state.groups.len()
+            )),
+            Role::Leader { .. } => Err("it leads, and no majority confirms it".into()),
+            Role::Other { leader: None, .. } => Err("no leader is known".into()),
+            Role::Other { term, leader: Some(leader) } => {
+                if self.replica.heard_leader().is_none_or(|age| age > HEARD_WITHIN) {
+                    return Err("the leader is silent".into());
+                }
+                let name =
+                    state.managers.get(&leader).map_or_else(|| leader.to_string(), |it| it.name.clone());
+                Ok(format!("follows {name} in term {term}, {} groups", state.groups.len()))
+            }
+        }
+    }
+
+    /// Everything that is measured, in the text format of OpenMetrics.
+    pub fn metrics(&self) -> String {
+        let mut registry = Registry::with_prefix("infrakit");
+        self.counted(&mut registry);
+        let published = self.replica.published();
+        self.raft(&mut registry, published.index);
+        if let Role::Leader { .. } = self.replica.figures().role {
+            // Those who follow know what is declared, and not how it is.
+            self.groups(&mut registry, &published.state);
+        }
+        let mut text = String::new();
+        text::encode(&mut text, &registry).expect("a string takes everything");
+        text
+    }
+
+    fn counted(&self, registry: &mut Registry) {
+        let Meters { calls, provisions, throttled, events, leader_changes, .. } = self.meters.clone();
+        registry.register("provider_calls", "Calls to plugins", calls);
+        registry.register("provision_seconds", "How long an instance takes to be made", provisions);
+        registry.register(
+            "provider_throttled",
+            "Calls that a plugin refused because there were too many",
+            throttled,
+        );
+        registry.register("events", "What happened, by type, as this manager applied it", events);
+        registry.register("raft_leader_changes", "How often this manager saw another leader", leader_changes);
+        registry.register(
+            "raft_fsync_seconds",
+            "How long the log takes to be synced",
+            self.replica.sync_seconds(),
+        );
+        let build = Gauges::default();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        build.get_or_create(&vec![("version", version)]).set(1.0);
+        registry.register("build_info", "The program", build);
+        if let Some(left) = self.meters.certificate_left() {
+            set(registry, "cert_expiry_seconds", "How long this manager's certificate is valid", left as f64);
+        }
+        if let Some(age) = self.meters.backup_age() {
+            set(registry, "backup_age_seconds", "Since this manager took a backup", age as f64);
+        }
+    }
+
+    fn raft(&self, registry: &mut Registry, applied: u64) {
+        let figures = self.replica.figures();
+        let (leads, term) = match figures.role {
+            Role::Leader { term } => (1.0, term),
+            Role::Other { term, .. } => (0.0, term),
+        };
+        let ready = if self.ready().is_ok() { 1.0 } else { 0.0 };
+        set(registry, "ready", "Whether this manager serves", ready);
+        set(registry, "raft_is_leader", "Whether this manager leads", leads);
+        set(registry, "raft_term", "The latest term that it knows", term.0 as f64);
+        set(registry, "raft_applied_index", "The last entry that it has applied", applied as f64);
+        let lag = figures.last.saturating_sub(applied) as f64;
+        set(registry, "raft_commit_lag", "Entries in its log that are not applied", lag);
+        set(
+            registry,
+            "raft_snapshot_index",
+            "The last entry that its snapshot covers",
+            figures.snapshot as f64,
+        );
+        set(registry, "raft_voters", "Managers that vote", figures.voters as f64);
+        set(registry, "raft_learners", "Managers that do not", figures.learners as f64);
+        if leads > 0.0 {
+            set(registry, "raft_voters_reached", "Voters that answer the leader", figures.reached as f64);
+        }
+    }
+
+    fn groups(&self, registry: &mut Registry, state: &State) {
+        let now = self.clock.now().max(state.time);
+        let of = |name: &'static str, help: &'static str, registry: &mut Registry| {
+            let family = Gauges::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let desired = of("group_desired", "How many members a group wants", registry);
+        let instances = of("group_instances", "Its slots, by state", registry);
+        let converged = of("group_converged", "Whether it is as declared", registry);
+        let revision = of("group_revision", "Its revision", registry);
+        let progress = of("rollout_progress_ratio", "How much of it has the latest template", registry);
+        let orphans = of("orphans", "Instances with its tag that hold no slot", registry);
+        let open = of("group_intents_open", "Calls for it whose outcome is not known", registry);
+        let conditions = of("group_conditions", "How much of it should not be: `group describe` says what", registry);
+        let ages = of("provider_listing_age_seconds", "Since a plugin was last seen", registry);
+        let up = of("plugin_up", "Whether a plugin answers", registry);
+        for (id, group) in &state.groups {
+            let report = self.reports.of(id);
+            let seen = report.as_ref().map(|it| (&it.observed, &it.plan));
+            let status: GroupStatus = status(id, group, seen, now);
+            let labels = vec![("group", id.to_string())];
+            desired.get_or_create(&labels).set(status.wanted as f64);
+            converged.get_or_create(&labels).set(if status.converged { 1.0 } else { 0.0 });
+            revision.get_or_create(&labels).set(status.revision.0 as f64);
+            let ratio = if status.wanted == 0 { 1.0 } else { status.updated as f64 / status.wanted as f64 };
+            progress.get_or_create(&labels).set(ratio);
+            orphans.get_or_create(&labels).set(status.strays.len() as f64);
+            open.get_or_create(&labels).set(group.intents.len() as f64);
+            for slot in &status.slots {
+                let labels = vec![("group", id.to_string()), ("state", slot.state.as_str().to_owned())];
+                instances.get_or_create(&labels).inc();
+            }
+            conditions.get_or_create(&labels).set(status.conditions.len() as f64);
+            let Some(report) = report else { continue };
+            for (plugin, view) in &report.observed.views {
+                let age = now.since(view.taken_at).0 as f64 / 1000.0;
+                ages.get_or_create(&vec![("plugin", plugin.to_string())]).set(age);
+                up.get_or_create(&vec![("plugin", plugin.to_string())]).set(1.0);
+            }
+            for plugin in report.observed.troubles.keys() {
+                up.get_or_create(&vec![("plugin", plugin.to_string())]).set(0.0);
+            }
+        }
+    }
+}
+
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+
+fn set(registry: &mut Registry, name: &str, help: &str, value: f64) {
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(value);
+    registry.register(name, help, gauge);
+}
+
+/// Counts what happens as long as the replica runs.
+pub(crate) async fn count(replica: Replica, meters: Meters) {
+    let (_, mut events) = replica.events();
+    let mut roles = replica.watch_role();
+    let mut led_by = None;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => meters.happened(&event),
+                Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            },
+            changed = roles.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let leader = match *roles.borrow_and_update() {
+                    Role::Leader { term } => Some((term, replica.identity().node)),
+                    Role::Other { term, leader } => leader.map(|leader| (term, leader)),
+                };
+                if leader.is_some() && std::mem::replace(&mut led_by, leader) != leader {
+                    meters.leader_changes.inc();
+                }
+            }
+        }
+    }
+}
+
+/// Answers until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, pulse: Pulse) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Too many open files, most likely: they are closed again.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let pulse = pulse.clone();
+        tokio::spawn(async move {
+            let _place = place;
+            let service = service_fn(move |request| {
+                let answer = answer(&pulse, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut server = http1::Builder::new();
+            let server = server.timer(TokioTimer::new()).header_read_timeout(ASKED_WITHIN);
+            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "somebody who asked how this manager is has gone");
+            }
+        });
+    }
+}
+
+fn answer(pulse: &Pulse, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    const PLAIN: &str = "text/plain; charset=utf-8";
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let (status, kind, text) = match (request.method(), request.uri().path()) {
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, OPEN_METRICS, pulse.metrics()),
+        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") => match pulse.ready() {
+            Ok(what) => (StatusCode::OK, PLAIN, format!("{what}\n")),
+            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+        },
+        (&Method::GET | &Method::HEAD, _) => {
+            (StatusCode::NOT_FOUND, PLAIN, "/metrics, /healthz and /readyz are here\n".to_owned())
+        }
+        _ => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "nothing can be changed here\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}
