@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use model::access::Newcomer;
 use model::command::{Manager, Standing};
-use model::quorum::{Unsafe, Votes, bears};
+use model::membership::{Roll, Step};
+use model::quorum::Unsafe;
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
 use raft::{Application, Dial, Identity, JoinHandler, Joined, MemberStatus, Replica, Role, Speaker};
 use tokio::sync::watch;
@@ -55,30 +56,6 @@ pub(crate) struct Members {
     wishes: tokio::sync::Mutex<()>,
 }
 
-/// The members at one moment, as the leader sees them.
-struct Roll {
-    /// The sets that need a majority each: one, or two while the voters change.
-    sets: Vec<BTreeSet<NodeId>>,
-    /// Those who vote, in any of them.
-    voters: BTreeSet<NodeId>,
-    /// Those who answered a moment ago, the leader with them.
-    reached: BTreeSet<NodeId>,
-    /// Learners that could vote at once.
-    ready: BTreeSet<NodeId>,
-    all: Vec<MemberStatus>,
-}
-
-impl Roll {
-    /// Those who vote or could at once, of those who are to.
-    fn wanted(&self, state: &State) -> BTreeSet<NodeId> {
-        state.voters().filter(|id| self.voters.contains(id) || self.ready.contains(id)).collect()
-    }
-
-    fn votes<'a>(&'a self, intended: &'a BTreeSet<NodeId>) -> Votes<'a> {
-        Votes { sets: &self.sets, intended, reached: &self.reached }
-    }
-}
-
 impl Members {
     pub(crate) fn new(
         replica: Replica,
@@ -94,20 +71,28 @@ impl Members {
         self.replica.identity().node
     }
 
-    fn roll(&self) -> Roll {
+    /// The members as this leader sees them, when it has watched them since then.
+    fn roll(&self, state: &State, watched_since: Option<Instant>) -> Roll {
         let all = self.replica.members();
         let me = self.me();
         let of = |fits: &dyn Fn(&MemberStatus) -> bool| {
             all.iter().filter(|member| fits(member)).map(|member| member.node).collect::<BTreeSet<_>>()
         };
         let close = |member: &MemberStatus| member.lag.is_some_and(|lag| lag <= CAUGHT_UP);
-        let sets = self.replica.voter_sets();
+        let patience = state.dead_manager_after().map(|it| Duration::from_millis(it.0));
+        let watched = watched_since.map_or(Duration::ZERO, |since| since.elapsed());
+        let silent = |member: &MemberStatus, patience: Duration| {
+            member.voter && member.last_ack.unwrap_or(Duration::MAX) > patience
+        };
         Roll {
-            voters: sets.iter().flatten().copied().collect(),
-            sets,
+            sets: self.replica.voter_sets(),
+            members: of(&|_| true),
             reached: of(&|member| member.node == me || is_fresh(member)),
             ready: of(&|member| !member.voter && is_fresh(member) && close(member)),
-            all,
+            silent: match patience {
+                Some(patience) if watched >= patience => of(&|member| silent(member, patience)),
+                Some(_) | None => BTreeSet::new(),
+            },
         }
     }
 
@@ -133,61 +118,32 @@ impl Members {
         if state.cluster.is_none() {
             return Ok(());
         }
-        let roll = self.roll();
-        let wanted = roll.wanted(&state);
-        if roll.sets != [wanted.clone()] || !wanted.contains(&self.me()) {
-            // What an operator asked for was judged then; meanwhile others may have died.
-            if let Err(why) = roll.votes(&wanted).may_become(&wanted, true) {
-                return Err(raft::Error::Unavailable(why.to_string()));
+        let roll = self.roll(&state, Some(watched_since));
+        let step = roll.next(&state, self.me()).map_err(|why| raft::Error::Unavailable(why.to_string()))?;
+        match step {
+            Step::SetVoters(wanted) => {
+                tracing::info!(from = list(&roll.voters()), to = list(&wanted), "the voters change");
+                self.replica.set_voters(&wanted).await
             }
-            if !wanted.contains(&self.me()) {
-                // A leader does not take its own vote: the next one does.
-                return self.hand_over_to(&wanted).await.map(drop);
-            }
-            tracing::info!(from = list(&roll.voters), to = list(&wanted), "the voters change");
-            return self.replica.set_voters(&wanted).await;
-        }
-        for (id, manager) in &state.managers {
-            if !roll.all.iter().any(|member| member.node == *id) {
+            Step::HandOver(wanted) => self.hand_over_to(&wanted).await.map(drop),
+            Step::AddLearner(id) => {
+                let Some(manager) = state.managers.get(&id) else { return Ok(()) };
                 tracing::info!(node = %id, name = manager.name, "added as a learner");
-                return self.replica.add_learner(*id, &manager.address).await;
+                self.replica.add_learner(id, &manager.address).await
             }
+            Step::GiveUp(dead) => {
+                tracing::warn!(node = %dead, "it has been silent for long, and is given up");
+                let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
+                let by = Actor("manager:autopilot".into());
+                let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
+                self.replica.propose(&command, Some(term)).await.map(drop)
+            }
+            Step::Drop(gone) => {
+                tracing::info!(nodes = list(&gone), "no members any more");
+                self.replica.drop_learners(&gone).await
+            }
+            Step::Rest => Ok(()),
         }
-        if let Some(dead) = self.given_up(&state, &roll, watched_since) {
-            tracing::warn!(node = %dead, "it has been silent for long, and is given up");
-            let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
-            let by = Actor("manager:autopilot".into());
-            let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
-            return self.replica.propose(&command, Some(term)).await.map(drop);
-        }
-        let gone = |id: &NodeId| !state.managers.contains_key(id);
-        let gone: BTreeSet<NodeId> = roll.all.iter().map(|member| member.node).filter(gone).collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
-        tracing::info!(nodes = list(&gone), "no members any more");
-        self.replica.drop_learners(&gone).await
-    }
-
-    /// A voter that has been silent for so long that it is given up, when the cluster bears more without it: as
-    /// when another has joined to take its place. Never by a leader that hears too few itself.
-    fn given_up(&self, state: &State, roll: &Roll, watched_since: Instant) -> Option<NodeId> {
-        let patience = state.dead_manager_after()?;
-        let patience = Duration::from_millis(patience.0);
-        if watched_since.elapsed() < patience {
-            return None;
-        }
-        let silent = |member: &&MemberStatus| {
-            let age = member.last_ack.unwrap_or(Duration::MAX);
-            member.voter && member.node != self.me() && age > patience
-        };
-        let dead = roll.all.iter().find(silent)?.node;
-        if !state.managers.contains_key(&dead) {
-            return None;
-        }
-        let without: BTreeSet<NodeId> = roll.voters.iter().copied().filter(|id| *id != dead).collect();
-        let helps = without.len() >= 3 && bears(&without, &roll.reached) > bears(&roll.voters, &roll.reached);
-        (helps && roll.votes(&roll.voters).may_become(&without, false).is_ok()).then_some(dead)
     }
 
     /// One wish is judged and recorded at a time, or two safe ones might add up to an unsafe one.
@@ -204,7 +160,7 @@ impl Members {
         standing: Standing,
         shrink: bool,
     ) -> Result<(), Unsafe> {
-        let roll = self.roll();
+        let roll = self.roll(state, None);
         let wanted = roll.wanted(state);
         let mut after = wanted.clone();
         for node in nodes {
@@ -242,7 +198,7 @@ impl Members {
     /// Gives the lead to this voter, or to the one that is closest behind, when no call to a plugin is under
     /// way any more. Says who leads then.
     pub(crate) async fn hand_over(&self, to: Option<NodeId>) -> Result<NodeId, raft::Error> {
-        let voters = self.roll().voters;
+        let voters = self.replica.voter_sets().into_iter().flatten().collect();
         self.hand_over_to(&to.map_or(voters, |to| BTreeSet::from([to]))).await
     }
 
@@ -250,12 +206,11 @@ impl Members {
         if !leads(&self.role) {
             return Err(raft::Error::NotLeader { leader: None });
         }
-        let roll = self.roll();
-        let best = roll
-            .all
+        let members = self.replica.members();
+        let best = members
             .iter()
             .filter(|member| member.voter && member.node != self.me() && among.contains(&member.node))
-            .filter(|member| roll.reached.contains(&member.node))
+            .filter(|member| is_fresh(member))
             .min_by_key(|member| member.lag.unwrap_or(u64::MAX))
             .ok_or_else(|| raft::Error::Unavailable("no other voter can be reached".into()))?;
         let _shut = self.gate.shut();

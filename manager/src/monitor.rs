@@ -164,7 +164,8 @@ impl Pulse {
         let progress = of("rollout_progress_ratio", "How much of it has the latest template", registry);
         let orphans = of("orphans", "Instances with its tag that hold no slot", registry);
         let open = of("group_intents_open", "Calls for it whose outcome is not known", registry);
-        let conditions = of("group_conditions", "How much of it should not be: `group describe` says what", registry);
+        let conditions =
+            of("group_conditions", "How much of it should not be: `group describe` says what", registry);
         let ages = of("provider_listing_age_seconds", "Since a plugin was last seen", registry);
         let up = of("plugin_up", "Whether a plugin answers", registry);
         for (id, group) in &state.groups {

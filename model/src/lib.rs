@@ -12,6 +12,7 @@ pub mod fingerprint;
 pub mod ids;
 pub mod intent;
 pub mod lineage;
+pub mod membership;
 pub mod observed;
 pub mod plan;
 pub mod problem;
