@@ -5,15 +5,23 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where the sockets of this user's managers are found: `$INFRAKIT_RUNTIME_DIR`, or `/run/infrakit` for root, or
+/// Where the sockets of this user's managers are found: `$INFRAKIT_RUNTIME_DIR`, or `/run/infrakit` for root and for
+/// whoever it belongs to, or
 /// `$XDG_RUNTIME_DIR/infrakit`, or a directory of the user's own among the temporary files.
 pub fn runtime_dir() -> PathBuf {
     let named = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
     let user = rustix::process::geteuid();
     named("INFRAKIT_RUNTIME_DIR")
-        .or_else(|| user.is_root().then(|| PathBuf::from("/run/infrakit")))
+        .or_else(|| (user.is_root() || owns(SYSTEM, user.as_raw())).then(|| PathBuf::from(SYSTEM)))
         .or_else(|| named("XDG_RUNTIME_DIR").map(|it| it.join("infrakit")))
         .unwrap_or_else(|| std::env::temp_dir().join(format!("infrakit-{}", user.as_raw())))
+}
+
+/// Of a manager that runs as a service.
+const SYSTEM: &str = "/run/infrakit";
+
+fn owns(path: &str, user: u32) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|it| it.is_dir() && it.uid() == user)
 }
 
 /// The socket of the manager of this user that listens on `address`, if there is or was one.

@@ -18,10 +18,15 @@ const GLOBAL: [&str; 3] = ["plugins-dir", "log-level", "log-format"];
 /// The command with what the configuration file says as its defaults, when a manager is started with one.
 pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Command, Failure> {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let Some(at) = words.windows(2).position(|pair| pair == ["manager", "start"]) else { return Ok(command) };
+    let manager = words.iter().position(|word| word == "manager");
+    let start =
+        manager.and_then(|from| words[from..].iter().position(|word| word == "start").map(|at| from + at));
+    let Some(at) = start else { return Ok(command) };
     let given = |option: &str| {
         let flag = format!("--{option}");
-        words[at..].iter().any(|word| *word == flag || word.starts_with(&format!("{flag}=")))
+        let said = words[at..].iter().any(|word| *word == flag || word.starts_with(&format!("{flag}=")));
+        // As the other options have it, the environment holds against the file.
+        said || option == "token" && std::env::var_os("INFRAKIT_TOKEN").is_some_and(|it| !it.is_empty())
     };
     let named = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--config") {
         Some("") => words.get(at + 1).cloned(),
@@ -93,6 +98,19 @@ fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<S
             Some(values) => settings.push((key.to_owned(), values)),
             None => problems
                 .push(format!("{at}: `{key}` takes a text, a number, true, false, or a list of texts")),
+        }
+    }
+    for either in EITHER {
+        let set = |option: &&&str| {
+            let means = |values: &Vec<String>| !values.is_empty() && values[0] != "false";
+            settings.iter().any(|(it, values): &(String, Vec<String>)| it == **option && means(values))
+        };
+        if either.iter().filter(set).count() > 1 {
+            problems.push(format!(
+                "{path}:{}: {} exclude each other",
+                line_of(either[0]),
+                either.join(" and ")
+            ));
         }
     }
     match &problems[..] {
@@ -203,6 +221,8 @@ mod tests {
         assert!(both.starts_with("2 problems"), "{both}");
         assert!(both.contains("infrakit.yaml:2: there is no option `nam`; did you mean `name`?"), "{both}");
         assert!(both.contains("infrakit.yaml:4: `join` takes"), "{both}");
+        let both = told("name: m1\ndata-dir: /d\njoin: [a:1]\nbootstrap: true\n");
+        assert!(both.contains("infrakit.yaml:4: bootstrap and join exclude each other"), "{both}");
         assert!(told("name: [").contains("it is no YAML"));
         assert!(told("- m1\n").contains(":1: write OPTION: VALUE"));
     }

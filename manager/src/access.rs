@@ -225,11 +225,15 @@ fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Err
         return Err(forbidden(format!("the certificate is of cluster {}", cluster.short())));
     }
     let now = state.lineages.now;
-    if let Subject::Manager { lineage, node, .. } = subject
-        && *lineage != now
-    {
-        let what = format!("manager {node} is of lineage {lineage}, and this one of lineage {now}");
-        return Err(forbidden(what).because("the cluster went on without it"));
+    if let Subject::Manager { lineage, node, .. } = subject {
+        let what = || format!("manager {node} is of lineage {lineage}, and this one of lineage {now}");
+        if *lineage < now {
+            return Err(forbidden(what()).because("the cluster went on without it"));
+        }
+        if *lineage > now {
+            // It is this one that is left behind: whoever asks must not take that for a verdict on itself.
+            return Err(Error::new(Code::Unavailable, what()).because("the cluster went on without this one"));
+        }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     match subject {
@@ -358,6 +362,20 @@ mod tests {
         for odd in ["", "/", "//", "/x", "/infrakit.v1.Manager/NoSuch", "/grpc.reflection/List"] {
             assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, odd, nothing_told()).is_err(), "{odd}");
         }
+    }
+
+    #[test]
+    fn one_that_is_left_behind_tells_nobody_to_stop() {
+        // Peers stop at a word of permission denied (raft/src/peers.rs, Expelled).
+        let state = state();
+        let of = |lineage| shown(Subject::Manager { cluster: "ours".into(), lineage, node: NodeId(1) });
+        let code = |lineage| {
+            let admitted = admit(&state, &[CA.to_vec()], &of(lineage), RAFT, nothing_told());
+            admitted.map(drop).map_err(|error| error.code)
+        };
+        assert_eq!(code(1), Err(Code::Forbidden));
+        assert_eq!(code(2), Ok(()));
+        assert_eq!(code(3), Err(Code::Unavailable));
     }
 
     #[test]

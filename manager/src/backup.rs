@@ -1,7 +1,7 @@
 //! Backups in files: how one is kept, and those that a manager takes by itself.
 
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,24 +56,29 @@ pub(crate) fn take(replica: &Replica, clock: &Clock) -> Backup {
 /// to does so for itself.
 pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, meters: Meters) {
     let mut states = replica.watch_state();
+    // Before the cluster is founded there is nothing to keep.
+    if states.wait_for(|it| it.state.cluster.is_some()).await.is_err() {
+        return;
+    }
+    // From now on one that fails is one that is missed.
+    meters.backed_up();
     let mut kept = None;
     loop {
-        // Before the cluster is founded there is nothing to keep.
-        if states.wait_for(|it| it.state.cluster.is_some() && Some(it.index) != kept).await.is_err() {
-            return;
-        }
-        let backup = take(&replica, &clock);
-        let index = backup.head.last.index;
-        let schedule_now = schedule.clone();
-        let written = tokio::task::spawn_blocking(move || write(&schedule_now, &backup)).await;
-        match written.map_err(io::Error::other).and_then(|it| it) {
-            Ok(path) => {
-                tracing::debug!(path = %path.display(), "a backup was taken");
-                meters.backed_up();
-                kept = Some(index);
-            }
-            Err(error) => {
-                tracing::error!(%error, dir = %schedule.dir.display(), "no backup could be taken; tried again");
+        let index = replica.published().index;
+        if kept == Some(index) {
+            meters.backed_up();
+        } else {
+            let (backup, schedule) = (take(&replica, &clock), schedule.clone());
+            let dir = schedule.dir.display().to_string();
+            let index = backup.head.last.index;
+            let written = tokio::task::spawn_blocking(move || write(&schedule, &backup)).await;
+            match written.map_err(io::Error::other).and_then(|it| it) {
+                Ok(path) => {
+                    tracing::debug!(path = %path.display(), "a backup was taken");
+                    meters.backed_up();
+                    kept = Some(index);
+                }
+                Err(error) => tracing::error!(%error, dir, "no backup could be taken; tried again"),
             }
         }
         tokio::time::sleep(schedule.every).await;
@@ -81,7 +86,7 @@ pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, met
 }
 
 fn write(schedule: &Schedule, backup: &Backup) -> io::Result<PathBuf> {
-    std::fs::create_dir_all(&schedule.dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&schedule.dir)?;
     let key = vault::key_in(&schedule.dir.join(KEY_FILE), true)?;
     let head = &backup.head;
     let stem = format!("{}-", head.cluster.short());

@@ -202,7 +202,9 @@ pub async fn start(
                     founding::propose_until_done(&replica, &command).await;
                 }
                 // Before anything is destroyed: it might be the machine this runs on.
-                members.announce(&me).await;
+                if tokio::time::timeout(ANNOUNCED_IN, members.announce(&me)).await.is_err() {
+                    tracing::warn!("this manager leads, and could not say where it runs");
+                }
                 tokio::join!(
                     members.keep(term),
                     keys::rotate(replica.clone(), clock.clone(), term),
@@ -395,6 +397,9 @@ fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
 
 /// How long the disk may take to be closed: its tasks end at once, or hang.
 const CLOSED_IN: Duration = Duration::from_secs(5);
+
+/// How long a new leader says where it runs before it does anything else.
+const ANNOUNCED_IN: Duration = Duration::from_secs(5);
 
 /// The database in the data directory.
 const DB: &str = "db";

@@ -227,7 +227,11 @@ impl Members {
         let mut states = self.replica.watch_declared();
         let mut pause = EVERY;
         loop {
-            let known = states.borrow_and_update().state.managers.get(&self.replica.identity().node).cloned();
+            let state = states.borrow_and_update().state.clone();
+            if state.removed.contains_key(&self.me()) {
+                return;
+            }
+            let known = state.managers.get(&self.me()).cloned();
             match known {
                 Some(known) => {
                     let told =

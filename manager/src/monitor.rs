@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::State;
-use model::status::{GroupStatus, status};
+use model::status::{GroupStatus, SlotState, status};
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -180,6 +180,10 @@ impl Pulse {
             progress.get_or_create(&labels).set(ratio);
             orphans.get_or_create(&labels).set(status.strays.len() as f64);
             open.get_or_create(&labels).set(group.intents.len() as f64);
+            for state in SlotState::ALL {
+                let labels = vec![("group", id.to_string()), ("state", state.as_str().to_owned())];
+                instances.get_or_create(&labels).set(0.0);
+            }
             for slot in &status.slots {
                 let labels = vec![("group", id.to_string()), ("state", slot.state.as_str().to_owned())];
                 instances.get_or_create(&labels).inc();

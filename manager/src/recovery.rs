@@ -116,10 +116,28 @@ pub fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
     let aside = dir.join(&mark);
     std::fs::create_dir(&aside)?;
     for file in [DB, vault::FILE] {
-        std::fs::rename(dir.join(file), aside.join(file))?;
+        match std::fs::rename(dir.join(file), aside.join(file)) {
+            // A key that is lost is why it is made anew.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     std::fs::File::open(dir)?.sync_all()?;
     Ok(aside)
+}
+
+/// Why a data directory must not be touched now: somebody uses it, or it is another user's.
+pub fn is_taken(dir: &Path) -> Option<String> {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    use std::os::unix::fs::MetadataExt;
+    let owner = std::fs::metadata(dir).ok()?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        return Some(format!("it belongs to user {owner}, who could not read what is written now"));
+    }
+    // As RocksDB takes it.
+    let lock = std::fs::File::options().read(true).write(true).open(dir.join(DB).join("LOCK")).ok()?;
+    let taken = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
+    taken.then(|| "a manager uses it".to_owned())
 }
 
 /// Whether a data directory holds a manager's data.

@@ -295,7 +295,9 @@ impl ManagerRpc for Service {
 
     async fn plan(&self, request: Request<pb::CommitRequest>) -> Answered<pb::PlanReply> {
         at_leader!(self, request, plan);
+        let role = role(&request);
         let request = request.into_inner();
+        secrets::may_name(role, &request)?;
         let published = self.read().await?;
         let (items, _) = self.commits(request.items, request.allow_missing_plugins).await?;
         let mut planned = Vec::new();

@@ -148,6 +148,9 @@ pub struct Seen {
     pub intent: Option<IntentId>,
     /// It was made by hand to be adopted (semantics §2.8).
     pub bootstrap: bool,
+    /// This cluster made it in an earlier lineage, by an entry that the present one does not know: it may be what
+    /// holds its slot, whatever is recorded.
+    pub lost: bool,
 }
 
 /// A slot, or an instance, that failed, and when it is tried again.
@@ -206,6 +209,8 @@ pub struct Bounds {
     pub hosts: BTreeMap<InstanceId, String>,
     /// The last entry of the log that was applied: no token was given out after it.
     pub index: u64,
+    /// The last entry of the lineage before this one; 0 when this is the first.
+    pub since: u64,
 }
 
 impl Default for Bounds {
@@ -216,6 +221,7 @@ impl Default for Bounds {
             overfull: false,
             hosts: BTreeMap::new(),
             index: u64::MAX,
+            since: 0,
         }
     }
 }
@@ -308,6 +314,7 @@ impl View {
                 view.twins.push((intent, twin));
             }
             let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineages.now);
+            let lost = ours && intent.is_none() && earlier;
             if ours && intent.is_none() && !earlier {
                 view.untold.insert(description.id.clone(), token.unwrap_or_default().to_owned());
             }
@@ -316,6 +323,7 @@ impl View {
                 ours,
                 intent,
                 bootstrap: tag(tags::CONFIG_HASH) == Some(tags::BOOTSTRAP),
+                lost,
             };
             view.seen.insert(description.id.clone(), seen);
         }
@@ -456,6 +464,7 @@ mod tests {
         let untold: Vec<_> = view.untold.keys().map(InstanceId::as_str).collect();
         assert_eq!(untold, ["bare", "garbled", "later"], "an earlier lineage is this cluster's own");
         assert_eq!(view.seen[&InstanceId::new("before")].intent, None);
+        assert!(view.seen[&InstanceId::new("before")].lost && !view.seen[&InstanceId::new("later")].lost);
         // An intent that was open when its lineage ended is known by the name that it had.
         let lineages = Lineages::from(1).followed_by(2, 7);
         let view = View::of(&listing, &"web".into(), &cluster, &lineages);

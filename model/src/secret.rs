@@ -110,15 +110,30 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// A text in which none of these secrets stands: what a plugin says may hold what it was told.
+/// The shortest line of a secret that is looked for by itself: a shorter one may stand anywhere by chance.
+const TELLING: usize = 8;
+
+/// A text in which none of these secrets stands: what a plugin says may hold what it was told, in the words of
+/// whatever program wrote it.
 pub fn redacted(text: &str, held: &[(SecretName, Secret)]) -> String {
-    let mut text = text.to_owned();
+    let mut forms: Vec<(String, &SecretName)> = Vec::new();
     for (name, secret) in held {
         let value = String::from_utf8_lossy(secret.expose()).into_owned();
-        for form in [escaped(&value), value] {
-            if !form.is_empty() && text.contains(&form) {
-                text = text.replace(&form, &format!("[secret {name}]"));
-            }
+        let lines: Vec<String> =
+            value.lines().map(str::trim).filter(|line| line.len() >= TELLING).map(str::to_owned).collect();
+        for plain in std::iter::once(value).chain(lines) {
+            let json = serde_json::to_string(&plain).unwrap_or_default();
+            let debug = format!("{plain:?}");
+            let within = |quoted: &str| quoted.trim_matches('"').to_owned();
+            forms.extend([escaped(&plain), within(&json), within(&debug), plain].map(|form| (form, name)));
+        }
+    }
+    // A part of one must not take what the whole would be known by.
+    forms.sort_by_key(|(form, _)| std::cmp::Reverse(form.len()));
+    let mut text = text.to_owned();
+    for (form, name) in forms.iter().filter(|(form, _)| !form.is_empty()) {
+        if text.contains(form.as_str()) {
+            text = text.replace(form.as_str(), &format!("[secret {name}]"));
         }
     }
     text
@@ -153,6 +168,15 @@ mod tests {
     fn a_secret_is_found_in_what_a_plugin_says() {
         let held = [(SecretName::new("db"), Secret::new(&b"a\"b"[..]))];
         assert_eq!(redacted(r#"no: {"pw":"a\"b"}, a"b"#, &held), r#"no: {"pw":"[secret db]"}, [secret db]"#);
+        // A key of several lines, as JSON, as Rust and as it is; and one secret that is part of another.
+        let key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\t9w0BAQ\nshort\n-----END KEY-----";
+        let held = [("k", key), ("part", "pass"), ("whole", "password123")]
+            .map(|(name, value)| (SecretName::new(name), Secret::new(value.as_bytes())));
+        let json = serde_json::to_string(key).expect("a text");
+        for told in [key.to_owned(), json, format!("{key:?}"), "...MIIEvQIBADANBg\t9w0BAQ...".to_owned()] {
+            let clean = redacted(&format!("invalid: {told}, password123"), &held);
+            assert!(!clean.contains("MIIE") && !clean.contains("word123"), "{clean}");
+        }
     }
 
     #[test]

@@ -69,6 +69,17 @@ pub enum SlotState {
 }
 
 impl SlotState {
+    pub const ALL: [SlotState; 8] = [
+        SlotState::Pending,
+        SlotState::Creating,
+        SlotState::Booting,
+        SlotState::Ready,
+        SlotState::Unhealthy,
+        SlotState::Deleting,
+        SlotState::Gone,
+        SlotState::Unknown,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             SlotState::Pending => "Pending",

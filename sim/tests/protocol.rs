@@ -30,6 +30,7 @@ struct Budget {
     claims: u8,
     dooms: u8,
     vanishings: u8,
+    recoveries: u8,
 }
 
 /// What the managers agree on. Two histories that lead to the same are one.
@@ -84,6 +85,7 @@ impl std::fmt::Debug for Agreed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Call {
     intent: IntentId,
+    lineage: u32,
     term: u64,
     does: Does,
 }
@@ -104,6 +106,10 @@ struct Instance {
 #[derive(Debug, Clone, PartialEq, Hash)]
 struct World {
     agreed: Agreed,
+    /// What they agreed on before the last entry.
+    before: Option<Agreed>,
+    /// Whether the present leader has looked at the provider.
+    looked: bool,
     index: u64,
     term: u64,
     sets: Vec<BTreeSet<NodeId>>,
@@ -119,8 +125,8 @@ struct World {
     /// What the present leader has called for.
     called: BTreeSet<IntentId>,
     cloud: BTreeMap<String, Instance>,
-    /// The latest term that the provider has heard of.
-    fence: u64,
+    /// The latest lineage and term that the provider has heard of.
+    fence: (u32, u64),
     left: Budget,
     /// Whether an intent whose own call is under way is left alone by looks.
     guarded: bool,
@@ -140,6 +146,12 @@ enum Act {
     /// It is cut off: its lease runs out, and what it has called for is on its way still.
     Depose,
     Elect(NodeId),
+    /// The majority is lost: an operator goes on from this one's disk, in another lineage.
+    /// It may lack the last entry that the others had.
+    Recover {
+        node: NodeId,
+        stale: bool,
+    },
     Join,
     /// A manager that was removed asks again.
     JoinAgain(NodeId),
@@ -191,6 +203,8 @@ impl World {
     fn new(left: Budget, guarded: bool) -> Self {
         let mut world = World {
             agreed: Agreed::new(State::default()),
+            before: None,
+            looked: true,
             index: 0,
             term: 1,
             sets: Vec::new(),
@@ -202,7 +216,7 @@ impl World {
             answered: BTreeMap::new(),
             called: BTreeSet::new(),
             cloud: BTreeMap::from([("host".to_owned(), Instance { token: None, slot: 0 })]),
-            fence: 1,
+            fence: (1, 1),
             left,
             guarded,
             granted: BTreeMap::new(),
@@ -233,6 +247,10 @@ impl World {
         self.agreed.state()
     }
 
+    fn lineage(&self) -> u32 {
+        self.state().lineages.now
+    }
+
     fn round(&self) -> Round {
         Round::new("web".into(), Revision(1), Term(self.term))
     }
@@ -254,7 +272,7 @@ impl World {
             return answer;
         }
         self.index += 1;
-        self.agreed = agreed;
+        self.before = Some(std::mem::replace(&mut self.agreed, agreed));
         for (id, manager) in self.state().managers.clone() {
             let known = self.disks.entry(id).or_insert_with(|| manager.storage.clone());
             if *known != manager.storage {
@@ -319,6 +337,7 @@ impl World {
 
     fn leads_no_more(&mut self) {
         self.leader = None;
+        self.looked = false;
         self.answered.clear();
         self.called.clear();
     }
@@ -385,11 +404,15 @@ impl World {
 
     /// What the leader's look at the provider tells, reported at once.
     fn look(&mut self) {
-        self.fence = self.fence.max(self.term);
+        self.fence = self.fence.max((self.lineage(), self.term));
+        self.looked = true;
         let mut round = self.round();
         for (id, does) in self.open() {
             // Its own call is under way: whatever a look shows, the call may do something yet (model/src/plan/settle.rs).
-            let under_way = self.calls.iter().any(|it| it.intent == id && it.term == self.term)
+            let under_way = self
+                .calls
+                .iter()
+                .any(|it| it.intent == id && (it.lineage, it.term) == (self.lineage(), self.term))
                 || self.answered.contains_key(&id);
             if under_way && self.guarded {
                 continue;
@@ -415,9 +438,29 @@ impl World {
                 round.gone.push((Slot::Ordinal(slot), instance.clone()));
             }
         }
+        // What an entry that was lost had made fills its place.
+        let known: BTreeSet<String> = self.living();
+        for (id, instance) in self.cloud.iter().filter(|(id, _)| !known.contains(*id)) {
+            let told = round.outcomes.iter().any(|(_, it)| *it == Outcome::Done(InstanceId::new(id)));
+            let awaited = self.open().keys().any(|intent| instance.token == Some(*intent));
+            let empty = matches!(self.holders().get(&instance.slot), None | Some(Holder::Nobody));
+            if !told && !awaited && empty {
+                let (slot, instance) = (Slot::Ordinal(instance.slot), InstanceId::new(id));
+                round.adopt.push(model::command::Adoption { slot, instance, template: Revision(1) });
+            }
+        }
         if !round.is_empty() {
             self.write(Change::Round(round));
         }
+    }
+
+    /// The instances that hold a slot.
+    fn living(&self) -> BTreeSet<String> {
+        let living = |holder: Holder| match holder {
+            Holder::Living { instance, .. } => Some(instance.to_string()),
+            Holder::Nobody | Holder::Pending(_) => None,
+        };
+        self.holders().into_values().filter_map(living).collect()
     }
 
     fn takes_effect(&mut self, call: &Call) {
@@ -427,10 +470,10 @@ impl World {
             _ => self.break_promise("I1: an effect without an intent"),
         }
         // The plugin knows tokens, and who led last (class A, with a fence).
-        if call.term < self.fence {
+        if (call.lineage, call.term) < self.fence {
             return;
         }
-        self.fence = call.term;
+        self.fence = (call.lineage, call.term);
         let answer = match &call.does {
             Does::Make(slot) => {
                 let made =
@@ -454,7 +497,7 @@ impl World {
                 instance.clone()
             }
         };
-        if self.leader.is_some() && call.term == self.term {
+        if self.leader.is_some() && (call.lineage, call.term) == (self.lineage(), self.term) {
             self.answered.insert(call.intent, answer);
         }
     }
@@ -489,7 +532,7 @@ impl World {
                 }
             }
             for (intent, does) in world.open() {
-                world.takes_effect(&Call { intent, term: world.term, does });
+                world.takes_effect(&Call { intent, lineage: world.lineage(), term: world.term, does });
             }
             let outcomes = std::mem::take(&mut world.answered);
             let outcomes = outcomes.into_iter().map(|(id, it)| (id, Outcome::Done(InstanceId::new(it))));
@@ -541,6 +584,11 @@ impl Model for Protocol {
             }
         }
         acts.extend(known().filter(|id| !world.up.contains(id)).map(Act::Restart));
+        if left.recoveries > 0 && world.leader.is_none() && !world.has_majority(&world.sets) {
+            for node in known().filter(|id| world.up.contains(id)) {
+                acts.extend([false, true].map(|stale| Act::Recover { node, stale }));
+            }
+        }
         for call in &world.calls {
             acts.push(Act::Effect(call.clone()));
             acts.push(Act::Lose(call.clone()));
@@ -567,7 +615,8 @@ impl Model for Protocol {
             |id: &NodeId| !world.sets.iter().any(|set| set.contains(id)) && !world.ready.contains(id);
         acts.extend(world.members.intersection(&world.up).copied().filter(learner).map(Act::CatchUp));
         acts.extend([Act::Keep { silent: false }, Act::Keep { silent: true }]);
-        if left.claims > 0 {
+        // Nothing is made before a look (model/src/plan.rs).
+        if left.claims > 0 && world.looked {
             // One more than there are: it must be denied.
             acts.extend((0..3).map(Act::Claim));
         }
@@ -595,6 +644,29 @@ impl Model for Protocol {
                 world.leads_no_more();
             }
             Act::Elect(id) => world.elect(id),
+            Act::Recover { node: id, stale } => {
+                world.left.recoveries -= 1;
+                if stale {
+                    world.agreed = world.before.clone()?;
+                    if !world.state().managers.contains_key(&id) {
+                        return None;
+                    }
+                    // What was decided by the entry that is lost is open again.
+                    let open = world.open();
+                    world.closed.retain(|id, _| !open.contains_key(id));
+                }
+                let me = world.state().managers[&id].clone();
+                let (before, until) = (world.lineage(), world.index);
+                world.agreed = Agreed::new(world.state().begun_anew(before + 1, until, id, me));
+                // Those of before stop as soon as they hear of it (raft/src/peer_service.rs).
+                (world.members, world.up) = (BTreeSet::from([id]), BTreeSet::from([id]));
+                world.sets = vec![BTreeSet::from([id])];
+                world.ready.clear();
+                world.index += 1000;
+                if world.lineage() <= before {
+                    world.break_promise("I15: the lineage went back");
+                }
+            }
             Act::Join => {
                 world.left.joins -= 1;
                 match world.write(Change::Join { manager: manager(4), token: None }) {
@@ -665,7 +737,7 @@ impl Model for Protocol {
                     world.write(Change::Round(again));
                 }
                 world.called.insert(intent);
-                world.calls.insert(Call { intent, term: world.term, does });
+                world.calls.insert(Call { intent, lineage: world.lineage(), term: world.term, does });
             }
             Act::Effect(call) => world.takes_effect(&call),
             Act::Lose(call) => drop(world.calls.remove(&call)),
@@ -686,7 +758,7 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("I1, I4 to I8, I10, I13: no step breaks a promise", |_, world: &World| {
+            Property::always("I1, I4 to I8, I10, I13, I15: no step breaks a promise", |_, world: &World| {
                 world.broken.is_none()
             }),
             Property::always(TWICE, |_, world: &World| {
@@ -699,7 +771,7 @@ impl Model for Protocol {
                 world.calls.iter().all(named)
             }),
             Property::always("I8, I9: who calls leads in that term", |_, world: &World| {
-                world.calls.iter().all(|call| call.term <= world.term)
+                world.calls.iter().all(|call| (call.lineage, call.term) <= (world.lineage(), world.term))
             }),
             Property::always("I14: no more are claimed than wanted", |_, world: &World| {
                 // One that is to go counts no more.
@@ -741,8 +813,17 @@ fn explore(budget: Budget, depth: usize) {
     }
 }
 
-const NOTHING: Budget =
-    Budget { crashes: 0, deposals: 0, elections: 0, joins: 0, wishes: 0, claims: 0, dooms: 0, vanishings: 0 };
+const NOTHING: Budget = Budget {
+    crashes: 0,
+    deposals: 0,
+    elections: 0,
+    joins: 0,
+    wishes: 0,
+    claims: 0,
+    dooms: 0,
+    vanishings: 0,
+    recoveries: 0,
+};
 
 /// Who votes, whatever is wished for and whoever dies.
 #[test]
@@ -757,6 +838,14 @@ fn calls_take_effect_under_every_order_of_leaders_and_losses() {
         Budget { crashes: 1, deposals: 1, elections: 2, claims: 3, dooms: 1, vanishings: 1, ..NOTHING },
         14,
     );
+}
+
+/// A majority dies and an operator goes on from one disk, while calls of before are on their way.
+#[test]
+fn a_lineage_ends_and_another_begins() {
+    let budget =
+        Budget { crashes: 2, elections: 2, claims: 2, joins: 1, recoveries: 1, vanishings: 1, ..NOTHING };
+    explore(budget, 12);
 }
 
 /// The exploration finds what it is for: a look that settles an intent while its own call is under way frees its
@@ -782,6 +871,7 @@ fn members_and_calls_together() {
         claims: 2,
         dooms: 1,
         vanishings: 1,
+        recoveries: 0,
     };
     explore(all, 9);
 }

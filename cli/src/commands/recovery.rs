@@ -106,6 +106,17 @@ fn tell_next(identity: &Identity, dir: &Path, global: &Global) -> Result<u8, Fai
     Ok(0)
 }
 
+/// Refuses what somebody uses, whatever else is said.
+fn may_touch(dir: &Path) -> Result<(), Failure> {
+    match recovery::is_taken(dir) {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(format!("{} must not be touched", dir.display()))
+            .because(why)
+            .remedy(format!("stop the manager that uses it, and be the user whose it is; {NOTHING}"))
+            .exit(REFUSED)),
+    }
+}
+
 pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Failure> {
     let backup = read(&args.file, args.key_file)?;
     let dir = &args.data_dir;
@@ -120,6 +131,7 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
             ))
             .exit(REFUSED));
     }
+    may_touch(dir)?;
     let holds = recovery::holds_data(dir);
     if holds {
         let refused = |because: String| {
@@ -202,6 +214,7 @@ fn survivor_row(survivor: &Survivor) -> Vec<String> {
 pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Failure> {
     let mut survivors = Vec::new();
     for dir in &args.data_dirs {
+        may_touch(dir)?;
         survivors.push(Survivor::read(dir).await?);
     }
     if args.dry_run || global.output == Format::Table {

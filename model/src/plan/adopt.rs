@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use crate::command::Adoption;
 use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
-use crate::intent::{Reason, Task};
+use crate::intent::{Intent, Reason, Task};
 use crate::observed::{Backoff, Seen, View};
 use crate::spec::Allocation;
 use crate::state::{Holder, LISTINGS_LAG};
@@ -225,12 +225,29 @@ impl<'a> Desk<'a> {
     fn is_second_of_a_pet(&self, seen: &Seen) -> bool {
         let Some(logical_id) = seen.logical_id() else { return false };
         let slot = Slot::Logical(logical_id);
-        let held = self
-            .group
-            .roster
-            .get(&slot)
-            .is_some_and(|member| matches!(&member.holder, Holder::Living { doomed: None, .. }));
-        seen.ours && self.group.wants(&slot) && held
+        // One that was made since a backup may be the only one there is: whoever is recorded must be there too, and
+        // even then nobody knows which of the two is in use.
+        let there = |instance| self.observed.views.values().any(|view| view.seen.contains_key(instance));
+        let held = self.group.roster.get(&slot).is_some_and(|member| {
+            matches!(&member.holder, Holder::Living { doomed: None, instance, .. } if there(instance))
+        });
+        seen.ours && !seen.lost && self.group.wants(&slot) && held
+    }
+
+    /// Whether the slot of an intent from an earlier lineage has been filled by what this one does not know.
+    pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot, view: &View) -> bool {
+        let held = |instance: &InstanceId| {
+            self.group
+                .roster
+                .values()
+                .any(|member| matches!(&member.holder, Holder::Living { instance: it, .. } if it == instance))
+        };
+        let fits = |seen: &Seen| match slot {
+            Slot::Logical(id) => seen.logical_id().as_ref() == Some(id),
+            Slot::Ordinal(_) => seen.tag(tags::SLOT) == Some(&slot.to_string()),
+        };
+        intent.id.index <= self.observed.bounds.since
+            && view.seen.iter().any(|(instance, seen)| seen.lost && fits(seen) && !held(instance))
     }
 
     /// The known template whose fingerprint the instance carries. Otherwise one of the same plugin,

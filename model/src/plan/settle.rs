@@ -71,6 +71,10 @@ impl Desk<'_> {
                 if !proven && view.taken_at < over {
                     self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
                     self.wake(over);
+                } else if self.was_filled_since(intent, slot, view) {
+                    // What was lost with the lineage before had gone further: its instance is taken in.
+                    let because = "its slot was filled since, in the lineage before".to_owned();
+                    return Some(Outcome::Refused { because, retryable: true });
                 } else {
                     self.repeat_from(retry_at, intent, because);
                 }

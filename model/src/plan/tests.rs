@@ -116,7 +116,8 @@ impl Story {
             });
             let ours = tags.contains_key(tags::OWNER);
             let bootstrap = tags.get(tags::CONFIG_HASH).is_some_and(|hash| hash == tags::BOOTSTRAP);
-            (id.clone(), Seen { description, ours, intent: intent_of(tags), bootstrap })
+            let lost = tags.get(tags::INTENT).is_some_and(|token| token == LOST);
+            (id.clone(), Seen { description, ours, intent: intent_of(tags), bootstrap, lost })
         });
         let by_intent = self.provider.iter().filter_map(|(id, tags, _)| Some((intent_of(tags)?, id.clone())));
         let view = View {
@@ -265,6 +266,9 @@ impl Story {
             .collect()
     }
 }
+
+/// The token of what an earlier lineage made and this one does not know.
+const LOST: &str = "lost";
 
 fn intent_of(tags: &tags::Tags) -> Option<IntentId> {
     let (index, offset) = tags.get(tags::INTENT)?.split_once('-')?;

@@ -12,7 +12,7 @@ impl State {
     /// is looked for under the name that it has.
     #[must_use]
     pub fn begun_anew(&self, lineage: u32, until: u64, node: NodeId, me: Manager) -> State {
-        let mut state = self.clone();
+        let (mut state, level) = (self.clone(), me.program.level);
         state.lineages = self.lineages.followed_by(lineage, until);
         for (id, other) in
             self.managers.iter().filter(|(id, other)| **id != node && other.storage != me.storage)
@@ -22,6 +22,7 @@ impl State {
         state.removed.remove(&node);
         state.managers = std::iter::once((node, me)).collect();
         state.learners = Default::default();
+        state.level = state.level.max(level);
         state.tokens =
             self.tokens.iter().filter(|(_, it)| !it.once).map(|(id, it)| (id.clone(), it.clone())).collect();
         state

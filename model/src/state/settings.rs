@@ -118,6 +118,7 @@ impl State {
             open: MOST_OPEN_IN_CLUSTER.saturating_sub(self.open()),
             hosts: self.managers.values().filter_map(machine).collect(),
             index,
+            since: self.lineages.earlier.last().map_or(0, |era| era.until),
         }
     }
 }

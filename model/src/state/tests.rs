@@ -457,6 +457,7 @@ fn nothing_is_written_that_a_manager_does_not_know_and_no_older_one_comes_in_aft
 #[test]
 fn a_secret_is_there_before_a_spec_refers_to_it_and_stays_as_long_as_one_does() {
     let mut machine = Machine::new();
+    machine.state.level = 1;
     let mut web = spec("web", Allocation::Size(2));
     web.template.flavor.properties = Opaque::from_json(r#"{"Init":["login secret://reg"]}"#);
     let commit = |spec: &GroupSpec| Change::Commit {

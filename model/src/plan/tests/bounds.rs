@@ -419,3 +419,75 @@ fn an_operators_word_counts_when_it_was_asked_for_and_names_what_may_be_there() 
         assert_eq!((settle.intent, settle.attempt, settle.made), (open, 1, made.map(InstanceId::new)));
     }
 }
+
+/// What was made after the backup that this lineage began with.
+fn made_since(story: &Story, slot: &Slot) -> tags::Tags {
+    let mut tags = tags_of(&story.group().template().hash, Some(slot), None);
+    tags.insert(tags::INTENT.into(), LOST.into());
+    tags
+}
+
+/// Goes on as after a backup was restored.
+fn begin_anew(story: &mut Story) {
+    let me = Manager {
+        name: "m1".into(),
+        address: "m1:1".into(),
+        storage: "d1".into(),
+        instance: None,
+        program: Default::default(),
+    };
+    story.state = story.state.begun_anew(2, story.index, crate::NodeId(story.index + 1000), me);
+    story.index += 1000;
+    story.observed = Observed { leading_since: story.now, ..Observed::default() };
+}
+
+#[test]
+fn a_pet_that_was_healed_since_the_backup_is_taken_in_and_never_destroyed() {
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
+    begin_anew(&mut story);
+    // Whoever is recorded is gone; another holds the name.
+    story.provider.clear();
+    let tags = made_since(&story, &Slot::Logical("a".into()));
+    story.provider.push(("since".into(), tags, Health::Healthy));
+    let story = story.settles();
+    let alive: Vec<&str> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
+    assert_eq!(alive, ["since"], "it was neither destroyed nor doubled");
+    let holder = &story.group().roster[&Slot::Logical("a".into())].holder;
+    assert!(matches!(holder, Holder::Living { instance, .. } if instance.as_str() == "since"), "{holder:?}");
+}
+
+#[test]
+fn of_two_that_hold_a_name_since_a_backup_nobody_is_destroyed_by_itself() {
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
+    begin_anew(&mut story);
+    let tags = made_since(&story, &Slot::Logical("a".into()));
+    story.provider.push(("since".into(), tags, Health::Healthy));
+    story.look();
+    let plan = story.plan();
+    assert!(plan.actions.is_empty() && plan.strays == [InstanceId::new("since")], "{plan:?}");
+}
+
+#[test]
+fn an_intent_that_was_open_in_a_backup_is_not_repeated_over_what_filled_its_slot_since() {
+    for slot in [Slot::Ordinal(0), Slot::Logical("a".into())] {
+        let allocation = match &slot {
+            Slot::Ordinal(_) => Allocation::Size(1),
+            Slot::Logical(_) => ids(&["a"]),
+        };
+        for filled in [true, false] {
+            let mut story = Story::new(spec("v1", allocation.clone()));
+            story.apply(Change::Round(Round {
+                claims: vec![Claim::Provision { slot: slot.clone() }],
+                ..Round::new(web(), Revision(1), TERM)
+            }));
+            begin_anew(&mut story);
+            if filled {
+                let tags = made_since(&story, &slot);
+                story.provider.push(("since".into(), tags, Health::Healthy));
+            }
+            let story = story.settles();
+            assert_eq!(story.provider.len(), 1, "{slot} {filled}");
+            assert_eq!(story.provider[0].0.as_str() == "since", filled, "{slot} {filled}");
+        }
+    }
+}
