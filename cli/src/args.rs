@@ -603,7 +603,8 @@ pub(crate) enum VarVerb {
     ///
     /// The managers obey names that begin with infrakit/: infrakit/max-instances (a number, or none) is the
     /// most instances that all groups together may have; infrakit/dead-manager-after (300s, or never) is how
-    /// long a voter may be silent before it is given up; infrakit/certificate-life (2592000s) is how long a
+    /// long a voter may be silent before it is given up; infrakit/start-managers-after (30s, or never) is how long
+    /// nobody may lead before the machines of managers are started again; infrakit/certificate-life (2592000s) is how long a
     /// manager's certificate is valid; infrakit/plugin/NAME/class (C, D or none) is what a
     /// plugin is held to that does not say so itself.
     Set { key: String, value: String },

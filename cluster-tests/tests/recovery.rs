@@ -49,8 +49,8 @@ async fn one_survivor_of_three_becomes_three_voters_and_nothing_is_made_twice() 
     until("it listens", async || tokio::net::TcpStream::connect(cluster.address(0)).await.ok()).await;
     let refused = run(&cluster, 6, &["recover", "--data-dir", &dirs[1], "--yes"]);
     assert!(refused.contains("a majority of cluster") && refused.contains("m1"), "{refused}");
-    let refused = run(&cluster, 1, &["recover", "--data-dir", &dirs[0], "--dry-run"]);
-    assert!(refused.contains("cannot be opened"), "it runs: {refused}");
+    let refused = run(&cluster, 6, &["recover", "--data-dir", &dirs[0], "--dry-run"]);
+    assert!(refused.contains("a manager uses it"), "it runs: {refused}");
     cluster.kill(0);
 
     run(&cluster, 0, &["recover", "--data-dir", &dirs[1], "--yes"]);
@@ -243,4 +243,47 @@ async fn a_manager_is_found_where_it_has_moved_to() {
     cluster.settles("web", 4).await;
     let told = run(&cluster, 0, &["events"]);
     assert!(told.matches("ManagerMoved").count() >= 1, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_the_machines_of_managers_are_started_again_and_nothing_else_is_done() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.set("infrakit/start-managers-after", "3s").await.expect("it is stored");
+    cluster.commit(&group("managers", 3, "v1")).await.expect("it is accepted");
+    let machines = cluster.settles("managers", 3).await;
+    for (i, slot) in machines.slots.iter().enumerate() {
+        cluster.set_manager_arguments(&["--instance", &slot.instance]);
+        cluster.kill(i);
+        cluster.start(i);
+        cluster.until_voters(3).await;
+    }
+    until("everybody knows where each of them runs", async || {
+        cluster.status().await?.nodes.iter().all(|node| !node.instance.is_empty()).then_some(())
+    })
+    .await;
+    let made = cluster.history().made("managers");
+    let started = |cluster: &Cluster| {
+        let history = cluster.history();
+        let started = history.0.iter().filter(|it| it.call == "start").map(|it| it.id.clone());
+        started.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(started(&cluster).is_empty(), "somebody leads");
+    let survivor = cluster.leader().await;
+    let dead: Vec<usize> = (0..3).filter(|i| *i != survivor).collect();
+    dead.iter().for_each(|i| cluster.kill(*i));
+    let expected: std::collections::BTreeSet<String> =
+        dead.iter().map(|i| machines.slots[*i].instance.clone()).collect();
+    until("both machines were told to start, and not its own", async || {
+        (started(&cluster) == expected).then_some(())
+    })
+    .await;
+    // They come back with their disks, and are who they were.
+    for i in dead {
+        cluster.set_manager_arguments(&["--instance", &machines.slots[i].instance]);
+        cluster.start(i);
+    }
+    cluster.until_voters(3).await;
+    cluster.settles("managers", 3).await;
+    assert_eq!(cluster.history().made("managers"), made);
+    assert_eq!(cluster.history().0.iter().filter(|it| it.call == "destroy").count(), 0);
 }

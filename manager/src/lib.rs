@@ -18,6 +18,7 @@ mod monitor;
 mod reconcile;
 pub mod recovery;
 mod replica_thread;
+mod rescue;
 mod service;
 mod vault;
 mod world;
@@ -172,6 +173,7 @@ pub async fn start(
     let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
     let meters = Meters::default();
     let world = Arc::new(Plugins::new(directory, replica.watch_state(), meters.clone()));
+    let rescuing = tokio::spawn(rescue::keep(replica.clone(), world.clone()));
     let reports = Reports::default();
     let clock = Clock::default();
     let pulse = Pulse::new(replica.clone(), reports.clone(), clock.clone(), meters.clone());
@@ -281,6 +283,7 @@ pub async fn start(
             announcing.abort();
             keeping.abort();
             counting.abort();
+            rescuing.abort();
             backing.iter().chain(&monitoring).for_each(tokio::task::JoinHandle::abort);
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.

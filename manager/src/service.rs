@@ -455,11 +455,12 @@ impl ManagerRpc for Service {
             Role::Other { term, leader } => (leader.unwrap_or_default(), term),
         };
         let members = self.replica.members();
+        let known = |member: &raft::MemberStatus| state.managers.get(&member.node);
         let node = |member: &raft::MemberStatus| {
             let is_leader = member.node == leader;
             pb::Node {
                 id: member.node.0,
-                name: state.managers.get(&member.node).map(|it| it.name.clone()).unwrap_or_default(),
+                name: known(member).map(|it| it.name.clone()).unwrap_or_default(),
                 address: member.address.clone(),
                 role: match (is_leader, member.voter) {
                     (true, _) => "Leader",
@@ -470,10 +471,10 @@ impl ManagerRpc for Service {
                 status: if is_leader || is_fresh(member) { "Reachable" } else { "Unreachable" }.to_owned(),
                 lag: if is_leader { Some(0) } else { member.lag },
                 last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
-                version: state
-                    .managers
-                    .get(&member.node)
-                    .map(|it| it.program.version.clone())
+                version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
+                instance: known(member)
+                    .and_then(|it| it.instance.as_ref())
+                    .map(ToString::to_string)
                     .unwrap_or_default(),
             }
         };

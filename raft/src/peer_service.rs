@@ -99,7 +99,11 @@ impl PeerService {
                 return Err(Status::permission_denied(why));
             }
         }
-        // As long as its vote counts it is heard: the others may need it to let it go.
+        self.belongs(from)
+    }
+
+    /// As long as its vote counts it is heard: the others may need it to let it go.
+    fn belongs(&self, from: NodeId) -> Result<(), Status> {
         if self.replica.published().state.removed.contains_key(&from) && !self.replica.votes(from) {
             return Err(Status::permission_denied(format!("manager {from} was removed from the cluster")));
         }
@@ -199,6 +203,10 @@ impl Peers for PeerService {
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (_, extensions, requests) = request.into_parts();
+        if let Some(Speaker::Manager(proven)) = extensions.get() {
+            // Before the stream begins, so that it is told why.
+            self.belongs(*proven)?;
+        }
         let peers = self.clone();
         // A request that is not for us ends the stream; the peer sees it close and asks again.
         let requests = requests.map(move |request| {

@@ -26,6 +26,7 @@ fn node_json(node: &pb::Node, term: u64) -> Value {
         "lastAckMs": node.last_ack_ms,
         "term": term,
         "version": node.version,
+        "instance": node.instance,
     })
 }
 

@@ -228,6 +228,18 @@ impl Plugins {
         }
     }
 
+    /// Tells a plugin to start an instance that has stopped.
+    pub(crate) async fn start(&self, plugin: &PluginName, instance: &InstanceId) -> Result<(), spi::Error> {
+        let known = self.plugin(plugin, interface::INSTANCE).await?;
+        if !known.hello.serves(interface::START, plugin.subtype()) {
+            return Err(spi::Error::new(
+                Class::InvalidSpec,
+                known.hello.lacks(interface::START, plugin.subtype()),
+            ));
+        }
+        known.client.instances(plugin.subtype()).start(instance).await
+    }
+
     /// What goes with a call that may be made now; to plugins that understand it (decision 18). Its
     /// deadline is reckoned from when the lease was held, so that a manager that stops between here and
     /// the call is kept out by its own plugin.

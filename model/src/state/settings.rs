@@ -19,6 +19,10 @@ const CLASS: &str = "/class";
 const DEAD_MANAGER: &str = "infrakit/dead-manager-after";
 const DEAD_MANAGER_USUAL: Millis = Millis::seconds(300);
 
+/// How long nobody may lead before a manager starts the machines of the others again: whole seconds, or `never`.
+const START_MANAGERS: &str = "infrakit/start-managers-after";
+const START_MANAGERS_USUAL: Millis = Millis::seconds(30);
+
 /// How long a manager's certificate is valid: whole seconds. It is signed anew by itself.
 const CERTIFICATE: &str = "infrakit/certificate-life";
 const CERTIFICATE_USUAL: Millis = Millis::seconds(30 * 24 * 3600);
@@ -36,7 +40,7 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
         let fits = value == "none" || value.parse::<usize>().is_ok();
         return if fits { Ok(()) } else { Err(format!("`{value}` is neither a number nor `none`")) };
     }
-    if key == DEAD_MANAGER {
+    if key == DEAD_MANAGER || key == START_MANAGERS {
         let fits = value == "never" || seconds(value).is_some();
         return if fits {
             Ok(())
@@ -54,7 +58,7 @@ pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
         return if fits { Ok(()) } else { Err(format!("`{value}` is none of `C`, `D` and `none`")) };
     }
     Err(format!(
-        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
+        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER}, {START_MANAGERS}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
     ))
 }
 
@@ -71,6 +75,15 @@ impl State {
             Some("never") => None,
             Some(text) => seconds(text),
             None => Some(DEAD_MANAGER_USUAL),
+        }
+    }
+
+    /// How long nobody may lead before the machines of managers are started again; none when they never are.
+    pub fn start_managers_after(&self) -> Option<Millis> {
+        match self.setting(START_MANAGERS) {
+            Some("never") => None,
+            Some(text) => seconds(text),
+            None => Some(START_MANAGERS_USUAL),
         }
     }
 

@@ -295,6 +295,13 @@ impl Instances for Remote {
         }
     }
 
+    async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
+        let params = wire::Start { r#type: self.subtype.clone(), instance: instance.to_string() };
+        let reply: Result<wire::Typed, _> =
+            self.client.call("Instance.Start", &params, &Call::default()).await;
+        reply.map(|_| ()).map_err(|fault| fault.into_error(Class::Unsure))
+    }
+
     async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error> {
         let params =
             wire::DescribeInstances { r#type: self.subtype.clone(), tags: Some(tags.clone()), properties };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use model::tags::Tags;
 use model::{Allocation, Description, GroupId, Health, InstanceId, LogicalId, Opaque};
 
-use crate::error::Error;
+use crate::error::{Class, Error};
 
 /// What an instance is to be made from. Everything a flavor does not change, it returns as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +90,12 @@ pub trait Instances: Send + Sync + 'static {
 
     /// Destroys an instance; one that is not there counts as destroyed. `reason` is InfraKit's.
     async fn destroy(&self, instance: &InstanceId, reason: &str, call: &Call) -> Result<(), Error>;
+
+    /// Starts an instance that is there and does not run; one that runs is left alone. Safe to repeat, and makes
+    /// nothing. Only plugins that list `Start/0.1.0` can.
+    async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
+        Err(Error::new(Class::InvalidSpec, format!("this plugin cannot start `{instance}`")))
+    }
 
     /// Every instance that has all these tags with exactly these values; a short list is an error.
     async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error>;

@@ -32,4 +32,6 @@ pub mod interface {
     pub const EVENT: &str = "Event/0.1.1";
     /// Ours: the plugin knows a repeated token again, and heeds the fence headers.
     pub const FENCE: &str = "Fence/0.1.0";
+    /// Ours: the plugin can start an instance that has stopped (`Instance.Start`).
+    pub const START: &str = "Start/0.1.0";
 }

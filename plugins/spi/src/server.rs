@@ -38,6 +38,7 @@ pub struct Plugin {
     knows_tokens: bool,
     lists_within: Millis,
     proves_nothing: bool,
+    starts: bool,
     gate: Arc<fence::Gate>,
 }
 
@@ -82,6 +83,13 @@ impl Plugin {
         self
     }
 
+    /// The plugin starts instances that have stopped (`Start/0.1.0`).
+    #[must_use]
+    pub fn starting(mut self) -> Self {
+        self.starts = true;
+        self
+    }
+
     /// Interfaces and their objects, the base object first, as Hello tells them.
     fn objects(&self) -> BTreeMap<String, Vec<String>> {
         // The empty name sorts first, and is written as a dot.
@@ -97,6 +105,9 @@ impl Plugin {
         }
         if self.events.is_some() {
             objects.insert(interface::EVENT.to_owned(), vec![".".to_owned()]);
+        }
+        if self.starts {
+            objects.insert(interface::START.to_owned(), names(self.instances.keys().collect()));
         }
         if self.knows_tokens || self.proves_nothing {
             let mut said = vec![".".to_owned()];

@@ -156,6 +156,16 @@ pub(crate) struct Label {
     pub(crate) labels: Option<BTreeMap<String, String>>,
 }
 
+/// Ours, as `Destroy` is InfraKit's.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Start {
+    #[serde(deserialize_with = "null_as_default")]
+    pub(crate) r#type: String,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(crate) instance: String,
+}
+
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Destroy {

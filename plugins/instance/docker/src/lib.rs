@@ -20,7 +20,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOpt
 use futures_util::StreamExt;
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
-use spi::{Call, Error, Event, Events, InstanceSpec, Instances, Plugin};
+use spi::{Call, Class, Error, Event, Events, InstanceSpec, Instances, Plugin};
 
 use config::Properties;
 pub use config::{Config, configure};
@@ -39,7 +39,11 @@ pub async fn plugin(config: &Config) -> Result<Plugin, String> {
     let events = Events::new(["found", "lost", "changed"]);
     tokio::spawn(follow(docker.clone(), events.clone()));
     let containers = Containers { docker, namespace: config.namespace.clone() };
-    Ok(Plugin::default().with_instances("", Arc::new(containers)).with_events(events).knowing_tokens())
+    Ok(Plugin::default()
+        .with_instances("", Arc::new(containers))
+        .with_events(events)
+        .knowing_tokens()
+        .starting())
 }
 
 struct Containers {
@@ -252,6 +256,14 @@ impl Instances for Containers {
             labels::forget(&self.docker, id).await?;
         }
         Ok(())
+    }
+
+    async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
+        // Starting one that runs changes nothing there.
+        match self.find(instance).await? {
+            Some((ContainerSummary { id: Some(id), .. }, _)) => engine::start(&self.docker, &id).await,
+            Some(_) | None => Err(Error::new(Class::NotFound, format!("there is no container `{instance}`"))),
+        }
     }
 
     async fn describe(&self, wanted: &Tags, _: bool) -> Result<Vec<Description>, Error> {

@@ -56,7 +56,7 @@ async fn output(containers: &Containers, id: &InstanceId, command: &[&str]) -> V
 async fn it_keeps_the_contract() {
     let Some(containers) = containers("contract").await else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let plugin = Plugin::default().with_instances("", Arc::new(containers)).knowing_tokens();
+    let plugin = Plugin::default().with_instances("", Arc::new(containers)).knowing_tokens().starting();
     let _running = spi::serve(dir.path(), "docker", plugin).expect("it is served");
     let directory = spi::Directory::new(dir.path()).with_deadline(Duration::from_secs(60));
     let client = directory.find(&"docker".into()).expect("found").client();
@@ -202,4 +202,24 @@ async fn what_is_wrong_with_properties_is_said_at_the_door() {
         assert_eq!(error.class, Class::InvalidSpec);
     }
     assert!(mount_of("v", "ebs").is_err());
+}
+
+#[tokio::test]
+async fn a_stopped_container_is_started_again_and_no_other_is_made() {
+    let Some(containers) = containers("start").await else { return };
+    let id = containers.provision(&spec(""), &Call::default()).await.expect("a container");
+    let runs = async || {
+        let inspected = containers.docker.inspect_container(id.as_str(), None).await.expect("it is there");
+        inspected.state.and_then(|state| state.running)
+    };
+    containers.docker.kill_container(id.as_str(), None).await.expect("it stops");
+    assert_eq!(runs().await, Some(false));
+    for _ in 0..2 {
+        containers.start(&id).await.expect("it starts, or runs already");
+        assert_eq!(runs().await, Some(true));
+    }
+    assert_eq!(containers.all().await.expect("a listing").len(), 1);
+    let error = containers.start(&"0123456789ab".into()).await.expect_err("it is not there");
+    assert_eq!(error.class, Class::NotFound);
+    clear(&containers).await;
 }

@@ -61,7 +61,7 @@ pub fn plugin(config: &Config) -> std::io::Result<Plugin> {
         }
     };
     let history = Arc::new(Mutex::new(history));
-    let mut plugin = Plugin::default().with_events(events.clone()).knowing_tokens();
+    let mut plugin = Plugin::default().with_events(events.clone()).knowing_tokens().starting();
     for kind in &config.types {
         let store = match &config.store {
             None => Store::memory(),
@@ -254,6 +254,16 @@ impl Instances for Simulator {
             self.tell("lost", instance);
         }
         self.after(&fault).await;
+        Ok(())
+    }
+
+    async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
+        let found = self.store().matching(&Tags::new());
+        let Some(found) = found.iter().find(|it| it.id == *instance) else {
+            return Err(Error::new(Class::NotFound, format!("there is no instance `{instance}`")));
+        };
+        // It runs as long as it is there.
+        self.record("start", instance.as_str(), &found.tags, "");
         Ok(())
     }
 

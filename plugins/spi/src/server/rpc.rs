@@ -166,6 +166,11 @@ async fn instance(plugin: &Plugin, verb: &str, request: &wire::Request, call: &C
             instances(plugin, &it.r#type)?.destroy(&it.instance.into(), &it.context.reason, call).await?;
             done(&wire::Typed { r#type: it.r#type, ok: true })
         }
+        "Start" if plugin.starts => {
+            let it: wire::Start = params(request)?;
+            instances(plugin, &it.r#type)?.start(&it.instance.into()).await?;
+            done(&wire::Typed { r#type: it.r#type, ok: true })
+        }
         "DescribeInstances" => {
             let it: wire::DescribeInstances = params(request)?;
             let tags = it.tags.unwrap_or_default();
@@ -229,6 +234,10 @@ pub(super) fn api(plugin: &Plugin) -> String {
         ("URL", String::new()),
     ]);
     let objects = plugin.objects();
-    let implements: Vec<_> = objects.keys().filter(|key| *key != interface::FENCE).map(interface).collect();
+    let implements: Vec<_> = objects
+        .keys()
+        .filter(|key| ![interface::FENCE, interface::START].contains(&key.as_str()))
+        .map(interface)
+        .collect();
     serde_json::json!({ "Vendor": vendor, "Implements": implements }).to_string()
 }

@@ -1,0 +1,88 @@
+//! Without a quorum nothing can be decided, and one thing can be done all the same: the machines of managers that
+//! have stopped can be started again. That makes nothing and destroys nothing, repeating it is harmless, and a
+//! manager that comes back with its disk is the member that it was (ha-raft §4.5, level 0.5).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::state::Holder;
+use model::{InstanceId, NodeId, PluginName, State};
+use raft::{Replica, Role};
+use rand::RngExt;
+use tokio::time::Instant;
+
+use crate::world::Plugins;
+
+/// How often it is looked whether somebody leads.
+const EVERY: Duration = Duration::from_secs(1);
+/// The first pause between two starts of one machine; it doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(20);
+const LAST_PAUSE: Duration = Duration::from_secs(600);
+
+/// When a machine may be started again, and the pause after that.
+type Tried = BTreeMap<InstanceId, (Instant, Duration)>;
+
+/// Starts the machines of the other managers again while nobody leads. Ends with the replica.
+pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
+    let mut led_at = Instant::now();
+    let mut tried = Tried::new();
+    loop {
+        // Several survivors need not do it in the same moment.
+        let pause = EVERY.mul_f64(rand::rng().random_range(0.5..1.5));
+        tokio::time::sleep(pause).await;
+        let state = replica.published().state;
+        let led = match *replica.watch_role().borrow() {
+            Role::Leader { term } => replica.holds_lease(term),
+            Role::Other { leader, .. } => {
+                leader.is_some() && replica.heard_leader().is_some_and(|age| age < 2 * EVERY)
+            }
+        };
+        if led {
+            led_at = Instant::now();
+            tried.clear();
+            continue;
+        }
+        let Some(patience) = state.start_managers_after() else { continue };
+        if led_at.elapsed() < Duration::from_millis(patience.0) {
+            continue;
+        }
+        for (node, instance, plugin) in machines(&state, replica.identity().node) {
+            let (at, pause) = tried.get(&instance).copied().unwrap_or((Instant::now(), FIRST_PAUSE));
+            if Instant::now() < at {
+                continue;
+            }
+            tried.insert(instance.clone(), (Instant::now() + pause, (pause * 2).min(LAST_PAUSE)));
+            match world.start(&plugin, &instance).await {
+                Ok(()) => {
+                    tracing::warn!(%node, %instance, %plugin, "nobody leads: its machine was told to start");
+                }
+                Err(error) => {
+                    tracing::info!(%node, %instance, %plugin, %error, "its machine cannot be started")
+                }
+            }
+        }
+    }
+}
+
+/// The machines of the other managers, as far as a group has them, and their plugins.
+fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceId, PluginName)> {
+    let plugin_of = |instance: &InstanceId| {
+        state.groups.values().find_map(|group| {
+            group.roster.values().find_map(|member| match &member.holder {
+                Holder::Living { instance: it, template, .. } if it == instance => {
+                    Some(group.template_of(*template).template.instance.plugin.clone())
+                }
+                Holder::Living { .. } | Holder::Pending(_) | Holder::Nobody => None,
+            })
+        })
+    };
+    let others = state.managers.iter().filter(|(id, _)| **id != me);
+    others
+        .filter_map(|(id, manager)| {
+            let instance = manager.instance.clone()?;
+            let plugin = plugin_of(&instance)?;
+            Some((*id, instance, plugin))
+        })
+        .collect()
+}
