@@ -22,6 +22,8 @@ pub struct Options {
     pub simulator: Vec<String>,
     /// More arguments for every manager.
     pub manager: Vec<String>,
+    /// What is in the environment of every manager.
+    pub environment: Vec<(String, String)>,
     /// Every manager has a [`Disk`] that misbehaves on request.
     pub disks: bool,
     /// Every manager has a host of its own on a [`Network`]. Needs root.
@@ -186,7 +188,7 @@ impl Cluster {
 
     fn surroundings(&self, i: usize) -> Surroundings {
         let before = self.network.as_ref().map(|network| network.enter(i)).unwrap_or_default();
-        let mut environment = Vec::new();
+        let mut environment = self.options.environment.clone();
         let mut preload = Vec::new();
         if self.options.disks {
             let disk = self.disk(i);

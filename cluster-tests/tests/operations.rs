@@ -8,6 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use cluster_tests::{Cluster, Process, Surroundings, group, until};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use rustix::process::Signal;
 
 fn free_ports(n: usize) -> Vec<u16> {
@@ -145,6 +152,61 @@ async fn the_service_manager_hears_what_a_manager_does_and_a_file_says_what_it_i
     let log = manager.log();
     let line = log.lines().find(|line| line.contains("manager `filed`")).expect("it says who it is");
     assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "as the file has it: {line}");
+}
+
+type Spans = std::sync::Arc<std::sync::Mutex<Vec<Span>>>;
+
+/// Takes spans as a collector does.
+struct Collector(Spans);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let spans = request.into_inner().resource_spans.into_iter();
+        let spans = spans.flat_map(|it| it.scope_spans).flat_map(|it| it.spans);
+        self.0.lock().expect("nobody panics here").extend(spans);
+        Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_one_trace_from_the_commit_to_the_calls_of_plugins() {
+    let spans = Spans::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = tonic::transport::Server::builder()
+        .add_service(TraceServiceServer::new(Collector(spans.clone())))
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+    tokio::spawn(server);
+    let options = cluster_tests::Options {
+        environment: vec![
+            ("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY".into(), "100".into()),
+        ],
+        ..Default::default()
+    };
+    let cluster = Cluster::with(1, options).await;
+    let planted = "planted-for-the-trace";
+    let set = cluster.run(&["secret", "set", "db"], planted.as_bytes());
+    assert!(set.status.success(), "{set:?}");
+    cluster.commit(&group("web", 2, "secret://db")).await.expect("it is accepted");
+    cluster.settles("web", 2).await;
+    let all = until("everything is told", async || {
+        let all = spans.lock().expect("nobody panics here").clone();
+        (all.iter().filter(|it| it.name == "Instance.Provision").count() == 2).then_some(all)
+    })
+    .await;
+    let root = all.iter().find(|it| it.name == "commit").expect("the commit is told");
+    assert!(root.parent_span_id.is_empty() && all.iter().all(|it| it.trace_id == root.trace_id), "{all:?}");
+    let attempts: Vec<_> = all.iter().filter(|it| it.name == "provision").collect();
+    assert!(attempts.len() == 2 && attempts.iter().all(|it| it.parent_span_id == root.span_id), "{all:?}");
+    for call in all.iter().filter(|it| it.name == "Instance.Provision" || it.name == "Flavor.Prepare") {
+        assert!(attempts.iter().any(|it| it.span_id == call.parent_span_id), "{call:?}");
+    }
+    assert!(!format!("{all:?}").contains(planted), "no secret is told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

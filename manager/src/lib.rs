@@ -20,6 +20,7 @@ pub mod recovery;
 mod replica_thread;
 mod rescue;
 mod service;
+mod telemetry;
 mod vault;
 mod world;
 
@@ -40,6 +41,7 @@ pub use config::{Adopt, Config, Start};
 pub use lease::Lease;
 pub use monitor::Pulse;
 pub use raft::Profile;
+pub use telemetry::Telemetry;
 pub use world::{Look, Rejection, Work, World};
 
 use access::Keeper;

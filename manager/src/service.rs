@@ -33,6 +33,7 @@ use crate::dial::Secure;
 use crate::leads;
 use crate::members::{Members, is_fresh};
 use crate::reconcile::Reports;
+use crate::telemetry;
 use crate::world::{Plugins, Rejection, World};
 use answers::{is_done, no_group, refused, unavailable};
 use forward::Forward;
@@ -235,6 +236,7 @@ impl Service {
     }
 
     async fn commit_now(&self, request: pb::CommitRequest, by: &Actor) -> Result<pb::CommitReply, Error> {
+        let began = std::time::SystemTime::now();
         let id = api::request_id(&request.request_id)?;
         if request.items.is_empty() {
             return Err(Error::new(Code::Invalid, "there is nothing to commit"));
@@ -250,6 +252,8 @@ impl Service {
         let Answer::Committed(list) = self.propose(id, by, Change::Commit { items }).await? else {
             return Err(Error::new(Code::Internal, "a commit was answered oddly"));
         };
+        let cluster = &self.replica.identity().cluster;
+        list.iter().for_each(|it| telemetry::committed(cluster, by, began, it));
         let committed = list.into_iter().zip(plans).zip(waits).map(|((it, plan), waits)| pb::Committed {
             group: it.group.to_string(),
             revision: it.revision.0,

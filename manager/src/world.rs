@@ -11,7 +11,7 @@ use model::intent::Intent;
 use model::observed::Promises;
 use model::state::Known;
 use model::tags::Tags;
-use model::{Description, GroupId, GroupSpec, Health, Outcome, Part, PluginName};
+use model::{Description, GroupId, GroupSpec, Health, Outcome, Part, PluginName, Revision};
 
 use crate::lease::Lease;
 
@@ -28,6 +28,8 @@ pub struct Look {
 pub struct Work {
     pub group: GroupId,
     pub spec: Arc<GroupSpec>,
+    /// The revision of it.
+    pub revision: Revision,
     pub intent: Intent,
     /// The template the intent is about.
     pub known: Arc<Known>,

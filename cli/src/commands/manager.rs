@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manager::backup::Schedule;
-use manager::{Adopt, Config, Profile as Patience, Pulse, Start};
+use manager::{Adopt, Config, Profile as Patience, Pulse, Start, Telemetry};
 use sd_notify::NotifyState;
 
 use super::{duration, plugins_dir, start_logging, stop_signal};
@@ -14,11 +14,16 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
     let ManagerVerb::Start(start) = verb;
     start_logging(global)?;
     let config = configure(*start, global)?;
+    let telemetry = Telemetry::start()?;
     let running = manager::start(config, stop()).await.map_err(Failure::from)?;
     tracing::info!("{}", running.describe());
     let telling = tokio::spawn(tell_service_manager(running.pulse()));
     let finished = running.finished().await;
     telling.abort();
+    if let Some(telemetry) = telemetry {
+        // It waits for its own thread.
+        let _ = tokio::task::spawn_blocking(|| telemetry.stop()).await;
+    }
     finished?;
     tracing::info!("stopped");
     Ok(0)

@@ -404,6 +404,7 @@ impl<W: World> Reconciler<W> {
         let work = Work {
             group: self.id.clone(),
             spec: group.spec.clone(),
+            revision: group.revision,
             intent: intent.clone(),
             known,
             token,

@@ -11,7 +11,8 @@ use model::intent::{Reason, Task};
 use model::observed::Promises;
 use model::secret::{self, Missing, SecretName, redacted};
 use model::tags::Tags;
-use model::{Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
+use model::{ClusterId, Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
+use opentelemetry::Context;
 use raft::Published;
 use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
 
@@ -21,6 +22,7 @@ use super::pace::Pace;
 use super::{Look, Rejection, Work, World};
 use crate::lease::Lease;
 use crate::meters::{self, Meters};
+use crate::telemetry;
 
 /// Plugins found in a directory.
 pub(crate) struct Plugins {
@@ -104,7 +106,7 @@ impl Plugins {
         }
     }
 
-    async fn provision(&self, work: &Work, slot: &Slot) -> Outcome {
+    async fn provision(&self, work: &Work, slot: &Slot, attempt: &Context) -> Outcome {
         let template = &work.known.template;
         // Nothing has been made before the instance plugin is called, whatever goes wrong.
         let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
@@ -132,7 +134,8 @@ impl Plugins {
         let prepared = {
             let _turn = flavor.pace.turn().await;
             let flavor = flavor.client.flavors(template.flavor.plugin.subtype());
-            flavor.prepare(&for_flavor.part.properties, base, allocation, &index).await
+            let span = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Prepare");
+            span.ended(flavor.prepare(&for_flavor.part.properties, base, allocation, &index).await)
         };
         let mut spec = match prepared {
             Ok(spec) => spec,
@@ -155,8 +158,10 @@ impl Plugins {
         };
         let _turn = instances.pace.turn().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
-        let call = self.call(work, &instances).await;
-        match plugin.provision(&spec, &call).await {
+        let mut call = self.call(work, &instances).await;
+        let span = telemetry::calls(attempt, &template.instance.plugin, "Instance.Provision");
+        call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
+        match span.ended(plugin.provision(&spec, &call).await) {
             Ok(id) => {
                 instances.pace.faster();
                 Outcome::Done(id)
@@ -175,7 +180,13 @@ impl Plugins {
         }
     }
 
-    async fn destroy(&self, work: &Work, instance: &InstanceId, reason: Reason) -> Outcome {
+    async fn destroy(
+        &self,
+        work: &Work,
+        instance: &InstanceId,
+        reason: Reason,
+        attempt: &Context,
+    ) -> Outcome {
         let template = &work.known.template;
         let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
             because: format!("{}: {error}", part.plugin),
@@ -183,7 +194,8 @@ impl Plugins {
         };
         let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
         if let Some(seen) = work.seen.as_ref().filter(|_| !skip_drain)
-            && let Err(error) = self.drain(&template.flavor, seen, &work.lease).await
+            && let Err(error) = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain")
+                .ended(self.drain(&template.flavor, seen, &work.lease).await)
         {
             // A member that is only replaced stays until it could be drained; one that must go goes
             // (semantics §2.5).
@@ -200,15 +212,17 @@ impl Plugins {
         };
         let _turn = instances.pace.turn().await;
         let plugin = instances.client.instances(template.instance.plugin.subtype());
-        let call = self.call(work, &instances).await;
-        match plugin.destroy(instance, reason.as_str(), &call).await {
+        let mut call = self.call(work, &instances).await;
+        let span = telemetry::calls(attempt, &template.instance.plugin, "Instance.Destroy");
+        call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
+        match span.ended(plugin.destroy(instance, reason.as_str(), &call).await) {
             Ok(()) => Outcome::Done(instance.clone()),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
             Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
         }
     }
 
-    async fn label(&self, work: &Work, instance: &InstanceId) -> Outcome {
+    async fn label(&self, work: &Work, instance: &InstanceId, attempt: &Context) -> Outcome {
         let name = &work.known.template.instance.plugin;
         let refused = |error: &spi::Error| Outcome::Refused {
             because: format!("{name}: {error}"),
@@ -220,8 +234,10 @@ impl Plugins {
         };
         let _turn = instances.pace.turn().await;
         let plugin = instances.client.instances(name.subtype());
-        let call = self.call(work, &instances).await;
-        match plugin.label(instance, &work.tags, &call).await {
+        let mut call = self.call(work, &instances).await;
+        let span = telemetry::calls(attempt, name, "Instance.Label");
+        call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
+        match span.ended(plugin.label(instance, &work.tags, &call).await) {
             Ok(()) => Outcome::Done(instance.clone()),
             // Whether it was done or not: doing it again does no harm, so nobody has to wait for it.
             Err(error) => refused(&error),
@@ -252,6 +268,7 @@ impl Plugins {
             token: Some(work.token.clone()),
             epoch: Some(work.lease.epoch()),
             not_after: plugin.found.is_local().then(|| held + self.directory.deadline()),
+            traceparent: None,
         }
     }
 
@@ -317,13 +334,16 @@ impl World for Plugins {
 
     async fn perform(&self, work: &Work) -> Outcome {
         let began = Instant::now();
+        let cluster = self.secrets.borrow().state.cluster.clone().unwrap_or_else(|| ClusterId::new(""));
+        let attempt = telemetry::attempted(&cluster, work);
         let (method, outcome) = match &work.intent.task {
-            Task::Provision { slot, .. } => ("Provision", self.provision(work, slot).await),
+            Task::Provision { slot, .. } => ("Provision", self.provision(work, slot, &attempt).await),
             Task::Destroy { instance, reason, .. } => {
-                ("Destroy", self.destroy(work, instance, *reason).await)
+                ("Destroy", self.destroy(work, instance, *reason, &attempt).await)
             }
-            Task::Label { instance, .. } => ("Label", self.label(work, instance).await),
+            Task::Label { instance, .. } => ("Label", self.label(work, instance, &attempt).await),
         };
+        telemetry::settled(&attempt, &outcome);
         let plugin = &work.known.template.instance.plugin;
         self.meters.called(plugin, method, meters::result(&outcome));
         if let Task::Provision { .. } = work.intent.task {

@@ -43,6 +43,8 @@ pub struct Call {
     /// Until when the call may begin to take effect, by the clock that counts from the machine's start and
     /// goes on while it is suspended: caller and plugin share the machine, so they share the clock.
     pub not_after: Option<Duration>,
+    /// Which span the call is, as W3C Trace Context has it.
+    pub traceparent: Option<String>,
 }
 
 /// One leadership. A later one of the same cluster is greater; those of two clusters have no order.

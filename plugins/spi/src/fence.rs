@@ -20,11 +20,18 @@ const TOKEN: &str = "infrakit-token";
 const EPOCH: &str = "infrakit-epoch";
 /// Nanoseconds since the machine started.
 const NOT_AFTER: &str = "infrakit-not-after";
+const TRACEPARENT: &str = "traceparent";
 
 pub(crate) fn write(call: &Call, headers: &mut HeaderMap) {
     let epoch = call.epoch.as_ref().map(|it| format!("{}-{}-{}", it.cluster, it.lineage, it.term));
     let not_after = call.not_after.map(|at| at.as_nanos().to_string());
-    for (name, value) in [(TOKEN, call.token.clone()), (EPOCH, epoch), (NOT_AFTER, not_after)] {
+    let told = [
+        (TOKEN, call.token.clone()),
+        (EPOCH, epoch),
+        (NOT_AFTER, not_after),
+        (TRACEPARENT, call.traceparent.clone()),
+    ];
+    for (name, value) in told {
         // Tokens and ids are [a-z0-9-] and the others numbers, so none can fail to be a header.
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert(name, value);
@@ -38,6 +45,7 @@ pub(crate) fn read(headers: &HeaderMap) -> Call {
         token: text(TOKEN).map(str::to_owned),
         epoch: text(EPOCH).and_then(read_epoch),
         not_after: text(NOT_AFTER).and_then(|nanos| nanos.parse().ok()).map(Duration::from_nanos),
+        traceparent: text(TRACEPARENT).map(str::to_owned),
     }
 }
 
