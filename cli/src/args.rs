@@ -70,6 +70,9 @@ pub(crate) enum Verb {
     Node(NodeVerb),
     /// The cluster in one look: leader, members, groups
     Status,
+    /// The managers' Raft, in the words of Consul and Nomad
+    #[command(subcommand)]
+    Operator(OperatorVerb),
     /// What happened
     Events(EventsArgs),
     /// Look for what is wrong, and say what to do about it; exits with 1 when something is
@@ -119,6 +122,27 @@ pub(crate) enum ManagerVerb {
     /// A restart uses the same command: --bootstrap and --join are ignored once the data directory
     /// belongs to a cluster.
     Start(Box<ManagerStart>),
+    /// Lock the key that seals a manager's data: from its next start on it must be given the unlock key
+    ///
+    /// The unlock key is printed this once, and kept nowhere: without it the data are lost. A manager that runs
+    /// goes on. Locking again makes another unlock key.
+    Lock {
+        /// Where its log and state are kept
+        #[arg(long)]
+        data_dir: PathBuf,
+        /// The unlock key, when it is locked already; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+        #[arg(long, value_name = "FILE")]
+        unlock_key_file: Option<PathBuf>,
+    },
+    /// Lock it no more
+    Unlock {
+        /// Where its log and state are kept
+        #[arg(long)]
+        data_dir: PathBuf,
+        /// The unlock key; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+        #[arg(long, value_name = "FILE")]
+        unlock_key_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -159,6 +183,9 @@ pub(crate) struct ManagerStart {
     /// How patient members are with a silent leader
     #[arg(long, value_enum, default_value_t = Profile::Default)]
     pub(crate) profile: Profile,
+    /// The unlock key, when its data directory is locked; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unlock_key_file: Option<PathBuf>,
     /// Where it tells how it is, as plain HTTP: /metrics, /healthz and /readyz
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) monitor: Option<String>,
@@ -518,6 +545,34 @@ pub(crate) enum CaVerb {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum OperatorVerb {
+    #[command(subcommand, about = "Peers, the lead, snapshots")]
+    Raft(RaftVerb),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RaftVerb {
+    /// As `node ls`
+    #[command(visible_alias = "peers")]
+    ListPeers,
+    /// As `node rm`
+    RemovePeer {
+        /// Its name, or its id
+        manager: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// As `node transfer-leadership`
+    TransferLeader {
+        /// Its name, or its id; by default the one that is closest behind
+        manager: Option<String>,
+    },
+    /// As `backup`
+    Snapshot(BackupArgs),
+}
+
+#[derive(Subcommand)]
 pub(crate) enum SecretVerb {
     /// Store a secret, or another value in place of the one before; members get it when they are made anew
     Set {
@@ -584,6 +639,9 @@ pub(crate) struct RecoverArgs {
     /// The data directory of a survivor; several are compared
     #[arg(long = "data-dir", required = true, value_name = "DIR")]
     pub(crate) data_dirs: Vec<PathBuf>,
+    /// The unlock key, when they are locked; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unlock_key_file: Option<PathBuf>,
     /// Only show what they hold
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Addresses, Client};
+use model::access::Secret;
 use model::{Millis, PluginName};
 use spi::Directory;
 
@@ -112,6 +113,17 @@ pub(crate) fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
         Failure::new(format!("{name} cannot be read")).because(error.to_string()).exit(report::INVALID_FILE)
     })?;
     Ok((name, bytes))
+}
+
+/// What unlocks the key of a data directory: from this file, or from the environment.
+pub(crate) fn unlock_key(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    match file {
+        Some(file) => read_file(file).map(|(_, bytes)| Some(Secret::new(bytes))),
+        None => {
+            let said = std::env::var("INFRAKIT_UNLOCK_KEY").ok().filter(|it| !it.is_empty());
+            Ok(said.map(|text| Secret::new(text.into_bytes())))
+        }
+    }
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {

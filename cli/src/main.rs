@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use args::{Cli, Verb};
+use args::{Cli, NodeVerb, OperatorVerb, RaftVerb, Verb};
 use report::Failure;
 
 #[global_allocator]
@@ -61,6 +61,19 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Flavor(verb) => commands::interruptible(commands::flavor::run(verb, &global)).await,
         Verb::Node(verb) => commands::interruptible(commands::cluster::nodes(verb, &global)).await,
         Verb::Status => commands::interruptible(commands::cluster::status(&global)).await,
+        Verb::Operator(OperatorVerb::Raft(verb)) => {
+            let verb = match verb {
+                RaftVerb::ListPeers => NodeVerb::Ls,
+                RaftVerb::RemovePeer { manager, yes } => {
+                    NodeVerb::Rm { managers: vec![manager], force: false, yes }
+                }
+                RaftVerb::TransferLeader { manager } => NodeVerb::TransferLeadership { manager },
+                RaftVerb::Snapshot(args) => {
+                    return commands::interruptible(commands::recovery::backup(args, &global)).await;
+                }
+            };
+            commands::interruptible(commands::cluster::nodes(verb, &global)).await
+        }
         Verb::Doctor => commands::interruptible(commands::doctor::run(&global)).await,
         Verb::Events(events) => commands::interruptible(commands::cluster::events(events, &global)).await,
         Verb::Token(verb) => commands::interruptible(commands::access::tokens(verb, &global)).await,

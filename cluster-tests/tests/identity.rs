@@ -335,9 +335,32 @@ async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
         let log = cluster.manager(0).log();
         assert!(code == 1 && log.contains(why), "{code}: {log}");
     }
-    std::fs::write(&file, right).expect("it is ours");
+    std::fs::write(&file, &right).expect("it is ours");
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
+    cluster.start(0);
+    cluster.until_voters(1).await;
+    cluster.settles("web", 2).await;
+    // Locked while it runs; from its next start on it wants the unlock key.
+    let data = cluster.data(0).display().to_string();
+    let locked = cluster.run(&["manager", "lock", "--data-dir", &data], b"");
+    assert!(locked.status.success(), "{locked:?}");
+    let unlocking = cluster.path().join("unlock");
+    std::fs::write(&unlocking, &locked.stdout).expect("a file");
+    assert!(
+        !std::fs::read(&file).expect("it is ours").starts_with(&right[..32]),
+        "the key is not in its file"
+    );
+    cluster.set("k", "after it was locked").await.expect("it goes on");
+    cluster.kill(0);
+    cluster.start(0);
+    let code = until("it refuses", async || cluster.manager_mut(0).ended()).await;
+    let log = cluster.manager(0).log();
+    assert!(
+        code == 1 && log.contains("no unlock key was given") && log.contains("--unlock-key-file"),
+        "{log}"
+    );
+    cluster.set_manager_arguments(&["--unlock-key-file", &unlocking.display().to_string()]);
     cluster.start(0);
     cluster.until_voters(1).await;
     cluster.settles("web", 2).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::TokenFrom;
 use model::InstanceId;
+use model::access::Secret;
 use raft::Profile;
 
 use crate::backup::Schedule;
@@ -30,6 +31,8 @@ pub struct Config {
     pub start: Start,
     /// Lets it in where it joins; on one machine none is needed. Looked at only then.
     pub token: Option<TokenFrom>,
+    /// What unlocks the key of its data directory, when that is locked.
+    pub unlock: Option<Secret>,
     /// Where it tells how it is: `/metrics`, `/healthz`, `/readyz`.
     pub monitor: Option<String>,
     /// Backups that it takes by itself.

@@ -21,7 +21,7 @@ mod replica_thread;
 mod rescue;
 mod service;
 mod telemetry;
-mod vault;
+pub mod vault;
 mod world;
 
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use std::time::Duration;
 use api::tls::Tls;
 use api::{BadCertificate, Credentials};
 use futures_util::future::BoxFuture;
-use model::access::{Authorities, Authority};
+use model::access::{Authorities, Authority, Secret};
 use model::command::Manager;
 use raft::{Disk, Replica, Role};
 use tokio::net::{TcpListener, UnixListener};
@@ -135,7 +135,7 @@ pub async fn start(
     };
 
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
-    let disk = open_disk(&config.data_dir).await?;
+    let disk = open_disk(&config.data_dir, config.unlock.as_ref()).await?;
     let me = Manager {
         name: config.name.clone(),
         address: address.clone(),
@@ -330,12 +330,12 @@ fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
     }
 }
 
-async fn open_disk(data_dir: &std::path::Path) -> Result<Disk, Error> {
-    let dir = data_dir.to_owned();
+async fn open_disk(data_dir: &std::path::Path, unlock: Option<&Secret>) -> Result<Disk, Error> {
+    let (dir, unlock) = (data_dir.to_owned(), unlock.cloned());
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let key = vault::key(&dir, !Disk::exists(&dir.join(DB)))?;
+        let key = vault::key(&dir, !Disk::exists(&dir.join(DB)), unlock.as_ref())?;
         Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String, remedy| {
@@ -347,6 +347,7 @@ async fn open_disk(data_dir: &std::path::Path) -> Result<Disk, Error> {
             let remedy = match error.kind() {
                 std::io::ErrorKind::InvalidData => DAMAGED,
                 std::io::ErrorKind::Unsupported => NEWER,
+                std::io::ErrorKind::ResourceBusy => vault::UNLOCK_REMEDY,
                 std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => vault::REMEDY,
                 _ => IN_USE,
             };

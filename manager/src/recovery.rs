@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use model::access::Secret;
 use model::command::{Manager, Program};
 use model::{NodeId, State};
 use raft::{Backup, Disk, Holding, Identity};
@@ -34,7 +35,7 @@ pub(crate) fn next_lineage(before: u32) -> u32 {
 
 impl Survivor {
     /// Reads what a data directory holds. Changes nothing.
-    pub async fn read(dir: &Path) -> Result<Self, Error> {
+    pub async fn read(dir: &Path, unlock: Option<&Secret>) -> Result<Self, Error> {
         let nothing = || {
             let remedy = "name the data directory of a manager that was a member; nothing was changed";
             Error::new(
@@ -46,7 +47,7 @@ impl Survivor {
         if !Disk::exists(&dir.join(DB)) {
             return Err(nothing());
         }
-        let disk = open_disk(dir).await?;
+        let disk = open_disk(dir, unlock).await?;
         let read = tokio::task::spawn_blocking(move || disk.holding().map(|holding| (disk, holding))).await;
         match read.map_err(std::io::Error::other).and_then(|it| it) {
             Ok((disk, Some(holding))) => Ok(Self { dir: dir.to_owned(), holding, disk }),
@@ -82,7 +83,7 @@ impl Survivor {
 
 /// Makes a new data directory from a backup: that of the only manager of a new lineage of its cluster.
 pub async fn restore(backup: Backup, dir: &Path, name: &str, address: &str) -> Result<Identity, Error> {
-    let disk = open_disk(dir).await?;
+    let disk = open_disk(dir, None).await?;
     let me = Manager {
         name: name.to_owned(),
         address: address.to_owned(),

@@ -1,51 +1,131 @@
-//! The key that seals what a manager keeps: in a file beside the database, for this user alone.
+//! The key that seals what a manager keeps: in a file beside the database, for this user alone. It may be locked
+//! with another one, which whoever starts the manager must give.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use model::access::Secret;
 use raft::Key;
 
-/// The name of the file: 64 hexadecimal digits.
+/// The name of the file: 64 hexadecimal digits; or `locked` and more of them.
 pub(crate) const FILE: &str = "key";
+
+/// What a locked key begins with.
+const LOCKED: &str = "locked ";
+
+/// What an unlock key begins with, so that it is known for what it is.
+const UNLOCK: &str = "IKUNLOCK-1-";
 
 /// What helps when it cannot be used.
 pub(crate) const REMEDY: &str = "bring back the file `key` that belongs to this data directory, readable to this \
                                  user alone; without it nothing there can be read, and the manager must join \
                                  anew with an empty --data-dir";
 
-/// The key of the database in this directory; drawn when there is none yet.
-pub(crate) fn key(dir: &Path, new: bool) -> io::Result<Key> {
-    key_in(&dir.join(FILE), new)
-}
+/// What helps when it is locked.
+pub(crate) const UNLOCK_REMEDY: &str = "give the unlock key that `infrakit manager lock` printed: --unlock-key-file \
+                                        FILE, or INFRAKIT_UNLOCK_KEY; nothing was changed";
 
-/// The key in this file; drawn when there is none yet and it is to be `new`.
-pub(crate) fn key_in(path: &Path, new: bool) -> io::Result<Key> {
-    let what = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let mode = std::fs::metadata(path)?.mode();
-            if mode & 0o077 != 0 {
-                let why = format!("others may read it (mode {:o})", mode & 0o777);
-                return Err(what(io::ErrorKind::PermissionDenied, why));
-            }
-            let digits = data_encoding::HEXLOWER.decode(text.trim().as_bytes()).ok();
-            let bytes = digits.and_then(|it| <[u8; 32]>::try_from(it).ok());
-            bytes.map(Key::new).ok_or_else(|| what(io::ErrorKind::NotFound, "it is no key".into()))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && new => {
+/// The key of the database in this directory; drawn when there is none yet.
+pub(crate) fn key(dir: &Path, new: bool, unlock: Option<&Secret>) -> io::Result<Key> {
+    let path = dir.join(FILE);
+    let what = |why: &str| io::Error::new(io::ErrorKind::ResourceBusy, format!("{}: {why}", path.display()));
+    match read(&path)? {
+        Kept::Nothing if new => {
             let key = Key::draw();
-            // Before anything is sealed with it, it survives a power cut.
-            let mut file = std::fs::File::options();
-            let mut file = file.create_new(true).write(true).mode(0o600).open(path)?;
-            writeln!(file, "{}", data_encoding::HEXLOWER.encode(key.expose()))?;
-            file.sync_all()?;
-            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            std::fs::File::open(dir)?.sync_all()?;
+            write_new(&path, &key)?;
             Ok(key)
         }
-        Err(error) => Err(what(error.kind(), error.to_string())),
+        Kept::Nothing => {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: No such file", path.display())))
+        }
+        Kept::Plain(key) => Ok(key),
+        Kept::Locked(locked) => {
+            let given = unlock.ok_or_else(|| what("it is locked, and no unlock key was given"))?;
+            let unlocking =
+                parse(given).ok_or_else(|| what("it is locked, and what was given is no unlock key"))?;
+            unlocking.unlock(&locked).ok_or_else(|| what("it is locked with another unlock key"))
+        }
     }
+}
+
+/// Locks the key in this directory, and gives what unlocks it from now on: shown this once, and kept nowhere.
+/// Whoever runs has read it already.
+pub fn lock(dir: &Path, unlock: Option<&Secret>) -> io::Result<String> {
+    let key = key(dir, false, unlock)?;
+    let unlocking = Key::draw();
+    let locked = data_encoding::HEXLOWER.encode(&unlocking.lock(&key));
+    crate::backup::save(&dir.join(FILE), format!("{LOCKED}{locked}\n").as_bytes())?;
+    Ok(format!("{UNLOCK}{}", data_encoding::BASE32_NOPAD.encode(unlocking.expose())))
+}
+
+/// Leaves the key in this directory as it was before it was locked.
+pub fn unlock(dir: &Path, unlock: Option<&Secret>) -> io::Result<()> {
+    let key = key(dir, false, unlock)?;
+    let text = format!("{}\n", data_encoding::HEXLOWER.encode(key.expose()));
+    crate::backup::save(&dir.join(FILE), text.as_bytes())
+}
+
+/// The key that a person gives.
+fn parse(given: &Secret) -> Option<Key> {
+    let text = std::str::from_utf8(given.expose()).ok()?.trim().strip_prefix(UNLOCK)?;
+    let bytes = data_encoding::BASE32_NOPAD.decode(text.as_bytes()).ok()?;
+    bytes.try_into().ok().map(Key::new)
+}
+
+/// The key in this file, which is never locked; drawn when there is none yet and it is to be `new`.
+pub(crate) fn key_in(path: &Path, new: bool) -> io::Result<Key> {
+    match read(path)? {
+        Kept::Plain(key) => Ok(key),
+        Kept::Nothing if new => {
+            let key = Key::draw();
+            write_new(path, &key)?;
+            Ok(key)
+        }
+        Kept::Nothing | Kept::Locked(_) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it is no key", path.display())))
+        }
+    }
+}
+
+/// What a file holds.
+enum Kept {
+    Nothing,
+    Plain(Key),
+    Locked(Vec<u8>),
+}
+
+fn read(path: &Path) -> io::Result<Kept> {
+    let what = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::Nothing),
+        Err(error) => return Err(what(error.kind(), error.to_string())),
+    };
+    let mode = std::fs::metadata(path)?.mode();
+    if mode & 0o077 != 0 {
+        return Err(what(
+            io::ErrorKind::PermissionDenied,
+            format!("others may read it (mode {:o})", mode & 0o777),
+        ));
+    }
+    let text = text.trim();
+    let digits = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
+    let kept = match text.strip_prefix(LOCKED) {
+        Some(locked) => digits(locked).map(Kept::Locked),
+        None => digits(text).and_then(|it| it.try_into().ok()).map(|it| Kept::Plain(Key::new(it))),
+    };
+    kept.ok_or_else(|| what(io::ErrorKind::NotFound, "it is no key".into()))
+}
+
+/// Before anything is sealed with it, it survives a power cut.
+fn write_new(path: &Path, key: &Key) -> io::Result<()> {
+    let mut options = std::fs::File::options();
+    let mut file = options.create_new(true).write(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", data_encoding::HEXLOWER.encode(key.expose()))?;
+    file.sync_all()?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -57,16 +137,36 @@ mod tests {
     #[test]
     fn a_key_is_drawn_once_and_kept_to_one_user() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(key(dir.path(), false).expect_err("there is none").kind(), io::ErrorKind::NotFound);
-        let first = key(dir.path(), true).expect("it is drawn");
-        assert_eq!(key(dir.path(), true).expect("it is read").expose(), first.expose());
-        assert_eq!(key(dir.path(), false).expect("it is read").expose(), first.expose());
+        assert_eq!(key(dir.path(), false, None).expect_err("there is none").kind(), io::ErrorKind::NotFound);
+        let first = key(dir.path(), true, None).expect("it is drawn");
+        assert_eq!(key(dir.path(), true, None).expect("it is read").expose(), first.expose());
+        assert_eq!(key(dir.path(), false, None).expect("it is read").expose(), first.expose());
         let path = dir.path().join(FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
-        let error = key(dir.path(), false).expect_err("others may read it");
+        let error = key(dir.path(), false, None).expect_err("others may read it");
         assert!(error.to_string().contains("others may read it"), "{error}");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
         std::fs::write(&path, "rubbish").expect("it is ours");
-        assert!(key(dir.path(), true).is_err(), "it is never drawn anew");
+        assert!(key(dir.path(), true, None).is_err(), "it is never drawn anew");
+    }
+
+    #[test]
+    fn a_locked_key_is_read_with_its_unlock_key_and_with_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let first = key(dir.path(), true, None).expect("it is drawn");
+        let secret = |text: &str| Secret::new(text.as_bytes());
+        let unlocking = secret(&lock(dir.path(), None).expect("it is locked"));
+        let said =
+            |given: Option<&Secret>| key(dir.path(), true, given).expect_err("it is locked").to_string();
+        assert!(said(None).contains("no unlock key was given"));
+        assert!(said(Some(&secret("rubbish"))).contains("is no unlock key"));
+        let other = format!("{UNLOCK}{}", data_encoding::BASE32_NOPAD.encode(Key::draw().expose()));
+        assert!(said(Some(&secret(&other))).contains("another unlock key"));
+        assert_eq!(key(dir.path(), false, Some(&unlocking)).expect("it opens").expose(), first.expose());
+        // Locked anew: the first unlock key opens nothing any more.
+        let next = secret(&lock(dir.path(), Some(&unlocking)).expect("it is locked anew"));
+        assert!(said(Some(&unlocking)).contains("another unlock key"));
+        unlock(dir.path(), Some(&next)).expect("it is unlocked");
+        assert_eq!(key(dir.path(), false, None).expect("it opens").expose(), first.expose());
     }
 }

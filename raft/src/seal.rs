@@ -31,7 +31,27 @@ impl Key {
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Another key, sealed with this one.
+    pub fn lock(&self, other: &Key) -> Vec<u8> {
+        let nonce: [u8; NONCE] = rand::random();
+        let payload = Payload { msg: &other.0[..], aad: LOCKED };
+        let sealed = XChaCha20Poly1305::new(&self.0.into()).encrypt(&XNonce::from(nonce), payload);
+        [&nonce[..], &sealed.expect("a key is short")].concat()
+    }
+
+    /// What [`Key::lock`] sealed; none when it was another key that did, or the bytes were changed.
+    pub fn unlock(&self, locked: &[u8]) -> Option<Key> {
+        let (nonce, sealed) = locked.split_at_checked(NONCE)?;
+        let nonce: [u8; NONCE] = nonce.try_into().ok()?;
+        let payload = Payload { msg: sealed, aad: LOCKED };
+        let opened = XChaCha20Poly1305::new(&self.0.into()).decrypt(&XNonce::from(nonce), payload).ok()?;
+        opened.try_into().ok().map(Key)
+    }
 }
+
+/// What a locked key is bound to.
+const LOCKED: &[u8] = b"infrakit key";
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

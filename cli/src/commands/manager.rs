@@ -3,15 +3,30 @@
 use std::time::Duration;
 
 use manager::backup::Schedule;
+use manager::vault;
 use manager::{Adopt, Config, Profile as Patience, Pulse, Start, Telemetry};
 use sd_notify::NotifyState;
 
-use super::{duration, plugins_dir, start_logging, stop_signal};
+use super::{duration, plugins_dir, start_logging, stop_signal, unlock_key};
 use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
+use crate::output;
 use crate::report::Failure;
 
 pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failure> {
-    let ManagerVerb::Start(start) = verb;
+    let start = match verb {
+        ManagerVerb::Start(start) => start,
+        ManagerVerb::Lock { data_dir, unlock_key_file } => {
+            let unlock = unlock_key(unlock_key_file.as_deref())?;
+            let unlocking = vault::lock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
+            output::line(&unlocking)?;
+            return Ok(0);
+        }
+        ManagerVerb::Unlock { data_dir, unlock_key_file } => {
+            let unlock = unlock_key(unlock_key_file.as_deref())?;
+            vault::unlock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
+            return Ok(0);
+        }
+    };
     start_logging(global)?;
     let config = configure(*start, global)?;
     let telemetry = Telemetry::start()?;
@@ -27,6 +42,12 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
     finished?;
     tracing::info!("stopped");
     Ok(0)
+}
+
+fn cannot_lock(error: &std::io::Error) -> Failure {
+    Failure::new("the key of the data directory cannot be used")
+        .because(error.to_string())
+        .remedy("name the data directory of a manager, and give its unlock key when it is locked; nothing was changed")
 }
 
 /// Tells systemd, when it is there: ready, how it is, that it lives (sd_notify(3)).
@@ -102,6 +123,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         }
     };
     Ok(Config {
+        unlock: unlock_key(start.unlock_key_file.as_deref())?,
         monitor: start.monitor,
         backups,
         name: start.name,

@@ -142,7 +142,7 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
                 ))
                 .exit(REFUSED)
         };
-        match Survivor::read(dir).await {
+        match Survivor::read(dir, super::unlock_key(None)?.as_ref()).await {
             Ok(survivor) if !args.replace => {
                 let held = &survivor.holding;
                 return Err(refused(if held.identity.cluster == cluster {
@@ -212,10 +212,11 @@ fn survivor_row(survivor: &Survivor) -> Vec<String> {
 }
 
 pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Failure> {
+    let unlock = super::unlock_key(args.unlock_key_file.as_deref())?;
     let mut survivors = Vec::new();
     for dir in &args.data_dirs {
         may_touch(dir)?;
-        survivors.push(Survivor::read(dir).await?);
+        survivors.push(Survivor::read(dir, unlock.as_ref()).await?);
     }
     if args.dry_run || global.output == Format::Table {
         let items: Vec<Value> = survivors.iter().map(survivor_json).collect();

@@ -36,6 +36,9 @@ async fn main() {
     if wants("transfer") {
         rows.push(transfer().await);
     }
+    if wants("recover") {
+        rows.push(recover().await);
+    }
     if wants("writes") {
         rows.extend(writes::run().await);
     }
@@ -294,6 +297,35 @@ async fn failover(profile: &str, bar: &str) -> Row {
 }
 
 /// The lead is given away while a client writes; how long nothing is answered.
+/// From the command that recovers a survivor of three to three managers that vote, ten times.
+async fn recover() -> Row {
+    let mut took = Vec::new();
+    for _ in 0..10 {
+        let mut cluster = Cluster::of(3).await;
+        cluster.commit(&group("web", 100, "v1")).await.expect("it is accepted");
+        cluster.settles("web", 100).await;
+        (0..3).for_each(|i| cluster.kill(i));
+        let data = cluster.data(1).display().to_string();
+        let began = Instant::now();
+        let recovered = cluster.run(&["recover", "--data-dir", &data, "--yes"], b"");
+        assert!(recovered.status.success(), "{recovered:?}");
+        cluster.start(1);
+        cluster.add();
+        cluster.add();
+        until("three vote", async || (cluster.names("Voter").await == ["m2", "m4", "m5"]).then_some(()))
+            .await;
+        took.push(began.elapsed().as_secs_f64());
+        cluster.settles("web", 100).await;
+        assert_eq!(cluster.history().made("web"), 100, "nothing is made twice");
+    }
+    let worst = quantile(&mut took, 1.0);
+    row(
+        "one survivor of three recovered, two new managers joined: three vote, 10 times",
+        "≤ 60 s",
+        format!("median {:.1} s, worst {worst:.1} s", median(&mut took)),
+    )
+}
+
 async fn transfer() -> Row {
     let cluster = Cluster::of(3).await;
     let stop = AtomicBool::new(false);
