@@ -139,6 +139,11 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     // A token that is revoked takes everybody with it who came by it, on connections that are open too.
     let mut open = remote(&cluster.address(2), &operator).await.expect("she is known");
     open.set_variable(set("b")).await.expect("she may");
+    let follow = pb::EventsRequest { group: String::new(), follow: true };
+    let mut events = open.events(follow).await.expect("she may").into_inner();
+    let watch = pb::GroupRequest { group: "web0".into(), ..Default::default() };
+    let mut watched = open.watch_group(watch).await.expect("she may").into_inner();
+    watched.message().await.expect("she is known").expect("there is such a group");
     let id = token.id().short().to_owned();
     let revoke = pb::RevokeTokenRequest { request_id: vec![7; 16], id };
     cluster.client().call(async |mut c| c.revoke_token(revoke.clone()).await).await.expect("an admin asks");
@@ -147,6 +152,22 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
         (api::Error::from(refused).code == Code::Forbidden).then_some(())
     })
     .await;
+    // What she watches ends as well.
+    let ended = async {
+        let of_events = loop {
+            if let Err(why) = events.message().await {
+                break why;
+            }
+        };
+        let of_group = loop {
+            if let Err(why) = watched.message().await {
+                break why;
+            }
+        };
+        [of_events, of_group].map(|why| api::Error::from(why).code)
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("her streams end");
+    assert_eq!(ended, [Code::Forbidden, Code::Forbidden]);
     assert_eq!(ask_to_set(&cluster, &admin, "d").await, Ok(()), "others are");
     let again: Result<_, _> = cluster.log_in_by(&token, "olga").await;
     assert_eq!(again.expect_err("it was revoked").code, Code::Forbidden);

@@ -1,13 +1,15 @@
 //! The door-keeper: who calls, and whether their role allows the call. It stands before every service.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use api::{Code, Error, Subject};
 use futures_util::future::BoxFuture;
 use http_body_util::Limited;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use model::{Role, State};
 use raft::{Published, Speaker};
 use rustls::pki_types::CertificateDer;
@@ -25,6 +27,9 @@ const ASKED_AS: &str = "infrakit-asked-as";
 
 /// The most that somebody may say in one call who is not known.
 const STRANGERS_SAY: usize = 64 << 10;
+
+/// How often it is asked at least whether whoever watches a stream is still known.
+const LOOKED_AGAIN: Duration = Duration::from_secs(10);
 
 /// Who asks, for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,21 @@ type Names = (u64, Arc<Vec<Vec<u8>>>);
 impl Keeper {
     pub(crate) fn new(states: watch::Receiver<Published>) -> Self {
         Self { states, names: Arc::default() }
+    }
+
+    /// Waits until this person is known no more, and says why.
+    async fn until_known_no_more(mut self, shown: Shown) -> Status {
+        loop {
+            let state = self.states.borrow_and_update().state.clone();
+            if let Err(error) = is_known(&state, &self.trusted(&state), &shown) {
+                return error.into();
+            }
+            // A certificate expires without a change of anything.
+            let changed = tokio::time::timeout(LOOKED_AGAIN, self.states.changed());
+            if let Ok(Err(_)) = changed.await {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The names of the authorities that are trusted, read out of their certificates at every change.
@@ -130,7 +150,53 @@ where
                 return Box::pin(async move { Ok(refusal) });
             }
         }
-        Box::pin(self.door.call(request))
+        let answering = self.door.call(request);
+        let Caller::Certified(shown @ Shown { subject: Subject::Person { .. }, .. }) = caller else {
+            return Box::pin(answering);
+        };
+        let keeper = self.keeper.clone();
+        Box::pin(async move {
+            let answer = answering.await?;
+            // A stream that is watched goes on for long: no longer than whoever watches is known.
+            Ok(answer.map(|body| {
+                Body::new(WhileKnown { body, over: Some(Box::pin(keeper.until_known_no_more(shown))) })
+            }))
+        })
+    }
+}
+
+/// An answer that ends when whoever asked is known no more.
+struct WhileKnown {
+    body: Body,
+    /// Why it ends; none when it has.
+    over: Option<BoxFuture<'static, Status>>,
+}
+
+impl HttpBody for WhileKnown {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Some(over) = &mut self.over else { return Poll::Ready(None) };
+        if let Poll::Ready(why) = over.as_mut().poll(cx) {
+            self.over = None;
+            let mut trailers = http::HeaderMap::new();
+            // A status that cannot be told ends the stream all the same.
+            let _ = why.add_header(&mut trailers);
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over.is_none() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
