@@ -73,7 +73,8 @@ pub(crate) enum Verb {
     /// The managers' Raft, in the words of Consul and Nomad
     #[command(subcommand)]
     Operator(OperatorVerb),
-    /// What happened
+    /// What happened, and who did it
+    #[command(visible_alias = "history")]
     Events(EventsArgs),
     /// Look for what is wrong, and say what to do about it; exits with 1 when something is
     Doctor,
@@ -186,6 +187,12 @@ pub(crate) struct ManagerStart {
     /// The unlock key, when its data directory is locked; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) unlock_key_file: Option<PathBuf>,
+    /// Do not start the machines of other managers again while nobody leads
+    ///
+    /// Otherwise their plugin is told to after 30 s (`infrakit/start-managers-after`), if it can: say so before you
+    /// stop a majority on purpose.
+    #[arg(long)]
+    pub(crate) no_rescue: bool,
     /// Where it tells how it is, as plain HTTP: /metrics, /healthz and /readyz
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) monitor: Option<String>,
@@ -645,7 +652,7 @@ pub(crate) struct RecoverArgs {
     /// Only show what they hold
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Also when so many managers still answer that the majority may live
+    /// Also when other managers still answer: they stop when they hear of it
     #[arg(long)]
     pub(crate) force: bool,
     /// Do not ask

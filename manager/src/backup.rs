@@ -60,8 +60,8 @@ pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, met
     if states.wait_for(|it| it.state.cluster.is_some()).await.is_err() {
         return;
     }
-    // From now on one that fails is one that is missed.
-    meters.backed_up();
+    // One that fails from now on is one that is missed.
+    meters.backed_up_before(newest(&schedule.dir));
     let mut kept = None;
     loop {
         let index = replica.published().index;
@@ -83,6 +83,14 @@ pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, met
         }
         tokio::time::sleep(schedule.every).await;
     }
+}
+
+/// How old the newest backup is that an earlier run of this manager took.
+fn newest(dir: &Path) -> Duration {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let ours = files.filter(|file| file.file_name().to_string_lossy().ends_with(SUFFIX));
+    let ages = ours.filter_map(|file| file.metadata().ok()?.modified().ok()?.elapsed().ok());
+    ages.min().unwrap_or_default()
 }
 
 fn write(schedule: &Schedule, backup: &Backup) -> io::Result<PathBuf> {

@@ -175,7 +175,7 @@ pub async fn start(
     let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
     let meters = Meters::default();
     let world = Arc::new(Plugins::new(directory, replica.watch_state(), meters.clone()));
-    let rescuing = tokio::spawn(rescue::keep(replica.clone(), world.clone()));
+    let rescuing = config.rescue.then(|| tokio::spawn(rescue::keep(replica.clone(), world.clone())));
     let reports = Reports::default();
     let clock = Clock::default();
     let pulse = Pulse::new(replica.clone(), reports.clone(), clock.clone(), meters.clone());
@@ -285,8 +285,7 @@ pub async fn start(
             announcing.abort();
             keeping.abort();
             counting.abort();
-            rescuing.abort();
-            backing.iter().chain(&monitoring).for_each(tokio::task::JoinHandle::abort);
+            backing.iter().chain(&monitoring).chain(&rescuing).for_each(tokio::task::JoinHandle::abort);
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;

@@ -87,6 +87,11 @@ impl Meters {
         self.times.backed_up.store(seconds(), Ordering::Relaxed);
     }
 
+    /// The latest backup was taken so long ago.
+    pub(crate) fn backed_up_before(&self, age: Duration) {
+        self.times.backed_up.store(seconds().saturating_sub(age.as_secs()).max(1), Ordering::Relaxed);
+    }
+
     /// How long the certificate of this manager is still valid, in seconds; below zero when it is not.
     pub(crate) fn certificate_left(&self) -> Option<i64> {
         let ends = self.times.certificate_ends.load(Ordering::Relaxed);

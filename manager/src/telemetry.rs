@@ -3,7 +3,8 @@
 //!
 //! The ids of a trace and of its first span follow from the cluster, the group and the revision, so that every
 //! manager adds to the same trace without a word in the log. Off unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or
-//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is set; the other `OTEL_*` variables of the specification hold as well.
+//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is set: a collector's gRPC port, without TLS, as beside each manager. The
+//! specification's variables for headers, timeouts, batches, sampling and the resource hold as well.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,7 +20,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
 use crate::world::Work;
 
 /// Who tells of the spans.
@@ -51,15 +51,19 @@ impl IdGenerator for Ids {
 
 impl Telemetry {
     /// Begins to export, when the environment says where to. Within a runtime.
-    pub fn start() -> Result<Option<Self>, Error> {
+    /// A manager does its work without traces too: what is wrong with them is logged.
+    pub fn start() -> Option<Self> {
         let said = |name| std::env::var_os(name).is_some_and(|it| !it.is_empty());
         if !said("OTEL_EXPORTER_OTLP_ENDPOINT") && !said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
-            return Ok(None);
+            return None;
         }
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build().map_err(|error| {
-            let remedy = "correct the OTEL_EXPORTER_OTLP_* variables, or unset them";
-            Error::new("traces cannot be exported", error, remedy)
-        })?;
+        let exporter = match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
+            Ok(exporter) => exporter,
+            Err(error) => {
+                tracing::error!(%error, "no traces are exported: OTEL_EXPORTER_OTLP_* say what cannot be used");
+                return None;
+            }
+        };
         let mut resource = Resource::builder();
         if !said("OTEL_SERVICE_NAME") {
             resource = resource.with_service_name(SCOPE);
@@ -71,7 +75,7 @@ impl Telemetry {
             .with_batch_exporter(exporter)
             .build();
         global::set_tracer_provider(provider.clone());
-        Ok(Some(Self(provider)))
+        Some(Self(provider))
     }
 
     /// Exports what is left. Blocks for a moment.
@@ -167,7 +171,8 @@ impl CallSpan {
     pub(crate) fn traceparent(&self) -> Option<String> {
         let span = self.0.span();
         let context = span.span_context();
-        context.is_valid().then(|| {
+        // Without somebody who records it, it is no span that anybody could find.
+        span.is_recording().then(|| {
             let flags = context.trace_flags().to_u8();
             format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
         })

@@ -72,6 +72,8 @@ pub enum Condition {
     UnknownIntent { instance: InstanceId, token: String },
     /// Two instances carry one token, which was used once.
     SharedToken { intent: IntentId, instances: [InstanceId; 2] },
+    /// A second instance of one logical id, made by an earlier lineage in what was lost of its log.
+    SecondOfName { instance: InstanceId, name: String },
 }
 
 /// One step.

@@ -259,6 +259,14 @@ fn describe(condition: &Condition) -> (&'static str, String) {
             );
             ("SharedToken", told)
         }
+        Condition::SecondOfName { instance, name } => {
+            let told = format!(
+                "{instance} has the name {name} as its member has, and was made by what was lost when the cluster began \
+                 anew: nobody knows which of the two is in use. Nothing is destroyed because of it; look at both, and \
+                 destroy one with `infrakit instance destroy`"
+            );
+            ("SecondOfName", told)
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
     };
     start_logging(global)?;
     let config = configure(*start, global)?;
-    let telemetry = Telemetry::start()?;
+    let telemetry = Telemetry::start();
     let running = manager::start(config, stop()).await.map_err(Failure::from)?;
     tracing::info!("{}", running.describe());
     let telling = tokio::spawn(tell_service_manager(running.pulse()));
@@ -123,6 +123,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         }
     };
     Ok(Config {
+        rescue: !start.no_rescue,
         unlock: unlock_key(start.unlock_key_file.as_deref())?,
         monitor: start.monitor,
         backups,

@@ -258,12 +258,13 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
             .exit(REFUSED));
     };
     let answering = recovery::answering(&held.state, Some(held.identity.node)).await;
-    let majority = held.voters.len() / 2 + 1;
-    if answering.len() + 1 >= majority && held.voters.len() > 1 && !args.force {
-        return Err(Failure::new(format!("a majority of cluster {} may live", held.identity.cluster.short()))
-            .because(format!("{} still answer, and {majority} of {} decide", answering.join(", "), held.voters.len()))
+    if !answering.is_empty() && !args.force {
+        let majority = held.voters.len() / 2 + 1;
+        return Err(Failure::new(format!("managers of cluster {} still answer", held.identity.cluster.short()))
+            .because(format!("{}; {majority} of {} decide", answering.join(", "), held.voters.len()))
             .remedy(format!(
-                "start this manager again with its old command; give --force when the others are to stop; {NOTHING}"
+                "when {majority} can run, start this one again with its old command; otherwise stop the others first, \
+                 for one of them may know more; give --force when they are to stop by themselves; {NOTHING}"
             ))
             .exit(REFUSED));
     }

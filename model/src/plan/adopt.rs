@@ -124,6 +124,12 @@ impl<'a> Desk<'a> {
                 self.plan.adopt.push(Adoption { slot, instance: instance.clone(), template });
             }
             None if self.is_doubtful(instance) => self.plan.strays.push(instance.clone()),
+            None if seen.lost && self.is_second_of_a_pet(seen) => {
+                // Nobody knows which of the two is in use: an operator must say.
+                self.plan.strays.push(instance.clone());
+                let name = seen.logical_id().map(|id| id.to_string()).unwrap_or_default();
+                self.plan.conditions.push(Condition::SecondOfName { instance: instance.clone(), name });
+            }
             None if self.is_second_of_a_pet(seen) || self.is_surplus(instance, seen) => {
                 self.destroy_stray(instance, template);
             }
@@ -202,6 +208,7 @@ impl<'a> Desk<'a> {
         self.plan.conditions.iter().any(|condition| match condition {
             Condition::UnknownIntent { instance: it, .. } => it == instance,
             Condition::SharedToken { instances, .. } => instances.contains(instance),
+            Condition::SecondOfName { .. } => false,
         })
     }
 
@@ -231,11 +238,11 @@ impl<'a> Desk<'a> {
         let held = self.group.roster.get(&slot).is_some_and(|member| {
             matches!(&member.holder, Holder::Living { doomed: None, instance, .. } if there(instance))
         });
-        seen.ours && !seen.lost && self.group.wants(&slot) && held
+        seen.ours && self.group.wants(&slot) && held
     }
 
     /// Whether the slot of an intent from an earlier lineage has been filled by what this one does not know.
-    pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot, view: &View) -> bool {
+    pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot) -> bool {
         let held = |instance: &InstanceId| {
             self.group
                 .roster
@@ -247,7 +254,12 @@ impl<'a> Desk<'a> {
             Slot::Ordinal(_) => seen.tag(tags::SLOT) == Some(&slot.to_string()),
         };
         intent.id.index <= self.observed.bounds.since
-            && view.seen.iter().any(|(instance, seen)| seen.lost && fits(seen) && !held(instance))
+            && self
+                .observed
+                .views
+                .values()
+                .flat_map(|view| &view.seen)
+                .any(|(instance, seen)| seen.lost && fits(seen) && !held(instance))
     }
 
     /// The known template whose fingerprint the instance carries. Otherwise one of the same plugin,

@@ -71,7 +71,7 @@ impl Desk<'_> {
                 if !proven && view.taken_at < over {
                     self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
                     self.wake(over);
-                } else if self.was_filled_since(intent, slot, view) {
+                } else if self.was_filled_since(intent, slot) {
                     // What was lost with the lineage before had gone further: its instance is taken in.
                     let because = "its slot was filled since, in the lineage before".to_owned();
                     return Some(Outcome::Refused { because, retryable: true });

@@ -465,6 +465,10 @@ fn of_two_that_hold_a_name_since_a_backup_nobody_is_destroyed_by_itself() {
     story.look();
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.strays == [InstanceId::new("since")], "{plan:?}");
+    assert!(
+        matches!(&plan.conditions[..], [Condition::SecondOfName { .. }]),
+        "an operator is told: {plan:?}"
+    );
 }
 
 #[test]
