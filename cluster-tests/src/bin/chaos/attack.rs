@@ -36,6 +36,8 @@ struct Attack {
     plugins_back: Option<Instant>,
     /// Who does not vote for a while.
     demoted: Option<usize>,
+    /// Who was perhaps removed for good: it comes back with an empty disk, as somebody else.
+    removed: Option<usize>,
     /// When lines, disks and the provider are well again.
     mended: Option<Instant>,
     size: u64,
@@ -68,6 +70,7 @@ pub(crate) async fn run(seed: u64, faults: u32) -> Outcome {
         frozen: Vec::new(),
         plugins_back: None,
         demoted: None,
+        removed: None,
         mended: None,
         size,
         surplus: 0,
@@ -149,6 +152,10 @@ impl Attack {
                 && self.cluster.manager_mut(i).ended().is_some()
             {
                 self.cluster.kill(i);
+                if self.removed == Some(i) {
+                    self.removed = None;
+                    self.wipe(i);
+                }
                 self.cluster.start(i);
             }
         }
@@ -182,6 +189,11 @@ impl Attack {
         self.dead.push((i, at));
     }
 
+    /// A new disk for the next start.
+    fn wipe(&self, i: usize) {
+        std::fs::remove_dir_all(self.cluster.data(i)).expect("it is there, and nobody uses it");
+    }
+
     fn count(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
     }
@@ -194,7 +206,7 @@ impl Attack {
         let leader = self.leader().await;
         let any = self.between(0, 2) as usize;
         let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
-        let kind = self.between(0, 19);
+        let kind = self.between(0, 20);
         if (3..=9).contains(&kind) || (14..=17).contains(&kind) {
             self.mended = Some(self.soon(1000, 8000));
         }
@@ -307,6 +319,23 @@ impl Attack {
                 self.count(DEMOTED);
                 if self.demoted.is_none() && self.stand(any, pb::Standing::Learner).await {
                     self.demoted = Some(any);
+                }
+            }
+            20 => {
+                let well = self.dead.is_empty() && self.frozen.is_empty() && self.mended.is_none();
+                // The first one would found a cluster.
+                let i = any.max(1);
+                if !well || self.removed.is_some() || self.demoted.is_some() {
+                    return;
+                }
+                self.count("a manager removed for good, and another in its place");
+                if self.stand(i, pb::Standing::Removed).await {
+                    self.cluster.kill(i);
+                    self.wipe(i);
+                    self.cluster.start(i);
+                } else {
+                    // Perhaps it was, and stops when it hears of it.
+                    self.removed = Some(i);
                 }
             }
             _ => {
