@@ -193,7 +193,7 @@ async fn a_change_is_one_trace_from_the_commit_to_the_calls_of_plugins() {
     let set = cluster.run(&["secret", "set", "db"], planted.as_bytes());
     assert!(set.status.success(), "{set:?}");
     // The plugin says no once, in the words that it was told.
-    cluster.fault("provision", "refuse");
+    cluster.fault("provision", "refuse x 1");
     cluster.commit(&group("web", 2, "secret://db")).await.expect("it is accepted");
     cluster.settles("web", 2).await;
     let all = until("everything is told", async || {

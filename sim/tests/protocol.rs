@@ -1,8 +1,8 @@
 //! The protocol of members and intents, explored: every order of what managers, operators, providers and faults do,
 //! as far as a budget goes, around the real `State::apply` and the real membership policy (ha-raft §4.3).
 //!
-//! Three managers, two slots. What Raft promises is taken for granted here, one leader a term and one log, and so is
-//! the lease: whoever is deposed begins no more calls. What is looked at is what stands on them: who may become a
+//! Three managers, two slots. What Raft promises is taken for granted here, one leader a term and one log. What is
+//! looked at is what stands on them: who may become a
 //! voter, what is admitted, what late calls do. The planner is not in it, only the few rules of it that are repeated
 //! here with their places; the simulation has the planner.
 
@@ -17,7 +17,7 @@ use model::quorum::{bears, majority};
 use model::state::Holder;
 use model::{
     Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, IntentId, LogId, NodeId, Opaque,
-    Outcome, Part, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
+    Outcome, Part, Phase, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
 };
 use stateright::{Checker, Model, Property};
 
@@ -33,6 +33,7 @@ struct Budget {
     dooms: u8,
     vanishings: u8,
     recoveries: u8,
+    commits: u8,
 }
 
 /// What the managers agree on. Two histories that lead to the same are one.
@@ -119,8 +120,10 @@ struct World {
     up: BTreeSet<NodeId>,
     /// Learners that have caught up.
     ready: BTreeSet<NodeId>,
-    /// Who holds the lease.
+    /// Who leads, and holds the lease.
     leader: Option<NodeId>,
+    /// A leader that was cut off and may act still: its term, and the intents that it knows to be open.
+    cut_off: Option<(u64, BTreeMap<IntentId, Does>)>,
     calls: BTreeSet<Call>,
     /// What the present leader was answered, and has not reported.
     answered: BTreeMap<IntentId, String>,
@@ -134,6 +137,8 @@ struct World {
     guarded: bool,
     /// Whether the provider keeps out whoever led before.
     fenced: bool,
+    /// Whether nobody is elected before the lease of the last leader has run out.
+    leased: bool,
     /// Everything that was ever granted, and what became of it.
     granted: BTreeMap<IntentId, Does>,
     closed: BTreeMap<IntentId, String>,
@@ -147,8 +152,13 @@ struct World {
 enum Act {
     Crash(NodeId),
     Restart(NodeId),
-    /// It is cut off: its lease runs out, and what it has called for is on its way still.
+    /// It is cut off: nobody hears it, and it may act until its lease has run out. What it has called for is on its
+    /// way still.
     Depose,
+    LeaseEnds,
+    /// By the leader that was cut off.
+    SendLate(IntentId),
+    Commit,
     Elect(NodeId),
     /// The majority is lost: an operator goes on from this one's disk, in another lineage.
     /// It may lack the last entry that the others had.
@@ -204,7 +214,7 @@ fn spec() -> GroupSpec {
 }
 
 impl World {
-    fn new(left: Budget, guarded: bool, fenced: bool) -> Self {
+    fn new(left: Budget, guarded: bool, fenced: bool, leased: bool) -> Self {
         let mut world = World {
             agreed: Agreed::new(State::default()),
             before: None,
@@ -216,6 +226,7 @@ impl World {
             up: BTreeSet::new(),
             ready: BTreeSet::new(),
             leader: None,
+            cut_off: None,
             calls: BTreeSet::new(),
             answered: BTreeMap::new(),
             called: BTreeSet::new(),
@@ -224,6 +235,7 @@ impl World {
             left,
             guarded,
             fenced,
+            leased,
             granted: BTreeMap::new(),
             closed: BTreeMap::new(),
             disks: BTreeMap::new(),
@@ -257,7 +269,8 @@ impl World {
     }
 
     fn round(&self) -> Round {
-        Round::new("web".into(), Revision(1), Term(self.term))
+        let revision = self.state().groups.values().next().map_or(Revision(1), |group| group.revision);
+        Round::new("web".into(), revision, Term(self.term))
     }
 
     /// The leader proposes; whoever leads has a majority.
@@ -271,7 +284,24 @@ impl World {
             at: Timestamp(0),
             change,
         };
-        let answer = state.apply(log, &command).answer;
+        let mut other = self.state().clone();
+        let (answer, others) = (state.apply(log, &command).answer, other.apply(log, &command).answer);
+        if (&state, &answer) != (&other, &others) {
+            self.break_promise("I11: two replicas differ after the same entry");
+        }
+        for (id, before) in &self.state().groups.clone() {
+            let after = state.groups.get(id);
+            let reached = |phase: &Phase| match phase {
+                Phase::Succeeded { at } => (*at, 1),
+                Phase::Running { to } => (*to, 0),
+            };
+            let goes_on = after.is_none_or(|after| {
+                after.revision >= before.revision && reached(&after.phase) >= reached(&before.phase)
+            });
+            if !goes_on {
+                self.break_promise("I12: a rollout went back");
+            }
+        }
         let agreed = Agreed::new(state);
         if agreed == self.agreed {
             return answer;
@@ -511,6 +541,7 @@ impl World {
     fn settles(&self) -> bool {
         let mut world = self.clone();
         world.left.elections = 20;
+        world.cut_off = None;
         world.up = world.members.iter().copied().chain(world.state().managers.keys().copied()).collect();
         for _ in 0..60 {
             if world.leader.is_none() {
@@ -564,6 +595,7 @@ struct Protocol {
     budget: Budget,
     guarded: bool,
     fenced: bool,
+    leased: bool,
 }
 
 impl Model for Protocol {
@@ -571,7 +603,7 @@ impl Model for Protocol {
     type Action = Act;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.budget, self.guarded, self.fenced)]
+        vec![World::new(self.budget, self.guarded, self.fenced, self.leased)]
     }
 
     fn actions(&self, world: &World, acts: &mut Vec<Act>) {
@@ -582,7 +614,10 @@ impl Model for Protocol {
                 acts.push(Act::Crash(id));
             }
             let votes = world.sets.iter().any(|set| set.contains(&id));
-            if world.leader.is_none() && left.elections > 0 && votes && world.has_majority(&world.sets) {
+            // Voters wait until the lease of the leader that they heard last has run out (raft/src/replica.rs).
+            let waited = world.cut_off.is_none() || !world.leased;
+            let majority = world.has_majority(&world.sets);
+            if world.leader.is_none() && waited && left.elections > 0 && votes && majority {
                 acts.push(Act::Elect(id));
             }
             if world.state().removed.contains_key(&id) && world.leader.is_some() {
@@ -590,7 +625,11 @@ impl Model for Protocol {
             }
         }
         acts.extend(known().filter(|id| !world.up.contains(id)).map(Act::Restart));
-        if left.recoveries > 0 && world.leader.is_none() && !world.has_majority(&world.sets) {
+        if left.recoveries > 0
+            && world.leader.is_none()
+            && world.cut_off.is_none()
+            && !world.has_majority(&world.sets)
+        {
             for node in known().filter(|id| world.up.contains(id)) {
                 acts.extend([false, true].map(|stale| Act::Recover { node, stale }));
             }
@@ -598,6 +637,10 @@ impl Model for Protocol {
         for call in &world.calls {
             acts.push(Act::Effect(call.clone()));
             acts.push(Act::Lose(call.clone()));
+        }
+        if let Some((_, known)) = &world.cut_off {
+            acts.push(Act::LeaseEnds);
+            acts.extend(known.keys().copied().map(Act::SendLate));
         }
         if left.vanishings > 0 {
             // The provider may lose anything but the machine that a manager stands on: that is a crash.
@@ -611,6 +654,9 @@ impl Model for Protocol {
         }
         if left.joins > 0 {
             acts.push(Act::Join);
+        }
+        if left.commits > 0 {
+            acts.push(Act::Commit);
         }
         if left.wishes > 0 {
             for id in known() {
@@ -647,7 +693,24 @@ impl Model for Protocol {
             Act::Restart(id) => drop(world.up.insert(id)),
             Act::Depose => {
                 world.left.deposals -= 1;
+                world.cut_off = Some((world.term, world.open()));
                 world.leads_no_more();
+            }
+            Act::LeaseEnds => world.cut_off = None,
+            Act::SendLate(intent) => {
+                let (term, known) = world.cut_off.clone()?;
+                if world.leader.is_some() {
+                    world.break_promise("I8, I9: two leaders may act at once");
+                }
+                let does = known.get(&intent)?.clone();
+                world.calls.insert(Call { intent, lineage: world.lineage(), term, does });
+            }
+            Act::Commit => {
+                world.left.commits -= 1;
+                let mut spec = spec();
+                spec.template.instance.properties = Opaque::from_json(format!("{}", world.left.commits));
+                let item = Commit { spec, if_revision: None, unvalidated: false };
+                world.write(Change::Commit { items: vec![item] });
             }
             Act::Elect(id) => world.elect(id),
             Act::Recover { node: id, stale } => {
@@ -764,7 +827,7 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("I1, I4 to I8, I10, I13, I15: no step breaks a promise", |_, world: &World| {
+            Property::always("I1, I3 to I13, I15: no step breaks a promise", |_, world: &World| {
                 world.broken.is_none()
             }),
             Property::always(TWICE, |_, world: &World| {
@@ -800,7 +863,7 @@ impl Model for Protocol {
 
 /// Explores histories of up to `steps` steps; nothing is broken in any, and each of these comes about in some.
 fn explore(budget: Budget, steps: usize, come_about: &[&'static str]) {
-    let protocol = Protocol { budget, guarded: true, fenced: true };
+    let protocol = Protocol { budget, guarded: true, fenced: true, leased: true };
     // The checker counts the first state, and looks at none that is as deep as it may go.
     let checker = protocol.checker().threads(2).target_max_depth(steps + 2).spawn_bfs().join();
     assert!(checker.unique_state_count() > 10_000, "{budget:?}: {} states", checker.unique_state_count());
@@ -816,7 +879,7 @@ fn explore(budget: Budget, steps: usize, come_about: &[&'static str]) {
 
 /// What is found when a protection is left out.
 fn missed(budget: Budget, guarded: bool, fenced: bool, steps: usize) {
-    let protocol = Protocol { budget, guarded, fenced };
+    let protocol = Protocol { budget, guarded, fenced, leased: true };
     let checker = protocol.checker().threads(2).target_max_depth(steps + 2).spawn_bfs().join();
     let found = checker.discoveries();
     assert!(found.contains_key(TWICE), "{:?}", found.keys());
@@ -832,6 +895,7 @@ const NOTHING: Budget = Budget {
     dooms: 0,
     vanishings: 0,
     recoveries: 0,
+    commits: 0,
 };
 
 const REPLACED: &str = "a manager is replaced";
@@ -850,6 +914,13 @@ fn calls_take_effect_under_every_order_of_leaders_and_losses() {
     let budget =
         Budget { crashes: 1, deposals: 1, elections: 2, claims: 2, dooms: 1, vanishings: 1, ..NOTHING };
     explore(budget, 15, &[MADE_ANEW]);
+}
+
+/// A template changes while members are made and destroyed.
+#[test]
+fn a_rollout_goes_on_whoever_leads() {
+    let budget = Budget { deposals: 1, elections: 1, claims: 2, dooms: 2, commits: 2, ..NOTHING };
+    explore(budget, 12, &[]);
 }
 
 /// A majority dies and an operator goes on from one disk, while calls of before are on their way.
@@ -879,4 +950,15 @@ fn a_fence_that_is_left_out_is_missed() {
     missed(Budget { deposals: 1, elections: 1, claims: 2, vanishings: 1, ..NOTHING }, true, false, 14);
     let lost = Budget { crashes: 2, elections: 2, claims: 2, recoveries: 1, ..NOTHING };
     missed(lost, true, false, 13);
+}
+
+/// And so does a leader that acts while another one has been elected.
+#[test]
+fn a_lease_that_is_left_out_is_missed() {
+    let budget = Budget { deposals: 1, elections: 1, claims: 1, ..NOTHING };
+    let protocol = Protocol { budget, guarded: true, fenced: true, leased: false };
+    let checker = protocol.checker().threads(2).target_max_depth(10).spawn_bfs().join();
+    let (_, path) =
+        checker.discoveries().into_iter().find(|(name, _)| name.starts_with("I1,")).expect("it is missed");
+    assert_eq!(path.last_state().broken, Some("I8, I9: two leaders may act at once"));
 }
