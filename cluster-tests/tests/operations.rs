@@ -174,7 +174,7 @@ impl TraceService for Collector {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_one_trace_from_the_commit_to_the_calls_of_plugins() {
-    let spans = Spans::default();
+    let (spans, port) = (Spans::default(), free_ports(1)[0]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
     let server = tonic::transport::Server::builder()
@@ -186,6 +186,7 @@ async fn a_change_is_one_trace_from_the_commit_to_the_calls_of_plugins() {
             ("OTEL_EXPORTER_OTLP_ENDPOINT".into(), endpoint),
             ("OTEL_BSP_SCHEDULE_DELAY".into(), "100".into()),
         ],
+        manager: vec!["--monitor".into(), format!("127.0.0.1:{port}")],
         ..Default::default()
     };
     let cluster = Cluster::with(1, options).await;
@@ -209,7 +210,10 @@ async fn a_change_is_one_trace_from_the_commit_to_the_calls_of_plugins() {
     for call in all.iter().filter(|it| it.name == "Instance.Provision" || it.name == "Flavor.Prepare") {
         assert!(attempts.iter().any(|it| it.span_id == call.parent_span_id), "{call:?}");
     }
-    assert!(!format!("{all:?}").contains(planted), "no secret is told");
+    let metrics = get(port, "/metrics").expect("it answers").1;
+    assert!(metrics.contains("infrakit_provision_seconds"), "{metrics}");
+    let told = format!("{all:?}{metrics}{}", cluster.manager(0).log());
+    assert!(!told.contains(planted), "no secret is told");
 }
 
 #[tokio::test(flavor = "multi_thread")]

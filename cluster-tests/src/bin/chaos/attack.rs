@@ -206,7 +206,7 @@ impl Attack {
         let leader = self.leader().await;
         let any = self.between(0, 2) as usize;
         let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
-        let kind = self.between(0, 20);
+        let kind = self.between(0, 22);
         if (3..=9).contains(&kind) || (14..=17).contains(&kind) {
             self.mended = Some(self.soon(1000, 8000));
         }
@@ -321,8 +321,8 @@ impl Attack {
                     self.demoted = Some(any);
                 }
             }
-            20 => {
-                let well = self.dead.is_empty() && self.frozen.is_empty() && self.mended.is_none();
+            20..=22 => {
+                let well = self.dead.is_empty() && self.frozen.is_empty();
                 // The first one would found a cluster.
                 let i = any.max(1);
                 if !well || self.removed.is_some() || self.demoted.is_some() {
