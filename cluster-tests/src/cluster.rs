@@ -49,6 +49,13 @@ fn request_id() -> Vec<u8> {
     api::request_id_bytes(model::RequestId(rand::random()))
 }
 
+/// Ports of this machine that nobody listens on; no two alike.
+pub fn free_ports(n: usize) -> Vec<u16> {
+    // Held together, so that none is given twice.
+    let held: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    held.iter().map(|it| it.local_addr().expect("an address").port()).collect()
+}
+
 /// A group of `size` in the simulator, as a person would write it.
 pub fn group(name: &str, size: u32, image: &str) -> String {
     format!(
@@ -74,11 +81,7 @@ impl Cluster {
     }
 
     async fn start_all(n: usize, options: Options, recorded: bool) -> Self {
-        // Held together, so that no port is given twice.
-        let held: Vec<TcpListener> =
-            (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-        let ports = held.iter().map(|it| it.local_addr().expect("an address").port()).collect();
-        drop(held);
+        let ports = free_ports(n);
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir_all(dir.path().join("lab/faults")).expect("a directory");
         let managers = (0..n).map(|_| None).collect();
@@ -171,9 +174,7 @@ impl Cluster {
 
     /// Starts one more manager, which joins the others. Gives its place.
     pub fn add(&mut self) -> usize {
-        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        self.ports.push(held.local_addr().expect("an address").port());
-        drop(held);
+        self.ports.extend(free_ports(1));
         self.managers.push(None);
         self.clocks.push(None);
         let i = self.managers.len() - 1;
@@ -271,8 +272,7 @@ impl Cluster {
 
     /// From its next start on, a manager listens elsewhere.
     pub fn move_elsewhere(&mut self, i: usize) {
-        let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        self.ports[i] = held.local_addr().expect("an address").port();
+        self.ports[i] = free_ports(1)[0];
     }
 
     /// A manager's data directory.

@@ -9,7 +9,7 @@ mod network;
 mod process;
 mod remote;
 
-pub use cluster::{Cluster, Options, group};
+pub use cluster::{Cluster, Options, free_ports, group};
 pub use disk::{Disk, Mood};
 pub use history::{Call, History};
 pub use linear::{Kind, Operation, is_linearizable, unexplained};

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use cluster_tests::{Cluster, group, program, until};
+use cluster_tests::{Cluster, free_ports, group, program, until};
 use tokio::process::Command;
 
 /// A manager with a new disk beside a cluster that has instances; it is killed when it is dropped.
@@ -27,11 +27,6 @@ async fn declare(client: &api::Client, text: &str) {
     until("it is accepted", async || Cluster::commit_by(client, text, false).await.ok()).await;
 }
 
-fn free_port() -> u16 {
-    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    held.local_addr().expect("an address").port()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_was_not_taken_in_is_once_it_has_another_name() {
     let cluster = Cluster::of(1).await;
@@ -43,7 +38,7 @@ async fn a_manager_that_was_not_taken_in_is_once_it_has_another_name() {
         command.arg("--plugins-dir").arg(cluster.plugins_dir());
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts")
     };
-    let port = free_port();
+    let port = free_ports(1)[0];
     for _ in 0..2 {
         let refused = join("m1", port).await.wait_with_output().await.expect("it ends");
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -63,7 +58,7 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     let id = cluster.status().await.expect("a status").cluster;
 
     let refused = async |adopt: &[&str]| {
-        let newcomer = newcomer(&cluster, "refused", free_port(), adopt);
+        let newcomer = newcomer(&cluster, "refused", free_ports(1)[0], adopt);
         let ended = tokio::time::timeout(Duration::from_secs(30), newcomer.wait_with_output()).await;
         let output = ended.expect("it does not stay").expect("it ends");
         assert_eq!(output.status.code(), Some(1));
@@ -89,7 +84,7 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     std::fs::remove_file(cluster.path().join("lab/faults/describe")).expect("the fault is taken back");
 
     // It lives: the new one leaves its instances alone, whatever their group is called.
-    let port = free_port();
+    let port = free_ports(1)[0];
     let beside = newcomer(&cluster, "beside", port, &["--adopt", "none"]);
     let to_beside = Cluster::client_of(&format!("127.0.0.1:{port}"));
     declare(&to_beside, &group("web", 1, "v1")).await;
@@ -99,7 +94,7 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
 
     // It is gone for good: the new one is the old one again, and makes nothing anew.
     cluster.kill(0);
-    let port = free_port();
+    let port = free_ports(1)[0];
     let _again = newcomer(&cluster, "again", port, &["--adopt", &id[..8]]);
     let to_again = Cluster::client_of(&format!("127.0.0.1:{port}"));
     declare(&to_again, &group("web", 4, "v1")).await;

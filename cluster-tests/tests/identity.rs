@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use api::{Code, Credentials, JoinToken, proto as pb, tls};
-use cluster_tests::{Cluster, Process, Surroundings, group, over_the_network, until};
+use cluster_tests::{Cluster, Process, Surroundings, free_ports, group, over_the_network, until};
 use model::Role;
 use pb::manager_client::ManagerClient;
 use spi::Instances;
@@ -47,8 +47,7 @@ fn on_another_machine(cluster: &Cluster, name: &str, listen: &str, token: Option
 }
 
 fn free_address() -> String {
-    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    held.local_addr().expect("an address").to_string()
+    format!("127.0.0.1:{}", free_ports(1)[0])
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use cluster_tests::{Cluster, Process, Surroundings, group, until};
+use cluster_tests::{Cluster, Process, Surroundings, free_ports, group, until};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -16,12 +16,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rustix::process::Signal;
-
-fn free_ports(n: usize) -> Vec<u16> {
-    // Held together, so that none is given twice.
-    let held: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    held.iter().map(|it| it.local_addr().expect("an address").port()).collect()
-}
 
 /// Asks as a scraper would: the status, and the text.
 fn get(port: u16, path: &str) -> Option<(u16, String)> {

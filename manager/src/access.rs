@@ -290,13 +290,13 @@ fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Err
     if ours != cluster {
         return Err(forbidden(format!("the certificate is of cluster {}", cluster.short())));
     }
-    let now = state.lineages.now;
+    let present = state.lineages.now;
     if let Subject::Manager { lineage, node, .. } = subject {
-        let what = || format!("manager {node} is of lineage {lineage}, and this one of lineage {now}");
-        if *lineage < now {
+        let what = || format!("manager {node} is of lineage {lineage}, and this one of lineage {present}");
+        if *lineage < present {
             return Err(forbidden(what()).because("the cluster went on without it"));
         }
-        if *lineage > now {
+        if *lineage > present {
             // It is this one that is left behind: whoever asks must not take that for a verdict on itself.
             return Err(Error::new(Code::Unavailable, what()).because("the cluster went on without this one"));
         }

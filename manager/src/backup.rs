@@ -1,7 +1,7 @@
 //! Backups in files: how one is kept, and those that a manager takes by itself.
 
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use raft::{Backup, Key, Replica, Role};
 
 use crate::clock::Clock;
 use crate::meters::Meters;
+use crate::private_file::save;
 use crate::vault;
 
 /// The name of the key beside the backups, when no other is named.
@@ -30,20 +31,6 @@ pub struct Schedule {
 /// The key in this file; drawn when there is none yet and `may_draw` allows it.
 pub fn key(path: &Path, may_draw: bool) -> io::Result<Key> {
     vault::key_in(path, may_draw)
-}
-
-/// Writes a file that is there whole, or not at all, readable to this user alone.
-pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    let beside = PathBuf::from(beside);
-    let mut options = std::fs::File::options();
-    let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(dir)?.sync_all()
 }
 
 /// The state as this replica has it.

@@ -15,6 +15,7 @@ mod lease;
 mod members;
 mod meters;
 mod monitor;
+pub mod private_file;
 mod reconcile;
 pub mod recovery;
 mod replica_thread;

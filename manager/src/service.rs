@@ -6,6 +6,7 @@ mod forward;
 mod identity;
 mod membership;
 mod secrets;
+mod status;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,21 +18,20 @@ use futures_util::Stream;
 use futures_util::future::join_all;
 use model::command::{Commit, Settle};
 use model::plan::{Unasked, operators_word};
-use model::status::{self, GroupStatus};
+use model::status::GroupStatus;
 use model::{
     Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, Observed, PluginName,
     RequestId, Revision, State, tags,
 };
 use raft::{Published, Replica, Role};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 
 use crate::access::Asker;
 use crate::clock::Clock;
 use crate::dial::Secure;
 use crate::leads;
-use crate::members::{Members, is_fresh};
+use crate::members::Members;
 use crate::reconcile::Reports;
 use crate::telemetry;
 use crate::world::{Plugins, Rejection, World};
@@ -47,8 +47,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const RETRIES: usize = 5;
 /// The largest request: a commit of several of the largest specs.
 const LARGEST_REQUEST: usize = 16 << 20;
-/// A watched group is told at most this often.
-const WATCH_EVERY: Duration = Duration::from_millis(50);
 /// A backup travels in pieces of this size.
 const BACKUP_CHUNK: usize = 1 << 20;
 /// Texts under names are small.
@@ -203,7 +201,7 @@ impl Service {
         let group = state.group(id)?;
         let report = self.reports.of(id).filter(|_| leads(&self.role));
         let seen = report.as_ref().map(|report| (&report.observed, &report.plan));
-        Some(status::status(id, group, seen, self.clock.now().max(state.time)))
+        Some(model::status::status(id, group, seen, self.clock.now().max(state.time)))
     }
 
     fn group(&self, state: &State, id: &GroupId, with_slots: bool) -> Option<pb::Group> {
@@ -412,130 +410,17 @@ impl ManagerRpc for Service {
             let stream = leader.watch_group(Forward::mark(request)).await?.into_inner();
             return Ok(Response::new(Box::pin(stream)));
         }
-        let request = request.into_inner();
-        let (id, with_slots) = (GroupId::new(&request.group), !request.brief);
         self.read().await?;
-        let (groups, stream) = mpsc::channel(4);
-        let service = self.clone();
-        tokio::spawn(async move {
-            let (mut states, mut reports) = (service.replica.watch_declared(), service.reports.watch());
-            let mut last = None;
-            loop {
-                let state = states.borrow_and_update().state.clone();
-                reports.mark_unchanged();
-                let began = tokio::time::Instant::now();
-                let message = if leads(&service.role) {
-                    service.group(&state, &id, with_slots).ok_or_else(|| Status::from(no_group(id.as_str())))
-                } else {
-                    Err(Status::unavailable("the leader has changed"))
-                };
-                let ends = message.is_err();
-                if message.as_ref().ok() != last.as_ref() || ends {
-                    last = message.as_ref().ok().cloned();
-                    if groups.send(message).await.is_err() || ends {
-                        return;
-                    }
-                }
-                // A status of ten thousand members takes milliseconds, and is not for free.
-                tokio::time::sleep(WATCH_EVERY.max(began.elapsed() * 20)).await;
-                tokio::select! {
-                    _ = states.changed() => {}
-                    _ = reports.changed() => {}
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = groups.closed() => return,
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(Response::new(Box::pin(self.watched(request.into_inner()))))
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Answered<pb::ClusterStatus> {
         at_leader!(self, request, status);
-        let published = self.read().await?;
-        let state = &published.state;
-        let identity = self.replica.identity();
-        let (leader, term) = match *self.role.borrow() {
-            Role::Leader { term } => (identity.node, term),
-            Role::Other { term, leader } => (leader.unwrap_or_default(), term),
-        };
-        let members = self.replica.members();
-        let known = |member: &raft::MemberStatus| state.managers.get(&member.node);
-        let node = |member: &raft::MemberStatus| {
-            let is_leader = member.node == leader;
-            pb::Node {
-                id: member.node.0,
-                name: known(member).map(|it| it.name.clone()).unwrap_or_default(),
-                address: member.address.clone(),
-                role: match (is_leader, member.voter) {
-                    (true, _) => "Leader",
-                    (false, true) => "Voter",
-                    (false, false) => "Learner",
-                }
-                .to_owned(),
-                status: if is_leader || is_fresh(member) { "Reachable" } else { "Unreachable" }.to_owned(),
-                lag: if is_leader { Some(0) } else { member.lag },
-                last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
-                version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
-                instance: known(member)
-                    .and_then(|it| it.instance.as_ref())
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
-            }
-        };
-        Ok(Response::new(pb::ClusterStatus {
-            cluster: identity.cluster.to_string(),
-            lineage: identity.lineage,
-            term: term.0,
-            leader: leader.0,
-            answered_by: identity.node.0,
-            nodes: members.iter().map(node).collect(),
-            groups: self.groups(state),
-            applied_index: published.index,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            level: state.level,
-        }))
+        Ok(Response::new(self.cluster_status().await?))
     }
 
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answered<Self::EventsStream> {
-        let request = request.into_inner();
-        let (kept, mut live) = self.replica.events();
-        let wanted = move |event: &model::event::Event| {
-            request.group.is_empty()
-                || event.group.as_ref().is_some_and(|group| group.as_str() == request.group)
-        };
-        let (events, stream) = mpsc::channel(64);
-        tokio::spawn(async move {
-            for event in kept.iter().filter(|event| wanted(event)) {
-                if events.send(Ok(api::event(event))).await.is_err() {
-                    return;
-                }
-            }
-            if !request.follow {
-                return;
-            }
-            loop {
-                let event = tokio::select! {
-                    event = live.recv() => event,
-                    () = events.closed() => return,
-                };
-                match event {
-                    Ok(event) if wanted(&event) => {
-                        if events.send(Ok(api::event(&event))).await.is_err() {
-                            return;
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(tokio::sync::broadcast::error::RecvError::Lagged(lost)) => {
-                        let told =
-                            Status::data_loss(format!("{lost} events came faster than they were read"));
-                        let _ = events.send(Err(told)).await;
-                        return;
-                    }
-                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(Response::new(Box::pin(self.told(request.into_inner()))))
     }
 
     async fn stand(&self, request: Request<pb::StandRequest>) -> Answered<pb::StandReply> {

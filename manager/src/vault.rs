@@ -8,6 +8,8 @@ use std::path::Path;
 use model::access::Secret;
 use raft::Key;
 
+use crate::private_file;
+
 /// The name of the file: 64 hexadecimal digits; or `locked` and more of them.
 pub(crate) const FILE: &str = "key";
 
@@ -55,7 +57,7 @@ pub fn lock(dir: &Path, unlock: Option<&Secret>) -> io::Result<String> {
     let key = key(dir, false, unlock)?;
     let unlocking = Key::draw();
     let locked = data_encoding::HEXLOWER.encode(&unlocking.lock(&key));
-    crate::backup::save(&dir.join(FILE), format!("{LOCKED}{locked}\n").as_bytes())?;
+    private_file::save(&dir.join(FILE), format!("{LOCKED}{locked}\n").as_bytes())?;
     Ok(format!("{UNLOCK}{}", data_encoding::BASE32_NOPAD.encode(unlocking.expose())))
 }
 
@@ -63,7 +65,7 @@ pub fn lock(dir: &Path, unlock: Option<&Secret>) -> io::Result<String> {
 pub fn unlock(dir: &Path, unlock: Option<&Secret>) -> io::Result<()> {
     let key = key(dir, false, unlock)?;
     let text = format!("{}\n", data_encoding::HEXLOWER.encode(key.expose()));
-    crate::backup::save(&dir.join(FILE), text.as_bytes())
+    private_file::save(&dir.join(FILE), text.as_bytes())
 }
 
 /// The key that a person gives.

@@ -8,6 +8,7 @@ mod agreement;
 mod backup;
 mod chance;
 mod codec;
+mod disk;
 mod error;
 mod log_store;
 mod machine;
@@ -30,6 +31,7 @@ mod proto {
 
 pub use backup::{Backup, BadBackup, Head};
 pub use chance::{between, seed, unique};
+pub use disk::Disk;
 pub use error::Error;
 pub use log_store::Sync;
 pub use membership::MemberStatus;
@@ -37,6 +39,6 @@ pub use peer_service::{Application, JoinHandler, Joined, SERVICE, Speaker};
 pub use peers::{Broken, Dial, Line, join, line};
 pub use proto::peers_server::PeersServer;
 pub use recovery::Holding;
-pub use replica::{Disk, Figures, Identity, Profile, Published, Replica, Role};
+pub use replica::{Figures, Identity, Profile, Published, Replica, Role};
 pub use seal::Key;
 pub use store::MemoryDisk;

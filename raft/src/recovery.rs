@@ -14,9 +14,10 @@ use prost::Message;
 
 use crate::agreement;
 use crate::codec::{self, Corrupt};
+use crate::disk::{CREDENTIALS, Disk, IDENTITY};
 use crate::log_store::{self, COMMITTED, PURGED, VOTE};
 use crate::proto as pb;
-use crate::replica::{CREDENTIALS, Disk, IDENTITY, Identity};
+use crate::replica::Identity;
 use crate::snapshot;
 use crate::store::{Batch, LOG, META, SNAPSHOT};
 use crate::types::{self, Membership, Snapshot, SnapshotMeta, StoredMembership, Vote};
@@ -124,12 +125,6 @@ impl Disk {
         };
         let data = Bytes::from(codec::encode_state(&state));
         let written = snapshot::written(&Snapshot { meta, snapshot: data });
-        let header = pb::Header {
-            cluster: identity.cluster.to_string(),
-            lineage,
-            from: node.0,
-            ..pb::Header::default()
-        };
         let id = codec::log_id(&first).encode_to_vec();
         let mut batch = Batch::default();
         batch.delete_range(LOG, &0u64.to_be_bytes(), &u64::MAX.to_be_bytes());
@@ -137,7 +132,7 @@ impl Disk {
         batch.put(META, PURGED, id.clone());
         batch.put(META, COMMITTED, id);
         batch.put(META, VOTE, codec::vote(&Vote::new(last.term.0, node.0)).encode_to_vec());
-        batch.put(META, IDENTITY, header.encode_to_vec());
+        batch.put(META, IDENTITY, identity.written());
         batch.delete(META, CREDENTIALS);
         self.db.write(batch)?;
         self.db.sync()?;

@@ -1,8 +1,6 @@
 //! One replica of the cluster's state: propose, read, watch.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -16,27 +14,20 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::{BasicNode, ProgressResponder};
 use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
 use prometheus_client::metrics::histogram::Histogram;
-use prost::Message;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::acks::Acks;
 use crate::agreement::{self, Digests, Verdict};
 use crate::codec;
+use crate::disk::Disk;
 use crate::error::Error;
-use crate::log_store::{self, LogStore, Sync};
+use crate::log_store::{LogStore, Sync};
 use crate::machine::{History, Machine, Readers};
 use crate::peer_service::{JoinHandler, PeerService};
 use crate::peers::{self, Dial, Expelled, Peers};
-use crate::proto as pb;
 use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
-use crate::seal::{Key, Sealed};
-use crate::store::{Db, MemoryDisk, Rocks};
 use crate::types::{Raft, Types};
-
-pub(crate) const IDENTITY: &[u8] = b"identity";
-const STORAGE: &[u8] = b"storage";
-pub(crate) const CREDENTIALS: &[u8] = b"credentials";
 
 /// How long a read waits for an answer that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
@@ -92,12 +83,6 @@ pub enum Profile {
     Wan,
 }
 
-/// The disk of a replica, before it is known who it is.
-pub struct Disk {
-    pub(crate) db: Db,
-    storage: String,
-}
-
 /// A running replica.
 #[derive(Clone)]
 pub struct Replica {
@@ -121,78 +106,6 @@ pub struct Replica {
     sync_seconds: Histogram,
     /// When a leader was last heard.
     heard: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Disk {
-    /// Whether there is the data of a replica, or the beginning of it.
-    pub fn exists(path: &Path) -> bool {
-        // RocksDB's own word for where it begins.
-        path.join("CURRENT").exists()
-    }
-
-    /// Opens the data of a replica, which `key` seals. Fails when another process has it open. Blocks.
-    ///
-    /// `fresh` draws the identity of a new disk.
-    pub fn open(path: &Path, key: &Key, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        let db: Db = Arc::new(Rocks::open(path)?);
-        // The layout itself is told to anybody.
-        log_store::prepare(&db)?;
-        Self::of(Arc::new(Sealed::new(db, key)), fresh)
-    }
-
-    /// A disk in memory, for simulated time.
-    pub fn in_memory(disk: &MemoryDisk, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        let db: Db = Arc::new(disk.open()?);
-        log_store::prepare(&db)?;
-        Self::of(db, fresh)
-    }
-
-    fn of(db: Db, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        let storage = match log_store::get_meta(&db, STORAGE)? {
-            Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            None => {
-                let storage = fresh();
-                log_store::put_meta(&db, STORAGE, storage.as_bytes())?;
-                storage
-            }
-        };
-        Ok(Self { db, storage })
-    }
-
-    /// The identity of the disk itself: a wiped one is another.
-    pub fn storage(&self) -> &str {
-        &self.storage
-    }
-
-    /// Who this replica is, when it has been a member before.
-    pub fn identity(&self) -> io::Result<Option<Identity>> {
-        let Some(bytes) = log_store::get_meta(&self.db, IDENTITY)? else { return Ok(None) };
-        let header = codec::decode::<pb::Header>(bytes)?;
-        Ok(Some(Identity {
-            cluster: ClusterId::from(header.cluster),
-            lineage: header.lineage,
-            node: NodeId(header.from),
-        }))
-    }
-
-    /// What it was given to prove who it is, until it has the state that says so.
-    pub fn credentials(&self) -> io::Result<Option<Vec<u8>>> {
-        log_store::get_meta(&self.db, CREDENTIALS)
-    }
-
-    /// Binds the disk to a member, durably, with what it was given to prove that.
-    pub fn bind(&self, identity: &Identity, credentials: &[u8]) -> io::Result<()> {
-        if !credentials.is_empty() {
-            log_store::put_meta(&self.db, CREDENTIALS, credentials)?;
-        }
-        let header = pb::Header {
-            cluster: identity.cluster.to_string(),
-            lineage: identity.lineage,
-            from: identity.node.0,
-            ..pb::Header::default()
-        };
-        log_store::put_meta(&self.db, IDENTITY, &header.encode_to_vec())
-    }
 }
 
 impl Profile {

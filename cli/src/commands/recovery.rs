@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use api::proto as pb;
-use manager::backup::{KEY_FILE, key, save};
+use manager::backup::{KEY_FILE, key};
+use manager::private_file::save;
 use manager::recovery::{self, Survivor};
 use raft::{Backup, Head, Identity, Key};
 use serde_json::{Value, json};

@@ -1,17 +1,11 @@
-//! The protocol of members and intents, explored: every order of what managers, operators, providers and faults do,
-//! as far as a budget goes, around the real `State::apply` and the real membership policy (ha-raft §4.3).
-//!
-//! Three managers, two slots. What Raft promises is taken for granted here, one leader a term and one log. What is
-//! looked at is what stands on them: who may become a
-//! voter, what is admitted, what late calls do. The planner is not in it, only the few rules of it that are repeated
-//! here with their places; the simulation has the planner.
+//! What there is in one history: what the managers agree on, who is up, what is on its way, what the provider has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use model::command::{Claim, Commit, Manager, Program, Round, Standing};
-use model::intent::{Reason, Task};
+use model::intent::Task;
 use model::membership::{Roll, Step};
 use model::quorum::{bears, majority};
 use model::state::Holder;
@@ -19,49 +13,39 @@ use model::{
     Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, IntentId, LogId, NodeId, Opaque,
     Outcome, Part, Phase, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
 };
-use stateright::{Checker, Model, Property};
 
 /// How much may go wrong and be wished for in one history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Budget {
-    crashes: u8,
-    deposals: u8,
-    elections: u8,
-    joins: u8,
-    wishes: u8,
-    claims: u8,
-    dooms: u8,
-    vanishings: u8,
-    recoveries: u8,
-    commits: u8,
+pub(crate) struct Budget {
+    pub(crate) crashes: u8,
+    pub(crate) deposals: u8,
+    pub(crate) elections: u8,
+    pub(crate) joins: u8,
+    pub(crate) wishes: u8,
+    pub(crate) claims: u8,
+    pub(crate) dooms: u8,
+    pub(crate) vanishings: u8,
+    pub(crate) recoveries: u8,
+    pub(crate) commits: u8,
 }
 
 /// What the managers agree on. Two histories that lead to the same are one.
 #[derive(Clone)]
-struct Agreed(Arc<(State, u64)>);
+pub(crate) struct Agreed(Arc<(State, u64)>);
 
 impl Agreed {
-    fn new(state: State) -> Self {
+    pub(crate) fn new(state: State) -> Self {
         let mut hasher = std::hash::DefaultHasher::new();
         // What was answered to whom is no part of what follows.
-        (&state.groups, &state.managers, &state.learners, &state.removed, &state.lineages)
-            .pipe(|parts| format!("{parts:?}"))
-            .hash(&mut hasher);
+        let parts = (&state.groups, &state.managers, &state.learners, &state.removed, &state.lineages);
+        format!("{parts:?}").hash(&mut hasher);
         Self(Arc::new((state, hasher.finish())))
     }
 
-    fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.0.0
     }
 }
-
-trait Pipe: Sized {
-    fn pipe<T>(self, then: impl FnOnce(Self) -> T) -> T {
-        then(self)
-    }
-}
-
-impl<T> Pipe for T {}
 
 impl Hash for Agreed {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
@@ -86,70 +70,70 @@ impl std::fmt::Debug for Agreed {
 
 /// A call to the provider that is on its way: it may take effect at any time, or be lost.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Call {
-    intent: IntentId,
-    lineage: u32,
-    term: u64,
-    does: Does,
+pub(crate) struct Call {
+    pub(crate) intent: IntentId,
+    pub(crate) lineage: u32,
+    pub(crate) term: u64,
+    pub(crate) does: Does,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Does {
+pub(crate) enum Does {
     Make(u32),
     Unmake(String),
 }
 
 /// An instance at the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Instance {
-    token: Option<IntentId>,
-    slot: u32,
+pub(crate) struct Instance {
+    pub(crate) token: Option<IntentId>,
+    pub(crate) slot: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Hash)]
-struct World {
-    agreed: Agreed,
+pub(crate) struct World {
+    pub(crate) agreed: Agreed,
     /// What they agreed on before the last entry.
-    before: Option<Agreed>,
+    pub(crate) before: Option<Agreed>,
     /// Whether the present leader has looked at the provider.
-    looked: bool,
-    index: u64,
-    term: u64,
-    sets: Vec<BTreeSet<NodeId>>,
-    members: BTreeSet<NodeId>,
-    up: BTreeSet<NodeId>,
+    pub(crate) looked: bool,
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+    pub(crate) sets: Vec<BTreeSet<NodeId>>,
+    pub(crate) members: BTreeSet<NodeId>,
+    pub(crate) up: BTreeSet<NodeId>,
     /// Learners that have caught up.
-    ready: BTreeSet<NodeId>,
+    pub(crate) ready: BTreeSet<NodeId>,
     /// Who leads, and holds the lease.
-    leader: Option<NodeId>,
+    pub(crate) leader: Option<NodeId>,
     /// A leader that was cut off and may act still: its term, and the intents that it knows to be open.
-    cut_off: Option<(u64, BTreeMap<IntentId, Does>)>,
-    calls: BTreeSet<Call>,
+    pub(crate) cut_off: Option<(u64, BTreeMap<IntentId, Does>)>,
+    pub(crate) calls: BTreeSet<Call>,
     /// What the present leader was answered, and has not reported.
-    answered: BTreeMap<IntentId, String>,
+    pub(crate) answered: BTreeMap<IntentId, String>,
     /// What the present leader has called for.
-    called: BTreeSet<IntentId>,
-    cloud: BTreeMap<String, Instance>,
+    pub(crate) called: BTreeSet<IntentId>,
+    pub(crate) cloud: BTreeMap<String, Instance>,
     /// The latest lineage and term that the provider has heard of.
-    fence: (u32, u64),
-    left: Budget,
+    pub(crate) fence: (u32, u64),
+    pub(crate) left: Budget,
     /// Whether an intent whose own call is under way is left alone by looks.
-    guarded: bool,
+    pub(crate) guarded: bool,
     /// Whether the provider keeps out whoever led before.
-    fenced: bool,
+    pub(crate) fenced: bool,
     /// Whether nobody is elected before the lease of the last leader has run out.
-    leased: bool,
-    /// Everything that was ever granted, and what became of it.
-    granted: BTreeMap<IntentId, Does>,
-    closed: BTreeMap<IntentId, String>,
+    pub(crate) leased: bool,
+    /// Everything that was ever granted, and what is over.
+    pub(crate) granted: BTreeMap<IntentId, Does>,
+    pub(crate) closed: BTreeSet<IntentId>,
     /// Every disk that ever had an id.
-    disks: BTreeMap<NodeId, String>,
+    pub(crate) disks: BTreeMap<NodeId, String>,
     /// The first promise that a step broke.
-    broken: Option<&'static str>,
+    pub(crate) broken: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Act {
+pub(crate) enum Act {
     Crash(NodeId),
     Restart(NodeId),
     /// It is cut off: nobody hears it, and it may act until its lease has run out. What it has called for is on its
@@ -186,13 +170,13 @@ enum Act {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Wish {
+pub(crate) enum Wish {
     Voter,
     Learner,
     Removed,
 }
 
-fn manager(n: u64) -> Manager {
+pub(crate) fn manager(n: u64) -> Manager {
     Manager {
         name: format!("m{n}"),
         address: format!("m{n}:1"),
@@ -203,7 +187,7 @@ fn manager(n: u64) -> Manager {
     }
 }
 
-fn spec() -> GroupSpec {
+pub(crate) fn spec() -> GroupSpec {
     let part = |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::null() };
     GroupSpec {
         id: "web".into(),
@@ -214,7 +198,7 @@ fn spec() -> GroupSpec {
 }
 
 impl World {
-    fn new(left: Budget, guarded: bool, fenced: bool, leased: bool) -> Self {
+    pub(crate) fn new(left: Budget, guarded: bool, fenced: bool, leased: bool) -> Self {
         let mut world = World {
             agreed: Agreed::new(State::default()),
             before: None,
@@ -237,7 +221,7 @@ impl World {
             fenced,
             leased,
             granted: BTreeMap::new(),
-            closed: BTreeMap::new(),
+            closed: BTreeSet::new(),
             disks: BTreeMap::new(),
             broken: None,
         };
@@ -260,21 +244,21 @@ impl World {
         world
     }
 
-    fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         self.agreed.state()
     }
 
-    fn lineage(&self) -> u32 {
+    pub(crate) fn lineage(&self) -> u32 {
         self.state().lineages.now
     }
 
-    fn round(&self) -> Round {
+    pub(crate) fn round(&self) -> Round {
         let revision = self.state().groups.values().next().map_or(Revision(1), |group| group.revision);
         Round::new("web".into(), revision, Term(self.term))
     }
 
     /// The leader proposes; whoever leads has a majority.
-    fn write(&mut self, change: Change) -> Answer {
+    pub(crate) fn write(&mut self, change: Change) -> Answer {
         let mut state = self.state().clone();
         let before: BTreeSet<IntentId> = self.open().into_keys().collect();
         let log = LogId { term: Term(self.term), index: self.index + 1 };
@@ -317,25 +301,24 @@ impl World {
         let open = self.open();
         for (id, does) in &open {
             if self.granted.insert(*id, does.clone()).is_some_and(|was| was != *does)
-                || self.closed.contains_key(id)
+                || self.closed.contains(id)
             {
                 self.break_promise("I10: an intent was opened twice, or became another");
             }
         }
         for id in before.into_iter().filter(|id| !open.contains_key(id)) {
-            let outcome = format!("{:?}", self.granted.get(&id));
-            if self.closed.insert(id, outcome).is_some() {
+            if !self.closed.insert(id) {
                 self.break_promise("I10: an intent was closed twice");
             }
         }
         answer
     }
 
-    fn break_promise(&mut self, which: &'static str) {
+    pub(crate) fn break_promise(&mut self, which: &'static str) {
         self.broken.get_or_insert(which);
     }
 
-    fn open(&self) -> BTreeMap<IntentId, Does> {
+    pub(crate) fn open(&self) -> BTreeMap<IntentId, Does> {
         let Some(group) = self.state().groups.values().next() else { return BTreeMap::new() };
         let does = |task: &Task| match task {
             Task::Provision { slot: Slot::Ordinal(slot), .. } => Does::Make(*slot),
@@ -346,7 +329,7 @@ impl World {
     }
 
     /// Who holds each slot.
-    fn holders(&self) -> BTreeMap<u32, Holder> {
+    pub(crate) fn holders(&self) -> BTreeMap<u32, Holder> {
         let Some(group) = self.state().groups.values().next() else { return BTreeMap::new() };
         let ordinal = |slot: &Slot| match slot {
             Slot::Ordinal(n) => *n,
@@ -355,11 +338,11 @@ impl World {
         group.roster.iter().map(|(slot, member)| (ordinal(slot), member.holder.clone())).collect()
     }
 
-    fn has_majority(&self, sets: &[BTreeSet<NodeId>]) -> bool {
+    pub(crate) fn has_majority(&self, sets: &[BTreeSet<NodeId>]) -> bool {
         sets.iter().all(|set| set.intersection(&self.up).count() >= majority(set.len()))
     }
 
-    fn roll(&self, silent: bool) -> Roll {
+    pub(crate) fn roll(&self, silent: bool) -> Roll {
         let voters: BTreeSet<NodeId> = self.sets.iter().flatten().copied().collect();
         Roll {
             sets: self.sets.clone(),
@@ -370,7 +353,7 @@ impl World {
         }
     }
 
-    fn leads_no_more(&mut self) {
+    pub(crate) fn leads_no_more(&mut self) {
         self.leader = None;
         self.looked = false;
         self.answered.clear();
@@ -378,7 +361,7 @@ impl World {
     }
 
     /// One step of the leader for its members.
-    fn keep(&mut self, me: NodeId, silent: bool) -> bool {
+    pub(crate) fn keep(&mut self, me: NodeId, silent: bool) -> bool {
         let roll = self.roll(silent);
         let Ok(step) = roll.next(self.state(), me) else { return false };
         match step {
@@ -431,14 +414,14 @@ impl World {
         true
     }
 
-    fn elect(&mut self, who: NodeId) {
+    pub(crate) fn elect(&mut self, who: NodeId) {
         self.left.elections -= 1;
         self.term += 1;
         self.leader = Some(who);
     }
 
     /// What the leader's look at the provider tells, reported at once.
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         self.fence = self.fence.max((self.lineage(), self.term));
         self.looked = true;
         let mut round = self.round();
@@ -490,7 +473,7 @@ impl World {
     }
 
     /// The instances that hold a slot.
-    fn living(&self) -> BTreeSet<String> {
+    pub(crate) fn living(&self) -> BTreeSet<String> {
         let living = |holder: Holder| match holder {
             Holder::Living { instance, .. } => Some(instance.to_string()),
             Holder::Nobody | Holder::Pending(_) => None,
@@ -498,7 +481,7 @@ impl World {
         self.holders().into_values().filter_map(living).collect()
     }
 
-    fn takes_effect(&mut self, call: &Call) {
+    pub(crate) fn takes_effect(&mut self, call: &Call) {
         self.calls.remove(call);
         match self.granted.get(&call.intent) {
             Some(does) if *does == call.does => {}
@@ -538,7 +521,7 @@ impl World {
     }
 
     /// When faults stop, everything becomes as it should be: after how many rounds, or never.
-    fn settles(&self) -> bool {
+    pub(crate) fn settles(&self) -> bool {
         let mut world = self.clone();
         world.left.elections = 20;
         world.cut_off = None;
@@ -587,378 +570,4 @@ impl World {
             && world.cloud.len() == 2
             && slots.len() == 2
     }
-}
-
-const TWICE: &str = "I2: one living instance a token, and one a slot";
-
-struct Protocol {
-    budget: Budget,
-    guarded: bool,
-    fenced: bool,
-    leased: bool,
-}
-
-impl Model for Protocol {
-    type State = World;
-    type Action = Act;
-
-    fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.budget, self.guarded, self.fenced, self.leased)]
-    }
-
-    fn actions(&self, world: &World, acts: &mut Vec<Act>) {
-        let left = world.left;
-        let known = || world.state().managers.keys().copied();
-        for id in world.up.iter().copied() {
-            if left.crashes > 0 {
-                acts.push(Act::Crash(id));
-            }
-            let votes = world.sets.iter().any(|set| set.contains(&id));
-            // Voters wait until the lease of the leader that they heard last has run out (raft/src/replica.rs).
-            let waited = world.cut_off.is_none() || !world.leased;
-            let majority = world.has_majority(&world.sets);
-            if world.leader.is_none() && waited && left.elections > 0 && votes && majority {
-                acts.push(Act::Elect(id));
-            }
-            if world.state().removed.contains_key(&id) && world.leader.is_some() {
-                acts.push(Act::JoinAgain(id));
-            }
-        }
-        acts.extend(known().filter(|id| !world.up.contains(id)).map(Act::Restart));
-        if left.recoveries > 0
-            && world.leader.is_none()
-            && world.cut_off.is_none()
-            && !world.has_majority(&world.sets)
-        {
-            for node in known().filter(|id| world.up.contains(id)) {
-                acts.extend([false, true].map(|stale| Act::Recover { node, stale }));
-            }
-        }
-        for call in &world.calls {
-            acts.push(Act::Effect(call.clone()));
-            acts.push(Act::Lose(call.clone()));
-        }
-        if let Some((_, known)) = &world.cut_off {
-            acts.push(Act::LeaseEnds);
-            acts.extend(known.keys().copied().map(Act::SendLate));
-        }
-        if left.vanishings > 0 {
-            // The provider may lose anything but the machine that a manager stands on: that is a crash.
-            acts.extend(world.cloud.keys().filter(|id| *id != "host").cloned().map(Act::Vanish));
-        }
-        if world.leader.is_none() || !world.has_majority(&world.sets) {
-            return;
-        }
-        if left.deposals > 0 {
-            acts.push(Act::Depose);
-        }
-        if left.joins > 0 {
-            acts.push(Act::Join);
-        }
-        if left.commits > 0 {
-            acts.push(Act::Commit);
-        }
-        if left.wishes > 0 {
-            for id in known() {
-                acts.extend([Wish::Voter, Wish::Learner, Wish::Removed].map(|wish| Act::Wish(id, wish)));
-            }
-        }
-        let learner =
-            |id: &NodeId| !world.sets.iter().any(|set| set.contains(id)) && !world.ready.contains(id);
-        acts.extend(world.members.intersection(&world.up).copied().filter(learner).map(Act::CatchUp));
-        acts.extend([Act::Keep { silent: false }, Act::Keep { silent: true }]);
-        // Nothing is made before a look (model/src/plan.rs).
-        if left.claims > 0 && world.looked {
-            // One more than there are: it must be denied.
-            acts.extend((0..3).map(Act::Claim));
-        }
-        if left.dooms > 0 {
-            acts.extend((0..2).map(Act::Doom));
-        }
-        acts.extend(world.open().into_keys().filter(|id| !world.called.contains(id)).map(Act::Send));
-        acts.extend(world.answered.keys().copied().map(Act::Report));
-        acts.push(Act::Look);
-    }
-
-    fn next_state(&self, before: &World, act: Act) -> Option<World> {
-        let mut world = before.clone();
-        match act {
-            Act::Crash(id) => {
-                world.left.crashes -= 1;
-                world.up.remove(&id);
-                if world.leader == Some(id) {
-                    world.leads_no_more();
-                }
-            }
-            Act::Restart(id) => drop(world.up.insert(id)),
-            Act::Depose => {
-                world.left.deposals -= 1;
-                world.cut_off = Some((world.term, world.open()));
-                world.leads_no_more();
-            }
-            Act::LeaseEnds => world.cut_off = None,
-            Act::SendLate(intent) => {
-                let (term, known) = world.cut_off.clone()?;
-                if world.leader.is_some() {
-                    world.break_promise("I8, I9: two leaders may act at once");
-                }
-                let does = known.get(&intent)?.clone();
-                world.calls.insert(Call { intent, lineage: world.lineage(), term, does });
-            }
-            Act::Commit => {
-                world.left.commits -= 1;
-                let mut spec = spec();
-                spec.template.instance.properties = Opaque::from_json(format!("{}", world.left.commits));
-                let item = Commit { spec, if_revision: None, unvalidated: false };
-                world.write(Change::Commit { items: vec![item] });
-            }
-            Act::Elect(id) => world.elect(id),
-            Act::Recover { node: id, stale } => {
-                world.left.recoveries -= 1;
-                if stale {
-                    world.agreed = world.before.clone()?;
-                    if !world.state().managers.contains_key(&id) {
-                        return None;
-                    }
-                    // What was decided by the entry that is lost is open again.
-                    let open = world.open();
-                    world.closed.retain(|id, _| !open.contains_key(id));
-                }
-                let me = world.state().managers[&id].clone();
-                let (before, until) = (world.lineage(), world.index);
-                world.agreed = Agreed::new(world.state().begun_anew(before + 1, until, id, me));
-                // Those of before stop as soon as they hear of it (raft/src/peer_service.rs).
-                (world.members, world.up) = (BTreeSet::from([id]), BTreeSet::from([id]));
-                world.sets = vec![BTreeSet::from([id])];
-                world.ready.clear();
-                world.index += 1000;
-                if world.lineage() <= before {
-                    world.break_promise("I15: the lineage went back");
-                }
-            }
-            Act::Join => {
-                world.left.joins -= 1;
-                match world.write(Change::Join { manager: manager(4), token: None }) {
-                    Answer::Joined(id) => drop(world.up.insert(id)),
-                    _ => return None,
-                }
-            }
-            Act::JoinAgain(id) => {
-                let storage = world.state().removed[&id].clone();
-                let again =
-                    Manager { storage, name: "again".into(), address: "again:1".into(), ..manager(9) };
-                match world.write(Change::Join { manager: again, token: None }) {
-                    Answer::Refused(_) => return None,
-                    _ => world.break_promise("I13: a removed disk was taken in again"),
-                }
-            }
-            Act::Wish(id, wish) => {
-                world.left.wishes -= 1;
-                // As the door judges it (manager/src/members.rs, may_stand).
-                let roll = world.roll(false);
-                let wanted = roll.wanted(world.state());
-                let mut after = wanted.clone();
-                let standing = match wish {
-                    Wish::Voter => Standing::Voter,
-                    Wish::Learner => Standing::Learner,
-                    Wish::Removed => Standing::Removed,
-                };
-                match wish {
-                    Wish::Voter => after.insert(id),
-                    Wish::Learner | Wish::Removed => after.remove(&id),
-                };
-                if after != wanted && roll.votes(&wanted).may_become(&after, true).is_err() {
-                    return None;
-                }
-                world.write(Change::Stand { nodes: vec![id], standing });
-            }
-            Act::CatchUp(id) => drop(world.ready.insert(id)),
-            Act::Keep { silent } => {
-                let me = world.leader?;
-                if !world.keep(me, silent) {
-                    return None;
-                }
-            }
-            Act::Claim(slot) => {
-                world.left.claims -= 1;
-                let claims = vec![Claim::Provision { slot: Slot::Ordinal(slot) }];
-                let round = Round { claims, ..world.round() };
-                world.write(Change::Round(round));
-            }
-            Act::Doom(slot) => {
-                world.left.dooms -= 1;
-                let Some(Holder::Living { instance, template, .. }) = world.holders().get(&slot).cloned()
-                else {
-                    return None;
-                };
-                let reason = Reason::RollingUpdate;
-                let claims =
-                    vec![Claim::Destroy { instance, slot: Some(Slot::Ordinal(slot)), template, reason }];
-                let round = Round { claims, ..world.round() };
-                world.write(Change::Round(round));
-            }
-            Act::Send(intent) => {
-                let does = world.open().remove(&intent)?;
-                let group = world.state().groups.values().next()?;
-                if group.intents[&intent].term != Term(world.term) {
-                    // It is attempted again, under the same token, and everybody knows first.
-                    let again = Round { repeats: vec![intent], ..world.round() };
-                    world.write(Change::Round(again));
-                }
-                world.called.insert(intent);
-                world.calls.insert(Call { intent, lineage: world.lineage(), term: world.term, does });
-            }
-            Act::Effect(call) => world.takes_effect(&call),
-            Act::Lose(call) => drop(world.calls.remove(&call)),
-            Act::Report(intent) => {
-                let instance = InstanceId::new(world.answered.remove(&intent)?);
-                let outcomes = vec![(intent, Outcome::Done(instance))];
-                let round = Round { outcomes, ..world.round() };
-                world.write(Change::Round(round));
-            }
-            Act::Look => world.look(),
-            Act::Vanish(id) => {
-                world.left.vanishings -= 1;
-                world.cloud.remove(&id);
-            }
-        }
-        (world != *before).then_some(world)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("I1, I3 to I13, I15: no step breaks a promise", |_, world: &World| {
-                world.broken.is_none()
-            }),
-            Property::always(TWICE, |_, world: &World| {
-                let mut slots: Vec<u32> = world.cloud.values().map(|it| it.slot).collect();
-                slots.sort_unstable();
-                slots.windows(2).all(|pair| pair[0] != pair[1])
-            }),
-            Property::always("I14: no more are claimed than wanted", |_, world: &World| {
-                // One that is to go counts no more.
-                let counts = |it: &&Holder| match it {
-                    Holder::Nobody => false,
-                    Holder::Pending(_) => true,
-                    Holder::Living { doomed, .. } => doomed.is_none(),
-                };
-                let taken = world.holders().values().filter(counts).count();
-                taken <= 2
-            }),
-            Property::always("L1 to L3: once faults stop, it settles", |_, world: &World| {
-                // A sample: whoever can be reached from there is reached from its neighbours too.
-                let mut hasher = std::hash::DefaultHasher::new();
-                world.hash(&mut hasher);
-                !hasher.finish().is_multiple_of(16) || world.settles()
-            }),
-            Property::sometimes(REPLACED, |_, world: &World| {
-                world.sets.len() == 1 && world.disks.len() == 4 && world.state().managers.len() == 3
-            }),
-            Property::sometimes(MADE_ANEW, |_, world: &World| {
-                world.term > 1 && world.closed.len() == 1 && world.cloud.len() == 2
-            }),
-        ]
-    }
-}
-
-/// Explores histories of up to `steps` steps; nothing is broken in any, and each of these comes about in some.
-fn explore(budget: Budget, steps: usize, come_about: &[&'static str]) {
-    let protocol = Protocol { budget, guarded: true, fenced: true, leased: true };
-    // The checker counts the first state, and looks at none that is as deep as it may go.
-    let checker = protocol.checker().threads(2).target_max_depth(steps + 2).spawn_bfs().join();
-    assert!(checker.unique_state_count() > 10_000, "{budget:?}: {} states", checker.unique_state_count());
-    for property in checker.model().properties() {
-        if property.name.starts_with('I') || property.name.starts_with('L') {
-            checker.assert_no_discovery(property.name);
-        }
-    }
-    for name in come_about {
-        assert!(checker.discovery(name).is_some(), "{name}: it never comes about");
-    }
-}
-
-/// What is found when a protection is left out.
-fn missed(budget: Budget, guarded: bool, fenced: bool, steps: usize) {
-    let protocol = Protocol { budget, guarded, fenced, leased: true };
-    let checker = protocol.checker().threads(2).target_max_depth(steps + 2).spawn_bfs().join();
-    let found = checker.discoveries();
-    assert!(found.contains_key(TWICE), "{:?}", found.keys());
-}
-
-const NOTHING: Budget = Budget {
-    crashes: 0,
-    deposals: 0,
-    elections: 0,
-    joins: 0,
-    wishes: 0,
-    claims: 0,
-    dooms: 0,
-    vanishings: 0,
-    recoveries: 0,
-    commits: 0,
-};
-
-const REPLACED: &str = "a manager is replaced";
-const MADE_ANEW: &str = "a slot is made anew by a later leader";
-
-/// Who votes, whatever is wished for and whoever dies.
-#[test]
-fn members_change_under_every_order_of_wishes_and_faults() {
-    let budget = Budget { crashes: 2, deposals: 1, elections: 3, joins: 1, wishes: 2, ..NOTHING };
-    explore(budget, 12, &[REPLACED]);
-}
-
-/// What is made and destroyed, whoever leads and whatever is late.
-#[test]
-fn calls_take_effect_under_every_order_of_leaders_and_losses() {
-    let budget =
-        Budget { crashes: 1, deposals: 1, elections: 2, claims: 2, dooms: 1, vanishings: 1, ..NOTHING };
-    explore(budget, 15, &[MADE_ANEW]);
-}
-
-/// A template changes while members are made and destroyed.
-#[test]
-fn a_rollout_goes_on_whoever_leads() {
-    let budget = Budget { deposals: 1, elections: 1, claims: 2, dooms: 2, commits: 2, ..NOTHING };
-    explore(budget, 12, &[]);
-}
-
-/// A majority dies and an operator goes on from one disk, while calls of before are on their way.
-#[test]
-fn a_lineage_ends_and_another_begins() {
-    let budget = Budget { crashes: 2, elections: 2, claims: 2, recoveries: 1, vanishings: 1, ..NOTHING };
-    explore(budget, 14, &[]);
-}
-
-/// A manager joins and votes while an instance is made.
-#[test]
-fn members_and_calls_together() {
-    let budget = Budget { crashes: 1, elections: 1, joins: 1, wishes: 1, claims: 1, ..NOTHING };
-    explore(budget, 11, &[]);
-}
-
-/// The exploration finds what it is for: a look that settles an intent while its own call is under way frees its
-/// slot too early, and the call fills it a second time.
-#[test]
-fn a_guard_that_is_left_out_is_missed() {
-    missed(Budget { deposals: 1, elections: 1, claims: 2, vanishings: 1, ..NOTHING }, false, true, 14);
-}
-
-/// And a late call of a deposed leader, or of a lineage that is over, fills a slot that was filled since.
-#[test]
-fn a_fence_that_is_left_out_is_missed() {
-    missed(Budget { deposals: 1, elections: 1, claims: 2, vanishings: 1, ..NOTHING }, true, false, 14);
-    let lost = Budget { crashes: 2, elections: 2, claims: 2, recoveries: 1, ..NOTHING };
-    missed(lost, true, false, 13);
-}
-
-/// And so does a leader that acts while another one has been elected.
-#[test]
-fn a_lease_that_is_left_out_is_missed() {
-    let budget = Budget { deposals: 1, elections: 1, claims: 1, ..NOTHING };
-    let protocol = Protocol { budget, guarded: true, fenced: true, leased: false };
-    let checker = protocol.checker().threads(2).target_max_depth(10).spawn_bfs().join();
-    let (_, path) =
-        checker.discoveries().into_iter().find(|(name, _)| name.starts_with("I1,")).expect("it is missed");
-    assert_eq!(path.last_state().broken, Some("I8, I9: two leaders may act at once"));
 }

@@ -1,0 +1,145 @@
+//! The cluster in one look, and what is told as it goes on: a group's status, events.
+
+use std::time::Duration;
+
+use api::{Error, proto as pb};
+use model::GroupId;
+use raft::Role;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::Service;
+use super::answers::no_group;
+use crate::leads;
+use crate::members::is_fresh;
+
+/// A watched group is told at most this often.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+
+impl Service {
+    pub(super) async fn cluster_status(&self) -> Result<pb::ClusterStatus, Error> {
+        let published = self.read().await?;
+        let state = &published.state;
+        let identity = self.replica.identity();
+        let (leader, term) = match *self.role.borrow() {
+            Role::Leader { term } => (identity.node, term),
+            Role::Other { term, leader } => (leader.unwrap_or_default(), term),
+        };
+        let members = self.replica.members();
+        let known = |member: &raft::MemberStatus| state.managers.get(&member.node);
+        let node = |member: &raft::MemberStatus| {
+            let is_leader = member.node == leader;
+            pb::Node {
+                id: member.node.0,
+                name: known(member).map(|it| it.name.clone()).unwrap_or_default(),
+                address: member.address.clone(),
+                role: match (is_leader, member.voter) {
+                    (true, _) => "Leader",
+                    (false, true) => "Voter",
+                    (false, false) => "Learner",
+                }
+                .to_owned(),
+                status: if is_leader || is_fresh(member) { "Reachable" } else { "Unreachable" }.to_owned(),
+                lag: if is_leader { Some(0) } else { member.lag },
+                last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
+                version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
+                instance: known(member)
+                    .and_then(|it| it.instance.as_ref())
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            }
+        };
+        Ok(pb::ClusterStatus {
+            cluster: identity.cluster.to_string(),
+            lineage: identity.lineage,
+            term: term.0,
+            leader: leader.0,
+            answered_by: identity.node.0,
+            nodes: members.iter().map(node).collect(),
+            groups: self.groups(state),
+            applied_index: published.index,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            level: state.level,
+        })
+    }
+
+    /// A group's status now and at every change, as long as this manager leads.
+    pub(super) fn watched(&self, request: pb::GroupRequest) -> ReceiverStream<Result<pb::Group, Status>> {
+        let (id, with_slots) = (GroupId::new(&request.group), !request.brief);
+        let (groups, stream) = mpsc::channel(4);
+        let service = self.clone();
+        tokio::spawn(async move {
+            let (mut states, mut reports) = (service.replica.watch_declared(), service.reports.watch());
+            let mut last = None;
+            loop {
+                let state = states.borrow_and_update().state.clone();
+                reports.mark_unchanged();
+                let began = tokio::time::Instant::now();
+                let message = if leads(&service.role) {
+                    service.group(&state, &id, with_slots).ok_or_else(|| Status::from(no_group(id.as_str())))
+                } else {
+                    Err(Status::unavailable("the leader has changed"))
+                };
+                let ends = message.is_err();
+                if message.as_ref().ok() != last.as_ref() || ends {
+                    last = message.as_ref().ok().cloned();
+                    if groups.send(message).await.is_err() || ends {
+                        return;
+                    }
+                }
+                // A status of ten thousand members takes milliseconds, and is not for free.
+                tokio::time::sleep(WATCH_EVERY.max(began.elapsed() * 20)).await;
+                tokio::select! {
+                    _ = states.changed() => {}
+                    _ = reports.changed() => {}
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = groups.closed() => return,
+                }
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+
+    /// What happened, and what happens from now on when that is asked for.
+    pub(super) fn told(&self, request: pb::EventsRequest) -> ReceiverStream<Result<pb::Event, Status>> {
+        let (kept, mut live) = self.replica.events();
+        let wanted = move |event: &model::event::Event| {
+            request.group.is_empty()
+                || event.group.as_ref().is_some_and(|group| group.as_str() == request.group)
+        };
+        let (events, stream) = mpsc::channel(64);
+        tokio::spawn(async move {
+            for event in kept.iter().filter(|event| wanted(event)) {
+                if events.send(Ok(api::event(event))).await.is_err() {
+                    return;
+                }
+            }
+            if !request.follow {
+                return;
+            }
+            loop {
+                let event = tokio::select! {
+                    event = live.recv() => event,
+                    () = events.closed() => return,
+                };
+                match event {
+                    Ok(event) if wanted(&event) => {
+                        if events.send(Ok(api::event(&event))).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(lost)) => {
+                        let told =
+                            Status::data_loss(format!("{lost} events came faster than they were read"));
+                        let _ = events.send(Err(told)).await;
+                        return;
+                    }
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                }
+            }
+        });
+        ReceiverStream::new(stream)
+    }
+}
