@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use model::intent::Intent;
-use model::observed::Promises;
+use model::plugin::Promises;
 use model::state::Known;
 use model::tags::Tags;
 use model::{Description, GroupId, GroupSpec, Health, Outcome, Part, PluginName, Revision};

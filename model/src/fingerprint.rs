@@ -7,7 +7,15 @@ use data_encoding::BASE32_NOPAD;
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 
-use crate::spec::Part;
+use crate::part::Part;
+use crate::spec::Template;
+
+impl Template {
+    /// The value of the tag `infrakit.config.hash`, bit for bit InfraKit's.
+    pub fn fingerprint(&self) -> String {
+        of(&self.instance, &self.flavor)
+    }
+}
 
 /// 32 characters of `[a-z2-7]` for an instance block and a flavor block.
 pub fn of(instance: &Part, flavor: &Part) -> String {
@@ -107,7 +115,7 @@ fn write_string(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Opaque;
+    use crate::part::Opaque;
 
     fn part(plugin: &str, properties: &str) -> Part {
         Part { plugin: plugin.into(), properties: Opaque::from_json(properties) }

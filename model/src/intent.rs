@@ -1,7 +1,7 @@
 //! A record written before a side effect, so that no crash can hide one.
 
 use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot, Term};
-use crate::plan::LONGEST_CALL;
+use crate::limits::LONGEST_CALL;
 use crate::time::Timestamp;
 
 /// A side effect that was admitted and whose outcome is not yet known.

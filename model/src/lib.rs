@@ -5,16 +5,20 @@
 //! keep an order and the time is always an argument.
 
 pub mod access;
+pub mod bounds;
 pub mod command;
 pub mod draft;
 pub mod event;
 pub mod fingerprint;
 pub mod ids;
 pub mod intent;
+pub mod limits;
 pub mod lineage;
 pub mod membership;
 pub mod observed;
+pub mod part;
 pub mod plan;
+pub mod plugin;
 pub mod problem;
 pub mod quorum;
 pub mod rollout;
@@ -35,9 +39,10 @@ pub use ids::{
 pub use intent::{Intent, Outcome, Task};
 pub use lineage::Lineages;
 pub use observed::{Description, Health, Listing, Observed};
+pub use part::{Opaque, Part};
 pub use plan::{Action, Plan, Waiting, plan};
 pub use problem::{Problem, Problems};
 pub use rollout::Phase;
-pub use spec::{Allocation, GroupSpec, Opaque, Part, Template, Updating};
+pub use spec::{Allocation, GroupSpec, Template, Updating};
 pub use state::{GroupState, Member, State};
 pub use time::{Millis, Timestamp};

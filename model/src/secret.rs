@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access::Secret;
-use crate::spec::{Opaque, Part};
+use crate::part::{Opaque, Part};
 
 /// What a reference begins with.
 pub const SCHEME: &str = "secret://";

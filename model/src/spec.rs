@@ -2,61 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use std::fmt;
-use std::sync::Arc;
-
-use crate::fingerprint;
-use crate::ids::{GroupId, LogicalId, PluginName};
+use crate::ids::{GroupId, LogicalId};
+use crate::part::Part;
 use crate::time::Millis;
-
-/// JSON that belongs to somebody else: kept byte for byte, compared as text.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Opaque(Arc<str>);
-
-impl Opaque {
-    /// Takes text that is known to be one JSON value; the door (`draft`, `convert`) checks it.
-    pub fn from_json(text: impl AsRef<str>) -> Self {
-        Self(Arc::from(text.as_ref()))
-    }
-
-    pub fn null() -> Self {
-        Self::from_json("null")
-    }
-
-    pub fn as_json(&self) -> &str {
-        &self.0
-    }
-
-    pub fn is_null(&self) -> bool {
-        &*self.0 == "null"
-    }
-}
-
-impl fmt::Debug for Opaque {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A plugin, and what it is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    pub plugin: PluginName,
-    pub properties: Opaque,
-}
 
 /// What an instance is made from. Two members are alike when their templates have one fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     pub instance: Part,
     pub flavor: Part,
-}
-
-impl Template {
-    /// The value of the tag `infrakit.config.hash`, bit for bit InfraKit's.
-    pub fn fingerprint(&self) -> String {
-        fingerprint::of(&self.instance, &self.flavor)
-    }
 }
 
 /// How many members, and whether they have names.

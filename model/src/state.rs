@@ -4,8 +4,10 @@
 //! worth counting, whatever its size.
 
 mod access;
+mod context;
 mod group;
 mod members;
+mod records;
 mod recovery;
 mod round;
 mod secrets;
@@ -13,25 +15,22 @@ mod settings;
 
 use std::sync::Arc;
 
+use context::Context;
 use imbl::{OrdMap, OrdSet, Vector};
 
 use crate::access::{Authorities, Token, TokenId};
-use crate::command::{Actor, Answer, Change, Command, Commit, Committed, Manager, Refusal};
+use crate::command::{Answer, Change, Command, Commit, Committed, Manager, Refusal};
 use crate::event::{Event, Kind};
 use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
+use crate::limits::ANSWERS_KEPT;
 use crate::lineage::Lineages;
 use crate::secret::SecretName;
 use crate::spec::Allocation;
 use crate::time::Timestamp;
 
-pub use group::{GroupState, Holder, Known, LISTINGS_LAG, Life, MOST_OPEN, Member, Recorded};
-pub use secrets::{MOST_SECRETS, StoredSecret};
+pub use group::{GroupState, Holder, Known, Life, Member, Recorded};
+pub use records::{StoredSecret, Variable};
 pub use settings::RESERVED;
-
-/// How many first answers are kept for repeated requests. A client repeats within seconds, and
-/// even at 10,000 writes a second this reaches back that far for everything but rounds, which
-/// need no answer kept: their term and the intents in them make repeating harmless.
-pub const ANSWERS_KEPT: usize = 4096;
 
 /// Everything the managers agree on.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -65,42 +64,11 @@ pub struct State {
     pub answers_dropped: u64,
 }
 
-/// A small text under a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variable {
-    pub value: Arc<str>,
-    /// The log index that wrote it.
-    pub index: u64,
-}
-
 /// What applying one command brought.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     pub answer: Answer,
     pub events: Vec<Event>,
-}
-
-/// Where a command stands, for the functions that apply it.
-pub(crate) struct Context<'a> {
-    pub(crate) log: LogId,
-    pub(crate) at: Timestamp,
-    /// What the proposer's own clock said, which may be behind.
-    pub(crate) said: Timestamp,
-    pub(crate) by: &'a Actor,
-    pub(crate) events: Vec<Event>,
-}
-
-impl Context<'_> {
-    pub(crate) fn tell(&mut self, group: Option<&GroupId>, kind: Kind, message: impl Into<String>) {
-        self.events.push(Event {
-            index: self.log.index,
-            at: self.at,
-            group: group.cloned(),
-            by: self.by.to_string(),
-            kind,
-            message: message.into(),
-        });
-    }
 }
 
 impl State {
@@ -219,15 +187,6 @@ impl State {
             _ if stored.is_empty() => None,
             _ => Some(Refusal::OtherAllocation { group: id.clone() }),
         }
-    }
-
-    fn set_variable(&mut self, context: &Context<'_>, key: &str, value: &str) -> Answer {
-        if let Err(because) = settings::check(key, value) {
-            return Answer::Refused(Refusal::BadSetting { key: key.to_owned(), because });
-        }
-        let variable = Variable { value: Arc::from(value), index: context.log.index };
-        self.variables.insert(key.to_owned(), variable);
-        Answer::Done
     }
 
     fn validated(&mut self, context: &mut Context<'_>, id: &GroupId, revision: Revision) -> Answer {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use manager::{Look, Rejection, Work, World};
 use model::ids::IntentId;
-use model::observed::{PluginClass, Promises};
+use model::plugin::{PluginClass, Promises};
 use model::tags::{self, Tags};
 use model::{
     Description, GroupId, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task,

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::command::{Commit, Manager};
+use model::part::{Opaque, Part};
 use model::sabotage::Protection;
-use model::spec::{Opaque, Part, Template, Updating};
+use model::spec::{Template, Updating};
 use model::{
     Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, Refusal, RequestId, tags,
 };

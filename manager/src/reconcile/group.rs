@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use model::command::{Admission, Round};
 use model::intent::Task;
+use model::limits::PULSE_EVERY;
 use model::observed::{Backoff, Observed, Pulse, Unsure, View};
-use model::plan::{PULSE_EVERY, Waiting};
+use model::plan::Waiting;
 use model::sabotage::{Protection, is_left_out};
 use model::state::{Holder, Life};
 use model::tags::{self, Tags};
@@ -139,7 +140,7 @@ impl<W: World> Reconciler<W> {
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
                     let mut view = View::of(&listing, &self.id, cluster, lineages);
                     view.promises = published.state.promises(&plugin, view.promises);
-                    self.observed.see(&plugin, Arc::new(view), group);
+                    model::plan::see(&mut self.observed, &plugin, Arc::new(view), group);
                 }
             }
         }

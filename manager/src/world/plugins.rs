@@ -8,14 +8,13 @@ use std::time::Instant;
 use futures_util::{Stream, StreamExt};
 use model::access::Secret;
 use model::intent::{Reason, Task};
-use model::observed::Promises;
+use model::plugin::Promises;
 use model::secret::{self, Missing, SecretName, redacted};
 use model::tags::Tags;
 use model::{ClusterId, Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
 use opentelemetry::Context;
 use raft::Published;
 use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
-
 use tokio::sync::watch;
 
 use super::pace::Pace;

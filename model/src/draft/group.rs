@@ -1,12 +1,12 @@
 //! InfraKit's forms of a group, decoded from a tree (semantics §1.1, §1.2).
 
-use crate::ids::{GroupId, LogicalId, PluginName};
-use crate::problem::{Place, Problem};
-use crate::spec::{Allocation, Gate, GroupSpec, Opaque, Part, Template, Updating};
-use crate::time::Millis;
-
 use super::Spot;
 use super::tree::{Node, Tree, Value};
+use crate::ids::{GroupId, LogicalId, PluginName};
+use crate::part::{Opaque, Part};
+use crate::problem::{Place, Problem};
+use crate::spec::{Allocation, Gate, GroupSpec, Template, Updating};
+use crate::time::Millis;
 
 /// What is found on the way.
 #[derive(Default)]

@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use super::evidence;
+use super::planner::Desk;
+use super::steps::Action;
+use super::waiting::{Condition, Waiting};
 use crate::command::Adoption;
 use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Intent, Reason, Task};
+use crate::limits::LISTINGS_LAG;
 use crate::observed::{Backoff, Seen, View};
 use crate::spec::Allocation;
-use crate::state::{Holder, LISTINGS_LAG};
+use crate::state::Holder;
 use crate::tags;
-
-use super::{Action, Condition, Desk, Waiting};
 
 impl<'a> Desk<'a> {
     /// Fills empty slots with instances that are there already. A member without a roster entry is
@@ -63,7 +66,7 @@ impl<'a> Desk<'a> {
     /// Whether it was destroyed so short a time ago that a listing may still show it.
     fn has_just_been_destroyed(&self, instance: &InstanceId) -> bool {
         let at = self.group.destroyed.get(instance);
-        at.is_some_and(|at| self.observed.age(*at, self.now) <= LISTINGS_LAG)
+        at.is_some_and(|at| evidence::age(self.observed, *at, self.now) <= LISTINGS_LAG)
     }
 
     /// What may belong here keeps its place until a fresh look decides; nothing is made in it.

@@ -1,9 +1,8 @@
 //! Members without names: the right number of them, in the lowest free slots.
 
+use super::planner::Desk;
 use crate::ids::Slot;
 use crate::intent::Reason;
-
-use super::Desk;
 
 impl Desk<'_> {
     /// Makes what is missing, destroys what is too many.

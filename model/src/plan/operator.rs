@@ -1,6 +1,7 @@
 //! What an operator says about a slot that nobody else can see into.
 
-use super::{Plan, Waiting};
+use super::steps::Plan;
+use super::waiting::Waiting;
 use crate::command::Settle;
 use crate::ids::{GroupId, InstanceId};
 use crate::observed::Observed;

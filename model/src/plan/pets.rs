@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::planner::Desk;
 use crate::ids::{LogicalId, Slot};
 use crate::intent::Reason;
-
-use super::Desk;
 
 impl Desk<'_> {
     /// Makes the missing, destroys those that are no longer named.

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Desk, Living, MANY, MANY_GONE, Waiting};
+use super::planner::{Desk, Living};
+use super::waiting::Waiting;
 use crate::ids::{InstanceId, IntentId, PluginName, Revision};
-use crate::observed::{Observed, View};
+use crate::limits::MANY_GONE;
+use crate::observed::View;
 use crate::sabotage::{Protection, is_left_out};
-use crate::state::{GroupState, Holder, Recorded};
+use crate::state::Holder;
 
 /// Whether a member is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,39 +17,6 @@ enum Presence {
     /// The latest look did not show it, and that is not enough.
     Doubtful,
     Gone,
-}
-
-/// The plugins whose latest look shows nothing at all, or lacks many of the members it should show:
-/// instances seldom die together, and listings are cut short.
-pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a PluginName> {
-    if observed.absent.is_empty() {
-        return BTreeSet::new();
-    }
-    let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
-    for Recorded { instance, template, .. } in group.recorded() {
-        let plugin = &group.template_of(template).template.instance.plugin;
-        let absent = observed.absent.contains_key(instance);
-        let seen = observed.views.get(plugin).is_some_and(|view| view.seen.contains_key(instance));
-        let (shown, missing) = counts.entry(plugin).or_default();
-        // Whom a listing need not show yet says nothing about it.
-        *shown += usize::from(seen || absent);
-        *missing += usize::from(absent);
-    }
-    let view = |plugin| observed.views.get(plugin);
-    let shows_nothing = |plugin| view(plugin).is_some_and(|view| view.total == 0);
-    // Groups share a listing: what is cut short takes a few from each.
-    let lacks_many = |plugin| view(plugin).is_some_and(|view| view.fewer >= MANY);
-    counts
-        .into_iter()
-        .filter(|(plugin, (members, absent))| {
-            *absent > 0
-                && (shows_nothing(*plugin)
-                    || lacks_many(*plugin)
-                    || *absent >= MANY
-                    || *absent > 1 && absent * 2 > *members)
-        })
-        .map(|(plugin, _)| plugin)
-        .collect()
 }
 
 impl<'a> Desk<'a> {

@@ -1,8 +1,11 @@
 //! Replaces members of older templates, one at a time.
 
-use super::{Action, Desk, Living, PULSE_EVERY, Waiting};
+use super::planner::{Desk, Living};
+use super::steps::Action;
+use super::waiting::Waiting;
 use crate::ids::Revision;
 use crate::intent::Reason;
+use crate::limits::PULSE_EVERY;
 use crate::observed::{Health, Pulse};
 use crate::rollout::Phase;
 use crate::spec::Gate;

@@ -1,8 +1,11 @@
 //! What became of open intents.
 
-use super::{Action, Desk, LONGEST_CALL, Waiting};
+use super::planner::Desk;
+use super::steps::Action;
+use super::waiting::Waiting;
 use crate::intent::{Intent, Outcome, Task};
-use crate::observed::PluginClass;
+use crate::limits::LONGEST_CALL;
+use crate::plugin::PluginClass;
 use crate::sabotage::{Protection, is_left_out};
 use crate::state::Life;
 use crate::tags;

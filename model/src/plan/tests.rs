@@ -8,15 +8,19 @@ mod laws;
 use std::sync::Arc;
 
 use super::*;
-use crate::command::{Admission, Answer, Change, Command, Commit};
+use crate::command::{Admission, Answer, Change, Command, Commit, Round};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
 use crate::intent::{Intent, Task};
-use crate::observed::{Description, PluginClass, Promises, Pulse, Seen};
+use crate::limits::LONGEST_CALL;
+use crate::observed::{Description, Pulse, Seen, View};
+use crate::part::{Opaque, Part};
+use crate::plugin::{PluginClass, Promises};
 use crate::rollout::Phase;
-use crate::spec::{Gate, GroupSpec, Opaque, Part, Template, Updating};
+use crate::spec::{Gate, GroupSpec, Template, Updating};
 use crate::state::{Holder, State};
-use crate::tags;
-use crate::{Actor, Timestamp};
+use crate::{
+    Actor, GroupId, Health, InstanceId, IntentId, Millis, Outcome, Revision, Slot, Term, Timestamp, tags,
+};
 
 /// A group, the provider it lives on, and the clock, told in the domain's words.
 #[derive(Clone)]
@@ -134,7 +138,7 @@ impl Story {
         self.observed.bounds = self.state.bounds(self.index);
         let plugin = self.group().template().template.instance.plugin.clone();
         let group = self.state.group(&web()).expect("the group is there").clone();
-        self.observed.see(&plugin, Arc::new(view), &group);
+        see(&mut self.observed, &plugin, Arc::new(view), &group);
         let now = self.now;
         self.observed.pulses = self
             .provider
@@ -494,7 +498,7 @@ fn a_plugin_that_does_not_know_tokens_is_asked_again_only_when_the_first_call_is
 
 #[test]
 fn open_intents_are_repeated_even_when_no_more_may_be_opened() {
-    let most = crate::state::MOST_OPEN;
+    let most = crate::limits::MOST_OPEN;
     let mut story = Story::of(most as u32);
     for _ in 0..2 {
         story.look();

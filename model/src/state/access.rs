@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Context, State};
+use super::State;
+use super::context::Context;
 use crate::access::{Authorities, Authority, BadToken, Newcomer, Rotation, Token, TokenId};
 use crate::command::{Answer, NewToken, Refusal};
 use crate::event::Kind;
-
-/// How many tokens are kept.
-const MOST_TOKENS: usize = 1000;
+use crate::limits::MOST_TOKENS;
 
 impl State {
     /// Whether a token lets this one in, as far as is known here.

@@ -4,38 +4,16 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::context::Context;
 use crate::command::{Actor, Commit};
 use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Task};
+use crate::limits::{
+    DESTROYED_KEPT, FORGOTTEN_AFTER, MOST_REPEATED, RATE_BASE, RATE_PER_MEMBER, RATE_WINDOW,
+};
 use crate::rollout::{Event as Turn, Phase};
 use crate::spec::{Allocation, GroupSpec, Template};
 use crate::time::{Millis, Timestamp};
-
-use super::Context;
-
-/// How many intents of one group may be open at once: enough to keep every call slot of a leader
-/// busy while the next batch is agreed on, and a bound on what a dying leader can leave in doubt.
-pub const MOST_OPEN: usize = 1000;
-
-/// How long a group remembers what it destroyed: longer than a provider's listing lags behind.
-pub const LISTINGS_LAG: Millis = Millis::seconds(120);
-
-/// When what was destroyed is dropped from the state: later than anybody asks for it.
-const FORGOTTEN_AFTER: Millis = Millis::seconds(600);
-
-/// How many of the latest are kept all the same: a leader whose clock is ahead would drop them too early.
-const DESTROYED_KEPT: usize = 1000;
-
-/// Over which time the instances that a group makes are counted.
-const RATE_WINDOW: Millis = Millis::seconds(600);
-
-/// How many a group may make within that time: so many, and three times what is wanted. Whatever kills
-/// them as they are made, or hides them, is noticed before it is paid for. A commit begins a new count.
-const RATE_BASE: u64 = 100;
-const RATE_PER_MEMBER: u64 = 3;
-
-/// How many repeated intents a group remembers.
-const MOST_REPEATED: usize = 1000;
 
 /// A group: what is wanted, how far it has come, who holds which slot, and what is under way.
 #[derive(Debug, Clone, PartialEq)]
@@ -378,7 +356,7 @@ impl GroupState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::LONGEST_CALL;
+    use crate::limits::LONGEST_CALL;
 
     #[test]
     fn what_was_destroyed_last_is_remembered_whatever_a_clock_says() {
@@ -387,8 +365,8 @@ mod tests {
                 id: "web".into(),
                 allocation: Allocation::Size(1),
                 template: Template {
-                    instance: crate::spec::Part { plugin: "p".into(), properties: crate::Opaque::null() },
-                    flavor: crate::spec::Part { plugin: "f".into(), properties: crate::Opaque::null() },
+                    instance: crate::part::Part { plugin: "p".into(), properties: crate::Opaque::null() },
+                    flavor: crate::part::Part { plugin: "f".into(), properties: crate::Opaque::null() },
                 },
                 updating: crate::Updating::default(),
             },

@@ -1,6 +1,7 @@
 //! Who belongs to the cluster, and what each is to be.
 
-use super::{Context, State};
+use super::State;
+use super::context::Context;
 use crate::access::{Authorities, Authority, Newcomer, TokenId};
 use crate::command::{Answer, Manager, Refusal, Standing};
 use crate::event::Kind;

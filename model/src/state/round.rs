@@ -6,17 +6,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::State;
+use super::context::Context;
+use super::group::{GroupState, Holder, Known, Life, Member};
+use crate::bounds::Bounds;
 use crate::command::{Admission, Adoption, Answer, Claim, Denial, Refusal, Round, Settle};
 use crate::event::Kind;
 use crate::ids::{Generation, GroupId, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
-use crate::observed::Bounds;
+use crate::limits::MOST_OPEN;
 use crate::rollout::Event as Turn;
 use crate::sabotage::{Protection, is_left_out};
 use crate::spec::Allocation;
-
-use super::group::{GroupState, Holder, Known, Life, MOST_OPEN, Member};
-use super::{Context, State};
 
 impl State {
     pub(super) fn round(&mut self, context: &mut Context<'_>, round: &Round) -> Answer {

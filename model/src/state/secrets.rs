@@ -1,22 +1,13 @@
 //! Secrets: what `secret://NAME` stands for in specs.
 
-use super::{Context, State};
+use super::State;
+use super::context::Context;
 use crate::access::Secret;
 use crate::command::{Answer, Commit, Refusal};
 use crate::event::Kind;
+use crate::limits::MOST_SECRETS;
 use crate::secret::{SecretName, named_in};
-use crate::time::Timestamp;
-
-/// How many secrets a cluster keeps.
-pub const MOST_SECRETS: usize = 1000;
-
-/// A secret, and who stored it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredSecret {
-    pub value: Secret,
-    pub at: Timestamp,
-    pub by: String,
-}
+use crate::state::StoredSecret;
 
 impl State {
     pub(super) fn set_secret(

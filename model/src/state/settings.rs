@@ -1,11 +1,17 @@
 //! Variables that the managers themselves obey, and what follows from them and from the whole cluster for
 //! each group.
 
-use crate::ids::PluginName;
-use crate::observed::{Bounds, PluginClass, Promises};
-use crate::time::Millis;
+use std::sync::Arc;
 
 use super::State;
+use super::context::Context;
+use super::records::Variable;
+use crate::bounds::Bounds;
+use crate::command::{Answer, Refusal};
+use crate::ids::PluginName;
+use crate::limits::MOST_OPEN_IN_CLUSTER;
+use crate::plugin::{PluginClass, Promises};
+use crate::time::Millis;
 
 /// Names that begin so are obeyed, or refused.
 pub const RESERVED: &str = "infrakit/";
@@ -28,11 +34,8 @@ const CERTIFICATE: &str = "infrakit/certificate-life";
 const CERTIFICATE_USUAL: Millis = Millis::seconds(30 * 24 * 3600);
 const CERTIFICATE_SHORTEST: Millis = Millis::seconds(60);
 
-/// How many intents may be open in the whole cluster (decision 37).
-const MOST_OPEN_IN_CLUSTER: usize = 5000;
-
 /// Why a value cannot be stored under a name.
-pub(super) fn check(key: &str, value: &str) -> Result<(), String> {
+fn check(key: &str, value: &str) -> Result<(), String> {
     if !key.starts_with(RESERVED) {
         return Ok(());
     }
@@ -69,6 +72,15 @@ fn seconds(text: &str) -> Option<Millis> {
 }
 
 impl State {
+    pub(super) fn set_variable(&mut self, context: &Context<'_>, key: &str, value: &str) -> Answer {
+        if let Err(because) = check(key, value) {
+            return Answer::Refused(Refusal::BadSetting { key: key.to_owned(), because });
+        }
+        let variable = Variable { value: Arc::from(value), index: context.log.index };
+        self.variables.insert(key.to_owned(), variable);
+        Answer::Done
+    }
+
     /// How long a voter may be silent before it is given up for another; none when it never is.
     pub fn dead_manager_after(&self) -> Option<Millis> {
         match self.setting(DEAD_MANAGER) {

@@ -1,9 +1,12 @@
 use super::*;
+use crate::Actor;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
 use crate::command::{Admission, Claim, Denial, NewToken, Program, Round, Standing};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
-use crate::spec::{GroupSpec, Opaque, Part, Template, Updating};
+use crate::limits::MOST_OPEN;
+use crate::part::{Opaque, Part};
+use crate::spec::{GroupSpec, Template, Updating};
 use crate::time::Millis;
 
 fn spec(id: &str, allocation: Allocation) -> GroupSpec {

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
-use model::observed::PluginClass;
+use model::plugin::PluginClass;
 use model::tags::Tags;
 use model::{Allocation, Description, InstanceId, Millis, Opaque};
 use serde::Serialize;

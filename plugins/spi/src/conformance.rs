@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::observed::PluginClass;
+use model::plugin::PluginClass;
 use model::tags::{self, Tags};
 use model::{Allocation, Description, InstanceId, Opaque};
 

@@ -1,6 +1,9 @@
 //! Instances that are there before anybody made them.
 
 use super::*;
+use crate::command::Round;
+use crate::observed::Backoff;
+use crate::{Health, InstanceId, Millis, Outcome, Slot};
 
 #[test]
 fn instances_that_are_there_already_fill_the_slots_first() {

@@ -1,7 +1,11 @@
 //! What a group may not do however much it wants to, and what only an operator can decide.
 
 use super::*;
-use crate::command::{Denial, Manager, Refusal, Settle};
+use crate::command::{Claim, Denial, Manager, Refusal, Round, Settle};
+use crate::intent::Reason;
+use crate::limits::LONGEST_CALL;
+use crate::observed::Backoff;
+use crate::{Health, InstanceId, IntentId, Millis, Outcome, Revision, Slot};
 
 fn set(story: &mut Story, key: &str, value: &str) -> Answer {
     story.apply(Change::SetVariable { key: key.into(), value: value.into() })

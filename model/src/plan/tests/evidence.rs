@@ -1,6 +1,9 @@
 //! What a look proves about who is there, and what it does not.
 
 use super::*;
+use crate::command::Round;
+use crate::limits::MANY_GONE;
+use crate::{Health, Millis, Outcome, Slot};
 
 #[test]
 fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
@@ -22,7 +25,7 @@ fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
         story.look();
         assert!(story.plan().gone.is_empty(), "it may not be listed yet");
     }
-    story.now = story.now + crate::state::LISTINGS_LAG;
+    story.now = story.now + crate::limits::LISTINGS_LAG;
     story.look();
     assert!(story.plan().gone.is_empty(), "the looks before that are no evidence");
     story.look();
@@ -202,7 +205,7 @@ fn a_listing_that_lags_behind_takes_nobody_back_in() {
     story.look();
     assert_eq!(story.told(), ["create slot 0"]);
     story.step();
-    story.now = destroyed_at + crate::state::LISTINGS_LAG;
+    story.now = destroyed_at + crate::limits::LISTINGS_LAG;
     story.look();
     assert!(story.plan().strays.is_empty(), "it was destroyed, and is not reported as a stray");
     story.provider.remove(0);

@@ -1,6 +1,8 @@
 //! Laws of the planner, checked over every state of a group of three slots.
 
 use super::*;
+use crate::intent::Reason;
+use crate::{Health, IntentId, Slot};
 
 /// What one slot of a small group may hold, for laws over all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]

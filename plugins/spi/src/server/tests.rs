@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::observed::PluginClass;
+use model::plugin::PluginClass;
 use model::tags::Tags;
 use model::{Allocation, Description, InstanceId, Opaque};
 use serde_json::Value;

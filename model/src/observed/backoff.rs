@@ -1,0 +1,34 @@
+//! What failed, and when it is tried again.
+
+use crate::time::Timestamp;
+
+/// A slot, or an instance, that failed, and when it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    pub until: Timestamp,
+    pub because: String,
+}
+
+/// An attempt whose outcome is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsure {
+    /// When the call ended here; it may still take effect there until its limit has passed.
+    pub ended_at: Timestamp,
+    pub retry_at: Timestamp,
+    pub because: String,
+}
+
+/// How often in a row a member was not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// When the first look began that did not show it.
+    pub since: Timestamp,
+    pub looks: u32,
+}
+
+/// Why a plugin cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub since: Timestamp,
+    pub because: String,
+}

@@ -1,0 +1,114 @@
+//! The instances of one group among what a plugin lists, with their tags understood.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::listing::{Description, Listing};
+use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId};
+use crate::lineage::Lineages;
+use crate::plugin::Promises;
+use crate::tags;
+use crate::time::Timestamp;
+
+/// The instances of one group among one plugin's listing.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    pub taken_at: Timestamp,
+    pub unbroken_since: Timestamp,
+    pub fewer: usize,
+    pub after: u64,
+    pub promises: Promises,
+    /// How many instances the plugin shows, of all groups and of none.
+    pub total: usize,
+    pub seen: BTreeMap<InstanceId, Seen>,
+    /// Who carries the token of which intent of ours.
+    pub by_intent: BTreeMap<IntentId, InstanceId>,
+    /// Others that carry a token which stands in `by_intent`.
+    pub twins: Vec<(IntentId, InstanceId)>,
+    /// Instances with this cluster's id and what is no token of it, or of a lineage still to come.
+    pub untold: BTreeMap<InstanceId, String>,
+}
+
+/// One instance of a group, with its tags understood.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub description: Arc<Description>,
+    /// It carries this cluster's owner tag.
+    pub ours: bool,
+    /// The intent that made it, when its token is ours.
+    pub intent: Option<IntentId>,
+    /// It was made by hand to be adopted (semantics §2.8).
+    pub bootstrap: bool,
+    /// This cluster made it in an earlier lineage, by an entry that the present one does not know: it may be what
+    /// holds its slot, whatever is recorded.
+    pub lost: bool,
+}
+
+impl View {
+    /// The part of `listing` that concerns `group`. A missing tag never matches.
+    pub fn of(listing: &Listing, group: &GroupId, cluster: &ClusterId, lineages: &Lineages) -> Self {
+        let mut view = View {
+            taken_at: listing.taken_at,
+            unbroken_since: listing.unbroken_since,
+            fewer: listing.fewer,
+            after: listing.after,
+            promises: listing.promises,
+            total: listing.items.len(),
+            ..View::default()
+        };
+        for description in &listing.items {
+            let tag = |name: &str| description.tags.get(name).map(String::as_str);
+            if tag(tags::GROUP) != Some(group.as_str()) {
+                continue;
+            }
+            let ours = tag(tags::OWNER) == Some(cluster.as_str());
+            let token = tag(tags::INTENT).filter(|_| ours);
+            let intent = token.and_then(|token| intent_of(token, cluster, lineages));
+            if let Some(intent) = intent
+                && let Some(twin) = view.by_intent.insert(intent, description.id.clone())
+            {
+                view.twins.push((intent, twin));
+            }
+            let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineages.now);
+            let lost = ours && intent.is_none() && earlier;
+            if ours && intent.is_none() && !earlier {
+                view.untold.insert(description.id.clone(), token.unwrap_or_default().to_owned());
+            }
+            let seen = Seen {
+                description: description.clone(),
+                ours,
+                intent,
+                bootstrap: tag(tags::CONFIG_HASH) == Some(tags::BOOTSTRAP),
+                lost,
+            };
+            view.seen.insert(description.id.clone(), seen);
+        }
+        view
+    }
+}
+
+impl Seen {
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.description.tags.get(name).map(String::as_str)
+    }
+
+    /// Another cluster's, whatever its group is called.
+    pub fn is_another_clusters(&self) -> bool {
+        !self.ours && self.tag(tags::OWNER).is_some()
+    }
+
+    /// The logical id, by itself or by its tag (semantics §2.2).
+    pub fn logical_id(&self) -> Option<LogicalId> {
+        match &self.description.logical_id {
+            Some(id) => Some(id.clone()),
+            None => self.tag(tags::LOGICAL_ID).map(LogicalId::new),
+        }
+    }
+}
+
+fn intent_of(token: &str, cluster: &ClusterId, lineages: &Lineages) -> Option<IntentId> {
+    let mut parts = token.strip_prefix(cluster.short())?.strip_prefix('-')?.splitn(3, '-');
+    let lineage: u32 = parts.next()?.parse().ok()?;
+    let id = IntentId { index: parts.next()?.parse().ok()?, offset: parts.next()?.parse().ok()? };
+    (lineages.of(id) == lineage).then_some(id)
+}

@@ -1,0 +1,104 @@
+//! What looks prove: who is missing from how many of them, and which are to be doubted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::ids::{InstanceId, PluginName};
+use crate::limits::MANY;
+use crate::observed::{Absence, Observed, View};
+use crate::plugin::PluginClass;
+use crate::state::{GroupState, Recorded};
+use crate::time::{Millis, Timestamp};
+
+/// How long ago something was recorded, at least. What an earlier leader recorded is as old as this
+/// one's leadership: the clocks of two leaders are never compared, for they may differ by any time.
+pub(super) fn age(observed: &Observed, recorded: Timestamp, now: Timestamp) -> Millis {
+    now.since(recorded.max(observed.leading_since))
+}
+
+/// Takes in a new look at one of the group's plugins.
+pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
+    let lag = view.promises.listings_lag();
+    let blind = view.promises.class == PluginClass::Blind;
+    for Recorded { instance, template, index, since, ready } in group.recorded() {
+        if group.template_of(template).template.instance.plugin != *plugin {
+            continue;
+        }
+        if view.seen.contains_key(instance) {
+            observed.absent.remove(instance);
+            if lag > Millis(0) {
+                observed.sighted.insert(instance.clone());
+            }
+        } else if view.after >= index
+            && (age(observed, since, view.taken_at) >= lag
+                || observed.sighted.contains(instance)
+                // Of such a plugin nobody is called ready who was not listed; see the planner.
+                || blind && ready)
+        {
+            // A look that began before the member was recorded, or when it need not be listed yet,
+            // proves nothing, and is not counted later.
+            let first = Absence { since: view.taken_at, looks: 0 };
+            let absence = observed.absent.entry(instance.clone()).or_insert(first);
+            if absence.since < view.unbroken_since {
+                // A plugin that fails in between is in trouble: what it showed before that is no
+                // confirmation.
+                *absence = first;
+            }
+            absence.looks += 1;
+        }
+    }
+    if !observed.absent.is_empty() || !observed.sighted.is_empty() {
+        let recorded: BTreeSet<&InstanceId> = group.recorded().map(|it| it.instance).collect();
+        observed.absent.retain(|instance, _| recorded.contains(instance));
+        observed.sighted.retain(|instance| recorded.contains(instance));
+    }
+    observed.views.insert(plugin.clone(), view);
+}
+
+/// The plugins whose latest look shows nothing at all, or lacks many of the members it should show:
+/// instances seldom die together, and listings are cut short.
+pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a PluginName> {
+    if observed.absent.is_empty() {
+        return BTreeSet::new();
+    }
+    let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
+    for Recorded { instance, template, .. } in group.recorded() {
+        let plugin = &group.template_of(template).template.instance.plugin;
+        let absent = observed.absent.contains_key(instance);
+        let seen = observed.views.get(plugin).is_some_and(|view| view.seen.contains_key(instance));
+        let (shown, missing) = counts.entry(plugin).or_default();
+        // Whom a listing need not show yet says nothing about it.
+        *shown += usize::from(seen || absent);
+        *missing += usize::from(absent);
+    }
+    let view = |plugin| observed.views.get(plugin);
+    let shows_nothing = |plugin| view(plugin).is_some_and(|view| view.total == 0);
+    // Groups share a listing: what is cut short takes a few from each.
+    let lacks_many = |plugin| view(plugin).is_some_and(|view| view.fewer >= MANY);
+    counts
+        .into_iter()
+        .filter(|(plugin, (members, absent))| {
+            *absent > 0
+                && (shows_nothing(*plugin)
+                    || lacks_many(*plugin)
+                    || *absent >= MANY
+                    || *absent > 1 && absent * 2 > *members)
+        })
+        .map(|(plugin, _)| plugin)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clocks_of_two_leaders_are_never_compared() {
+        // An earlier leader recorded something; the clock of this one is an hour ahead.
+        let (recorded, leading_since) = (Timestamp(100_000), Timestamp(3_700_000));
+        let observed = Observed { leading_since, ..Observed::default() };
+        assert_eq!(age(&observed, recorded, leading_since + Millis::seconds(5)), Millis::seconds(5));
+        let own = leading_since + Millis::seconds(2);
+        assert_eq!(age(&observed, own, own + Millis::seconds(3)), Millis::seconds(3));
+    }
+}

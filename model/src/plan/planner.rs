@@ -1,0 +1,235 @@
+//! Everything at hand while one plan is made, and the rules that all its parts share.
+
+use std::collections::BTreeSet;
+
+use super::evidence;
+use super::steps::{Action, Plan};
+use super::waiting::Waiting;
+use crate::ids::{InstanceId, PluginName, Revision, Slot};
+use crate::intent::Reason;
+use crate::limits::{LARGEST_BATCH, MOST_OPEN, PULSE_EVERY};
+use crate::observed::{Backoff, Health, Observed, View};
+use crate::plugin::PluginClass;
+use crate::state::GroupState;
+use crate::time::Timestamp;
+
+/// A member that is there, as the planner sees it.
+#[derive(Clone)]
+pub(super) struct Living<'a> {
+    pub(super) slot: &'a Slot,
+    pub(super) instance: &'a InstanceId,
+    pub(super) template: Revision,
+    pub(super) ready: bool,
+}
+
+/// Everything at hand while one plan is made.
+pub(super) struct Desk<'a> {
+    pub(super) group: &'a GroupState,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
+    pub(super) plan: Plan,
+    /// Members that are living, not doomed, and not found gone.
+    pub(super) living: Vec<Living<'a>>,
+    /// Slots that are taken by a living, pending or doomed instance, after this plan's verdicts.
+    pub(super) taken: BTreeSet<Slot>,
+    /// How many of them count toward the wanted number.
+    pub(super) present: usize,
+    /// How many of them are no members yet: instances that a look has still to decide about.
+    pub(super) kept: usize,
+    /// Plugins whose latest look lacks more than can be believed at once.
+    pub(super) suspicious: BTreeSet<&'a PluginName>,
+    /// How many intents are still open after this plan's outcomes.
+    pub(super) open: usize,
+    /// How many more actions fit.
+    pub(super) room: usize,
+    /// How many more instances the group's rate allows, and the cluster's ceiling.
+    pub(super) rate: usize,
+    pub(super) ceiling: usize,
+}
+
+impl<'a> Desk<'a> {
+    pub(super) fn open(group: &'a GroupState, observed: &'a Observed, now: Timestamp) -> Self {
+        Desk {
+            group,
+            observed,
+            now,
+            plan: Plan::default(),
+            living: Vec::new(),
+            taken: BTreeSet::new(),
+            present: 0,
+            kept: 0,
+            suspicious: evidence::suspicious(group, observed),
+            open: group.intents.len(),
+            room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH).min(observed.bounds.open),
+            rate: group.may_make(now),
+            ceiling: observed.bounds.instances,
+        }
+    }
+
+    /// The plugin that made, or makes, members of this template.
+    pub(super) fn plugin_of(&self, template: Revision) -> &'a PluginName {
+        &self.group.template_of(template).template.instance.plugin
+    }
+
+    /// The latest view of a template's plugin.
+    pub(super) fn view_of(&self, template: Revision) -> Option<&'a View> {
+        self.observed.views.get(self.plugin_of(template)).map(|view| &**view)
+    }
+
+    pub(super) fn health_of(&self, instance: &InstanceId) -> Health {
+        self.observed.pulses.get(instance).map_or(Health::Unknown, |pulse| pulse.health)
+    }
+
+    pub(super) fn wake(&mut self, at: Timestamp) {
+        self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(super) fn report_troubles(&mut self) {
+        for (plugin, trouble) in &self.observed.troubles {
+            self.plan.waiting.push(Waiting::ForPlugin {
+                plugin: plugin.clone(),
+                since: trouble.since,
+                because: trouble.because.clone(),
+            });
+        }
+    }
+
+    pub(super) fn await_health(&mut self, slot: &Slot, instance: &InstanceId, template: Revision) {
+        // Who was never listed by a plugin that proves nothing is not believed to be there, whatever its
+        // flavor says; and which plugin that is, a look tells.
+        let unseen = self.view_of(template).is_none_or(|view| {
+            view.promises.class == PluginClass::Blind && !view.seen.contains_key(instance)
+        });
+        let healthy = self.health_of(instance) == Health::Healthy;
+        if healthy && !unseen {
+            self.plan.ready.push((slot.clone(), instance.clone()));
+            return;
+        }
+        let pulse = self.observed.pulses.get(instance).map_or("", |pulse| &pulse.because);
+        let because = if unseen { "its plugin has not listed it yet" } else { pulse }.to_owned();
+        self.plan.waiting.push(Waiting::ForHealth {
+            slot: slot.clone(),
+            instance: instance.clone(),
+            because,
+        });
+        self.plan.ask.push((slot.clone(), instance.clone()));
+    }
+
+    /// Fills an empty slot, unless it failed a moment ago or too many are there or were made.
+    pub(super) fn provision(&mut self, slot: Slot) {
+        if !self.is_held_back(&slot) && self.rate_allows() && self.ceiling_allows() {
+            self.rate -= 1;
+            self.ceiling -= 1;
+            self.plan.actions.push(Action::Provision { slot });
+        }
+    }
+
+    /// Whether the cluster may have one more instance; if not, says so.
+    pub(super) fn ceiling_allows(&mut self) -> bool {
+        if self.ceiling > 0 {
+            return true;
+        }
+        // Whoever goes elsewhere makes room, and does not say so here.
+        self.wake(self.now + PULSE_EVERY);
+        self.wait_once(Waiting::ForCeiling);
+        false
+    }
+
+    /// Whether the place of whoever goes now may be filled again; if not, says so.
+    pub(super) fn may_be_refilled(&mut self) -> bool {
+        if self.observed.bounds.overfull {
+            self.wake(self.now + PULSE_EVERY);
+            self.wait_once(Waiting::ForCeiling);
+        }
+        !self.observed.bounds.overfull
+    }
+
+    /// Whether the group has not made too many in a short time; if it has, says until when it waits.
+    pub(super) fn rate_allows(&mut self) -> bool {
+        if self.rate > 0 {
+            return true;
+        }
+        let until = self.group.may_make_from(self.now);
+        self.wake(until);
+        self.wait_once(Waiting::ForRate { until });
+        false
+    }
+
+    pub(super) fn wait_once(&mut self, waiting: Waiting) {
+        if !self.plan.waiting.contains(&waiting) {
+            self.plan.waiting.push(waiting);
+        }
+    }
+
+    /// Whether the last attempt at this slot failed a moment ago; if so, says why it waits.
+    pub(super) fn is_held_back(&mut self, slot: &Slot) -> bool {
+        let backoff = self.observed.backoff.get(slot).filter(|backoff| self.now < backoff.until);
+        let Some(Backoff { until, because }) = backoff.cloned() else { return false };
+        self.wake(until);
+        self.plan.waiting.push(Waiting::ForBackoff { slot: slot.clone(), until, because });
+        true
+    }
+
+    /// Whether the plugin that new members are made with was looked at since the group was created
+    /// or got its template: without that, an instance that is there already might be made again.
+    pub(super) fn can_provision(&mut self) -> bool {
+        let plugin = self.plugin_of(self.group.target);
+        if self.view_of(self.group.target).is_some_and(|view| view.after >= self.group.look_from) {
+            return true;
+        }
+        if !self.observed.troubles.contains_key(plugin) {
+            self.plan.waiting.push(Waiting::ForListing { plugin: plugin.clone() });
+        }
+        false
+    }
+
+    pub(super) fn destroy(&mut self, living: &Living<'_>, reason: Reason) {
+        if self.is_held_back(living.slot) {
+            return;
+        }
+        if self.hosts_a_manager(living.instance) {
+            return;
+        }
+        self.plan.actions.push(Action::Destroy {
+            instance: living.instance.clone(),
+            slot: Some(living.slot.clone()),
+            template: living.template,
+            reason,
+        });
+    }
+
+    /// Whether a manager runs on it; if so, says that it stays.
+    pub(super) fn hosts_a_manager(&mut self, instance: &InstanceId) -> bool {
+        let Some(manager) = self.observed.bounds.hosts.get(instance).cloned() else { return false };
+        self.plan.waiting.push(Waiting::ForManager { instance: instance.clone(), manager });
+        true
+    }
+
+    /// The order in which members are given up: the machines of managers last, the sick first, for they
+    /// cost no availability, then older templates, then by instance id (InfraKit's order).
+    pub(super) fn by_worth(&self, mut members: Vec<Living<'a>>) -> Vec<Living<'a>> {
+        members.sort_by_cached_key(|living| {
+            (
+                self.observed.bounds.hosts.contains_key(living.instance),
+                self.health_of(living.instance) != Health::Unhealthy,
+                living.template == self.group.target,
+                living.instance.clone(),
+            )
+        });
+        members
+    }
+
+    /// All members go; the group itself when nothing is left.
+    pub(super) fn clear_out(&mut self) {
+        for living in self.living.clone() {
+            self.destroy(&living, Reason::Terminate);
+        }
+        // A plugin that was never reached may still hold an instance of an open intent, so the
+        // intents must be settled before the group is forgotten.
+        self.plan.finished = self.living.is_empty()
+            && self.open == 0
+            && self.plan.outcomes.is_empty()
+            && self.plan.gone.is_empty()
+            && self.group.is_empty();
+    }
+}

@@ -1,0 +1,96 @@
+//! What a plan says: verdicts, actions, and why nothing more is done.
+
+use super::waiting::{Condition, Waiting};
+use crate::command::{Adoption, Claim, Round};
+use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot, Term};
+use crate::intent::{Outcome, Reason};
+use crate::time::Timestamp;
+
+/// The next steps for a group. Advice for one moment, never a program to be resumed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Open intents that a look has settled.
+    pub outcomes: Vec<(IntentId, Outcome)>,
+    /// Members that are no longer there.
+    pub gone: Vec<(Slot, InstanceId)>,
+    /// Members that are healthy for the first time.
+    pub ready: Vec<(Slot, InstanceId)>,
+    /// Instances of this group that take an empty slot.
+    pub adopt: Vec<Adoption>,
+    pub actions: Vec<Action>,
+    /// Members whose health is to be asked now.
+    pub ask: Vec<(Slot, InstanceId)>,
+    /// Why it is not moving: the answer to the only question at three in the morning.
+    pub waiting: Vec<Waiting>,
+    /// Instances with this group's tag that hold no slot and are left alone.
+    pub strays: Vec<InstanceId>,
+    /// Every wanted member is ready at this template, for the first time.
+    pub replaced: Option<Revision>,
+    /// The group was being destroyed and nothing of it is left.
+    pub finished: bool,
+    /// When to look again though nothing has happened.
+    pub wake_at: Option<Timestamp>,
+    /// What should not be, and is left as it is.
+    pub conditions: Vec<Condition>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Provision {
+        slot: Slot,
+    },
+    Destroy {
+        instance: InstanceId,
+        slot: Option<Slot>,
+        template: Revision,
+        reason: Reason,
+    },
+    /// Attempt an open intent again, under its token.
+    Repeat {
+        intent: IntentId,
+    },
+    /// Give a machine that was made by hand its group's fingerprint, so that it can be adopted.
+    Label {
+        instance: InstanceId,
+    },
+}
+
+impl Plan {
+    /// What this plan writes to the log.
+    pub fn round(&self, group: GroupId, revision: Revision, term: Term) -> Round {
+        let mut round = Round {
+            outcomes: self.outcomes.clone(),
+            gone: self.gone.clone(),
+            ready: self.ready.clone(),
+            adopt: self.adopt.clone(),
+            replaced: self.replaced,
+            finished: self.finished,
+            ..Round::new(group, revision, term)
+        };
+        for action in &self.actions {
+            match action {
+                Action::Provision { slot } => round.claims.push(Claim::Provision { slot: slot.clone() }),
+                Action::Destroy { instance, slot, template, reason } => round.claims.push(Claim::Destroy {
+                    instance: instance.clone(),
+                    slot: slot.clone(),
+                    template: *template,
+                    reason: *reason,
+                }),
+                Action::Repeat { intent } => round.repeats.push(*intent),
+                Action::Label { instance } => round.claims.push(Claim::Label { instance: instance.clone() }),
+            }
+        }
+        round
+    }
+
+    /// Nothing is under way, and nothing is to be done.
+    pub fn is_at_rest(&self) -> bool {
+        self.actions.is_empty()
+            && self.outcomes.is_empty()
+            && self.gone.is_empty()
+            && self.adopt.is_empty()
+            && self.ask.is_empty()
+            && self.waiting.is_empty()
+    }
+}
