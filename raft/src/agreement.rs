@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{NodeId, State};
 
 use crate::codec;
-use crate::replica::Published;
+use crate::published::Published;
 
 /// A digest is kept of the state after every entry whose index is a multiple of this, so that replicas can
 /// be compared though they never stand still.

@@ -13,11 +13,11 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use model::{ClusterId, LogId, State, Term, Timestamp};
 use prost::Message;
 
-use crate::codec;
-use crate::peers::PROGRAM;
-use crate::proto as pb;
-use crate::replica::{Identity, Published};
+use crate::identity::Identity;
+use crate::published::Published;
 use crate::seal::Key;
+use crate::wire::PROGRAM;
+use crate::{codec, proto as pb};
 
 const MAGIC: &[u8] = b"INFRAKIT BACKUP\n";
 const NONCE: usize = 24;

@@ -5,14 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{ClusterId, NodeId};
-use prost::Message;
 
-use crate::codec;
-use crate::log_store;
-use crate::proto as pb;
-use crate::replica::Identity;
+use crate::identity::Identity;
 use crate::seal::{Key, Sealed};
 use crate::store::{Db, MemoryDisk, Rocks};
+use crate::{codec, meta, proto as pb};
 
 pub(crate) const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
@@ -22,19 +19,6 @@ pub(crate) const CREDENTIALS: &[u8] = b"credentials";
 pub struct Disk {
     pub(crate) db: Db,
     storage: String,
-}
-
-impl Identity {
-    /// As it stands on its disk.
-    pub(crate) fn written(&self) -> Vec<u8> {
-        let header = pb::Header {
-            cluster: self.cluster.to_string(),
-            lineage: self.lineage,
-            from: self.node.0,
-            ..pb::Header::default()
-        };
-        header.encode_to_vec()
-    }
 }
 
 impl Disk {
@@ -50,23 +34,23 @@ impl Disk {
     pub fn open(path: &Path, key: &Key, fresh: impl FnOnce() -> String) -> io::Result<Self> {
         let db: Db = Arc::new(Rocks::open(path)?);
         // The layout itself is told to anybody.
-        log_store::prepare(&db)?;
+        meta::prepare(&db)?;
         Self::of(Arc::new(Sealed::new(db, key)), fresh)
     }
 
     /// A disk in memory, for simulated time.
     pub fn in_memory(disk: &MemoryDisk, fresh: impl FnOnce() -> String) -> io::Result<Self> {
         let db: Db = Arc::new(disk.open()?);
-        log_store::prepare(&db)?;
+        meta::prepare(&db)?;
         Self::of(db, fresh)
     }
 
     fn of(db: Db, fresh: impl FnOnce() -> String) -> io::Result<Self> {
-        let storage = match log_store::get_meta(&db, STORAGE)? {
+        let storage = match meta::get_meta(&db, STORAGE)? {
             Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             None => {
                 let storage = fresh();
-                log_store::put_meta(&db, STORAGE, storage.as_bytes())?;
+                meta::put_meta(&db, STORAGE, storage.as_bytes())?;
                 storage
             }
         };
@@ -80,7 +64,7 @@ impl Disk {
 
     /// Who this replica is, when it has been a member before.
     pub fn identity(&self) -> io::Result<Option<Identity>> {
-        let Some(bytes) = log_store::get_meta(&self.db, IDENTITY)? else { return Ok(None) };
+        let Some(bytes) = meta::get_meta(&self.db, IDENTITY)? else { return Ok(None) };
         let header = codec::decode::<pb::Header>(bytes)?;
         Ok(Some(Identity {
             cluster: ClusterId::from(header.cluster),
@@ -91,14 +75,14 @@ impl Disk {
 
     /// What it was given to prove who it is, until it has the state that says so.
     pub fn credentials(&self) -> io::Result<Option<Vec<u8>>> {
-        log_store::get_meta(&self.db, CREDENTIALS)
+        meta::get_meta(&self.db, CREDENTIALS)
     }
 
     /// Binds the disk to a member, durably, with what it was given to prove that.
     pub fn bind(&self, identity: &Identity, credentials: &[u8]) -> io::Result<()> {
         if !credentials.is_empty() {
-            log_store::put_meta(&self.db, CREDENTIALS, credentials)?;
+            meta::put_meta(&self.db, CREDENTIALS, credentials)?;
         }
-        log_store::put_meta(&self.db, IDENTITY, &identity.written())
+        meta::put_meta(&self.db, IDENTITY, &identity.written())
     }
 }

@@ -14,19 +14,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prost::Message;
 use tokio::sync::oneshot;
 
-use crate::chance;
-use crate::codec;
-use crate::proto as pb;
+use crate::meta::{COMMITTED, PURGED, VOTE};
 use crate::store::{Batch, Db, LOG, META};
 use crate::types::{Entry, LogId, Types, Vote};
-
-pub(crate) const VOTE: &[u8] = b"vote";
-pub(crate) const COMMITTED: &[u8] = b"committed";
-pub(crate) const PURGED: &[u8] = b"purged";
-const SCHEMA: &[u8] = b"schema";
-
-/// The layout of the keys, and that values are sealed. A directory of another layout is refused.
-const LAYOUT: u32 = 2;
+use crate::{chance, codec, proto as pb};
 
 /// One append to a follower carries at most about this many bytes: a quarter of what the peers'
 /// transport accepts in one message.
@@ -91,37 +82,6 @@ enum Syncer {
 enum Waiter {
     Append(IOFlushed<Types>),
     Task(oneshot::Sender<Result<(), Arc<io::Error>>>),
-}
-
-/// Makes a new store ready, and refuses one of another layout.
-pub(crate) fn prepare(db: &Db) -> io::Result<()> {
-    match db.get(META, SCHEMA)? {
-        None => put(db, META, SCHEMA, &LAYOUT.to_be_bytes()),
-        Some(bytes) if bytes == LAYOUT.to_be_bytes() => Ok(()),
-        Some(bytes) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("it has layout {bytes:?}, and this program knows layout {LAYOUT}"),
-        )),
-    }
-}
-
-/// Writes one value and makes it durable before it returns. Blocks.
-pub(crate) fn put(db: &Db, column: &'static str, key: &[u8], value: &[u8]) -> io::Result<()> {
-    let mut batch = Batch::default();
-    batch.put(column, key, value.to_vec());
-    db.write(batch)?;
-    db.sync()?;
-    db.note()
-}
-
-/// Reads a value of the `meta` column, for what other files keep there.
-pub(crate) fn get_meta(db: &Db, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    db.get(META, key)
-}
-
-/// Writes a value of the `meta` column durably.
-pub(crate) fn put_meta(db: &Db, key: &[u8], value: &[u8]) -> io::Result<()> {
-    put(db, META, key, value)
 }
 
 impl LogStore {

@@ -13,14 +13,16 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{broadcast, watch};
 
 use crate::agreement::Digests;
-use crate::codec;
-use crate::replica::Published;
-use crate::snapshot;
+use crate::published::Published;
 use crate::store::Db;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::{codec, snapshot};
 
 /// How many events are kept for who asks late: a screenful of history for hundreds of groups.
 const EVENTS_KEPT: usize = 4096;
+
+/// A running openraft with this machine.
+pub(crate) type Raft = openraft::Raft<Types, Machine>;
 
 /// The state of one replica.
 pub(crate) struct Machine {
@@ -107,12 +109,6 @@ impl Machine {
             }
             !same
         });
-    }
-}
-
-impl Published {
-    fn of(state: &State, applied: Option<LogId>) -> Self {
-        Published { state: Arc::new(state.clone()), index: applied.map_or(0, |id| id.index) }
     }
 }
 

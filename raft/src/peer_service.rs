@@ -4,66 +4,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
+use model::NodeId;
 use model::access::Secret;
-use model::command::Manager;
-use model::{ClusterId, NodeId};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use tokio::time::Instant;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::codec::{self, Corrupt};
-use crate::peers::{LARGEST_MESSAGE, PROGRAM, VERSION};
-use crate::proto as pb;
+use crate::identity::Identity;
+use crate::machine::Raft;
 use crate::proto::peers_server::{Peers, PeersServer};
-use crate::replica::{Identity, Replica};
-use crate::snapshot;
-use crate::types::{Raft, Snapshot, Types};
-
-/// The gRPC service by which peers speak with each other.
-pub const SERVICE: &str = "infrakit.raft.v1.Peers";
-
-/// Who speaks, as far as the connection proves it. Whoever accepts connections puts it among the extensions of
-/// every request; where nobody does, as in simulated time, a peer is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
-    Manager(NodeId),
-    /// Somebody on this machine who may use this manager's socket.
-    Local,
-    Unknown,
-}
-
-/// Takes in new managers: the membership policy belongs to whoever runs the replica.
-pub trait JoinHandler: Send + Sync + 'static {
-    /// Makes a manager a member, here or at the leader. The error says whether it was refused for
-    /// good (`true`) or may be asked again.
-    fn join(&self, application: Application, from: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
-}
-
-/// What a manager that wants to be a member says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Application {
-    pub manager: Manager,
-    /// The secret of the token that lets it in.
-    pub token: Option<Secret>,
-    /// The request for its certificate, as PKCS #10 in DER; empty when it has one.
-    pub csr: Bytes,
-    /// Another manager lets it in: only a manager's word counts for this.
-    pub vouched: bool,
-}
-
-/// What a new member is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Joined {
-    pub cluster: ClusterId,
-    pub lineage: u32,
-    pub node: NodeId,
-    /// Its certificate, in DER; empty when it asked for none.
-    pub certificate: Bytes,
-    /// The certificates of the authorities that it is to trust, in DER.
-    pub trusted: Vec<Bytes>,
-}
+use crate::replica::Replica;
+use crate::types::{Snapshot, Types};
+use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
+use crate::{Application, JoinHandler, Speaker, proto as pb, snapshot};
 
 /// Answers peers on behalf of one replica.
 #[derive(Clone)]
@@ -74,6 +29,13 @@ pub(crate) struct PeerService {
     /// Until then it gives no vote: it may have followed a leader right before it was started, and that
     /// leader's lease rests on it.
     votes_from: Instant,
+}
+
+impl Replica {
+    /// Answers the peers of this replica.
+    pub fn peer_server(&self, joins: Arc<dyn JoinHandler>) -> PeersServer<impl Peers> {
+        PeerService::server(self.clone(), self.raft.clone(), joins, self.votes_from)
+    }
 }
 
 impl PeerService {

@@ -21,43 +21,27 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::body::Body;
-use tonic::transport::Endpoint;
 use tonic::{Code, Status};
-use tower::ServiceExt;
-use tower::util::BoxCloneSyncService;
 
 use crate::acks::Acks;
 use crate::agreement::Digest;
 use crate::codec::{self, Corrupt};
-use crate::peer_service::{Application, Joined};
-use crate::proto as pb;
+use crate::identity::Identity;
+use crate::joining::{Application, Joined};
 use crate::proto::peers_client::PeersClient;
-use crate::replica::{Identity, Published};
-use crate::snapshot;
+use crate::published::Published;
 use crate::types::{Snapshot, Types, Vote};
-
-/// The version of this protocol. A peer of another version is refused with a clear word.
-pub(crate) const VERSION: u32 = 1;
-
-/// This program, to its peers.
-pub(crate) const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
+use crate::{Dial, Line, proto as pb, snapshot};
 
 /// How long a peer's digests are waited for.
 const COMPARED_IN: Duration = Duration::from_secs(3);
-
-/// The largest message between peers: four full appends, far above the largest entry.
-pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
 
 /// A snapshot travels in pieces of this size; the next is read only when the window opens.
 const CHUNK: usize = 1 << 20;
 
 /// How long a peer is not told that more is committed. A leader that has more to say tells it along.
 const HELD: Duration = Duration::from_millis(2);
-
-/// A peer on the same network answers a connect in a few milliseconds. Waiting longer would only
-/// delay the next attempt.
-const CONNECT: Duration = Duration::from_millis(400);
 
 /// Makes clients for peers.
 pub(crate) struct Peers {
@@ -90,48 +74,6 @@ impl Expelled {
                 std::future::pending::<()>().await;
             }
         }
-    }
-}
-
-/// One connection to a peer: gRPC requests in, responses out.
-pub type Line = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Broken>;
-
-/// Why a line carries nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct Broken {
-    what: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
-}
-
-impl Broken {
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None }
-    }
-}
-
-/// How a peer is reached. A line is asked for once, and connects by itself as often as it must.
-pub trait Dial: Send + Sync + 'static {
-    fn dial(&self, address: &str) -> Result<Line, String>;
-}
-
-/// A line over a connection that `connector` makes.
-pub fn line<C>(address: &str, connector: C) -> Result<Line, String>
-where
-    C: tower::Service<http::Uri> + Send + 'static,
-    C::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin,
-    C::Future: Send,
-    C::Error: StdError + Send + Sync + 'static,
-{
-    let channel = endpoint(address)?.connect_with_connector_lazy(connector);
-    Ok(Line::new(channel.map_err(|error| Broken { what: chain(&error), source: Some(error.into()) })))
-}
-
-/// An error with everything that caused it: tonic's own word is only "transport error".
-fn chain(error: &dyn StdError) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", chain(cause)),
-        None => error.to_string(),
     }
 }
 
@@ -176,19 +118,6 @@ fn client(line: Line) -> PeersClient<Line> {
     PeersClient::new(line)
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE)
-}
-
-fn endpoint(address: &str) -> Result<Endpoint, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| format!("`{address}` is not an address: {error}"))?
-        .connect_timeout(CONNECT)
-        // A hung peer is noticed within three seconds, though its machine still answers.
-        .http2_keep_alive_interval(Duration::from_secs(1))
-        .keep_alive_timeout(Duration::from_secs(2))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(8 << 20);
-    Ok(endpoint)
 }
 
 impl RaftNetworkFactory<Types> for Peers {

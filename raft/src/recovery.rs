@@ -12,15 +12,13 @@ use openraft::EntryPayload;
 use openraft::impls::BasicNode;
 use prost::Message;
 
-use crate::agreement;
 use crate::codec::{self, Corrupt};
 use crate::disk::{CREDENTIALS, Disk, IDENTITY};
-use crate::log_store::{self, COMMITTED, PURGED, VOTE};
-use crate::proto as pb;
-use crate::replica::Identity;
-use crate::snapshot;
+use crate::identity::Identity;
+use crate::meta::{self, COMMITTED, PURGED, VOTE};
 use crate::store::{Batch, LOG, META, SNAPSHOT};
 use crate::types::{self, Membership, Snapshot, SnapshotMeta, StoredMembership, Vote};
+use crate::{agreement, proto as pb, snapshot};
 
 /// How many log indexes lie between two lineages, so that what is named after one is told apart at a glance.
 const GAP: u64 = 1000;
@@ -75,11 +73,11 @@ impl Disk {
             last = Some(id);
             Ok(ControlFlow::Continue(()))
         })?;
-        let committed = match log_store::get_meta(&self.db, COMMITTED)? {
+        let committed = match meta::get_meta(&self.db, COMMITTED)? {
             None => 0,
             Some(bytes) => codec::from_log_id(codec::decode::<pb::LogId>(bytes)?).index,
         };
-        let voted = match log_store::get_meta(&self.db, VOTE)? {
+        let voted = match meta::get_meta(&self.db, VOTE)? {
             None => 0,
             Some(bytes) => codec::from_vote(codec::decode::<pb::Vote>(bytes)?).leader_id.term,
         };

@@ -6,50 +6,31 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use model::event::Event;
-use model::sabotage::{Protection, is_left_out};
-use model::{Answer, ClusterId, Command, NodeId, State, Term};
-use openraft::Instant as _;
+use model::{Answer, Command, NodeId, Term};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::impls::{BasicNode, ProgressResponder};
-use openraft::{Config, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
+use openraft::{Instant as _, ReadPolicy, ServerState};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::acks::Acks;
 use crate::agreement::{self, Digests, Verdict};
-use crate::codec;
 use crate::disk::Disk;
 use crate::error::Error;
+use crate::line::Dial;
 use crate::log_store::{LogStore, Sync};
-use crate::machine::{History, Machine, Readers};
-use crate::peer_service::{JoinHandler, PeerService};
-use crate::peers::{self, Dial, Expelled, Peers};
-use crate::proto::peers_server::{Peers as PeersRpc, PeersServer};
-use crate::types::{Raft, Types};
+use crate::machine::{History, Machine, Raft, Readers};
+use crate::peers::{self, Expelled, Peers};
+use crate::types::Types;
+use crate::{Identity, Profile, Published, codec};
 
 /// How long a read waits for an answer that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
 
 /// Who has answered so lately can be reached.
 const FRESH: Duration = Duration::from_secs(2);
-
-/// Who this replica is; stored with its log, and never another's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    pub cluster: ClusterId,
-    pub lineage: u32,
-    pub node: NodeId,
-}
-
-/// The state after some batch of entries.
-#[derive(Debug, Clone)]
-pub struct Published {
-    pub state: Arc<State>,
-    /// The last applied log index.
-    pub index: u64,
-}
 
 /// How a replica is, in figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,18 +52,6 @@ pub enum Role {
     Other { term: Term, leader: Option<NodeId> },
 }
 
-/// How patient members are with a silent leader (ha-raft §0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Profile {
-    /// A heartbeat every 100 ms; a leader that is silent for 1.4 to 1.6 s is replaced.
-    #[default]
-    Default,
-    /// 40 ms, 0.32 to 0.36 s: where a sync takes less than 20 ms.
-    Fast,
-    /// 500 ms, 8.8 to 10 s: between sites.
-    Wan,
-}
-
 /// A running replica.
 #[derive(Clone)]
 pub struct Replica {
@@ -99,58 +68,13 @@ pub struct Replica {
     acks: Acks,
     /// How long after a majority's word this replica may act as the leader.
     pub(crate) lease: Duration,
-    votes_from: Instant,
+    pub(crate) votes_from: Instant,
     digests: Digests,
     dial: Arc<dyn Dial>,
     open: Weak<()>,
     sync_seconds: Histogram,
     /// When a leader was last heard.
     heard: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Profile {
-    /// Heartbeat, shortest and longest election timeout, in milliseconds. openraft's voters refuse any vote
-    /// for the longest after they heard their leader, and begin to count to their own timeout then.
-    fn timing(self) -> (u64, u64, u64) {
-        match self {
-            Profile::Default => (100, 600, 800),
-            Profile::Fast => (40, 135, 180),
-            Profile::Wan => (500, 3750, 5000),
-        }
-    }
-
-    /// Nobody is elected before the longest election timeout has passed since a majority heard the leader;
-    /// a quarter of it is left for clocks that run at different speeds. A voter that has just started has
-    /// forgotten whom it heard: it gives no vote for so long (`votes_from`), and stands for none before the
-    /// shortest timeout, which is not less.
-    fn lease(self) -> Duration {
-        let (_, _, longest) = self.timing();
-        Duration::from_millis(longest * 3 / 4)
-    }
-
-    fn config(self, identity: &Identity) -> Config {
-        let (heartbeat, shortest, longest) = self.timing();
-        Config {
-            cluster_name: identity.cluster.to_string(),
-            heartbeat_interval: heartbeat,
-            election_timeout_min: shortest,
-            election_timeout_max: longest,
-            enable_pre_vote: Some(true),
-            // A restarted leader must not lead on in its old term: its work is gone.
-            enable_leader_restore: Some(is_left_out(Protection::NoRestore)),
-            // A leader that lost its majority stops reaching the rest, so that they can elect.
-            quorum_loss_probe_interval: Some(2 * longest),
-            // A leader gives its lead away by `give_lead_to` alone, which gives up its lease first.
-            removed_leader_step_down: StepDownPolicy::Never,
-            // The followers sync while the leader does.
-            broadcast_submitted_on_append: Some(true),
-            install_snapshot_timeout: 30_000,
-            // A follower that is a little behind is served from the log.
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(5_000),
-            max_in_snapshot_log_to_keep: 10_000,
-            ..Config::default()
-        }
-    }
 }
 
 impl Replica {
@@ -220,11 +144,6 @@ impl Replica {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    /// Answers the peers of this replica.
-    pub fn peer_server(&self, joins: Arc<dyn JoinHandler>) -> PeersServer<impl PeersRpc> {
-        PeerService::server(self.clone(), self.raft.clone(), joins, self.votes_from)
     }
 
     /// Proposes a command and waits until it is applied here. With a `term`, it is written only

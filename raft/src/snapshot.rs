@@ -6,16 +6,15 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::codec::{self, Corrupt};
-use crate::log_store;
-use crate::proto as pb;
 use crate::store::{Db, SNAPSHOT};
 use crate::types::{Snapshot, SnapshotMeta};
+use crate::{meta, proto as pb};
 
 pub(crate) const CURRENT: &[u8] = b"current";
 
 /// Stores a snapshot in place of the one before, durably. Blocks.
 pub(crate) fn store(db: &Db, snapshot: &Snapshot) -> io::Result<()> {
-    log_store::put(db, SNAPSHOT, CURRENT, &written(snapshot))
+    meta::put(db, SNAPSHOT, CURRENT, &written(snapshot))
 }
 
 /// As it is stored.

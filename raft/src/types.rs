@@ -43,4 +43,3 @@ pub(crate) type Membership = openraft::Membership<u64, BasicNode>;
 pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 pub(crate) type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Bytes>;
-pub(crate) type Raft = openraft::Raft<Types, crate::machine::Machine>;

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cloud::{Cloud, Sight};
+use crate::moment::Moment;
 use crate::net::{Net, answer};
-use crate::story::Moment;
 
 pub(crate) const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 

@@ -7,9 +7,11 @@ mod cloud;
 mod cluster;
 mod faults;
 mod judge;
+mod moment;
 mod net;
 mod operator;
 mod register;
 mod story;
 
-pub use story::{Moment, Plan, Run, run};
+pub use moment::Moment;
+pub use story::{Plan, Run, run};

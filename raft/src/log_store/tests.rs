@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::agreement::Digests;
 use crate::machine::Machine;
+use crate::meta::{SCHEMA, prepare, put};
 use crate::store::Rocks;
 use crate::types::Types;
 

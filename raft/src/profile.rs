@@ -1,0 +1,65 @@
+//! How patient members are with each other, and what openraft is told of it.
+
+use std::time::Duration;
+
+use model::sabotage::{Protection, is_left_out};
+use openraft::{Config, SnapshotPolicy, StepDownPolicy};
+
+use crate::identity::Identity;
+
+/// How patient members are with a silent leader (ha-raft §0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// A heartbeat every 100 ms; a leader that is silent for 1.4 to 1.6 s is replaced.
+    #[default]
+    Default,
+    /// 40 ms, 0.32 to 0.36 s: where a sync takes less than 20 ms.
+    Fast,
+    /// 500 ms, 8.8 to 10 s: between sites.
+    Wan,
+}
+
+impl Profile {
+    /// Heartbeat, shortest and longest election timeout, in milliseconds. openraft's voters refuse any vote
+    /// for the longest after they heard their leader, and begin to count to their own timeout then.
+    fn timing(self) -> (u64, u64, u64) {
+        match self {
+            Profile::Default => (100, 600, 800),
+            Profile::Fast => (40, 135, 180),
+            Profile::Wan => (500, 3750, 5000),
+        }
+    }
+
+    /// Nobody is elected before the longest election timeout has passed since a majority heard the leader;
+    /// a quarter of it is left for clocks that run at different speeds. A voter that has just started has
+    /// forgotten whom it heard: it gives no vote for so long (`votes_from`), and stands for none before the
+    /// shortest timeout, which is not less.
+    pub(crate) fn lease(self) -> Duration {
+        let (_, _, longest) = self.timing();
+        Duration::from_millis(longest * 3 / 4)
+    }
+
+    pub(crate) fn config(self, identity: &Identity) -> Config {
+        let (heartbeat, shortest, longest) = self.timing();
+        Config {
+            cluster_name: identity.cluster.to_string(),
+            heartbeat_interval: heartbeat,
+            election_timeout_min: shortest,
+            election_timeout_max: longest,
+            enable_pre_vote: Some(true),
+            // A restarted leader must not lead on in its old term: its work is gone.
+            enable_leader_restore: Some(is_left_out(Protection::NoRestore)),
+            // A leader that lost its majority stops reaching the rest, so that they can elect.
+            quorum_loss_probe_interval: Some(2 * longest),
+            // A leader gives its lead away by `give_lead_to` alone, which gives up its lease first.
+            removed_leader_step_down: StepDownPolicy::Never,
+            // The followers sync while the leader does.
+            broadcast_submitted_on_append: Some(true),
+            install_snapshot_timeout: 30_000,
+            // A follower that is a little behind is served from the log.
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(5_000),
+            max_in_snapshot_log_to_keep: 10_000,
+            ..Config::default()
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What a replica lets others read.
+
+use std::sync::Arc;
+
+use model::State;
+
+use crate::types::LogId;
+
+/// The state after some batch of entries.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub state: Arc<State>,
+    /// The last applied log index.
+    pub index: u64,
+}
+
+impl Published {
+    pub(crate) fn of(state: &State, applied: Option<LogId>) -> Self {
+        Published { state: Arc::new(state.clone()), index: applied.map_or(0, |id| id.index) }
+    }
+}
