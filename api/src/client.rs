@@ -76,7 +76,7 @@ impl Client {
     /// Connects when it is first used. Without credentials, only to managers on this machine.
     pub fn new(addresses: &Addresses, credentials: Option<&Credentials>) -> Result<Self, Error> {
         let unusable = |error| {
-            Error::new(Code::Forbidden, "the saved credentials cannot be used").because(format!("{error}"))
+            Error::new(Code::Forbidden, "the saved credentials cannot be used").cause(format!("{error}"))
         };
         let config: Option<Arc<ClientConfig>> = credentials.map(tls::client).transpose().map_err(unusable)?;
         Self::with_tls(addresses, config)
@@ -212,7 +212,7 @@ pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<
 
 fn channel(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Channel, Error> {
     let wrong = |error: tonic::transport::Error| {
-        Error::new(Code::Invalid, format!("`{address}` is not an address")).because(error.to_string())
+        Error::new(Code::Invalid, format!("`{address}` is not an address")).cause(error.to_string())
     };
     let endpoint = if address.starts_with('/') {
         Endpoint::from_static("http://local")

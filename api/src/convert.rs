@@ -1,8 +1,8 @@
 //! Our values to the public messages and back. What comes from outside is checked here.
 
 use model::event::Event;
-use model::spec::Gate;
-use model::state::Life;
+use model::spec::HealthGate;
+use model::state::Lifecycle;
 use model::status::GroupStatus;
 use model::{
     Allocation, GroupId, GroupSpec, LogicalId, Millis, Opaque, Part, PluginName, RequestId, Revision,
@@ -38,9 +38,9 @@ pub fn spec(spec: &GroupSpec, revision: Revision) -> pb::Spec {
         Allocation::LogicalIds(ids) => (None, ids.iter().map(LogicalId::to_string).collect()),
     };
     let (updating_count, updating_duration_ms) = match spec.updating.gate {
-        Gate::Once => (0, 0),
-        Gate::Count(count) => (count, 0),
-        Gate::Duration(span) => (0, span.0),
+        HealthGate::Once => (0, 0),
+        HealthGate::Count(count) => (count, 0),
+        HealthGate::Duration(span) => (0, span.0),
     };
     pb::Spec {
         id: spec.id.to_string(),
@@ -89,9 +89,9 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
         Ok(Part { plugin, properties: Opaque::from_json(json) })
     };
     let gate = match (spec.updating_count, spec.updating_duration_ms) {
-        (0, 0) => Gate::Once,
-        (count, 0) => Gate::Count(count),
-        (0, ms) => Gate::Duration(Millis(ms)),
+        (0, 0) => HealthGate::Once,
+        (count, 0) => HealthGate::Count(count),
+        (0, ms) => HealthGate::Duration(Millis(ms)),
         _ => return Err(wrong("both a count and a duration are given for updating".into())),
     };
     let spec = GroupSpec {
@@ -123,24 +123,24 @@ pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb:
         state: slot.state.as_str().to_owned(),
         template_revision: slot.template.0,
         since_ms: slot.since.map(|at| at.0),
-        because: slot.because.clone(),
+        message: slot.message.clone(),
     };
     pb::Group {
         id: status.id.to_string(),
         revision: status.revision.0,
         committed_at_ms: status.committed_at.0,
         committed_by: status.committed_by.clone(),
-        life: match status.life {
-            Life::PendingValidation => "PendingValidation",
-            Life::Managed => "Managed",
-            Life::Destroying => "Destroying",
+        lifecycle: match status.lifecycle {
+            Lifecycle::PendingValidation => "PendingValidation",
+            Lifecycle::Managed => "Managed",
+            Lifecycle::Destroying => "Destroying",
         }
         .to_owned(),
         phase: status.phase.to_string(),
         target_revision: status.target.0,
         config_hash: status.hash.clone(),
-        wanted: status.wanted as u64,
-        living: status.living as u64,
+        desired: status.desired as u64,
+        running: status.running as u64,
         ready: status.ready as u64,
         updated: status.updated as u64,
         converged: status.converged,
@@ -180,7 +180,7 @@ mod tests {
         let part =
             |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::from_json("{\"a\":1.0}") };
         for allocation in [Allocation::Size(0), Allocation::LogicalIds(vec!["a".into(), "b".into()])] {
-            for gate in [Gate::Once, Gate::Count(2), Gate::Duration(Millis(5))] {
+            for gate in [HealthGate::Once, HealthGate::Count(2), HealthGate::Duration(Millis(5))] {
                 let whole = GroupSpec {
                     id: "web".into(),
                     allocation: allocation.clone(),

@@ -96,7 +96,7 @@ impl Error {
     }
 
     #[must_use]
-    pub fn because(self, cause: impl Into<String>) -> Self {
+    pub fn cause(self, cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), ..self }
     }
 
@@ -149,7 +149,7 @@ impl From<Status> for Error {
         }
         if let Some(why) = stranger(&status) {
             return Error::new(Code::Forbidden, "the managers do not know who asks")
-                .because(why)
+                .cause(why)
                 .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it, or with --host DATA_DIR/manager.sock");
         }
         let code = match status.code() {
@@ -168,7 +168,7 @@ impl From<Status> for Error {
             }
             _ => Code::Internal,
         };
-        Error::new(code, "the manager could not answer").because(status.message())
+        Error::new(code, "the manager could not answer").cause(status.message())
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_failure_comes_through_grpc_as_it_was() {
-        let error = Error::new(Code::PluginRefused, "plugin `x` refused").because("ü").remedy("fix it");
+        let error = Error::new(Code::PluginRefused, "plugin `x` refused").cause("ü").remedy("fix it");
         assert_eq!(Error::from(Status::from(error.clone())), error);
         for broken in
             [Status::unavailable("gone"), Status::unknown("transport error"), Status::internal("h2")]

@@ -77,7 +77,7 @@ pub(crate) fn plugin(global: &Global, name: &str) -> Result<(PluginName, spi::Cl
     let directory = Directory::new(plugins_dir(global)?);
     let found = directory.find(&name).map_err(|error| {
         Failure::from(error)
-            .because(format!("nothing of that name is in {}", directory.path().display()))
+            .cause(format!("nothing of that name is in {}", directory.path().display()))
             .remedy("`infrakit plugin ls` lists what is there")
     })?;
     Ok((name, found.client()))
@@ -95,7 +95,7 @@ pub(crate) async fn plugin_of_kind(
         return Ok((name, client));
     }
     Err(Failure::usage(format!("`{name}` does not serve {interface}"))
-        .because(hello.lacks(interface, name.subtype()))
+        .cause(hello.lacks(interface, name.subtype()))
         .remedy("`infrakit plugin ls` lists who serves what"))
 }
 
@@ -105,12 +105,12 @@ pub(crate) fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
         // One byte more than is accepted tells that it is too much.
         let limit = model::draft::LARGEST_FILE as u64 + 1;
         let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::new("the standard input cannot be read").because(error.to_string()))?;
+        read.map_err(|error| Failure::new("the standard input cannot be read").cause(error.to_string()))?;
         return Ok(("<stdin>".to_owned(), bytes));
     }
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| {
-        Failure::new(format!("{name} cannot be read")).because(error.to_string()).exit(report::INVALID_FILE)
+        Failure::new(format!("{name} cannot be read")).cause(error.to_string()).exit(report::INVALID_FILE)
     })?;
     Ok((name, bytes))
 }

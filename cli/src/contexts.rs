@@ -27,7 +27,7 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn credentials(&self) -> Result<Credentials, Failure> {
         Credentials::from_pem(&self.credentials)
-            .map_err(|error| Failure::new("the saved certificate cannot be read").because(error.to_string()))
+            .map_err(|error| Failure::new("the saved certificate cannot be read").cause(error.to_string()))
     }
 }
 
@@ -49,7 +49,7 @@ fn path(name: &str) -> Result<PathBuf, Failure> {
 }
 
 fn failed(path: &Path, why: &dyn std::fmt::Display) -> Failure {
-    Failure::new(format!("{} cannot be used", path.display())).because(why.to_string())
+    Failure::new(format!("{} cannot be used", path.display())).cause(why.to_string())
 }
 
 /// The context of this name, when there is one.

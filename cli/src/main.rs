@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return report::tell(&Failure::new("the program cannot start").because(error.to_string()));
+            return report::tell(&Failure::new("the program cannot start").cause(error.to_string()));
         }
     };
     let result = runtime.block_on(run(cli));

@@ -18,7 +18,7 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => {
-            result.map_err(|error| Failure::new("the output cannot be written").because(error.to_string()))
+            result.map_err(|error| Failure::new("the output cannot be written").cause(error.to_string()))
         }
     }
 }
@@ -35,7 +35,7 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
         Format::Json => line(&value.to_string())?,
         Format::Yaml => {
             let text = serde_yaml_ng::to_string(&value)
-                .map_err(|error| Failure::new("this cannot be written as YAML").because(error.to_string()))?;
+                .map_err(|error| Failure::new("this cannot be written as YAML").cause(error.to_string()))?;
             line(&format!("---\n{}", text.trim_end()))?;
         }
     }

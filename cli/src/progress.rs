@@ -39,7 +39,7 @@ impl Progress {
         }
         match &self.bar {
             Some(bar) => {
-                bar.set_length(group.wanted);
+                bar.set_length(group.desired);
                 bar.set_position(group.ready.min(group.updated));
                 bar.set_message(text);
             }

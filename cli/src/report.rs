@@ -47,7 +47,7 @@ impl Failure {
     }
 
     #[must_use]
-    pub(crate) fn because(self, cause: impl Into<String>) -> Self {
+    pub(crate) fn cause(self, cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), ..self }
     }
 
@@ -94,7 +94,7 @@ impl From<model::Problems> for Failure {
 
 impl From<manager::Error> for Failure {
     fn from(error: manager::Error) -> Self {
-        Self::new(error.what).because(error.cause).remedy(error.remedy)
+        Self::new(error.what).cause(error.cause).remedy(error.remedy)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Com
     let Some(path) = named else { return Ok(command) };
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::new(format!("{path} cannot be read"))
-            .because(error.to_string())
+            .cause(error.to_string())
             .remedy("name another file with --config, or leave it out")
             .exit(INVALID_FILE)
     })?;
@@ -75,7 +75,7 @@ fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<S
         Ok(_) => return Err(invalid(format!("{path}:1: write OPTION: VALUE on each line"))),
         Err(error) => {
             let line = error.location().map_or(1, |at| at.line());
-            return Err(invalid(format!("{path}:{line}: it is no YAML")).because(error.to_string()));
+            return Err(invalid(format!("{path}:{line}: it is no YAML")).cause(error.to_string()));
         }
     };
     let known = known(command);
@@ -202,8 +202,8 @@ mod tests {
         assert_eq!(as_filed.listen, "127.0.0.1:7701");
         let said = start(file, &["--name", "m2", "--join=c:3"]).expect("it is read");
         assert_eq!((said.name.as_str(), said.join), ("m2", vec!["c:3".to_owned()]));
-        let founder = start(file, &["--bootstrap"]).expect("it is read");
-        assert!(founder.bootstrap && founder.join.is_empty());
+        let bootstraps = start(file, &["--bootstrap"]).expect("it is read");
+        assert!(bootstraps.bootstrap && bootstraps.join.is_empty());
         assert!(start("name: m1\ndata-dir: /d\nbootstrap: true\n", &[]).expect("it is read").bootstrap);
         assert!(!start("name: m1\ndata-dir: /d\nbootstrap: false\n", &[]).expect("it is read").bootstrap);
     }

@@ -394,19 +394,22 @@ impl Cluster {
     }
 
     /// Asks that managers be so from now on.
-    pub async fn stand(
+    pub async fn set_member_role(
         &self,
         managers: &[&str],
-        standing: pb::Standing,
+        role: pb::MemberRole,
         force: bool,
     ) -> Result<bool, api::Error> {
-        let request = pb::StandRequest {
+        let request = pb::SetMemberRoleRequest {
             request_id: request_id(),
             managers: managers.iter().map(|it| (*it).to_owned()).collect(),
-            standing: standing.into(),
+            role: role.into(),
             force,
         };
-        self.client().call(async |mut c| c.stand(request.clone()).await).await.map(|reply| reply.done)
+        self.client()
+            .call(async |mut c| c.set_member_role(request.clone()).await)
+            .await
+            .map(|reply| reply.done)
     }
 
     /// The names of the managers in a role: `Voter`, with the leader among them, or `Learner`.

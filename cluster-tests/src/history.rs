@@ -41,21 +41,21 @@ impl History {
 
     /// The first slot that had two living instances, or token that made two.
     pub fn twice(&self) -> Option<String> {
-        let mut living: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        let mut running: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         let mut tokens: BTreeMap<&str, &str> = BTreeMap::new();
         for call in self.0.iter().filter(|call| !call.group.is_empty()) {
             let slot = (call.group.as_str(), call.slot.as_str());
             match (call.call.as_str(), call.outcome.as_str()) {
                 ("provision", "made") => {
-                    if let Some(other) = living.insert(slot, &call.id) {
+                    if let Some(other) = running.insert(slot, &call.id) {
                         return Some(format!("slot {slot:?} got {} while {other} lived", call.id));
                     }
                     if let Some(other) = tokens.insert(&call.token, &call.id) {
                         return Some(format!("the token {} made {other} and then {}", call.token, call.id));
                     }
                 }
-                ("destroy", _) if living.get(&slot) == Some(&call.id.as_str()) => {
-                    living.remove(&slot);
+                ("destroy", _) if running.get(&slot) == Some(&call.id.as_str()) => {
+                    running.remove(&slot);
                 }
                 _ => {}
             }

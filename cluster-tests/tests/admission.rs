@@ -58,7 +58,7 @@ async fn a_cluster_never_has_more_instances_than_it_may() {
     cluster.set("infrakit/max-instances", "3").await.expect("it is stored");
     cluster.commit(&group("web", 5, "v1")).await.expect("it is accepted");
     waits(&cluster, "for room").await;
-    until("three are there", async || (cluster.describe("web").await?.living == 3).then_some(())).await;
+    until("three are there", async || (cluster.describe("web").await?.running == 3).then_some(())).await;
     assert_eq!(cluster.history().made("web"), 3);
     cluster.set("infrakit/max-instances", "none").await.expect("it is stored");
     cluster.settles("web", 5).await;

@@ -194,7 +194,7 @@ impl Removed {
         })
         .await;
         until("it is removed", async || {
-            let done = cluster.stand(&["ghost"], pb::Standing::Removed, true).await;
+            let done = cluster.set_member_role(&["ghost"], pb::MemberRole::Removed, true).await;
             done.is_ok_and(|done| done).then_some(())
         })
         .await;

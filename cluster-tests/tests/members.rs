@@ -81,9 +81,9 @@ async fn the_lead_is_not_given_to_who_cannot_take_it_and_nothing_stops_by_that()
 #[tokio::test(flavor = "multi_thread")]
 async fn managers_are_demoted_promoted_and_removed_and_what_is_not_safe_is_refused() {
     let mut cluster = Cluster::of(3).await;
-    use pb::Standing::{Learner, Removed, Voter};
-    let code = async |cluster: &Cluster, names: &[&str], standing| {
-        cluster.stand(names, standing, false).await.expect_err("it is refused").code
+    use pb::MemberRole::{Learner, Removed, Voter};
+    let code = async |cluster: &Cluster, names: &[&str], role| {
+        cluster.set_member_role(names, role, false).await.expect_err("it is refused").code
     };
     assert_eq!(code(&cluster, &["m2"], Learner).await, Code::Guarded, "the cluster would bear no loss");
     assert_eq!(code(&cluster, &["m1", "m2", "m3"], Removed).await, Code::Guarded, "nobody would be left");
@@ -91,26 +91,26 @@ async fn managers_are_demoted_promoted_and_removed_and_what_is_not_safe_is_refus
     assert_eq!(code(&cluster, &[], Removed).await, Code::Invalid);
     vote(&cluster, &["m1", "m2", "m3"]).await;
 
-    assert!(cluster.stand(&["m2"], Learner, true).await.expect("it is forced"));
+    assert!(cluster.set_member_role(&["m2"], Learner, true).await.expect("it is forced"));
     vote(&cluster, &["m1", "m3"]).await;
     assert_eq!(cluster.names("Learner").await, ["m2"]);
-    assert!(cluster.stand(&["m2"], Voter, false).await.expect("it may vote again"));
+    assert!(cluster.set_member_role(&["m2"], Voter, false).await.expect("it may vote again"));
     vote(&cluster, &["m1", "m2", "m3"]).await;
 
     // The leader itself: another one leads, and then it is done.
     let leader = cluster.leader().await;
     let name = format!("m{}", leader + 1);
-    cluster.stand(&[&name], Learner, true).await.expect("it is forced");
+    cluster.set_member_role(&[&name], Learner, true).await.expect("it is forced");
     until("it is a learner", async || (cluster.names("Learner").await == [name.clone()]).then_some(())).await;
     assert_ne!(cluster.leader().await, leader);
-    cluster.stand(&[&name], Voter, false).await.expect("it may vote again");
+    cluster.set_member_role(&[&name], Voter, false).await.expect("it may vote again");
     vote(&cluster, &["m1", "m2", "m3"]).await;
 
     // Removed for good: it stops by itself, and its disk never joins again.
     let leader = cluster.leader().await;
     let other = (1..3).find(|i| *i != leader).expect("one of two");
     let name = format!("m{}", other + 1);
-    assert!(cluster.stand(&[&name], Removed, true).await.expect("it is forced"));
+    assert!(cluster.set_member_role(&[&name], Removed, true).await.expect("it is forced"));
     let left: Vec<String> = (0..3).filter(|i| *i != other).map(|i| format!("m{}", i + 1)).collect();
     vote(&cluster, &left.iter().map(String::as_str).collect::<Vec<_>>()).await;
     for start in 0..2 {
@@ -142,12 +142,13 @@ async fn two_of_five_that_die_at_once_are_replaced() {
     let alive: Vec<String> = (0..5).filter(|i| !dead.contains(i)).map(|i| format!("m{}", i + 1)).collect();
     cluster.leader().await;
     // A healthy one may not go now.
-    let error = cluster.stand(&[&alive[0]], pb::Standing::Removed, true).await.expect_err("it is needed");
+    let error =
+        cluster.set_member_role(&[&alive[0]], pb::MemberRole::Removed, true).await.expect_err("it is needed");
     assert_eq!(error.code, Code::Guarded, "{error}");
     cluster.add();
     cluster.add();
     until("the dead are removed", async || {
-        cluster.stand(&names, pb::Standing::Removed, false).await.ok().filter(|done| *done)
+        cluster.set_member_role(&names, pb::MemberRole::Removed, false).await.ok().filter(|done| *done)
     })
     .await;
     let mut expected = alive.clone();
@@ -195,7 +196,7 @@ async fn a_leader_that_is_removed_keeps_its_vote_until_the_others_can_do_without
         let name = |i: &usize| format!("m{}", i + 1);
         let names: Vec<String> = gone.iter().map(name).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        cluster.stand(&names, pb::Standing::Removed, force).await.expect("it is safe");
+        cluster.set_member_role(&names, pb::MemberRole::Removed, force).await.expect("it is safe");
         for i in &gone {
             let code = until("it stops", async || cluster.manager_mut(*i).ended()).await;
             let log = cluster.manager(*i).log();
@@ -214,8 +215,8 @@ async fn two_wishes_that_are_safe_alone_do_not_add_up_to_an_unsafe_one() {
     let others: Vec<String> = (0..4).filter(|i| *i != leader).map(|i| format!("m{}", i + 1)).collect();
     let (first, second) = ([others[0].as_str()], [others[1].as_str()]);
     let (first, second) = tokio::join!(
-        cluster.stand(&first, pb::Standing::Learner, false),
-        cluster.stand(&second, pb::Standing::Learner, false),
+        cluster.set_member_role(&first, pb::MemberRole::Learner, false),
+        cluster.set_member_role(&second, pb::MemberRole::Learner, false),
     );
     let refused = [first, second].into_iter().filter_map(Result::err).map(|error| error.code);
     assert_eq!(refused.collect::<Vec<_>>(), [Code::Guarded]);

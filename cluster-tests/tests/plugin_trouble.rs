@@ -68,7 +68,7 @@ async fn a_hung_or_failing_listing_changes_nothing_and_holds_up_nobody_else() {
         until("the trouble is told", async || {
             let group = cluster.describe("web").await?;
             let told = group.waiting.iter().any(|why| why.contains("for plugin `simulator/compute`"));
-            (told && group.living == 3).then_some(())
+            (told && group.running == 3).then_some(())
         })
         .await;
         // Everything else goes on.
@@ -113,7 +113,7 @@ async fn a_group_may_be_accepted_before_its_plugins_and_waits_visibly() {
         let tells =
             |why: &String| why.contains("not accepted its spec yet: simulator") && why.contains("vanilla");
         let told = group.waiting.iter().any(tells);
-        (told && group.life == "PendingValidation").then_some(())
+        (told && group.lifecycle == "PendingValidation").then_some(())
     })
     .await;
     cluster.start_plugins();

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::Limited;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use model::{Role, State};
-use raft::{Published, Speaker};
+use raft::{PeerIdentity, Published};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tonic::Status;
@@ -19,27 +19,27 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use crate::doors::{Caller, Shown};
+use crate::accept::{Caller, PeerCertificate};
 
 /// Who asked, and in which role, told by the manager that was asked to the one that leads.
 const ASKED_BY: &str = "infrakit-asked-by";
 const ASKED_AS: &str = "infrakit-asked-as";
 
 /// The most that somebody may say in one call who is not known.
-const STRANGERS_SAY: usize = 64 << 10;
+const UNAUTHENTICATED_BODY: usize = 64 << 10;
 
 /// How often it is asked at least whether whoever watches a stream is still known.
 const LOOKED_AGAIN: Duration = Duration::from_secs(10);
 
 /// Who asks, for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asker {
+pub(crate) struct Principal {
     /// As the log and the events name it: `user:ann`, `manager:3`.
     pub(crate) name: String,
     pub(crate) role: Role,
 }
 
-impl Asker {
+impl Principal {
     /// Tells the leader who asks.
     pub(crate) fn mark(&self, metadata: &mut MetadataMap) {
         // A name that is no header is told as the manager's own.
@@ -65,7 +65,7 @@ pub(crate) fn needed(method: &str) -> Option<Role> {
 
 /// Puts a door-keeper before every service.
 #[derive(Clone)]
-pub(crate) struct Keeper {
+pub(crate) struct AuthLayer {
     states: watch::Receiver<Published>,
     names: Arc<Mutex<Names>>,
 }
@@ -73,13 +73,13 @@ pub(crate) struct Keeper {
 /// The names of the authorities that are trusted, and the log index that made it so.
 type Names = (u64, Arc<Vec<Vec<u8>>>);
 
-impl Keeper {
+impl AuthLayer {
     pub(crate) fn new(states: watch::Receiver<Published>) -> Self {
         Self { states, names: Arc::default() }
     }
 
     /// Waits until this person is known no more, and says why.
-    async fn until_known_no_more(mut self, shown: Shown) -> Status {
+    async fn until_revoked(mut self, shown: PeerCertificate) -> Status {
         loop {
             let state = self.states.borrow_and_update().state.clone();
             if let Err(error) = is_known(&state, &self.trusted(&state), &shown) {
@@ -105,22 +105,22 @@ impl Keeper {
     }
 }
 
-impl<S> tower::Layer<S> for Keeper {
-    type Service = Kept<S>;
+impl<S> tower::Layer<S> for AuthLayer {
+    type Service = AuthService<S>;
 
-    fn layer(&self, door: S) -> Kept<S> {
-        Kept { door, keeper: self.clone() }
+    fn layer(&self, door: S) -> AuthService<S> {
+        AuthService { door, auth: self.clone() }
     }
 }
 
 /// A service behind a door-keeper.
 #[derive(Clone)]
-pub(crate) struct Kept<S> {
+pub(crate) struct AuthService<S> {
     door: S,
-    keeper: Keeper,
+    auth: AuthLayer,
 }
 
-impl<S> Service<http::Request<Body>> for Kept<S>
+impl<S> Service<http::Request<Body>> for AuthService<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -135,44 +135,45 @@ where
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Unknown);
-        let state = self.keeper.states.borrow().state.clone();
-        let told = Told::by(request.headers());
-        let trusted = self.keeper.trusted(&state);
-        let admitted = admit(&state, &trusted, &caller, request.uri().path(), told);
+        let state = self.auth.states.borrow().state.clone();
+        let forwarded = ForwardedIdentity::by(request.headers());
+        let trusted = self.auth.trusted(&state);
+        let admitted = admit(&state, &trusted, &caller, request.uri().path(), forwarded);
         if caller == Caller::Unknown {
-            request = request.map(|body| Body::new(Limited::new(body, STRANGERS_SAY)));
+            request = request.map(|body| Body::new(Limited::new(body, UNAUTHENTICATED_BODY)));
         }
         match admitted {
-            Ok(Admitted::Peer(speaker)) => drop(request.extensions_mut().insert(speaker)),
-            Ok(Admitted::Asker(asker)) => drop(request.extensions_mut().insert(asker)),
+            Ok(Admitted::Peer(peer)) => drop(request.extensions_mut().insert(peer)),
+            Ok(Admitted::Principal(principal)) => drop(request.extensions_mut().insert(principal)),
             Err(error) => {
                 let refusal = Status::from(error).into_http();
                 return Box::pin(async move { Ok(refusal) });
             }
         }
         let answering = self.door.call(request);
-        let Caller::Certified(shown @ Shown { subject: Subject::Person { .. }, .. }) = caller else {
+        let Caller::Certified(shown @ PeerCertificate { subject: Subject::Person { .. }, .. }) = caller
+        else {
             return Box::pin(answering);
         };
-        let keeper = self.keeper.clone();
+        let auth = self.auth.clone();
         Box::pin(async move {
             let answer = answering.await?;
             // A stream that is watched goes on for long: no longer than whoever watches is known.
             Ok(answer.map(|body| {
-                Body::new(WhileKnown { body, over: Some(Box::pin(keeper.until_known_no_more(shown))) })
+                Body::new(WhileTrusted { body, over: Some(Box::pin(auth.until_revoked(shown))) })
             }))
         })
     }
 }
 
 /// An answer that ends when whoever asked is known no more.
-struct WhileKnown {
+struct WhileTrusted {
     body: Body,
     /// Why it ends; none when it has.
     over: Option<BoxFuture<'static, Status>>,
 }
 
-impl HttpBody for WhileKnown {
+impl HttpBody for WhileTrusted {
     type Data = <Body as HttpBody>::Data;
     type Error = <Body as HttpBody>::Error;
 
@@ -201,12 +202,12 @@ impl HttpBody for WhileKnown {
 }
 
 /// What a manager tells of the one who asked it.
-struct Told {
+struct ForwardedIdentity {
     name: Option<String>,
     role: Option<Role>,
 }
 
-impl Told {
+impl ForwardedIdentity {
     fn by(headers: &http::HeaderMap) -> Self {
         let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
         Self { name: text(ASKED_BY), role: text(ASKED_AS).and_then(|role| role.parse().ok()) }
@@ -215,8 +216,8 @@ impl Told {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Admitted {
-    Peer(Speaker),
-    Asker(Asker),
+    Peer(PeerIdentity),
+    Principal(Principal),
 }
 
 fn forbidden(what: impl Into<String>) -> Error {
@@ -229,7 +230,7 @@ fn admit(
     trusted: &[Vec<u8>],
     caller: &Caller,
     path: &str,
-    told: Told,
+    forwarded: ForwardedIdentity,
 ) -> Result<Admitted, Error> {
     let mut parts = path.trim_start_matches('/').splitn(2, '/');
     let (service, method) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -237,47 +238,49 @@ fn admit(
         is_known(state, trusted, shown)?;
     }
     if service == raft::SERVICE {
-        let speaker = match caller {
-            Caller::Certified(Shown { subject: Subject::Manager { node, .. }, .. }) => {
-                Speaker::Manager(*node)
+        let peer = match caller {
+            Caller::Certified(PeerCertificate { subject: Subject::Manager { node, .. }, .. }) => {
+                PeerIdentity::Manager(*node)
             }
-            Caller::Local { .. } if method == "Join" => Speaker::Local,
-            _ if method == "Join" => Speaker::Unknown,
+            Caller::Local { .. } if method == "Join" => PeerIdentity::Local,
+            _ if method == "Join" => PeerIdentity::Unknown,
             _ => return Err(forbidden("only managers of this cluster are heard here")),
         };
-        return Ok(Admitted::Peer(speaker));
+        return Ok(Admitted::Peer(peer));
     }
-    let asker = match caller {
-        Caller::Local { user } => Asker { name: format!("user:{user}"), role: Role::Admin },
-        Caller::Certified(Shown { subject, .. }) => match subject {
-            Subject::Person { name, role, .. } => Asker { name: format!("user:{name}"), role: *role },
+    let principal = match caller {
+        Caller::Local { user } => Principal { name: format!("user:{user}"), role: Role::Admin },
+        Caller::Certified(PeerCertificate { subject, .. }) => match subject {
+            Subject::Person { name, role, .. } => Principal { name: format!("user:{name}"), role: *role },
             Subject::Manager { node, .. } if !state.managers.contains_key(node) => {
                 return Err(forbidden(format!("manager {node} is no member of the cluster")));
             }
             // A manager speaks for whoever asked it.
-            Subject::Manager { node, .. } => match told.role {
-                Some(role) => Asker { name: told.name.unwrap_or_else(|| format!("manager:{node}")), role },
-                None => Asker { name: format!("manager:{node}"), role: Role::Viewer },
+            Subject::Manager { node, .. } => match forwarded.role {
+                Some(role) => {
+                    Principal { name: forwarded.name.unwrap_or_else(|| format!("manager:{node}")), role }
+                }
+                None => Principal { name: format!("manager:{node}"), role: Role::Viewer },
             },
         },
-        Caller::Unknown => Asker { name: "anonymous".into(), role: Role::Viewer },
+        Caller::Unknown => Principal { name: "anonymous".into(), role: Role::Viewer },
     };
-    let Some(needed) = needed(method) else { return Ok(Admitted::Asker(asker)) };
+    let Some(needed) = needed(method) else { return Ok(Admitted::Principal(principal)) };
     if *caller == Caller::Unknown {
         return Err(forbidden("the managers do not know who asks")
-            .because("the connection shows no certificate")
+            .cause("the connection shows no certificate")
             .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it"));
     }
-    if asker.role < needed {
+    if principal.role < needed {
         return Err(forbidden(format!("this asks for the role {needed}"))
-            .because(format!("{} has the role {}", asker.name, asker.role))
+            .cause(format!("{} has the role {}", principal.name, principal.role))
             .remedy("log in with a token of that role; nothing was changed"));
     }
-    Ok(Admitted::Asker(asker))
+    Ok(Admitted::Principal(principal))
 }
 
 /// A connection outlives what was shown when it was made.
-fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Error> {
+fn is_known(state: &State, trusted: &[Vec<u8>], shown: &PeerCertificate) -> Result<(), Error> {
     let subject = &shown.subject;
     let (Subject::Manager { cluster, .. } | Subject::Person { cluster, .. }) = subject;
     let Some(ours) = &state.cluster else {
@@ -294,11 +297,11 @@ fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Err
     if let Subject::Manager { lineage, node, .. } = subject {
         let what = || format!("manager {node} is of lineage {lineage}, and this one of lineage {present}");
         if *lineage < present {
-            return Err(forbidden(what()).because("the cluster went on without it"));
+            return Err(forbidden(what()).cause("the cluster went on without it"));
         }
         if *lineage > present {
             // It is this one that is left behind: whoever asks must not take that for a verdict on itself.
-            return Err(Error::new(Code::Unavailable, what()).because("the cluster went on without this one"));
+            return Err(Error::new(Code::Unavailable, what()).cause("the cluster went on without this one"));
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
@@ -316,7 +319,7 @@ fn is_known(state: &State, trusted: &[Vec<u8>], shown: &Shown) -> Result<(), Err
         Subject::Person { name, role, token, .. } => match state.tokens.get(token) {
             Some(known) if known.role == *role => Ok(()),
             _ => Err(forbidden(format!("`{name}` is known no more"))
-                .because(format!("token {} was revoked", token.short()))
+                .cause(format!("token {} was revoked", token.short()))
                 .remedy("log in with another token")),
         },
     }
@@ -360,8 +363,8 @@ mod tests {
         state
     }
 
-    fn nothing_told() -> Told {
-        Told { name: None, role: None }
+    fn nothing_told() -> ForwardedIdentity {
+        ForwardedIdentity { name: None, role: None }
     }
 
     fn api(method: &str) -> String {
@@ -369,7 +372,7 @@ mod tests {
     }
 
     /// A person who is known, but for one thing.
-    fn changed(change: impl Fn(&mut Shown)) -> Caller {
+    fn changed(change: impl Fn(&mut PeerCertificate)) -> Caller {
         let Caller::Certified(mut shown) = person("ours", Role::Operator, "t") else {
             unreachable!("it is one")
         };
@@ -394,7 +397,7 @@ mod tests {
     }
 
     fn shown(subject: Subject) -> Caller {
-        Caller::Certified(Shown { subject, issuer: CA.into(), until: i64::MAX })
+        Caller::Certified(PeerCertificate { subject, issuer: CA.into(), until: i64::MAX })
     }
 
     #[test]
@@ -424,7 +427,7 @@ mod tests {
         assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Login"), nothing_told()).is_ok());
         let join = "/infrakit.raft.v1.Peers/Join";
         let joins = admit(&state, &[CA.to_vec()], &Caller::Unknown, join, nothing_told());
-        assert_eq!(joins, Ok(Admitted::Peer(Speaker::Unknown)));
+        assert_eq!(joins, Ok(Admitted::Peer(PeerIdentity::Unknown)));
         for odd in ["", "/", "//", "/x", "/infrakit.v1.Manager/NoSuch", "/grpc.reflection/List"] {
             assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, odd, nothing_told()).is_err(), "{odd}");
         }
@@ -473,31 +476,31 @@ mod tests {
             assert!(!allowed[1].contains(&method.to_owned()), "{method}");
         }
         let peer = admit(&state, &[CA.to_vec()], &manager("ours", 1), RAFT, nothing_told());
-        assert_eq!(peer, Ok(Admitted::Peer(Speaker::Manager(NodeId(1)))));
+        assert_eq!(peer, Ok(Admitted::Peer(PeerIdentity::Manager(NodeId(1)))));
     }
 
     #[test]
     fn a_manager_speaks_for_whoever_asked_it_and_one_that_is_gone_for_nobody() {
         let state = state();
-        let told = || Told { name: Some("user:ann".into()), role: Some(Role::Viewer) };
-        let asked = admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Status"), told());
-        assert_eq!(asked, Ok(Admitted::Asker(Asker { name: "user:ann".into(), role: Role::Viewer })));
+        let forwarded = || ForwardedIdentity { name: Some("user:ann".into()), role: Some(Role::Viewer) };
+        let asked = admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Status"), forwarded());
+        assert_eq!(asked, Ok(Admitted::Principal(Principal { name: "user:ann".into(), role: Role::Viewer })));
         assert!(
-            admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Commit"), told()).is_err(),
+            admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Commit"), forwarded()).is_err(),
             "she looks only"
         );
         assert!(
-            admit(&state, &[CA.to_vec()], &manager("ours", 9), &api("Status"), told()).is_err(),
+            admit(&state, &[CA.to_vec()], &manager("ours", 9), &api("Status"), forwarded()).is_err(),
             "it was removed"
         );
         // Nobody else is believed what they tell.
-        let admin = || Told { name: Some("user:root".into()), role: Some(Role::Admin) };
+        let admin = || ForwardedIdentity { name: Some("user:root".into()), role: Some(Role::Admin) };
         let ann = person("ours", Role::Operator, "t");
         assert!(admit(&state, &[CA.to_vec()], &ann, &api("CreateToken"), admin()).is_err());
         assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Status"), admin()).is_err());
         let local = Caller::Local { user: "bob".into() };
-        let asked = admit(&state, &[CA.to_vec()], &local, &api("Status"), told()).map(|it| match it {
-            Admitted::Asker(asker) => asker.name,
+        let asked = admit(&state, &[CA.to_vec()], &local, &api("Status"), forwarded()).map(|it| match it {
+            Admitted::Principal(principal) => principal.name,
             Admitted::Peer(_) => unreachable!("it is no peer's call"),
         });
         assert_eq!(asked, Ok("user:bob".to_owned()));

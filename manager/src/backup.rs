@@ -8,9 +8,9 @@ use std::time::Duration;
 use raft::{Backup, Key, Replica, Role};
 
 use crate::clock::Clock;
-use crate::meters::Meters;
+use crate::keyfile;
+use crate::metrics::Metrics;
 use crate::private_file::save;
-use crate::vault;
 
 /// The name of the key beside the backups, when no other is named.
 pub const KEY_FILE: &str = "backup.key";
@@ -30,30 +30,30 @@ pub struct Schedule {
 
 /// The key in this file; drawn when there is none yet and `may_draw` allows it.
 pub fn key(path: &Path, may_draw: bool) -> io::Result<Key> {
-    vault::key_in(path, may_draw)
+    keyfile::key_in(path, may_draw)
 }
 
 /// The state as this replica has it.
 pub(crate) fn take(replica: &Replica, clock: &Clock) -> Backup {
-    let (Role::Leader { term } | Role::Other { term, .. }) = replica.figures().role;
+    let (Role::Leader { term } | Role::Other { term, .. }) = replica.metrics().role;
     Backup::of(replica.identity(), &replica.published(), term, clock.now())
 }
 
 /// Takes a backup whenever it is time and something has changed, and drops the oldest. Every manager that is told
 /// to does so for itself.
-pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, meters: Meters) {
+pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, metrics: Metrics) {
     let mut states = replica.watch_state();
     // Before the cluster is founded there is nothing to keep.
     if states.wait_for(|it| it.state.cluster.is_some()).await.is_err() {
         return;
     }
     // One that fails from now on is one that is missed.
-    meters.backed_up_before(newest(&schedule.dir));
+    metrics.backed_up_before(newest(&schedule.dir));
     let mut kept = None;
     loop {
         let index = replica.published().index;
         if kept == Some(index) {
-            meters.backed_up();
+            metrics.backed_up();
         } else {
             let (backup, schedule) = (take(&replica, &clock), schedule.clone());
             let dir = schedule.dir.display().to_string();
@@ -62,7 +62,7 @@ pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, met
             match written.map_err(io::Error::other).and_then(|it| it) {
                 Ok(path) => {
                     tracing::debug!(path = %path.display(), "a backup was taken");
-                    meters.backed_up();
+                    metrics.backed_up();
                     kept = Some(index);
                 }
                 Err(error) => tracing::error!(%error, dir, "no backup could be taken; tried again"),
@@ -82,7 +82,7 @@ fn newest(dir: &Path) -> Duration {
 
 fn write(schedule: &Schedule, backup: &Backup) -> io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&schedule.dir)?;
-    let key = vault::key_in(&schedule.dir.join(KEY_FILE), true)?;
+    let key = keyfile::key_in(&schedule.dir.join(KEY_FILE), true)?;
     let head = &backup.head;
     let stem = format!("{}-", head.cluster.short());
     let path = schedule.dir.join(format!("{stem}{:010}-{:012}{SUFFIX}", head.lineage, head.last.index));

@@ -32,7 +32,7 @@ pub struct Config {
     /// Lets it in where it joins; on one machine none is needed. Looked at only then.
     pub token: Option<TokenFrom>,
     /// Start the machines of other managers again while nobody leads.
-    pub rescue: bool,
+    pub restart_managers: bool,
     /// What unlocks the key of its data directory, when that is locked.
     pub unlock: Option<Secret>,
     /// Where it tells how it is: `/metrics`, `/healthz`, `/readyz`.

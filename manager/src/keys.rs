@@ -11,8 +11,8 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::meters::Meters;
-use crate::{Error, authority};
+use crate::metrics::Metrics;
+use crate::{Error, ca};
 
 /// A certificate is signed anew when between half and four fifths of its life are over (as SwarmKit's are).
 const RENEWED_FROM: f64 = 0.5;
@@ -37,14 +37,14 @@ pub(crate) fn present(
     known: &Authorities,
     lasts: Duration,
 ) -> Result<(), Error> {
-    authority::own(known, identity, lasts)
+    ca::own(known, identity, lasts)
         .and_then(|credentials| tls.set(&credentials))
         .map_err(|error| Error::new("this manager has no certificate", error, ""))
 }
 
 /// Keeps the credentials true: at every change of the authority, and long before they expire. Ends with the
 /// replica.
-pub(crate) async fn keep(tls: Tls, replica: Replica, meters: Meters) {
+pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
     let mut states = replica.watch_declared();
     let mut presented = None;
     // By the clock on the wall, which certificates go by; it goes on while the machine sleeps.
@@ -59,7 +59,7 @@ pub(crate) async fn keep(tls: Tls, replica: Replica, meters: Meters) {
             let renewed_in = match present(&tls, replica.identity(), known, lasts) {
                 Ok(()) => {
                     tracing::debug!(?lasts, "a new certificate");
-                    meters.certificate_ends_in(lasts);
+                    metrics.certificate_ends_in(lasts);
                     lasts.mul_f64(rand::rng().random_range(RENEWED_FROM..RENEWED_TO))
                 }
                 Err(error) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::Term;
-use model::sabotage::{Protection, is_left_out};
+use model::failpoints::{Protection, is_left_out};
 use raft::Replica;
 use spi::{Epoch, since_boot};
 

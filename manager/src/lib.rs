@@ -1,28 +1,28 @@
 //! The daemon, as a library: one loop around the model, the replica, the plugins and the API.
 
+mod accept;
 mod access;
-mod authority;
 pub mod backup;
+mod bootstrap;
+mod ca;
+mod call_gate;
 mod clock;
 mod config;
 mod dial;
-mod doors;
-mod founding;
-mod gate;
+pub mod keyfile;
 mod keys;
 mod leadership;
 mod lease;
 mod members;
-mod meters;
+mod metrics;
 mod monitor;
 pub mod private_file;
 mod reconcile;
 pub mod recovery;
 mod replica_thread;
-mod rescue;
+mod restart_managers;
 mod service;
 mod telemetry;
-pub mod vault;
 mod world;
 
 use std::sync::Arc;
@@ -40,18 +40,18 @@ use tonic::transport::Server;
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
 pub use lease::Lease;
-pub use monitor::Pulse;
+pub use monitor::Probe;
 pub use raft::Profile;
 pub use telemetry::Telemetry;
-pub use world::{Look, Rejection, Work, World};
+pub use world::{Listed, Rejection, Work, World};
 
-use access::Keeper;
+use access::AuthLayer;
+use bootstrap::Membership;
+use call_gate::CallGate;
 use dial::Secure;
-use founding::Known;
-use gate::Gate;
 use members::Members;
-use meters::Meters;
-use reconcile::Reports;
+use metrics::Metrics;
+use reconcile::Assessments;
 use replica_thread::{Away, ReplicaThread};
 use service::Service;
 use world::Plugins;
@@ -77,7 +77,7 @@ pub struct Running {
     thread: ReplicaThread,
     address: String,
     name: String,
-    pulse: Pulse,
+    probe: Probe,
     finished: BoxFuture<'static, Result<(), Error>>,
 }
 
@@ -95,8 +95,8 @@ impl Running {
     }
 
     /// How it is, at any moment.
-    pub fn pulse(&self) -> Pulse {
-        self.pulse.clone()
+    pub fn probe(&self) -> Probe {
+        self.probe.clone()
     }
 
     /// Waits until the manager has stopped.
@@ -124,7 +124,7 @@ pub async fn start(
             "stop what listens there, or choose another --listen",
         )
     };
-    let door = doors::reserve(&listen).await.map_err(cannot_listen)?;
+    let door = accept::reserve(&listen).await.map_err(cannot_listen)?;
     let local = door.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
     let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
     let monitor = match &config.monitor {
@@ -144,7 +144,7 @@ pub async fn start(
         instance: config.instance.clone(),
         program: recovery::program(),
     };
-    let known = match founding::identify(&config, &disk, &me).await {
+    let known = match bootstrap::identify(&config, &disk, &me).await {
         Ok(identified) => identified,
         Err(error) => {
             // Whoever asked to join may have been taken in: its disk must stay the one that asked.
@@ -155,7 +155,7 @@ pub async fn start(
             return Err(error);
         }
     };
-    let Known { identity, founder, credentials } = known;
+    let Membership { identity, bootstraps, credentials } = known;
     let tls = Tls::default();
     let replica = {
         let (identity, profile, dial) = (identity.clone(), config.profile, Arc::new(Secure(tls.clone())));
@@ -165,8 +165,8 @@ pub async fn start(
             Error::new("the replica cannot start", error, "see the cause; nothing was changed")
         })?
     };
-    let new_authority = first_credentials(&replica, &tls, founder, credentials)?;
-    if founder {
+    let new_authority = first_credentials(&replica, &tls, bootstraps, credentials)?;
+    if bootstraps {
         replica
             .initialize(&address)
             .await
@@ -174,14 +174,15 @@ pub async fn start(
     }
 
     let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
-    let meters = Meters::default();
-    let world = Arc::new(Plugins::new(directory, replica.watch_state(), meters.clone()));
-    let rescuing = config.rescue.then(|| tokio::spawn(rescue::keep(replica.clone(), world.clone())));
-    let reports = Reports::default();
+    let metrics = Metrics::default();
+    let world = Arc::new(Plugins::new(directory, replica.watch_state(), metrics.clone()));
+    let restarting =
+        config.restart_managers.then(|| tokio::spawn(restart_managers::keep(replica.clone(), world.clone())));
+    let assessments = Assessments::default();
     let clock = Clock::default();
-    let pulse = Pulse::new(replica.clone(), reports.clone(), clock.clone(), meters.clone());
+    let probe = Probe::new(replica.clone(), assessments.clone(), clock.clone(), metrics.clone());
     let role = replica.watch_role();
-    let gate = Gate::default();
+    let gate = CallGate::default();
     let dial = Secure(tls.clone());
     let members =
         Arc::new(Members::new(replica.clone(), role.clone(), clock.clone(), gate.clone(), dial.clone()));
@@ -189,7 +190,7 @@ pub async fn start(
         replica.clone(),
         role.clone(),
         world.clone(),
-        reports.clone(),
+        assessments.clone(),
         clock.clone(),
         members.clone(),
         dial,
@@ -197,14 +198,14 @@ pub async fn start(
 
     let work = {
         let (replica, clock, members, me) = (replica.clone(), clock.clone(), members.clone(), me.clone());
-        let founding = new_authority.map(|it| founding::found(&identity, &me, it, clock.now()));
+        let bootstrap = new_authority.map(|it| bootstrap::command(&identity, &me, it, clock.now()));
         leadership::while_leading(role, move |term| {
-            let (replica, world, reports) = (replica.clone(), world.clone(), reports.clone());
-            let (clock, members, founding, me, gate) =
-                (clock.clone(), members.clone(), founding.clone(), me.clone(), gate.clone());
+            let (replica, world, assessments) = (replica.clone(), world.clone(), assessments.clone());
+            let (clock, members, bootstrap, me, gate) =
+                (clock.clone(), members.clone(), bootstrap.clone(), me.clone(), gate.clone());
             async move {
-                if let Some(command) = founding {
-                    founding::propose_until_done(&replica, &command).await;
+                if let Some(command) = bootstrap {
+                    bootstrap::propose_until_done(&replica, &command).await;
                 }
                 // Before anything is destroyed: it might be the machine this runs on.
                 if tokio::time::timeout(ANNOUNCED_IN, members.announce(&me)).await.is_err() {
@@ -213,19 +214,18 @@ pub async fn start(
                 tokio::join!(
                     members.keep(term),
                     keys::rotate(replica.clone(), clock.clone(), term),
-                    reconcile::run(term, replica.clone(), world, reports, clock, gate),
+                    reconcile::run(term, replica.clone(), world, assessments, clock, gate),
                 );
             }
         })
     };
     let work = tokio::spawn(work);
-    let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone(), meters.clone()));
-    let counting = tokio::spawn(monitor::count(replica.clone(), meters.clone()));
-    let monitoring = monitor.map(|listener| tokio::spawn(monitor::serve(listener, pulse.clone())));
-    let backing = config
-        .backups
-        .clone()
-        .map(|schedule| tokio::spawn(backup::keep(schedule, replica.clone(), clock.clone(), meters.clone())));
+    let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone(), metrics.clone()));
+    let counting = tokio::spawn(monitor::count(replica.clone(), metrics.clone()));
+    let monitoring = monitor.map(|listener| tokio::spawn(monitor::serve(listener, probe.clone())));
+    let backing = config.backups.clone().map(|schedule| {
+        tokio::spawn(backup::keep(schedule, replica.clone(), clock.clone(), metrics.clone()))
+    });
     let announcing = {
         let members = members.clone();
         tokio::spawn(async move { members.announce(&me).await })
@@ -243,11 +243,11 @@ pub async fn start(
     let mut closed_too = closed.clone();
     let remote = {
         let (tls, work) = (tls.clone(), tokio::runtime::Handle::current());
-        thread.run(async move { doors::remote(door, tls, work) }).await.map_err(cannot_listen)?
+        thread.run(async move { accept::remote(door, tls, work) }).await.map_err(cannot_listen)?
     };
-    let keeper = Keeper::new(replica.watch_state());
+    let auth = AuthLayer::new(replica.watch_state());
     let tcp = Server::builder()
-        .layer(keeper.clone())
+        .layer(auth.clone())
         .http2_keepalive_interval(Some(Duration::from_secs(2)))
         .http2_keepalive_timeout(Some(Duration::from_secs(3)))
         .initial_stream_window_size(4 << 20)
@@ -258,10 +258,10 @@ pub async fn start(
             let _ = closed.changed().await;
         });
     let unix = Server::builder()
-        .layer(keeper)
+        .layer(auth)
         .add_service(replica.peer_server(members.clone()))
         .add_service(Away::from_here(service.server()))
-        .serve_with_incoming_shutdown(doors::local(local_listener), async move {
+        .serve_with_incoming_shutdown(accept::local(local_listener), async move {
             let _ = closed_too.changed().await;
         });
     let serving = thread.spawn(async move { tokio::try_join!(tcp, unix).map(drop) });
@@ -273,7 +273,7 @@ pub async fn start(
                 biased;
                 () = stop => None,
                 why = replica.failed() => Some((why, FAILED)),
-                why = replica.disagrees() => Some((why, DISAGREES)),
+                why = replica.diverged() => Some((why, DIVERGED)),
                 why = replica.expelled() => Some((why, EXPELLED)),
             };
             if failed.is_none() {
@@ -286,7 +286,7 @@ pub async fn start(
             announcing.abort();
             keeping.abort();
             counting.abort();
-            backing.iter().chain(&monitoring).chain(&rescuing).for_each(tokio::task::JoinHandle::abort);
+            backing.iter().chain(&monitoring).chain(&restarting).for_each(tokio::task::JoinHandle::abort);
             drop(closing);
             // Open calls get a moment; a stream that is watched has no end of its own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
@@ -303,7 +303,7 @@ pub async fn start(
             }
         })
     };
-    Ok(Running { replica, thread, address, name: config.name, pulse, finished })
+    Ok(Running { replica, thread, address, name: config.name, probe, finished })
 }
 
 /// Reconciles whenever `replica` leads, and ends with it: what a manager does beside answering. For a
@@ -312,7 +312,7 @@ pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, 
     let role = replica.watch_role();
     let work = move |term| {
         let (replica, world, clock) = (replica.clone(), world.clone(), clock.clone());
-        reconcile::run(term, replica, world, Reports::default(), clock, Gate::default())
+        reconcile::run(term, replica, world, Assessments::default(), clock, CallGate::default())
     };
     leadership::while_leading(role, work).await;
 }
@@ -323,7 +323,7 @@ fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
     // What cannot be removed is used by the next start.
     if new_db {
         let _ = std::fs::remove_dir_all(data_dir.join(DB));
-        let _ = std::fs::remove_file(data_dir.join(vault::FILE));
+        let _ = std::fs::remove_file(data_dir.join(keyfile::FILE));
     }
     if new_dir {
         let _ = std::fs::remove_dir(data_dir);
@@ -335,7 +335,7 @@ async fn open_disk(data_dir: &std::path::Path, unlock: Option<&Secret>) -> Resul
     let opened = tokio::task::spawn_blocking(move || {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let key = vault::key(&dir, !Disk::exists(&dir.join(DB)), unlock.as_ref())?;
+        let key = keyfile::key(&dir, !Disk::exists(&dir.join(DB)), unlock.as_ref())?;
         Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
     });
     let failed = |cause: String, remedy| {
@@ -347,8 +347,8 @@ async fn open_disk(data_dir: &std::path::Path, unlock: Option<&Secret>) -> Resul
             let remedy = match error.kind() {
                 std::io::ErrorKind::InvalidData => DAMAGED,
                 std::io::ErrorKind::Unsupported => NEWER,
-                std::io::ErrorKind::ResourceBusy => vault::UNLOCK_REMEDY,
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => vault::REMEDY,
+                std::io::ErrorKind::ResourceBusy => keyfile::UNLOCK_REMEDY,
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => keyfile::REMEDY,
                 _ => IN_USE,
             };
             Err(failed(error.to_string(), remedy))
@@ -371,7 +371,7 @@ fn here(config: &Config, address: &str, local: std::net::SocketAddr) -> Vec<Stri
 fn first_credentials(
     replica: &Replica,
     tls: &Tls,
-    founder: bool,
+    bootstraps: bool,
     given: Option<Credentials>,
 ) -> Result<Option<Authority>, Error> {
     let (state, identity) = (replica.published().state, replica.identity());
@@ -380,8 +380,8 @@ fn first_credentials(
     match (&state.authorities, given) {
         (Some(known), _) => keys::present(tls, identity, known, lasts).map(|()| None),
         (None, Some(given)) => tls.set(&given).map(|()| None).map_err(unusable),
-        (None, None) if founder => {
-            let authority = authority::found(&identity.cluster).map_err(unusable)?;
+        (None, None) if bootstraps => {
+            let authority = ca::found(&identity.cluster).map_err(unusable)?;
             keys::present(tls, identity, &Authorities::new(authority.clone(), 0), lasts)?;
             Ok(Some(authority))
         }
@@ -413,7 +413,7 @@ const DB: &str = "db";
 /// What helps when a replica has stopped by itself.
 const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
                       long as they are a majority";
-const DISAGREES: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
+const DIVERGED: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
                          empty --data-dir; the others go on as long as they are a majority";
 const EXPELLED: &str = "nothing is lost, for the others hold what it held; to run a manager here again, let it \
                         join anew with an empty --data-dir";

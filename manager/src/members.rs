@@ -8,20 +8,20 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use model::access::Newcomer;
-use model::command::{Manager, Standing};
-use model::membership::{Roll, Step};
+use model::command::{Manager, MemberRole};
+use model::membership::{MembershipView, Step};
 use model::quorum::Unsafe;
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
-use raft::{Application, Dial, Identity, JoinHandler, Joined, MemberStatus, Replica, Role, Speaker};
+use raft::{Application, Dial, Identity, JoinHandler, Joined, MemberStatus, PeerIdentity, Replica, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
 use tower::service_fn;
 
-use crate::authority;
+use crate::ca;
+use crate::call_gate::CallGate;
 use crate::clock::Clock;
 use crate::dial::Secure;
-use crate::gate::Gate;
 use crate::{Error, leads};
 
 /// A learner that is this close behind gets a vote.
@@ -51,7 +51,7 @@ pub(crate) struct Members {
     replica: Replica,
     role: watch::Receiver<Role>,
     clock: Clock,
-    gate: Gate,
+    gate: CallGate,
     dial: Secure,
     wishes: tokio::sync::Mutex<()>,
 }
@@ -61,7 +61,7 @@ impl Members {
         replica: Replica,
         role: watch::Receiver<Role>,
         clock: Clock,
-        gate: Gate,
+        gate: CallGate,
         dial: Secure,
     ) -> Self {
         Self { replica, role, clock, gate, dial, wishes: tokio::sync::Mutex::default() }
@@ -72,7 +72,7 @@ impl Members {
     }
 
     /// The members as this leader sees them, when it has watched them since then.
-    fn roll(&self, state: &State, watched_since: Option<Instant>) -> Roll {
+    fn view(&self, state: &State, watched_since: Option<Instant>) -> MembershipView {
         let all = self.replica.members();
         let me = self.me();
         let of = |fits: &dyn Fn(&MemberStatus) -> bool| {
@@ -84,7 +84,7 @@ impl Members {
         let silent = |member: &MemberStatus, patience: Duration| {
             member.voter && member.last_ack.unwrap_or(Duration::MAX) > patience
         };
-        Roll {
+        MembershipView {
             sets: self.replica.voter_sets(),
             members: of(&|_| true),
             reached: of(&|member| member.node == me || is_fresh(member)),
@@ -118,14 +118,14 @@ impl Members {
         if state.cluster.is_none() {
             return Ok(());
         }
-        let roll = self.roll(&state, Some(watched_since));
-        let step = roll.next(&state, self.me()).map_err(|why| raft::Error::Unavailable(why.to_string()))?;
+        let view = self.view(&state, Some(watched_since));
+        let step = view.next(&state, self.me()).map_err(|why| raft::Error::Unavailable(why.to_string()))?;
         match step {
-            Step::SetVoters(wanted) => {
-                tracing::info!(from = list(&roll.voters()), to = list(&wanted), "the voters change");
-                self.replica.set_voters(&wanted).await
+            Step::SetVoters(desired) => {
+                tracing::info!(from = list(&view.voters()), to = list(&desired), "the voters change");
+                self.replica.set_voters(&desired).await
             }
-            Step::HandOver(wanted) => self.hand_over_to(&wanted).await.map(drop),
+            Step::HandOver(desired) => self.hand_over_to(&desired).await.map(drop),
             Step::AddLearner(id) => {
                 let Some(manager) = state.managers.get(&id) else { return Ok(()) };
                 tracing::info!(node = %id, name = manager.name, "added as a learner");
@@ -133,7 +133,7 @@ impl Members {
             }
             Step::GiveUp(dead) => {
                 tracing::warn!(node = %dead, "it has been silent for long, and is given up");
-                let change = Change::Stand { nodes: vec![dead], standing: Standing::Removed };
+                let change = Change::SetMemberRole { nodes: vec![dead], role: MemberRole::Removed };
                 let by = Actor("manager:autopilot".into());
                 let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
                 self.replica.propose(&command, Some(term)).await.map(drop)
@@ -157,32 +157,32 @@ impl Members {
         &self,
         state: &State,
         nodes: &[NodeId],
-        standing: Standing,
+        role: MemberRole,
         shrink: bool,
     ) -> Result<(), Unsafe> {
-        let roll = self.roll(state, None);
-        let wanted = roll.wanted(state);
-        let mut after = wanted.clone();
+        let view = self.view(state, None);
+        let desired = view.desired(state);
+        let mut after = desired.clone();
         for node in nodes {
-            match standing {
-                Standing::Voter => after.insert(*node),
-                Standing::Learner | Standing::Removed => after.remove(node),
+            match role {
+                MemberRole::Voter => after.insert(*node),
+                MemberRole::Learner | MemberRole::Removed => after.remove(node),
             };
         }
-        if after == wanted { Ok(()) } else { roll.votes(&wanted).may_become(&after, shrink) }
+        if after == desired { Ok(()) } else { view.votes(&desired).may_become(&after, shrink) }
     }
 
     /// Waits until these managers are what they are to be, as far as Raft knows: no member that the state does
     /// not know, when they were removed. Not for ever.
-    pub(crate) async fn until_they_stand(&self, nodes: &[NodeId], standing: Standing) -> bool {
+    pub(crate) async fn until_they_stand(&self, nodes: &[NodeId], role: MemberRole) -> bool {
         let stands = || {
             let (members, state) = (self.replica.members(), self.replica.published().state);
             let votes = |node: &NodeId| members.iter().find(|it| it.node == *node).map(|it| it.voter);
             !self.replica.is_changing()
-                && match standing {
-                    Standing::Voter => nodes.iter().all(|node| votes(node) == Some(true)),
-                    Standing::Learner => nodes.iter().all(|node| votes(node) == Some(false)),
-                    Standing::Removed => members.iter().all(|it| state.managers.contains_key(&it.node)),
+                && match role {
+                    MemberRole::Voter => nodes.iter().all(|node| votes(node) == Some(true)),
+                    MemberRole::Learner => nodes.iter().all(|node| votes(node) == Some(false)),
+                    MemberRole::Removed => members.iter().all(|it| state.managers.contains_key(&it.node)),
                 }
         };
         let deadline = Instant::now() + STANDS_IN;
@@ -340,22 +340,22 @@ impl Members {
         let known =
             state.authorities.as_ref().ok_or(("the cluster has no authority yet".to_owned(), false))?;
         let lasts = Duration::from_millis(state.certificate_life().0);
-        let signed = authority::sign(&known.signing, csr, &authority::subject(identity, node), lasts);
+        let signed = ca::sign(&known.signing, csr, &ca::subject(identity, node), lasts);
         joined.certificate = signed.map_err(|error| (error.to_string(), true))?.into();
         joined.trusted = known.trusted().map(|it| it.to_vec().into()).collect();
         Ok(joined)
     }
 
     /// Whether somebody may be let in without a token.
-    fn is_vouched(&self, application: &Application, from: Speaker) -> bool {
+    fn is_vouched(&self, application: &Application, from: PeerIdentity) -> bool {
         match from {
-            Speaker::Local => true,
-            Speaker::Manager(node) => {
+            PeerIdentity::Local => true,
+            PeerIdentity::Manager(node) => {
                 let state = self.replica.published().state;
                 // One that was removed speaks for nobody.
                 application.vouched && state.managers.contains_key(&node)
             }
-            Speaker::Unknown => false,
+            PeerIdentity::Unknown => false,
         }
     }
 }
@@ -373,7 +373,11 @@ fn list(nodes: &BTreeSet<NodeId>) -> String {
 }
 
 impl JoinHandler for Members {
-    fn join(&self, application: Application, from: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
+    fn join(
+        &self,
+        application: Application,
+        from: PeerIdentity,
+    ) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
         let vouched = self.is_vouched(&application, from);
         self.take_in(Application { vouched, ..application }).boxed()
     }
@@ -458,7 +462,7 @@ pub(crate) async fn join(
         }
         if told.elapsed() > TELL_EVERY {
             told = Instant::now();
-            tracing::warn!(because = last, "not taken in yet; trying for {PATIENCE:?}");
+            tracing::warn!(message = last, "not taken in yet; trying for {PATIENCE:?}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

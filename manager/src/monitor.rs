@@ -24,8 +24,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::meters::{Labels, Meters};
-use crate::reconcile::Reports;
+use crate::metrics::{Labels, Metrics};
+use crate::reconcile::Assessments;
 
 /// How many connections are open at once: some scrapers, and who looks by hand.
 const CONNECTIONS: usize = 64;
@@ -38,16 +38,16 @@ const BEHIND: u64 = 1000;
 
 /// How a manager is at any moment.
 #[derive(Clone)]
-pub struct Pulse {
+pub struct Probe {
     replica: Replica,
-    reports: Reports,
+    assessments: Assessments,
     clock: Clock,
-    meters: Meters,
+    metrics: Metrics,
 }
 
-impl Pulse {
-    pub(crate) fn new(replica: Replica, reports: Reports, clock: Clock, meters: Meters) -> Self {
-        Self { replica, reports, clock, meters }
+impl Probe {
+    pub(crate) fn new(replica: Replica, assessments: Assessments, clock: Clock, metrics: Metrics) -> Self {
+        Self { replica, assessments, clock, metrics }
     }
 
     /// What it does, in a sentence; or why it does not serve at the moment.
@@ -57,15 +57,15 @@ impl Pulse {
         if state.cluster.is_none() {
             return Err("it has no state yet".into());
         }
-        let figures = self.replica.figures();
-        if figures.last.saturating_sub(published.index) > BEHIND {
-            return Err(format!("it has applied {} of {} entries", published.index, figures.last));
+        let metrics = self.replica.metrics();
+        if metrics.last.saturating_sub(published.index) > BEHIND {
+            return Err(format!("it has applied {} of {} entries", published.index, metrics.last));
         }
-        match figures.role {
+        match metrics.role {
             Role::Leader { term } if self.replica.holds_lease(term) => Ok(format!(
                 "leader in term {term}, {}/{} voters, {} groups",
-                figures.reached,
-                figures.voters,
+                metrics.reached,
+                metrics.voters,
                 state.groups.len()
             )),
             Role::Leader { .. } => Err("it leads, and no majority confirms it".into()),
@@ -87,7 +87,7 @@ impl Pulse {
         self.counted(&mut registry);
         let published = self.replica.published();
         self.raft(&mut registry, published.index);
-        if let Role::Leader { .. } = self.replica.figures().role {
+        if let Role::Leader { .. } = self.replica.metrics().role {
             // Those who follow know what is declared, and not how it is.
             self.groups(&mut registry, &published.state);
         }
@@ -97,7 +97,7 @@ impl Pulse {
     }
 
     fn counted(&self, registry: &mut Registry) {
-        let Meters { calls, provisions, throttled, events, leader_changes, .. } = self.meters.clone();
+        let Metrics { calls, provisions, throttled, events, leader_changes, .. } = self.metrics.clone();
         registry.register("provider_calls", "Calls to plugins", calls);
         registry.register("provision_seconds", "How long an instance takes to be made", provisions);
         registry.register(
@@ -116,17 +116,17 @@ impl Pulse {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         build.get_or_create(&vec![("version", version)]).set(1.0);
         registry.register("build_info", "The program", build);
-        if let Some(left) = self.meters.certificate_left() {
+        if let Some(left) = self.metrics.certificate_left() {
             set(registry, "cert_expiry_seconds", "How long this manager's certificate is valid", left as f64);
         }
-        if let Some(age) = self.meters.backup_age() {
+        if let Some(age) = self.metrics.backup_age() {
             set(registry, "backup_age_seconds", "Since this manager took a backup", age as f64);
         }
     }
 
     fn raft(&self, registry: &mut Registry, applied: u64) {
-        let figures = self.replica.figures();
-        let (leads, term) = match figures.role {
+        let metrics = self.replica.metrics();
+        let (leads, term) = match metrics.role {
             Role::Leader { term } => (1.0, term),
             Role::Other { term, .. } => (0.0, term),
         };
@@ -135,18 +135,18 @@ impl Pulse {
         set(registry, "raft_is_leader", "Whether this manager leads", leads);
         set(registry, "raft_term", "The latest term that it knows", term.0 as f64);
         set(registry, "raft_applied_index", "The last entry that it has applied", applied as f64);
-        let lag = figures.last.saturating_sub(applied) as f64;
+        let lag = metrics.last.saturating_sub(applied) as f64;
         set(registry, "raft_commit_lag", "Entries in its log that are not applied", lag);
         set(
             registry,
             "raft_snapshot_index",
             "The last entry that its snapshot covers",
-            figures.snapshot as f64,
+            metrics.snapshot as f64,
         );
-        set(registry, "raft_voters", "Managers that vote", figures.voters as f64);
-        set(registry, "raft_learners", "Managers that do not", figures.learners as f64);
+        set(registry, "raft_voters", "Managers that vote", metrics.voters as f64);
+        set(registry, "raft_learners", "Managers that do not", metrics.learners as f64);
         if leads > 0.0 {
-            set(registry, "raft_voters_reached", "Voters that answer the leader", figures.reached as f64);
+            set(registry, "raft_voters_reached", "Voters that answer the leader", metrics.reached as f64);
         }
     }
 
@@ -169,14 +169,14 @@ impl Pulse {
         let ages = of("provider_listing_age_seconds", "Since a plugin was last seen", registry);
         let up = of("plugin_up", "Whether a plugin answers", registry);
         for (id, group) in &state.groups {
-            let report = self.reports.of(id);
-            let seen = report.as_ref().map(|it| (&it.observed, &it.plan));
+            let assessment = self.assessments.of(id);
+            let seen = assessment.as_ref().map(|it| (&it.observed, &it.plan));
             let status: GroupStatus = status(id, group, seen, now);
             let labels = vec![("group", id.to_string())];
-            desired.get_or_create(&labels).set(status.wanted as f64);
+            desired.get_or_create(&labels).set(status.desired as f64);
             converged.get_or_create(&labels).set(if status.converged { 1.0 } else { 0.0 });
             revision.get_or_create(&labels).set(status.revision.0 as f64);
-            let ratio = if status.wanted == 0 { 1.0 } else { status.updated as f64 / status.wanted as f64 };
+            let ratio = if status.desired == 0 { 1.0 } else { status.updated as f64 / status.desired as f64 };
             progress.get_or_create(&labels).set(ratio);
             orphans.get_or_create(&labels).set(status.strays.len() as f64);
             open.get_or_create(&labels).set(group.intents.len() as f64);
@@ -189,13 +189,13 @@ impl Pulse {
                 instances.get_or_create(&labels).inc();
             }
             conditions.get_or_create(&labels).set(status.conditions.len() as f64);
-            let Some(report) = report else { continue };
-            for (plugin, view) in &report.observed.views {
+            let Some(assessment) = assessment else { continue };
+            for (plugin, view) in &assessment.observed.views {
                 let age = now.since(view.taken_at).0 as f64 / 1000.0;
                 ages.get_or_create(&vec![("plugin", plugin.to_string())]).set(age);
                 up.get_or_create(&vec![("plugin", plugin.to_string())]).set(1.0);
             }
-            for plugin in report.observed.troubles.keys() {
+            for plugin in assessment.observed.troubles.keys() {
                 up.get_or_create(&vec![("plugin", plugin.to_string())]).set(0.0);
             }
         }
@@ -211,14 +211,14 @@ fn set(registry: &mut Registry, name: &str, help: &str, value: f64) {
 }
 
 /// Counts what happens as long as the replica runs.
-pub(crate) async fn count(replica: Replica, meters: Meters) {
+pub(crate) async fn count(replica: Replica, metrics: Metrics) {
     let (_, mut events) = replica.events();
     let mut roles = replica.watch_role();
     let mut led_by = None;
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Ok(event) => meters.happened(&event),
+                Ok(event) => metrics.happened(&event),
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
             },
@@ -231,7 +231,7 @@ pub(crate) async fn count(replica: Replica, meters: Meters) {
                     Role::Other { term, leader } => leader.map(|leader| (term, leader)),
                 };
                 if leader.is_some() && std::mem::replace(&mut led_by, leader) != leader {
-                    meters.leader_changes.inc();
+                    metrics.leader_changes.inc();
                 }
             }
         }
@@ -239,7 +239,7 @@ pub(crate) async fn count(replica: Replica, meters: Meters) {
 }
 
 /// Answers until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, pulse: Pulse) {
+pub(crate) async fn serve(listener: TcpListener, probe: Probe) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -248,11 +248,11 @@ pub(crate) async fn serve(listener: TcpListener, pulse: Pulse) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let pulse = pulse.clone();
+        let probe = probe.clone();
         tokio::spawn(async move {
             let _place = place;
             let service = service_fn(move |request| {
-                let answer = answer(&pulse, &request);
+                let answer = answer(&probe, &request);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut server = http1::Builder::new();
@@ -264,13 +264,13 @@ pub(crate) async fn serve(listener: TcpListener, pulse: Pulse) {
     }
 }
 
-fn answer(pulse: &Pulse, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(probe: &Probe, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     const PLAIN: &str = "text/plain; charset=utf-8";
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let (status, kind, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, OPEN_METRICS, pulse.metrics()),
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, OPEN_METRICS, probe.metrics()),
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, PLAIN, "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") => match pulse.ready() {
+        (&Method::GET | &Method::HEAD, "/readyz") => match probe.ready() {
             Ok(what) => (StatusCode::OK, PLAIN, format!("{what}\n")),
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
         },

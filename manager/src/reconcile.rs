@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use model::sabotage::{Protection, is_left_out};
+use model::failpoints::{Protection, is_left_out};
 use model::{GroupId, Observed, Plan, Term};
 use raft::Replica;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::call_gate::CallGate;
 use crate::clock::Clock;
-use crate::gate::Gate;
 use crate::lease::Lease;
 use crate::world::World;
 use group::Reconciler;
@@ -24,19 +24,19 @@ use observer::Observers;
 
 /// What the reconcilers know and intend, for whoever asks for a status.
 #[derive(Clone, Default)]
-pub(crate) struct Reports {
-    latest: Arc<Mutex<BTreeMap<GroupId, Arc<Report>>>>,
+pub(crate) struct Assessments {
+    latest: Arc<Mutex<BTreeMap<GroupId, Arc<Assessment>>>>,
     changed: Arc<watch::Sender<()>>,
 }
 
 /// What one reconciler last saw and planned.
-pub(crate) struct Report {
+pub(crate) struct Assessment {
     pub(crate) observed: Observed,
     pub(crate) plan: Plan,
 }
 
-impl Reports {
-    pub(crate) fn of(&self, group: &GroupId) -> Option<Arc<Report>> {
+impl Assessments {
+    pub(crate) fn of(&self, group: &GroupId) -> Option<Arc<Assessment>> {
         self.all().get(group).cloned()
     }
 
@@ -45,8 +45,8 @@ impl Reports {
         self.changed.subscribe()
     }
 
-    fn put(&self, group: &GroupId, report: Report) {
-        self.all().insert(group.clone(), Arc::new(report));
+    fn put(&self, group: &GroupId, assessment: Assessment) {
+        self.all().insert(group.clone(), Arc::new(assessment));
         self.changed.send_replace(());
     }
 
@@ -59,21 +59,21 @@ impl Reports {
         self.all().clear();
     }
 
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, Arc<Report>>> {
+    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, Arc<Assessment>>> {
         self.latest.lock().expect("nobody panics while holding the reports")
     }
 }
 
 /// What every reconciler of one term works with.
-struct Means<W> {
+struct Shared<W> {
     term: Term,
     replica: Replica,
     world: Arc<W>,
     observers: Arc<Observers<W>>,
-    reports: Reports,
+    assessments: Assessments,
     clock: Clock,
     lease: Lease,
-    gate: Gate,
+    gate: CallGate,
 }
 
 /// Reconciles every group for as long as this manager leads in `term`; dropping it stops all of it.
@@ -81,9 +81,9 @@ pub(crate) async fn run<W: World>(
     term: Term,
     replica: Replica,
     world: Arc<W>,
-    reports: Reports,
+    assessments: Assessments,
     clock: Clock,
-    gate: Gate,
+    gate: CallGate,
 ) {
     // The barrier: everything that earlier leaders had committed is applied here, so every intent
     // that can be under way is known.
@@ -93,19 +93,19 @@ pub(crate) async fn run<W: World>(
         tracing::debug!(%term, %error, "not yet confirmed as leader");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    reports.clear();
+    assessments.clear();
     clock.raise(replica.published().state.time);
     let mut states = replica.watch_declared();
     let mut tasks = JoinSet::new();
     let lease = Lease::new(replica.clone(), term);
     let observers = Arc::new(Observers::new(replica.clone(), world.clone(), clock.clone(), lease.clone()));
-    let means = Arc::new(Means { term, replica, world, observers, reports, clock, lease, gate });
+    let shared = Arc::new(Shared { term, replica, world, observers, assessments, clock, lease, gate });
     let mut running: BTreeSet<GroupId> = BTreeSet::new();
     loop {
         let state = states.borrow_and_update().state.clone();
         for id in state.groups.keys() {
             if running.insert(id.clone()) {
-                let reconciler = Reconciler::new(id.clone(), means.clone());
+                let reconciler = Reconciler::new(id.clone(), shared.clone());
                 tasks.spawn(contained(id.clone(), reconciler.run()));
             }
         }
@@ -117,7 +117,7 @@ pub(crate) async fn run<W: World>(
                 }
             }
             Some(Ok(id)) = tasks.join_next() => {
-                means.reports.drop_group(&id);
+                shared.assessments.drop_group(&id);
                 running.remove(&id);
             }
         }

@@ -10,7 +10,7 @@ use model::command::{Manager, Program};
 use model::{NodeId, State};
 use raft::{Backup, Disk, Holding, Identity};
 
-use crate::{DB, Error, open_disk, vault};
+use crate::{DB, Error, keyfile, open_disk};
 
 /// How long a manager of the lost majority is tried.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -116,7 +116,7 @@ pub fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
     let mark = format!("before-{}", next_lineage(0));
     let aside = dir.join(&mark);
     std::fs::create_dir(&aside)?;
-    for file in [DB, vault::FILE] {
+    for file in [DB, keyfile::FILE] {
         match std::fs::rename(dir.join(file), aside.join(file)) {
             // A key that is lost is why it is made anew.
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

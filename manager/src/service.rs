@@ -27,12 +27,12 @@ use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 
-use crate::access::Asker;
+use crate::access::Principal;
 use crate::clock::Clock;
 use crate::dial::Secure;
 use crate::leads;
 use crate::members::Members;
-use crate::reconcile::Reports;
+use crate::reconcile::Assessments;
 use crate::telemetry;
 use crate::world::{Plugins, Rejection, World};
 use answers::{is_done, no_group, refused, unavailable};
@@ -58,7 +58,7 @@ pub(crate) struct Service {
     replica: Replica,
     role: watch::Receiver<Role>,
     world: Arc<Plugins>,
-    reports: Reports,
+    assessments: Assessments,
     clock: Clock,
     members: Arc<Members>,
     forward: Forward,
@@ -72,7 +72,7 @@ impl Service {
         replica: Replica,
         role: watch::Receiver<Role>,
         world: Arc<Plugins>,
-        reports: Reports,
+        assessments: Assessments,
         clock: Clock,
         members: Arc<Members>,
         dial: Secure,
@@ -82,7 +82,7 @@ impl Service {
             replica,
             role,
             world,
-            reports,
+            assessments,
             clock,
             members,
             forward,
@@ -100,10 +100,7 @@ impl Service {
         let level = self.replica.published().state.level;
         if change.level() > level {
             return Err(Error::new(Code::Conflict, "not all managers know this yet")
-                .because(format!(
-                    "they are at feature level {level}, and this is of level {}",
-                    change.level()
-                ))
+                .cause(format!("they are at feature level {level}, and this is of level {}", change.level()))
                 .remedy(
                     "start each of them with the newer program: `infrakit node ls`; nothing was changed",
                 ));
@@ -120,7 +117,7 @@ impl Service {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unavailable(&error)),
             Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers has answered")
-                .because(format!("waited {PATIENCE:?}"))
+                .cause(format!("waited {PATIENCE:?}"))
                 .remedy("repeat the command: it takes effect once")),
         }
     }
@@ -143,13 +140,13 @@ impl Service {
         for (item, rejection) in
             asked.into_iter().enumerate().flat_map(|(item, all)| all.into_iter().map(move |it| (item, it)))
         {
-            let Rejection { flavor, plugin, absent, because } = rejection;
+            let Rejection { flavor, plugin, absent, message } = rejection;
             if absent && allow_missing {
-                waits[item].push(format!("plugin `{plugin}` does not answer: {because}"));
+                waits[item].push(format!("plugin `{plugin}` does not answer: {message}"));
                 continue;
             }
             let (item, plugin) = (item as u32, plugin.to_string());
-            objections.push(pb::Objection { item, flavor, plugin, absent, cause: because });
+            objections.push(pb::Objection { item, flavor, plugin, absent, cause: message });
         }
         let Some(first) = objections.first() else {
             return Ok(waits.into_iter().map(|why| (!why.is_empty()).then(|| why.join("; "))).collect());
@@ -169,7 +166,7 @@ impl Service {
             Error::new(Code::PluginRefused, format!("group `{group}`: plugin `{}` refuses it", first.plugin))
                 .remedy("correct the properties it names; nothing was changed")
         };
-        let error = error.because(first.cause.clone());
+        let error = error.cause(first.cause.clone());
         Err(Error { objections, ..error })
     }
 
@@ -177,30 +174,30 @@ impl Service {
     fn in_doubt(&self, state: &State, request: &pb::SettleRequest) -> Result<Settle, Error> {
         let id = GroupId::new(&request.group);
         let group = state.group(&id).ok_or_else(|| no_group(&request.group))?;
-        let report = self.reports.of(&id);
+        let assessment = self.assessments.of(&id);
         let made = request.instance.as_deref().map(InstanceId::new);
-        let word = report.as_ref().map_or(Err(Unasked::Slot), |report| {
-            operators_word(&id, group, &report.observed, &report.plan, &request.slot, made)
+        let word = assessment.as_ref().map_or(Err(Unasked::Slot), |assessment| {
+            operators_word(&id, group, &assessment.observed, &assessment.plan, &request.slot, made)
         });
         let (slot, made) = (&request.slot, request.instance.as_deref().unwrap_or_default());
         let conflict = |what: String| Error::new(Code::Conflict, what);
         word.map_err(|why| match why {
             Unasked::Slot => conflict(format!("slot {slot} of group `{id}` waits for no operator"))
-                .because("it is not in doubt, or its call may still take effect")
+                .cause("it is not in doubt, or its call may still take effect")
                 .remedy("`infrakit group describe` says what it waits for; nothing was changed"),
             Unasked::BelongsElsewhere => conflict(format!("`{made}` belongs elsewhere"))
-                .because("it holds another slot, was made for another, or is another cluster's")
+                .cause("it holds another slot, was made for another, or is another cluster's")
                 .remedy("name the instance that was made for this slot, or --absent; nothing was changed"),
             Unasked::NotShown => conflict(format!("`{made}` is not among the instances of group `{id}`"))
-                .because("its plugin lists no such instance with the group's tag")
+                .cause("its plugin lists no such instance with the group's tag")
                 .remedy(format!("give it the tag {}={id} at the provider; nothing was changed", tags::GROUP)),
         })
     }
 
     fn status_of(&self, state: &State, id: &GroupId) -> Option<GroupStatus> {
         let group = state.group(id)?;
-        let report = self.reports.of(id).filter(|_| leads(&self.role));
-        let seen = report.as_ref().map(|report| (&report.observed, &report.plan));
+        let assessment = self.assessments.of(id).filter(|_| leads(&self.role));
+        let seen = assessment.as_ref().map(|assessment| (&assessment.observed, &assessment.plan));
         Some(model::status::status(id, group, seen, self.clock.now().max(state.time)))
     }
 
@@ -265,13 +262,13 @@ impl Service {
 }
 
 /// Who asks, as the door-keeper knows.
-fn asker<T>(request: &Request<T>) -> Actor {
-    Actor(request.extensions().get::<Asker>().map_or("anonymous", |asker| &asker.name).to_owned())
+fn principal<T>(request: &Request<T>) -> Actor {
+    Actor(request.extensions().get::<Principal>().map_or("anonymous", |principal| &principal.name).to_owned())
 }
 
 /// In which role.
 fn role<T>(request: &Request<T>) -> model::Role {
-    request.extensions().get::<Asker>().map_or(model::Role::Viewer, |asker| asker.role)
+    request.extensions().get::<Principal>().map_or(model::Role::Viewer, |principal| principal.role)
 }
 
 /// At the leader, goes on; anywhere else, returns the leader's answer.
@@ -291,7 +288,7 @@ impl ManagerRpc for Service {
 
     async fn commit(&self, request: Request<pb::CommitRequest>) -> Answered<pb::CommitReply> {
         at_leader!(self, request, commit);
-        let by = asker(&request);
+        let by = principal(&request);
         Ok(Response::new(self.commit_now(request.into_inner(), &by).await?))
     }
 
@@ -312,7 +309,7 @@ impl ManagerRpc for Service {
 
     async fn scale(&self, request: Request<pb::ScaleRequest>) -> Answered<pb::CommitReply> {
         at_leader!(self, request, scale);
-        let by = asker(&request);
+        let by = principal(&request);
         let request = request.into_inner();
         for attempt in 0..RETRIES {
             let state = self.read().await?.state;
@@ -353,7 +350,7 @@ impl ManagerRpc for Service {
 
     async fn settle(&self, request: Request<pb::SettleRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, settle);
-        let by = asker(&request);
+        let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
         let state = self.read().await?.state;
@@ -367,7 +364,7 @@ impl ManagerRpc for Service {
 
     async fn free(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, free);
-        let by = asker(&request);
+        let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
         self.propose(id, &by, Change::Free { group: request.group.into() }).await?;
@@ -376,7 +373,7 @@ impl ManagerRpc for Service {
 
     async fn destroy(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, destroy);
-        let by = asker(&request);
+        let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
         self.propose(id, &by, Change::Destroy { group: request.group.into() }).await?;
@@ -423,10 +420,13 @@ impl ManagerRpc for Service {
         Ok(Response::new(Box::pin(self.told(request.into_inner()))))
     }
 
-    async fn stand(&self, request: Request<pb::StandRequest>) -> Answered<pb::StandReply> {
-        at_leader!(self, request, stand);
-        let by = asker(&request);
-        Ok(Response::new(self.stand_now(request.into_inner(), &by).await?))
+    async fn set_member_role(
+        &self,
+        request: Request<pb::SetMemberRoleRequest>,
+    ) -> Answered<pb::SetMemberRoleReply> {
+        at_leader!(self, request, set_member_role);
+        let by = principal(&request);
+        Ok(Response::new(self.set_member_role_now(request.into_inner(), &by).await?))
     }
 
     async fn transfer_leadership(
@@ -439,7 +439,7 @@ impl ManagerRpc for Service {
 
     async fn create_token(&self, request: Request<pb::CreateTokenRequest>) -> Answered<pb::CreateTokenReply> {
         at_leader!(self, request, create_token);
-        let by = asker(&request);
+        let by = principal(&request);
         Ok(Response::new(self.create_token_now(request.into_inner(), &by).await?))
     }
 
@@ -450,7 +450,7 @@ impl ManagerRpc for Service {
 
     async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, revoke_token);
-        let by = asker(&request);
+        let by = principal(&request);
         self.revoke_token_now(request.into_inner(), &by).await?;
         Ok(Response::new(pb::Done {}))
     }
@@ -462,7 +462,7 @@ impl ManagerRpc for Service {
 
     async fn rotate_authority(&self, request: Request<pb::RotateAuthorityRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, rotate_authority);
-        let by = asker(&request);
+        let by = principal(&request);
         self.rotate_now(request.into_inner(), &by).await?;
         Ok(Response::new(pb::Done {}))
     }
@@ -488,14 +488,14 @@ impl ManagerRpc for Service {
 
     async fn set_secret(&self, request: Request<pb::SetSecretRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, set_secret);
-        let by = asker(&request);
+        let by = principal(&request);
         self.set_secret_now(request.into_inner(), &by).await?;
         Ok(Response::new(pb::Done {}))
     }
 
     async fn remove_secret(&self, request: Request<pb::RemoveSecretRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, remove_secret);
-        let by = asker(&request);
+        let by = principal(&request);
         self.remove_secret_now(request.into_inner(), &by).await?;
         Ok(Response::new(pb::Done {}))
     }
@@ -507,7 +507,7 @@ impl ManagerRpc for Service {
 
     async fn set_variable(&self, request: Request<pb::SetVariableRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, set_variable);
-        let (by, role) = (asker(&request), role(&request));
+        let (by, role) = (principal(&request), role(&request));
         let request = request.into_inner();
         if request.key.is_empty() || request.key.len() + request.value.len() > LARGEST_VARIABLE {
             return Err(Error::new(Code::Invalid, "a variable needs a name, and at most 64 KiB").into());

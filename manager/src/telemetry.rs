@@ -146,8 +146,8 @@ pub(crate) fn settled(attempt: &Context, outcome: &Outcome) {
             span.set_attribute(KeyValue::new("infrakit.instance", instance.to_string()));
             span.set_status(Status::Ok);
         }
-        Outcome::Refused { because, .. } => span.set_status(Status::error(format!("refused: {because}"))),
-        Outcome::Unsure { because } => span.set_status(Status::error(format!("not known: {because}"))),
+        Outcome::Refused { message, .. } => span.set_status(Status::error(format!("refused: {message}"))),
+        Outcome::Unsure { message } => span.set_status(Status::error(format!("not known: {message}"))),
     }
     span.end();
 }

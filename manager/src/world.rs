@@ -8,8 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use model::intent::Intent;
-use model::plugin::Promises;
-use model::state::Known;
+use model::plugin::Guarantees;
+use model::state::TemplateRecord;
 use model::tags::Tags;
 use model::{Description, GroupId, GroupSpec, Health, Outcome, Part, PluginName, Revision};
 
@@ -18,9 +18,9 @@ use crate::lease::Lease;
 pub(crate) use plugins::Plugins;
 
 /// What a plugin shows when it is looked at.
-pub struct Look {
+pub struct Listed {
     pub items: Vec<Arc<Description>>,
-    pub promises: Promises,
+    pub guarantees: Guarantees,
 }
 
 /// Everything a plugin must be told to carry out one intent.
@@ -32,7 +32,7 @@ pub struct Work {
     pub revision: Revision,
     pub intent: Intent,
     /// The template the intent is about.
-    pub known: Arc<Known>,
+    pub known: Arc<TemplateRecord>,
     /// The name of the intent as the outside sees it.
     pub token: String,
     /// The tags that are ours to set: all of them when an instance is made, or those of a label.
@@ -51,13 +51,14 @@ pub struct Rejection {
     pub plugin: PluginName,
     /// The plugin could not be asked; otherwise it said no.
     pub absent: bool,
-    pub because: String,
+    pub message: String,
 }
 
 /// What the reconciler needs from the outside.
 pub trait World: Send + Sync + 'static {
     /// Everything the plugin has. An error is never a shorter list. The plugin hears who leads.
-    fn look(&self, plugin: &PluginName, lease: &Lease) -> impl Future<Output = Result<Look, String>> + Send;
+    fn list(&self, plugin: &PluginName, lease: &Lease)
+    -> impl Future<Output = Result<Listed, String>> + Send;
 
     /// Waits for the plugin's next event, which means "look again". Ends with an error when there is
     /// no stream of events.

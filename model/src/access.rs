@@ -10,7 +10,7 @@ use crate::time::{Millis, Timestamp};
 /// What somebody may do. Each may do what those before it may; a manager is no person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Looks.
+    /// ListingHistory.
     Viewer,
     /// Declares, scales and destroys groups.
     Operator,

@@ -30,7 +30,7 @@ pub enum Change {
     /// The first entry of a cluster, proposed by the manager that bootstraps it.
     ///
     /// Without an authority, managers are told apart by their word alone: in simulated time.
-    Found {
+    Bootstrap {
         cluster: ClusterId,
         lineage: u32,
         manager: Manager,
@@ -60,7 +60,7 @@ pub enum Change {
         group: GroupId,
     },
     /// One turn of the reconciler for one group.
-    Round(Round),
+    Report(Report),
     /// Store a small text under a name.
     SetVariable {
         key: String,
@@ -69,9 +69,9 @@ pub enum Change {
     /// An operator's word on a provision whose outcome nobody knows.
     Settle(Settle),
     /// What these managers are to be from now on, all or none.
-    Stand {
+    SetMemberRole {
         nodes: Vec<NodeId>,
-        standing: Standing,
+        role: MemberRole,
     },
     CreateToken(NewToken),
     RevokeToken {
@@ -113,16 +113,16 @@ impl Change {
     pub fn level(&self) -> u32 {
         match self {
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
-            Change::Found { .. }
+            Change::Bootstrap { .. }
             | Change::Join { .. }
             | Change::Commit { .. }
             | Change::Validated { .. }
             | Change::Free { .. }
             | Change::Destroy { .. }
-            | Change::Round(_)
+            | Change::Report(_)
             | Change::SetVariable { .. }
             | Change::Settle(_)
-            | Change::Stand { .. }
+            | Change::SetMemberRole { .. }
             | Change::CreateToken(_)
             | Change::RevokeToken { .. }
             | Change::Login { .. }
@@ -147,7 +147,7 @@ pub struct NewToken {
 
 /// What a manager is to be in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum MemberRole {
     /// It receives the log and votes.
     Voter,
     /// It receives the log.
@@ -202,7 +202,7 @@ pub struct Program {
 /// What the reconciler found out and wants to do, in one entry: outcomes and verdicts first, so
 /// that the claims that follow from them find their slots free.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
+pub struct Report {
     pub group: GroupId,
     /// Applied only in this term: a deposed leader's round changes nothing.
     pub term: Term,
@@ -323,7 +323,7 @@ pub enum Refusal {
         address: String,
         name: String,
     },
-    AlreadyFounded,
+    AlreadyBootstrapped,
     /// There is no manager of this id.
     NoManager {
         node: NodeId,
@@ -369,7 +369,7 @@ pub enum Refusal {
     /// The variable is one that the managers obey, and this is no value for it.
     BadSetting {
         key: String,
-        because: String,
+        message: String,
     },
 }
 
@@ -418,16 +418,16 @@ impl fmt::Display for Refusal {
                 write!(f, "group `{group}` refers to the secret `{name}`")
             }
             Refusal::TooManySecrets { most } => write!(f, "there are {most} secrets already"),
-            Refusal::AlreadyFounded => f.write_str("the cluster is founded already"),
+            Refusal::AlreadyBootstrapped => f.write_str("the cluster is founded already"),
             Refusal::NotInDoubt { group, intent } => {
                 write!(f, "intent {intent} of group `{group}` is settled already, or attempted again")
             }
-            Refusal::BadSetting { key, because } => write!(f, "`{key}`: {because}"),
+            Refusal::BadSetting { key, message } => write!(f, "`{key}`: {message}"),
         }
     }
 }
 
-impl Round {
+impl Report {
     /// A round that says nothing yet.
     pub fn new(group: GroupId, revision: Revision, term: Term) -> Self {
         Self {

@@ -20,7 +20,7 @@ pub struct Event {
 /// The kinds of events, as scripts see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    ClusterFounded,
+    ClusterBootstrapped,
     ManagerJoined,
     ManagerPromoted,
     ManagerDemoted,
@@ -57,7 +57,7 @@ pub enum Kind {
 impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::ClusterFounded => "ClusterFounded",
+            Kind::ClusterBootstrapped => "ClusterBootstrapped",
             Kind::ManagerJoined => "ManagerJoined",
             Kind::ManagerPromoted => "ManagerPromoted",
             Kind::ManagerDemoted => "ManagerDemoted",

@@ -67,9 +67,9 @@ pub enum Outcome {
     /// It is so: this instance exists (provision), no longer does (destroy), or has its label.
     Done(InstanceId),
     /// It was refused, and nothing was done.
-    Refused { because: String, retryable: bool },
+    Refused { message: String, retryable: bool },
     /// It may have been done. Look before doing anything else.
-    Unsure { because: String },
+    Unsure { message: String },
 }
 
 impl Outcome {
@@ -82,8 +82,8 @@ impl Outcome {
     #[must_use]
     pub fn given_doubt(self, attempt: u32, ended_at: Timestamp, looked_at: Timestamp) -> Outcome {
         match self {
-            Outcome::Refused { because, .. } if attempt > 1 && looked_at < ended_at + LONGEST_CALL => {
-                Outcome::Unsure { because }
+            Outcome::Refused { message, .. } if attempt > 1 && looked_at < ended_at + LONGEST_CALL => {
+                Outcome::Unsure { message }
             }
             Outcome::Done(_) | Outcome::Refused { .. } | Outcome::Unsure { .. } => self,
         }
@@ -124,8 +124,8 @@ mod tests {
 
     #[test]
     fn a_refused_repeat_closes_nothing_while_the_first_call_may_still_take_effect() {
-        let refused = || Outcome::Refused { because: "full".into(), retryable: true };
-        let unsure = Outcome::Unsure { because: "full".into() };
+        let refused = || Outcome::Refused { message: "full".into(), retryable: true };
+        let unsure = Outcome::Unsure { message: "full".into() };
         let (ended, over) = (Timestamp(1000), Timestamp(1000) + LONGEST_CALL);
         assert_eq!(refused().given_doubt(1, ended, ended), refused(), "a first attempt has no earlier one");
         assert_eq!(refused().given_doubt(2, ended, ended), unsure);

@@ -14,7 +14,7 @@ pub const MANY: usize = 3;
 pub const MANY_GONE: Millis = Millis::seconds(5);
 
 /// How long to wait before health is asked again.
-pub const PULSE_EVERY: Millis = Millis::seconds(1);
+pub const HEALTH_EVERY: Millis = Millis::seconds(1);
 
 /// How many claims one round makes at most: one log entry of a few tens of kilobytes.
 pub const LARGEST_BATCH: usize = 500;

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use crate::ids::NodeId;
-use crate::quorum::{Unsafe, Votes, bears};
+use crate::quorum::{Unsafe, Votes, fault_tolerance};
 use crate::state::State;
 
 /// The members at one moment, as the leader sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Roll {
+pub struct MembershipView {
     /// The sets that need a majority each: one, or two while the voters change.
     pub sets: Vec<BTreeSet<NodeId>>,
     /// Whoever receives the log, voter or not.
@@ -39,14 +39,14 @@ pub enum Step {
     Rest,
 }
 
-impl Roll {
+impl MembershipView {
     /// Those who vote, in any set.
     pub fn voters(&self) -> BTreeSet<NodeId> {
         self.sets.iter().flatten().copied().collect()
     }
 
     /// Those who vote or could at once, of those who are to.
-    pub fn wanted(&self, state: &State) -> BTreeSet<NodeId> {
+    pub fn desired(&self, state: &State) -> BTreeSet<NodeId> {
         let voters = self.voters();
         state.voters().filter(|id| voters.contains(id) || self.ready.contains(id)).collect()
     }
@@ -57,12 +57,16 @@ impl Roll {
 
     /// What the leader `me` does next. An error says why what is wanted cannot be done at the moment.
     pub fn next(&self, state: &State, me: NodeId) -> Result<Step, Unsafe> {
-        let wanted = self.wanted(state);
-        if self.sets != [wanted.clone()] || !wanted.contains(&me) {
+        let desired = self.desired(state);
+        if self.sets != [desired.clone()] || !desired.contains(&me) {
             // What an operator asked for was judged then; meanwhile others may have died.
-            self.votes(&wanted).may_become(&wanted, true)?;
+            self.votes(&desired).may_become(&desired, true)?;
             // A leader does not take its own vote: the next one does.
-            return Ok(if wanted.contains(&me) { Step::SetVoters(wanted) } else { Step::HandOver(wanted) });
+            return Ok(if desired.contains(&me) {
+                Step::SetVoters(desired)
+            } else {
+                Step::HandOver(desired)
+            });
         }
         if let Some(id) = state.managers.keys().find(|id| !self.members.contains(*id)) {
             return Ok(Step::AddLearner(*id));
@@ -84,7 +88,8 @@ impl Roll {
         }
         let voters = self.voters();
         let without: BTreeSet<NodeId> = voters.iter().copied().filter(|id| *id != dead).collect();
-        let helps = without.len() >= 3 && bears(&without, &self.reached) > bears(&voters, &self.reached);
+        let helps = without.len() >= 3
+            && fault_tolerance(&without, &self.reached) > fault_tolerance(&voters, &self.reached);
         (helps && self.votes(&voters).may_become(&without, false).is_ok()).then_some(dead)
     }
 }

@@ -13,8 +13,8 @@ use crate::ids::{InstanceId, IntentId, PluginName, Slot};
 use crate::time::Timestamp;
 
 pub use backoff::{Absence, Backoff, Trouble, Unsure};
-pub use health::{Health, Pulse};
-pub use listing::{Description, Listing, Looks};
+pub use health::{Health, HealthSample};
+pub use listing::{Description, Listing, ListingHistory};
 pub use view::{Seen, View};
 
 /// Everything the leader knows about the world, as far as one group is concerned.
@@ -25,15 +25,15 @@ pub struct Observed {
     /// Plugins that cannot be asked: since when and why.
     pub troubles: BTreeMap<PluginName, Trouble>,
     /// Answers of the flavor.
-    pub pulses: BTreeMap<InstanceId, Pulse>,
+    pub health: BTreeMap<InstanceId, HealthSample>,
     /// Intents whose call is under way here, or whose outcome is on its way to the log.
     pub in_flight: BTreeSet<IntentId>,
     pub unsure: BTreeMap<IntentId, Unsure>,
     pub backoff: BTreeMap<Slot, Backoff>,
     /// Members that this leader has seen listed, of plugins whose listings may lag behind.
-    pub sighted: BTreeSet<InstanceId>,
+    pub listed_once: BTreeSet<InstanceId>,
     /// Members that the latest look at their plugin did not show.
-    pub absent: BTreeMap<InstanceId, Absence>,
+    pub missing: BTreeMap<InstanceId, Absence>,
     /// Instances without a slot that could not be destroyed, or do not show their label, and when that is
     /// tried again.
     pub held_off: BTreeMap<InstanceId, Backoff>,

@@ -12,12 +12,12 @@ mod settle;
 mod steps;
 mod waiting;
 
-use planner::Desk;
+use planner::Planner;
 
-use crate::limits::{LARGEST_BATCH, PULSE_EVERY};
+use crate::limits::{HEALTH_EVERY, LARGEST_BATCH};
 use crate::observed::Observed;
 use crate::spec::Allocation;
-use crate::state::{GroupState, Life};
+use crate::state::{GroupState, Lifecycle};
 use crate::time::Timestamp;
 
 pub use evidence::see;
@@ -29,35 +29,35 @@ pub use waiting::{Condition, Waiting};
 ///
 /// Called again after every step, with whatever is then observed.
 pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
-    let mut desk = Desk::open(group, observed, now);
-    desk.report_strangers();
-    desk.settle_intents();
-    desk.check_members();
-    match group.life {
-        Life::PendingValidation => {
-            desk.plan.waiting.push(Waiting::ForValidation { because: observed.unaccepted.clone() });
+    let mut planner = Planner::open(group, observed, now);
+    planner.report_strangers();
+    planner.settle_intents();
+    planner.check_members();
+    match group.lifecycle {
+        Lifecycle::PendingValidation => {
+            planner.plan.waiting.push(Waiting::ForValidation { message: observed.unaccepted.clone() });
         }
-        Life::Managed => {
-            desk.take_in();
+        Lifecycle::Managed => {
+            planner.take_in();
             match &group.spec.allocation {
-                Allocation::Size(size) => desk.size(*size as usize),
-                Allocation::LogicalIds(ids) => desk.names(ids),
+                Allocation::Size(size) => planner.size(*size as usize),
+                Allocation::LogicalIds(ids) => planner.names(ids),
             }
-            desk.roll();
+            planner.roll();
         }
-        Life::Destroying => desk.clear_out(),
+        Lifecycle::Destroying => planner.clear_out(),
     }
-    let complete = desk.present == group.wanted() && group.outdated().next().is_none();
+    let complete = planner.present == group.desired() && group.outdated().next().is_none();
     if observed.bounds.open == 0 && !complete {
         // Whoever makes room does not say so here.
-        desk.wake(now + PULSE_EVERY);
-        desk.plan.waiting.push(Waiting::ForOthers);
+        planner.wake(now + HEALTH_EVERY);
+        planner.plan.waiting.push(Waiting::ForOthers);
     }
     // Only new work is bounded: a repeat opens no intent, and must be possible however many are open.
-    let repeats = desk.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();
-    let most = if repeats >= LARGEST_BATCH { LARGEST_BATCH } else { repeats + desk.room };
-    desk.plan.actions.truncate(most);
-    desk.plan
+    let repeats = planner.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();
+    let most = if repeats >= LARGEST_BATCH { LARGEST_BATCH } else { repeats + planner.room };
+    planner.plan.actions.truncate(most);
+    planner.plan
 }
 
 #[cfg(test)]

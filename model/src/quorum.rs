@@ -24,7 +24,7 @@ pub fn majority(voters: usize) -> usize {
 }
 
 /// How many more of `voters` could be lost, when these can be `reached`; none when they are too few already.
-pub fn bears(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) -> usize {
+pub fn fault_tolerance(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) -> usize {
     voters.intersection(reached).count().saturating_sub(majority(voters.len()))
 }
 
@@ -59,7 +59,8 @@ impl Votes<'_> {
         if reachable < needed {
             return Err(Unsafe::NoMajorityAfter { reachable, needed });
         }
-        let (now, after) = (bears(self.intended, self.reached), bears(after, self.reached));
+        let (now, after) =
+            (fault_tolerance(self.intended, self.reached), fault_tolerance(after, self.reached));
         if after < now && !shrink { Err(Unsafe::LessTolerant { now, after }) } else { Ok(()) }
     }
 }

@@ -54,7 +54,7 @@ impl Allocation {
 
 /// When a replacement counts as well, before the next member is taken (semantics §3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Gate {
+pub enum HealthGate {
     /// At its first healthy answer.
     #[default]
     Once,
@@ -67,7 +67,7 @@ pub enum Gate {
 /// How members are replaced when the template changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Updating {
-    pub gate: Gate,
+    pub gate: HealthGate,
     /// Leave out the flavor's drain while replacing (`SkipBeforeInstanceDestroy: drain`).
     pub skip_drain: bool,
 }

@@ -9,7 +9,7 @@ mod group;
 mod members;
 mod records;
 mod recovery;
-mod round;
+mod report;
 mod secrets;
 mod settings;
 
@@ -28,7 +28,7 @@ use crate::secret::SecretName;
 use crate::spec::Allocation;
 use crate::time::Timestamp;
 
-pub use group::{GroupState, Holder, Known, Life, Member, Recorded};
+pub use group::{GroupState, Holder, Lifecycle, Member, Recorded, TemplateRecord};
 pub use records::{StoredSecret, Variable};
 pub use settings::RESERVED;
 
@@ -86,18 +86,18 @@ impl State {
         let mut context =
             Context { log, at: self.time, said: command.at, by: &command.by, events: Vec::new() };
         let answer = match &command.change {
-            Change::Found { cluster, lineage, manager, authority } => {
-                self.found(&mut context, cluster, *lineage, manager, authority.as_ref())
+            Change::Bootstrap { cluster, lineage, manager, authority } => {
+                self.bootstrap(&mut context, cluster, *lineage, manager, authority.as_ref())
             }
             Change::Join { manager, token } => self.join(&mut context, manager, token.as_ref()),
             Change::Commit { items } => self.commit(&mut context, items),
             Change::Validated { group, revision } => self.validated(&mut context, group, *revision),
             Change::Free { group } => self.free(&mut context, group),
             Change::Destroy { group } => self.destroy(&mut context, group),
-            Change::Round(round) => self.round(&mut context, round),
+            Change::Report(report) => self.report(&mut context, report),
             Change::SetVariable { key, value } => self.set_variable(&context, key, value),
             Change::Settle(settle) => self.settle(&mut context, settle),
-            Change::Stand { nodes, standing } => self.stand(&mut context, nodes, *standing),
+            Change::SetMemberRole { nodes, role } => self.set_member_role(&mut context, nodes, *role),
             Change::CreateToken(new) => self.create_token(&mut context, new),
             Change::RevokeToken { id } => self.revoke_token(&mut context, id),
             Change::Login { token, name, key } => self.log_in(&mut context, token, name, key),
@@ -106,7 +106,7 @@ impl State {
             Change::SetSecret { name, value } => self.set_secret(&mut context, name, value),
             Change::RemoveSecret { name } => self.remove_secret(&mut context, name),
         };
-        if !matches!(command.change, Change::Round(_)) {
+        if !matches!(command.change, Change::Report(_)) {
             self.keep_answer(command.id, &answer);
         }
         Applied { answer, events: context.events }
@@ -150,11 +150,15 @@ impl State {
             }
             let revision = Revision(self.revisions.get(id).map_or(0, |last| last.0) + 1);
             let group = GroupState::committed(before.as_deref(), item, revision, context);
-            context.tell(Some(id), Kind::GroupCommitted, format!("revision {revision}: {}", group.wish()));
+            context.emit(
+                Some(id),
+                Kind::GroupCommitted,
+                format!("revision {revision}: {}", group.describe_spec()),
+            );
             if let Some(before) = &before
                 && before.target != group.target
             {
-                context.tell(
+                context.emit(
                     Some(id),
                     Kind::RolloutStarted,
                     format!("to the template of revision {}", group.target),
@@ -177,7 +181,7 @@ impl State {
             }
         }
         let stored = stored?;
-        if stored.life == Life::Destroying {
+        if stored.lifecycle == Lifecycle::Destroying {
             return Some(Refusal::BeingDestroyed { group: id.clone() });
         }
         match (&stored.spec.allocation, &item.spec.allocation) {
@@ -193,9 +197,9 @@ impl State {
         let Some(group) = self.groups.get_mut(id) else {
             return Answer::Refused(Refusal::NotFound { group: id.clone() });
         };
-        if group.revision == revision && group.life == Life::PendingValidation {
-            Arc::make_mut(group).life = Life::Managed;
-            context.tell(Some(id), Kind::GroupValidated, "its plugins have accepted it");
+        if group.revision == revision && group.lifecycle == Lifecycle::PendingValidation {
+            Arc::make_mut(group).lifecycle = Lifecycle::Managed;
+            context.emit(Some(id), Kind::GroupValidated, "its plugins have accepted it");
         }
         Answer::Done
     }
@@ -203,10 +207,10 @@ impl State {
     fn free(&mut self, context: &mut Context<'_>, id: &GroupId) -> Answer {
         match self.groups.remove(id) {
             Some(group) => {
-                context.tell(
+                context.emit(
                     Some(id),
                     Kind::GroupFreed,
-                    format!("{} instances are left as they are", group.living()),
+                    format!("{} instances are left as they are", group.running()),
                 );
                 Answer::Done
             }
@@ -218,10 +222,10 @@ impl State {
         let Some(group) = self.groups.get_mut(id) else {
             return Answer::Refused(Refusal::NotFound { group: id.clone() });
         };
-        if group.life != Life::Destroying {
+        if group.lifecycle != Lifecycle::Destroying {
             let group = Arc::make_mut(group);
-            group.life = Life::Destroying;
-            context.tell(Some(id), Kind::GroupDestroying, format!("{} instances are to go", group.living()));
+            group.lifecycle = Lifecycle::Destroying;
+            context.emit(Some(id), Kind::GroupDestroying, format!("{} instances are to go", group.running()));
         }
         Answer::Done
     }

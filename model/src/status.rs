@@ -5,7 +5,7 @@ use crate::observed::{Health, Observed};
 use crate::plan::{Condition, Plan, Waiting};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
-use crate::state::{GroupState, Holder, Life};
+use crate::state::{GroupState, Holder, Lifecycle};
 use crate::time::Timestamp;
 
 /// A group at one moment.
@@ -15,14 +15,14 @@ pub struct GroupStatus {
     pub revision: Revision,
     pub committed_at: Timestamp,
     pub committed_by: String,
-    pub life: Life,
+    pub lifecycle: Lifecycle,
     pub phase: Phase,
     /// The template members should have: the revision that brought it, and its fingerprint.
     pub target: Revision,
     pub hash: String,
-    pub wanted: usize,
+    pub desired: usize,
     /// Living and not doomed.
-    pub living: usize,
+    pub running: usize,
     /// Living, and called healthy by the flavor once.
     pub ready: usize,
     /// Living, and made from the target's template.
@@ -52,7 +52,7 @@ pub struct SlotStatus {
     /// The template of its instance; 0 when it is none that is known.
     pub template: Revision,
     pub since: Option<Timestamp>,
-    pub because: String,
+    pub message: String,
 }
 
 /// States of a slot, as users know them (glossary).
@@ -104,17 +104,17 @@ pub fn status(
     let mut slots: Vec<SlotStatus> =
         group.roster.iter().filter_map(|(slot, member)| slot_status(slot, member, group, seen)).collect();
     slots.extend(unfilled(group));
-    let living: Vec<_> = slots
+    let running: Vec<_> = slots
         .iter()
         .filter(|slot| matches!(slot.state, SlotState::Booting | SlotState::Ready | SlotState::Unhealthy))
         .collect();
-    let ready = living.iter().filter(|slot| slot.state == SlotState::Ready).count();
-    let updated = living.iter().filter(|slot| slot.template == group.target).count();
-    let living = living.len();
-    let wanted = group.wanted();
-    let converged = group.life == Life::Managed
+    let ready = running.iter().filter(|slot| slot.state == SlotState::Ready).count();
+    let updated = running.iter().filter(|slot| slot.template == group.target).count();
+    let running = running.len();
+    let desired = group.desired();
+    let converged = group.lifecycle == Lifecycle::Managed
         && group.phase == (Phase::Succeeded { at: group.target })
-        && (living, ready, updated) == (wanted, wanted, wanted)
+        && (running, ready, updated) == (desired, desired, desired)
         && group.intents.is_empty()
         && seen.is_none_or(|(_, plan)| plan.is_at_rest());
     let waiting: Vec<String> = seen.map_or_else(Vec::new, |(_, plan)| {
@@ -122,19 +122,19 @@ pub fn status(
         let more = plan.waiting.len().saturating_sub(MOST_REASONS);
         told.chain((more > 0).then(|| format!("and {more} more like these"))).collect()
     });
-    let summary = summary(group, (living, ready, updated), converged);
+    let summary = summary(group, (running, ready, updated), converged);
     let observed_at = seen.and_then(|(observed, _)| observed.views.values().map(|view| view.taken_at).max());
     GroupStatus {
         id: id.clone(),
         revision: group.revision,
         committed_at: group.committed_at,
         committed_by: group.committed_by.to_string(),
-        life: group.life,
+        lifecycle: group.lifecycle,
         phase: group.phase,
         target: group.target,
         hash: group.template().hash.clone(),
-        wanted,
-        living,
+        desired,
+        running,
         ready,
         updated,
         converged,
@@ -165,11 +165,11 @@ fn slot_status(
         state: SlotState::Pending,
         template: group.target,
         since: None,
-        because: String::new(),
+        message: String::new(),
     };
     match &member.holder {
         // An empty slot is told only when somebody is wanted in it; see `unfilled`.
-        Holder::Nobody => None,
+        Holder::Empty => None,
         Holder::Pending(id) => {
             let intent = group.intents.get(id);
             let unsure = seen.and_then(|(observed, _)| observed.unsure.get(id));
@@ -178,15 +178,15 @@ fn slot_status(
                 state: if unknown { SlotState::Unknown } else { SlotState::Creating },
                 template: intent.map_or(group.target, |intent| intent.task.template()),
                 since: intent.map(|intent| intent.since),
-                because: unsure.map_or_else(String::new, |unsure| unsure.because.clone()),
+                message: unsure.map_or_else(String::new, |unsure| unsure.message.clone()),
                 ..base
             })
         }
-        Holder::Living { instance, template, since, ready, doomed, .. } => {
-            let pulse = seen.and_then(|(observed, _)| observed.pulses.get(instance));
+        Holder::Occupied { instance, template, since, ready, terminating, .. } => {
+            let sample = seen.and_then(|(observed, _)| observed.health.get(instance));
             let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| lost == instance));
-            let state = match pulse.map(|pulse| pulse.health) {
-                _ if doomed.is_some() => SlotState::Deleting,
+            let state = match sample.map(|sample| sample.health) {
+                _ if terminating.is_some() => SlotState::Deleting,
                 _ if gone => SlotState::Gone,
                 Some(Health::Unhealthy) => SlotState::Unhealthy,
                 Some(Health::Healthy | Health::Unknown) | None if *ready => SlotState::Ready,
@@ -197,7 +197,7 @@ fn slot_status(
                 state,
                 template: *template,
                 since: Some(*since),
-                because: pulse.map_or_else(String::new, |pulse| pulse.because.clone()),
+                message: sample.map_or_else(String::new, |sample| sample.message.clone()),
                 ..base
             })
         }
@@ -206,9 +206,9 @@ fn slot_status(
 
 /// Slots that are wanted and that nobody holds yet.
 fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
-    let empty = |slot: &Slot| group.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
+    let empty = |slot: &Slot| group.roster.get(slot).is_none_or(|member| member.holder == Holder::Empty);
     let slots: Vec<Slot> = match &group.spec.allocation {
-        _ if group.life == Life::Destroying => Vec::new(),
+        _ if group.lifecycle == Lifecycle::Destroying => Vec::new(),
         Allocation::LogicalIds(ids) => ids.iter().cloned().map(Slot::Logical).filter(empty).collect(),
         Allocation::Size(size) => {
             let present = group.roster.values().filter(|member| member.holder.counts()).count();
@@ -223,19 +223,21 @@ fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
         state: SlotState::Pending,
         template: group.target,
         since: None,
-        because: String::new(),
+        message: String::new(),
     };
     slots.into_iter().map(pending).collect()
 }
 
-fn summary(group: &GroupState, (living, ready, updated): (usize, usize, usize), converged: bool) -> String {
-    let wanted = group.wanted();
-    match group.life {
-        Life::PendingValidation => "waits until its plugins have accepted it".to_owned(),
-        Life::Destroying => format!("is being destroyed: {living} left"),
-        Life::Managed if converged => format!("{ready}/{wanted} ready at revision {}", group.revision),
-        Life::Managed if updated < living => format!("{ready}/{wanted} ready, {updated}/{wanted} updated"),
-        Life::Managed => format!("{ready}/{wanted} ready"),
+fn summary(group: &GroupState, (running, ready, updated): (usize, usize, usize), converged: bool) -> String {
+    let desired = group.desired();
+    match group.lifecycle {
+        Lifecycle::PendingValidation => "waits until its plugins have accepted it".to_owned(),
+        Lifecycle::Destroying => format!("is being destroyed: {running} left"),
+        Lifecycle::Managed if converged => format!("{ready}/{desired} ready at revision {}", group.revision),
+        Lifecycle::Managed if updated < running => {
+            format!("{ready}/{desired} ready, {updated}/{desired} updated")
+        }
+        Lifecycle::Managed => format!("{ready}/{desired} ready"),
     }
 }
 
@@ -271,22 +273,22 @@ fn describe(condition: &Condition) -> (&'static str, String) {
 }
 
 fn explain(waiting: &Waiting, now: Timestamp) -> String {
-    let ending = |because: &str| if because.is_empty() { String::new() } else { format!(": {because}") };
+    let ending = |message: &str| if message.is_empty() { String::new() } else { format!(": {message}") };
     match waiting {
-        Waiting::ForValidation { because } => {
-            format!("for its plugins, which have not accepted its spec yet{}", ending(because))
+        Waiting::ForValidation { message } => {
+            format!("for its plugins, which have not accepted its spec yet{}", ending(message))
         }
-        Waiting::ForPlugin { plugin, since, because } => {
-            format!("for plugin `{plugin}`, out of reach for {}{}", now.since(*since), ending(because))
+        Waiting::ForPlugin { plugin, since, message } => {
+            format!("for plugin `{plugin}`, out of reach for {}{}", now.since(*since), ending(message))
         }
         Waiting::ForListing { plugin } => format!("for plugin `{plugin}` to list its instances"),
         Waiting::ForCalls { open: 1 } => "for 1 call under way".to_owned(),
         Waiting::ForCalls { open } => format!("for {open} calls under way"),
-        Waiting::ForSettling { intent, until, because } => {
-            format!("{} until intent {intent} is looked at again{}", until.since(now), ending(because))
+        Waiting::ForSettling { intent, until, message } => {
+            format!("{} until intent {intent} is looked at again{}", until.since(now), ending(message))
         }
-        Waiting::ForBackoff { slot, until, because } => {
-            format!("{} until slot {slot} is tried again{}", until.since(now), ending(because))
+        Waiting::ForBackoff { slot, until, message } => {
+            format!("{} until slot {slot} is tried again{}", until.since(now), ending(message))
         }
         Waiting::ForSight { plugin, members: 1 } => {
             format!("for another look at plugin `{plugin}`, which no longer shows a member")
@@ -294,21 +296,21 @@ fn explain(waiting: &Waiting, now: Timestamp) -> String {
         Waiting::ForSight { plugin, members } => {
             format!("for more looks at plugin `{plugin}`, which no longer shows {members} members")
         }
-        Waiting::ForLabel { instance, until, because } => {
+        Waiting::ForLabel { instance, until, message } => {
             format!(
                 "{} until {instance} is labelled again, to be taken in{}",
                 until.since(now),
-                ending(because)
+                ending(message)
             )
         }
-        Waiting::ForStray { instance, until, because } => {
+        Waiting::ForStray { instance, until, message } => {
             let until = until.since(now);
-            format!("{until} until {instance}, which is too much, is destroyed again{}", ending(because))
+            format!("{until} until {instance}, which is too much, is destroyed again{}", ending(message))
         }
-        Waiting::ForOperator { slot, because, .. } => format!(
+        Waiting::ForOperator { slot, message, .. } => format!(
             "for an operator: whether slot {slot} was filled cannot be seen{}; look at the provider, and say so \
              with `infrakit group settle`",
-            ending(because)
+            ending(message)
         ),
         Waiting::ForOthers => "for the calls of other groups: too many are under way".to_owned(),
         Waiting::ForCeiling => {
@@ -322,8 +324,8 @@ fn explain(waiting: &Waiting, now: Timestamp) -> String {
         Waiting::ForManager { instance, manager } => {
             format!("for manager `{manager}` to leave {instance}, which is not destroyed under it")
         }
-        Waiting::ForHealth { slot, instance, because } => {
-            format!("for {instance} in slot {slot} to become healthy{}", ending(because))
+        Waiting::ForHealth { slot, instance, message } => {
+            format!("for {instance} in slot {slot} to become healthy{}", ending(message))
         }
     }
 }

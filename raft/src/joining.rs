@@ -9,7 +9,7 @@ use model::{ClusterId, NodeId};
 /// Who speaks, as far as the connection proves it. Whoever accepts connections puts it among the extensions of
 /// every request; where nobody does, as in simulated time, a peer is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub enum PeerIdentity {
     Manager(NodeId),
     /// Somebody on this machine who may use this manager's socket.
     Local,
@@ -20,7 +20,11 @@ pub enum Speaker {
 pub trait JoinHandler: Send + Sync + 'static {
     /// Makes a manager a member, here or at the leader. The error says whether it was refused for
     /// good (`true`) or may be asked again.
-    fn join(&self, application: Application, from: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
+    fn join(
+        &self,
+        application: Application,
+        from: PeerIdentity,
+    ) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
 }
 
 /// What a manager that wants to be a member says.

@@ -4,11 +4,10 @@
 //! at what a change means.
 
 mod acks;
-mod agreement;
 mod backup;
-mod chance;
 mod codec;
 mod disk;
+mod divergence;
 mod error;
 mod identity;
 mod joining;
@@ -23,6 +22,7 @@ mod profile;
 mod published;
 mod recovery;
 mod replica;
+mod rng;
 mod runtime;
 mod seal;
 mod snapshot;
@@ -37,11 +37,10 @@ mod proto {
 }
 
 pub use backup::{Backup, BadBackup, Head};
-pub use chance::{between, seed, unique};
 pub use disk::Disk;
 pub use error::Error;
 pub use identity::Identity;
-pub use joining::{Application, JoinHandler, Joined, Speaker};
+pub use joining::{Application, JoinHandler, Joined, PeerIdentity};
 pub use line::{Broken, Dial, Line, line};
 pub use log_store::Sync;
 pub use membership::MemberStatus;
@@ -50,7 +49,8 @@ pub use profile::Profile;
 pub use proto::peers_server::PeersServer;
 pub use published::Published;
 pub use recovery::Holding;
-pub use replica::{Figures, Replica, Role};
+pub use replica::{Replica, ReplicaMetrics, Role};
+pub use rng::{between, seed, unique};
 pub use seal::Key;
 pub use store::MemoryDisk;
 pub use wire::SERVICE;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::sabotage::{Protection, is_left_out};
+use model::failpoints::{Protection, is_left_out};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::meta::{COMMITTED, PURGED, VOTE};
 use crate::store::{Batch, Db, LOG, META};
 use crate::types::{Entry, LogId, Types, Vote};
-use crate::{chance, codec, proto as pb};
+use crate::{codec, proto as pb, rng};
 
 /// One append to a follower carries at most about this many bytes: a quarter of what the peers'
 /// transport accepts in one message.
@@ -208,7 +208,7 @@ async fn sync_in_simulated_time(db: Db, mut queue: tokio::sync::mpsc::UnboundedR
         while let Ok(more) = queue.try_recv() {
             waiters.push(more);
         }
-        tokio::time::sleep(Duration::from_micros(chance::between(100, 3000))).await;
+        tokio::time::sleep(Duration::from_micros(rng::between(100, 3000))).await;
         serve(waiters, db.sync());
     }
 }

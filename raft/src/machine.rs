@@ -12,7 +12,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{broadcast, watch};
 
-use crate::agreement::Digests;
+use crate::divergence::Digests;
 use crate::published::Published;
 use crate::store::Db;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};

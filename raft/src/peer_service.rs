@@ -18,7 +18,7 @@ use crate::proto::peers_server::{Peers, PeersServer};
 use crate::replica::Replica;
 use crate::types::{Snapshot, Types};
 use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
-use crate::{Application, JoinHandler, Speaker, proto as pb, snapshot};
+use crate::{Application, JoinHandler, PeerIdentity, proto as pb, snapshot};
 
 /// Answers peers on behalf of one replica.
 #[derive(Clone)]
@@ -53,8 +53,8 @@ impl PeerService {
     fn check(&self, header: Option<pb::Header>, extensions: &Extensions) -> Result<(), Status> {
         let from = NodeId(header.as_ref().map_or(0, |header| header.from));
         check(self.replica.identity(), header)?;
-        match extensions.get::<Speaker>() {
-            Some(Speaker::Manager(proven)) if *proven == from => {}
+        match extensions.get::<PeerIdentity>() {
+            Some(PeerIdentity::Manager(proven)) if *proven == from => {}
             None => {}
             Some(_) => {
                 let why = format!("whoever says so is not manager {from}");
@@ -165,7 +165,7 @@ impl Peers for PeerService {
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (_, extensions, requests) = request.into_parts();
-        if let Some(Speaker::Manager(proven)) = extensions.get() {
+        if let Some(PeerIdentity::Manager(proven)) = extensions.get() {
             // Before the stream begins, so that it is told why.
             self.belongs(*proven)?;
         }
@@ -268,7 +268,7 @@ impl Peers for PeerService {
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Result<Response<pb::JoinReply>, Status> {
-        let from = request.extensions().get().copied().unwrap_or(Speaker::Unknown);
+        let from = request.extensions().get().copied().unwrap_or(PeerIdentity::Unknown);
         let request = request.into_inner();
         if request.version != VERSION {
             let why = format!(
@@ -282,7 +282,7 @@ impl Peers for PeerService {
             manager: codec::from_manager(request.manager)?,
             token: request.token.map(|secret| Secret::new(&secret[..])),
             csr: request.csr,
-            vouched: request.vouched && matches!(from, Speaker::Manager(_)),
+            vouched: request.vouched && matches!(from, PeerIdentity::Manager(_)),
         };
         match self.joins.join(application, from).await {
             Ok(joined) => Ok(Response::new(pb::JoinReply {

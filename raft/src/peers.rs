@@ -24,8 +24,8 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::acks::Acks;
-use crate::agreement::Digest;
 use crate::codec::{self, Corrupt};
+use crate::divergence::Digest;
 use crate::identity::Identity;
 use crate::joining::{Application, Joined};
 use crate::proto::peers_client::PeersClient;

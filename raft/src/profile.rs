@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::sabotage::{Protection, is_left_out};
+use model::failpoints::{Protection, is_left_out};
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
 use crate::identity::Identity;

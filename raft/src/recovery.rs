@@ -18,7 +18,7 @@ use crate::identity::Identity;
 use crate::meta::{self, COMMITTED, PURGED, VOTE};
 use crate::store::{Batch, LOG, META, SNAPSHOT};
 use crate::types::{self, Membership, Snapshot, SnapshotMeta, StoredMembership, Vote};
-use crate::{agreement, proto as pb, snapshot};
+use crate::{divergence, proto as pb, snapshot};
 
 /// How many log indexes lie between two lineages, so that what is named after one is told apart at a glance.
 const GAP: u64 = 1000;
@@ -81,7 +81,7 @@ impl Disk {
             None => 0,
             Some(bytes) => codec::from_vote(codec::decode::<pb::Vote>(bytes)?).leader_id.term,
         };
-        let digest = blake3::Hash::from_bytes(agreement::digest(&state)).to_hex()[..16].to_owned();
+        let digest = blake3::Hash::from_bytes(divergence::digest(&state)).to_hex()[..16].to_owned();
         Ok(Some(Holding {
             identity,
             state,

@@ -16,8 +16,8 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::acks::Acks;
-use crate::agreement::{self, Digests, Verdict};
 use crate::disk::Disk;
+use crate::divergence::{self, Digests, Verdict};
 use crate::error::Error;
 use crate::line::Dial;
 use crate::log_store::{LogStore, Sync};
@@ -34,7 +34,7 @@ const FRESH: Duration = Duration::from_secs(2);
 
 /// How a replica is, in figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figures {
+pub struct ReplicaMetrics {
     pub role: Role,
     /// The last entry of its log, and the last that its snapshot covers.
     pub last: u64,
@@ -273,13 +273,13 @@ impl Replica {
 
     /// Compares this replica with the others from time to time, and ends with a sentence when a majority
     /// of the voters has another state after the same entries: this one can no longer be believed.
-    pub async fn disagrees(&self) -> String {
+    pub async fn diverged(&self) -> String {
         let mut known = Verdict::Agreed;
         loop {
-            tokio::time::sleep(agreement::EVERY).await;
+            tokio::time::sleep(divergence::EVERY).await;
             let verdict = self.compare().await;
             match &verdict {
-                Verdict::Odd { index } => {
+                Verdict::Diverged { index } => {
                     return format!(
                         "its state after log entry {index} differs from that of a majority of the managers"
                     );
@@ -307,11 +307,11 @@ impl Replica {
         });
         let others = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         let voters = members.iter().filter(|member| member.voter).count();
-        agreement::compare(&self.digests().await, &others, voters)
+        divergence::compare(&self.digests().await, &others, voters)
     }
 
     /// What the state comes to after the last entry that is applied, and after some before it.
-    pub(crate) async fn digests(&self) -> BTreeMap<u64, agreement::Digest> {
+    pub(crate) async fn digests(&self) -> BTreeMap<u64, divergence::Digest> {
         let (digests, published) = (self.digests.clone(), self.published());
         let work = move || digests.with_latest(&published);
         tokio::task::spawn_blocking(work).await.unwrap_or_default()
@@ -344,7 +344,7 @@ impl Replica {
     }
 
     /// How it is.
-    pub fn figures(&self) -> Figures {
+    pub fn metrics(&self) -> ReplicaMetrics {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched().clone();
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
@@ -353,7 +353,7 @@ impl Replica {
             *id == self.identity.node.0 || acked.is_some_and(|at| at.elapsed() <= FRESH)
         };
         let role = *self.role.borrow();
-        Figures {
+        ReplicaMetrics {
             role,
             last: metrics.last_log_index.unwrap_or(0),
             snapshot: metrics.snapshot.map_or(0, |id| id.index),

@@ -7,7 +7,7 @@ use openraft::OptionalSend;
 use openraft::async_runtime::AsyncRuntime;
 use openraft::impls::TokioRuntime;
 
-use crate::chance::Source;
+use crate::rng::Source;
 
 #[derive(Debug)]
 pub(crate) struct Runtime(TokioRuntime);

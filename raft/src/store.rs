@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use rocksdb::{ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, Options, WriteBatch};
 
-use crate::chance;
+use crate::rng;
 
 /// Every column there is.
 pub(crate) const LOG: &str = "log";
@@ -349,7 +349,7 @@ impl Opened {
         let mut contents = self.contents()?;
         match contents.fails_after {
             Some(0) => {
-                contents.cut_power(|pending| chance::between(0, pending as u64) as usize);
+                contents.cut_power(|pending| rng::between(0, pending as u64) as usize);
                 contents.failed = true;
                 return Err(io::Error::other("the power went"));
             }

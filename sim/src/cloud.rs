@@ -6,9 +6,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use manager::{Look, Rejection, Work, World};
+use manager::{Listed, Rejection, Work, World};
 use model::ids::IntentId;
-use model::plugin::{PluginClass, Promises};
+use model::plugin::{Guarantees, PluginClass};
 use model::tags::{self, Tags};
 use model::{
     Description, GroupId, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task,
@@ -75,7 +75,7 @@ pub(crate) struct Cloud {
     /// How often each thing went wrong.
     pub(crate) faults: BTreeMap<&'static str, usize>,
     /// A manager that is to die right before, or right after, its next call takes effect.
-    pub(crate) doomed: Option<(usize, bool)>,
+    pub(crate) terminating: Option<(usize, bool)>,
     /// How often a manager could have died so, and at which of these times one is to.
     pub(crate) moments: u64,
     pub(crate) dies_at: Option<u64>,
@@ -126,7 +126,7 @@ impl Cloud {
             (Fate::Late, "an effect that came late"),
             (Fate::Hung, "a call that hung"),
             (Fate::TooLate, "an effect that came when it was given up"),
-        ][raft::between(0, if class(plugin) == PluginClass::Lists { 4 } else { 3 }) as usize];
+        ][raft::between(0, if class(plugin) == PluginClass::C { 4 } else { 3 }) as usize];
         *self.faults.entry(name).or_default() += 1;
         fate
     }
@@ -134,7 +134,7 @@ impl Cloud {
     fn provision(&mut self, work: &Work) -> InstanceId {
         let plugin = work.known.template.instance.plugin.clone();
         let key = (plugin.clone(), work.token.clone());
-        if class(&plugin) == PluginClass::Dedupes
+        if class(&plugin).dedupes()
             && let Some(at) = self.by_token.get(&key)
         {
             return self.instances[*at].id.clone();
@@ -171,19 +171,19 @@ impl Cloud {
         // Whom a plugin that proves nothing has never shown to a leader it cannot miss.
         let now = Instant::now();
         let shown = |it: &Instance| {
-            class(&it.plugin) != PluginClass::Blind || it.listed_from + Duration::from_secs(30) <= now
+            class(&it.plugin) != PluginClass::D || it.listed_from + Duration::from_secs(30) <= now
         };
-        let living: Vec<usize> = (0..self.instances.len())
+        let running: Vec<usize> = (0..self.instances.len())
             .filter(|at| self.instances[*at].gone.is_none() && shown(&self.instances[*at]))
             .collect();
-        if !living.is_empty() {
-            let at = living[raft::between(0, living.len() as u64 - 1) as usize];
+        if !running.is_empty() {
+            let at = running[raft::between(0, running.len() as u64 - 1) as usize];
             self.instances[at].gone = Some(Instant::now());
             *self.faults.entry("an instance that died").or_default() += 1;
         }
     }
 
-    pub(crate) fn living(&self) -> impl Iterator<Item = &Instance> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(|it| it.gone.is_none())
     }
 }
@@ -192,9 +192,9 @@ impl Cloud {
 /// class D: it lists an instance when it pleases.
 fn class(plugin: &PluginName) -> PluginClass {
     match plugin.lookup() {
-        "foreign" => PluginClass::Lists,
-        "blind" => PluginClass::Blind,
-        _ => PluginClass::Dedupes,
+        "foreign" => PluginClass::C,
+        "blind" => PluginClass::D,
+        _ => PluginClass::A,
     }
 }
 
@@ -222,10 +222,10 @@ impl Sight {
             let mut cloud = self.cloud();
             let moment = cloud.moments;
             cloud.moments += 1;
-            let doomed = cloud.doomed == Some((self.node, after));
-            let dies = doomed || cloud.dies_at == Some(moment);
+            let terminating = cloud.terminating == Some((self.node, after));
+            let dies = terminating || cloud.dies_at == Some(moment);
             if dies {
-                cloud.doomed = cloud.doomed.filter(|_| !doomed);
+                cloud.terminating = cloud.terminating.filter(|_| !terminating);
                 cloud.died.push(self.node);
                 *cloud
                     .faults
@@ -248,7 +248,7 @@ impl Sight {
 }
 
 impl World for Sight {
-    async fn look(&self, plugin: &PluginName, _: &manager::Lease) -> Result<Look, String> {
+    async fn list(&self, plugin: &PluginName, _: &manager::Lease) -> Result<Listed, String> {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 50))).await;
         self.awake().await;
@@ -258,7 +258,7 @@ impl World for Sight {
             *cloud.faults.entry("a look that failed").or_default() += 1;
             return Err("simulated: it cannot be looked at".into());
         }
-        let items = cloud.living().filter(|it| it.plugin == *plugin && it.listed_from <= now).map(|it| {
+        let items = cloud.running().filter(|it| it.plugin == *plugin && it.listed_from <= now).map(|it| {
             Arc::new(Description {
                 id: it.id.clone(),
                 logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
@@ -277,10 +277,10 @@ impl World for Sight {
             }
         }
         let lists_within = match class(plugin) {
-            PluginClass::Dedupes | PluginClass::Lists => Some(lags(plugin).unwrap_or_default()),
-            PluginClass::Blind => None,
+            PluginClass::A | PluginClass::B | PluginClass::C => Some(lags(plugin).unwrap_or_default()),
+            PluginClass::D => None,
         };
-        Ok(Look { items, promises: Promises { class: class(plugin), lists_within } })
+        Ok(Listed { items, guarantees: Guarantees { class: class(plugin), lists_within } })
     }
 
     async fn next_event(&self, _: &PluginName) -> Result<(), String> {
@@ -306,7 +306,7 @@ impl World for Sight {
             });
             (cloud.fate(&work.known.template.instance.plugin), Duration::from_millis(raft::between(20, 1500)))
         };
-        let unsure = || Outcome::Unsure { because: "simulated: no answer".into() };
+        let unsure = || Outcome::Unsure { message: "simulated: no answer".into() };
         let (sight, token) = (self.clone(), work.token.clone());
         let effect = {
             let (task, sight) = (work.intent.task.clone(), sight.clone());
@@ -334,7 +334,7 @@ impl World for Sight {
             },
             Fate::Refused => {
                 tokio::time::sleep(takes).await;
-                Outcome::Refused { because: "simulated: refused".into(), retryable: true }
+                Outcome::Refused { message: "simulated: refused".into(), retryable: true }
             }
             Fate::Lost => {
                 drop(after(takes));
@@ -374,7 +374,7 @@ impl World for Sight {
     async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;
-        let there = self.cloud().living().any(|it| it.id == instance.id);
+        let there = self.cloud().running().any(|it| it.id == instance.id);
         (if there { Health::Healthy } else { Health::Unknown }, String::new())
     }
 

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use manager::{Clock, reconcile_while_leading};
 use model::{ClusterId, NodeId, Timestamp};
 use raft::{
-    Application, Disk, Identity, JoinHandler, Joined, MemoryDisk, Profile, Replica, Role, Speaker, Sync,
+    Application, Disk, Identity, JoinHandler, Joined, MemoryDisk, PeerIdentity, Profile, Replica, Role, Sync,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -21,7 +21,7 @@ pub(crate) const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 /// One manager: what survives it, and what is running of it.
 struct Node {
     disk: MemoryDisk,
-    life: u64,
+    lifecycle: u64,
     running: Option<Running>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Cluster {
 struct NobodyJoins;
 
 impl JoinHandler for NobodyJoins {
-    fn join(&self, _: Application, _: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
+    fn join(&self, _: Application, _: PeerIdentity) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
         async { Err(("nobody joins here".into(), true)) }.boxed()
     }
 }
@@ -60,7 +60,7 @@ impl Cluster {
             {
                 disk.fail_after(operation);
             }
-            Node { disk, life: 0, running: None }
+            Node { disk, lifecycle: 0, running: None }
         };
         let nodes: Vec<Node> = (0..n).map(new).collect();
         let net = Net::of(nodes.iter().map(|node| node.disk.clone()).collect());
@@ -99,9 +99,9 @@ impl Cluster {
         }
         let members: Vec<(NodeId, String)> =
             (0..self.nodes.len()).map(|it| (NodeId(it as u64 + 1), address(it))).collect();
-        let life = self.nodes[node].life;
+        let lifecycle = self.nodes[node].lifecycle;
         let replica = loop {
-            match self.replica_on(node, life).await {
+            match self.replica_on(node, lifecycle).await {
                 Ok(replica) => break replica,
                 // The power went as it started: it starts once more.
                 Err(_) if self.nodes[node].disk.has_failed() => {}
@@ -109,7 +109,7 @@ impl Cluster {
             }
         };
         let server = replica.peer_server(Arc::new(NobodyJoins));
-        self.net.serve(&address(node), node, life, answer(server));
+        self.net.serve(&address(node), node, lifecycle, answer(server));
         replica.initialize_with(&members).await.expect("it is new, or has a log");
         let sight = Sight::new(self.cloud.clone(), node);
         let work =
@@ -118,13 +118,13 @@ impl Cluster {
         self.nodes[node].running = Some(Running { replica, role, work });
     }
 
-    async fn replica_on(&self, node: usize, life: u64) -> Result<Replica, String> {
+    async fn replica_on(&self, node: usize, lifecycle: u64) -> Result<Replica, String> {
         let disk = Disk::in_memory(&self.nodes[node].disk, || format!("disk-{node}"));
         let disk = disk.map_err(|error| error.to_string())?;
         let identity =
             Identity { cluster: ClusterId::new(CLUSTER), lineage: 1, node: NodeId(node as u64 + 1) };
         disk.bind(&identity, &[]).map_err(|error| error.to_string())?;
-        let dial = self.net.dial_from(node, life);
+        let dial = self.net.dial_from(node, lifecycle);
         let started = Replica::start(disk, identity, Profile::Default, Sync::Simulated, dial).await;
         started.map_err(|error| error.to_string())
     }
@@ -132,7 +132,7 @@ impl Cluster {
     /// The power goes: what was not synced may be lost, and nothing is said to anybody.
     pub(crate) fn crash(&mut self, node: usize) {
         let Some(running) = self.nodes[node].running.take() else { return };
-        self.nodes[node].life += 1;
+        self.nodes[node].lifecycle += 1;
         self.net.kill(&address(node));
         self.nodes[node].disk.cut_power(|pending| raft::between(0, pending as u64) as usize);
         running.work.abort();

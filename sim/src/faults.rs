@@ -38,7 +38,7 @@ impl Story {
                     "m{leader} is to die {} its next call",
                     if after { "after" } else { "before" }
                 ));
-                cluster.cloud.lock().expect("the cloud").doomed = Some((leader, after));
+                cluster.cloud.lock().expect("the cloud").terminating = Some((leader, after));
                 cluster.cloud.lock().expect("the cloud").lose_one();
             }
             3 => {

@@ -45,23 +45,23 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
         };
         let there = members(&published.state, group.name)
             .into_iter()
-            .filter(|id| cloud.living().any(|it| it.id.as_str() == id))
+            .filter(|id| cloud.running().any(|it| it.id.as_str() == id))
             .count();
         // What came when it was given up is destroyed again.
         let of_group = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
-        let surplus = cloud.living().filter(of_group).filter(|it| is_given_up(&cloud, it)).count();
-        if surplus > 0 && cloud.living().filter(of_group).count() > there {
+        let surplus = cloud.running().filter(of_group).filter(|it| is_given_up(&cloud, it)).count();
+        if surplus > 0 && cloud.running().filter(of_group).count() > there {
             missing.push(format!("{} has instances too many", group.name));
         }
         if state.outdated().count() > 0
             || !state.intents.is_empty()
-            || state.living() != group.size as usize
-            || there != state.living()
+            || state.running() != group.size as usize
+            || there != state.running()
         {
             missing.push(format!(
                 "{} has {} members of {}, {there} of them there, and {} open intents",
                 group.name,
-                state.living(),
+                state.running(),
                 group.size,
                 state.intents.len()
             ));
@@ -109,8 +109,8 @@ fn is_given_up(cloud: &Cloud, instance: &Instance) -> bool {
 fn members(state: &State, group: &str) -> Vec<String> {
     let Some(group) = state.group(&GroupId::new(group)) else { return Vec::new() };
     let holds = |holder: &Holder| match holder {
-        Holder::Living { instance, .. } => Some(instance.to_string()),
-        Holder::Nobody | Holder::Pending(_) => None,
+        Holder::Occupied { instance, .. } => Some(instance.to_string()),
+        Holder::Empty | Holder::Pending(_) => None,
     };
     group.roster.values().filter_map(|member| holds(&member.holder)).collect()
 }
@@ -137,7 +137,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     }
     violations.extend(too_many(cloud, group));
     let held = members(state, group.name);
-    for instance in cloud.living().filter(ours) {
+    for instance in cloud.running().filter(ours) {
         if !held.iter().any(|id| id == instance.id.as_str()) {
             violations.push(format!("{}: {} lives and nobody knows it", group.name, instance.id));
         }
@@ -156,10 +156,10 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
 /// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:
 /// whoever is to go does not count, though its end may take a while.
 fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
-    let mut doomed: BTreeMap<&InstanceId, IntentId> = BTreeMap::new();
+    let mut terminating: BTreeMap<&InstanceId, IntentId> = BTreeMap::new();
     for call in &cloud.calls {
         if let Task::Destroy { instance, .. } = &call.task {
-            let first = doomed.entry(instance).or_insert(call.claim);
+            let first = terminating.entry(instance).or_insert(call.claim);
             *first = call.claim.min(*first);
         }
     }
@@ -170,7 +170,7 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
         let counts = |it: &&&Instance| {
             it.claim < instance.claim
                 && !is_given_up(cloud, it)
-                && doomed.get(&it.id).is_none_or(|doomed| *doomed > instance.claim)
+                && terminating.get(&it.id).is_none_or(|terminating| *terminating > instance.claim)
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };
         // A claim that was repeated counts once, whatever became of each attempt.

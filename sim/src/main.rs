@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use model::sabotage::PROTECTIONS;
+use model::failpoints::PROTECTIONS;
 use sim::{Moment, Plan, Run, run};
 
 /// A whole cluster in simulated time, attacked as a seed says
@@ -27,7 +27,7 @@ struct Args {
     /// How many run beside each other
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Leave out one protection (in a build with the feature `sabotage`), or `each` in turn: the run
+    /// Leave out one protection (in a build with the feature `failpoints`), or `each` in turn: the run
     /// must notice
     #[arg(long)]
     without: Option<String>,
@@ -119,8 +119,8 @@ fn run_all(runs: u64, jobs: usize, what: impl Fn(u64) -> (u64, Plan) + Sync) -> 
 
 /// Leaves out each protection of that name and says which seed notices first.
 fn attack_the_harness(name: &str, plan: &Plan, first: u64, args: &Args) -> ExitCode {
-    if cfg!(not(feature = "sabotage")) {
-        println!("this build cannot: build it with --features sabotage");
+    if cfg!(not(feature = "failpoints")) {
+        println!("this build cannot: build it with --features failpoints");
         return ExitCode::FAILURE;
     }
     let chosen: Vec<_> = PROTECTIONS.iter().filter(|(known, _)| name == "each" || name == *known).collect();

@@ -40,7 +40,7 @@ struct State {
 struct Server {
     node: usize,
     /// Which life of the manager this is: its lines die with it.
-    life: u64,
+    lifecycle: u64,
     answer: Answer,
 }
 
@@ -48,7 +48,7 @@ struct Server {
 pub(crate) struct Socket {
     net: Net,
     node: usize,
-    life: u64,
+    lifecycle: u64,
 }
 
 impl Net {
@@ -89,12 +89,12 @@ impl Net {
         }
     }
 
-    pub(crate) fn serve(&self, address: &str, node: usize, life: u64, answer: Answer) {
-        self.state().servers.insert(address.to_owned(), Server { node, life, answer });
+    pub(crate) fn serve(&self, address: &str, node: usize, lifecycle: u64, answer: Answer) {
+        self.state().servers.insert(address.to_owned(), Server { node, lifecycle, answer });
     }
 
-    pub(crate) fn dial_from(&self, node: usize, life: u64) -> Arc<dyn Dial> {
-        Arc::new(Socket { net: self.clone(), node, life })
+    pub(crate) fn dial_from(&self, node: usize, lifecycle: u64) -> Arc<dyn Dial> {
+        Arc::new(Socket { net: self.clone(), node, lifecycle })
     }
 
     pub(crate) fn kill(&self, address: &str) {
@@ -120,8 +120,8 @@ impl Net {
         self.state().cut.contains(&(from, to))
     }
 
-    fn lives(&self, node: usize, life: u64) -> bool {
-        self.state().servers.values().any(|server| server.node == node && server.life == life)
+    fn lives(&self, node: usize, lifecycle: u64) -> bool {
+        self.state().servers.values().any(|server| server.node == node && server.lifecycle == lifecycle)
     }
 
     /// Carries one message over, or tells that the line is broken.
@@ -161,7 +161,7 @@ impl Net {
 
 impl Dial for Socket {
     fn dial(&self, address: &str) -> Result<Line, String> {
-        let (net, address, from) = (self.net.clone(), address.to_owned(), (self.node, self.life));
+        let (net, address, from) = (self.net.clone(), address.to_owned(), (self.node, self.lifecycle));
         Ok(Line::new(service_fn(move |request: http::Request<Body>| {
             let (net, address) = (net.clone(), address.clone());
             async move {
@@ -170,7 +170,7 @@ impl Dial for Socket {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     return Err(Broken::new("nobody listens there"));
                 };
-                let to = (server.node, server.life);
+                let to = (server.node, server.lifecycle);
                 net.carry(from, to).await?;
                 let request = request.map(|body| net.over(body, from, to));
                 let is_vote = request.uri().path().ends_with("/Vote");

@@ -21,7 +21,7 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// What is to be said about the intents that nobody else will settle.
-    pub(crate) fn looks(&mut self, cluster: &Cluster) -> Vec<Settle> {
+    pub(crate) fn listings_seen(&mut self, cluster: &Cluster) -> Vec<Settle> {
         let group = GroupId::new("blind");
         let replica = cluster.leader().and_then(|leader| cluster.replica(leader));
         let Some(state) = replica.and_then(|replica| replica.published().state.group(&group).cloned()) else {
@@ -30,7 +30,7 @@ impl Operator {
         let cloud = cluster.cloud.lock().expect("the cloud");
         let pending = state.roster.values().filter_map(|member| match &member.holder {
             Holder::Pending(intent) => state.intents.get(intent),
-            Holder::Nobody | Holder::Living { .. } => None,
+            Holder::Empty | Holder::Occupied { .. } => None,
         });
         let now = Instant::now();
         let due = pending.filter(|it| *self.open.entry(it.id).or_insert(now) + COMES_AFTER <= now);
@@ -38,7 +38,7 @@ impl Operator {
             let claimed = |it: &&crate::cloud::Instance| {
                 it.claim == intent.id && it.tags.get(tags::GROUP).map(String::as_str) == Some("blind")
             };
-            let made = cloud.living().find(claimed).map(|it| it.id.clone());
+            let made = cloud.running().find(claimed).map(|it| it.id.clone());
             Settle { group: group.clone(), intent: intent.id, attempt: intent.attempt, made }
         });
         settle.collect()

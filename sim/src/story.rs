@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::command::{Commit, Manager};
+use model::failpoints::Protection;
 use model::part::{Opaque, Part};
-use model::sabotage::Protection;
 use model::spec::{Template, Updating};
 use model::{
     Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, Refusal, RequestId, tags,
@@ -58,7 +58,7 @@ pub struct Run {
     pub seed: u64,
     /// What went wrong, and how often.
     pub faults: BTreeMap<&'static str, usize>,
-    /// Promises that were not kept; empty is good.
+    /// Guarantees that were not kept; empty is good.
     pub violations: Vec<String>,
     /// From the last fault until everything was as declared.
     pub settled_in: Duration,
@@ -82,8 +82,8 @@ const ONE_MEMBER: Duration = Duration::from_secs(10);
 /// Runs one seed, on this thread.
 pub fn run(seed: u64, plan: &Plan) -> Run {
     raft::seed(seed);
-    #[cfg(feature = "sabotage")]
-    model::sabotage::leave_out(plan.without);
+    #[cfg(feature = "failpoints")]
+    model::failpoints::leave_out(plan.without);
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     // Without it, tokio's choice of whom to wake first differs from run to run.
     #[cfg(tokio_unstable)]
@@ -164,7 +164,8 @@ impl Story {
             instance: None,
             program: Default::default(),
         };
-        let found = Change::Found { cluster: ClusterId::new(CLUSTER), lineage: 1, manager, authority: None };
+        let found =
+            Change::Bootstrap { cluster: ClusterId::new(CLUSTER), lineage: 1, manager, authority: None };
         self.propose(&mut cluster, found).await;
         for at in 0..self.groups.len() {
             self.declare(&mut cluster, at).await;
@@ -292,7 +293,7 @@ impl Story {
         {
             let mut cloud = cluster.cloud.lock().expect("the cloud");
             cloud.trouble = 0;
-            (cloud.doomed, cloud.dies_at) = (None, None);
+            (cloud.terminating, cloud.dies_at) = (None, None);
             cloud.frozen.clear();
             cloud.died.clear();
         }
@@ -306,7 +307,7 @@ impl Story {
         self.tell("everything is mended");
         let began = Instant::now();
         loop {
-            for settle in operator.looks(cluster) {
+            for settle in operator.listings_seen(cluster) {
                 self.tell(format!("an operator settles {settle:?}"));
                 self.propose(cluster, Change::Settle(settle)).await;
             }

@@ -99,7 +99,7 @@ async fn list(global: &Global) -> Result<u8, Failure> {
 pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
     let remedy =
         "give --token-file FILE, --token, or INFRAKIT_TOKEN, with what `infrakit token create` printed";
-    let none = |why: String| Failure::usage("there is no token to log in with").because(why).remedy(remedy);
+    let none = |why: String| Failure::usage("there is no token to log in with").cause(why).remedy(remedy);
     let given = login.token.given().map(|from| from.read()).transpose().map_err(none)?;
     let token = given.flatten().ok_or_else(|| none("none is given".into()))?;
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());

@@ -48,35 +48,41 @@ pub(crate) async fn nodes(verb: NodeVerb, global: &Global) -> Result<u8, Failure
     match verb {
         NodeVerb::Ls => list(global).await,
         NodeVerb::Inspect { manager } => inspect(&manager, global).await,
-        NodeVerb::Promote { managers } => stand(managers, pb::Standing::Voter, false, global).await,
-        NodeVerb::Demote { managers, force } => stand(managers, pb::Standing::Learner, force, global).await,
+        NodeVerb::Promote { managers } => {
+            set_member_role(managers, pb::MemberRole::Voter, false, global).await
+        }
+        NodeVerb::Demote { managers, force } => {
+            set_member_role(managers, pb::MemberRole::Learner, force, global).await
+        }
         NodeVerb::Rm { managers, force, yes } => {
             let names = managers.join(" ");
             confirm(yes, &format!("This removes `{names}` from the cluster for good"), &names)?;
-            stand(managers, pb::Standing::Removed, force, global).await
+            set_member_role(managers, pb::MemberRole::Removed, force, global).await
         }
         NodeVerb::TransferLeadership { manager } => transfer(manager, global).await,
     }
 }
 
 /// Says what managers are to be, and what became of it.
-async fn stand(
+async fn set_member_role(
     managers: Vec<String>,
-    standing: pb::Standing,
+    role: pb::MemberRole,
     force: bool,
     global: &Global,
 ) -> Result<u8, Failure> {
-    let request = pb::StandRequest {
+    let request = pb::SetMemberRoleRequest {
         request_id: api::request_id_bytes(RequestId(rand::random())),
         managers,
-        standing: standing.into(),
+        role: role.into(),
         force,
     };
-    let reply = client(global)?.call(async |mut c| c.stand(request.clone()).await).await?;
-    let (is, will) = match standing {
-        pb::Standing::Voter => ("votes", "is to vote, as soon as it has caught up"),
-        pb::Standing::Learner => ("is a learner", "is to be a learner, as soon as another leads"),
-        pb::Standing::Removed => ("is removed", "is to be removed, as soon as the others can do without it"),
+    let reply = client(global)?.call(async |mut c| c.set_member_role(request.clone()).await).await?;
+    let (is, will) = match role {
+        pb::MemberRole::Voter => ("votes", "is to vote, as soon as it has caught up"),
+        pb::MemberRole::Learner => ("is a learner", "is to be a learner, as soon as another leads"),
+        pb::MemberRole::Removed => {
+            ("is removed", "is to be removed, as soon as the others can do without it")
+        }
     };
     for manager in &request.managers {
         output::line(&format!("{manager}: {}", if reply.done { is } else { will }))?;

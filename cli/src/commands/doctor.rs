@@ -152,7 +152,7 @@ fn groups(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
         if !group.converged {
             let why = group.waiting.first().map_or(group.summary.as_str(), String::as_str);
             findings.push(Finding::odd(
-                format!("group `{}` has {} of {} members ready: {why}", group.id, group.ready, group.wanted),
+                format!("group `{}` has {} of {} members ready: {why}", group.id, group.ready, group.desired),
                 format!(
                     "it may be on its way; `infrakit group describe {}` says what it waits for",
                     group.id

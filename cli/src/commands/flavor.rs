@@ -44,11 +44,11 @@ pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure
                 Health::Unhealthy => "Unhealthy",
                 Health::Unknown => "Unknown",
             };
-            let value = json!({"instance": id, "health": health, "because": verdict.because});
+            let value = json!({"instance": id, "health": health, "message": verdict.message});
             if !output::object(global.output, "Health", value)? {
-                let because =
-                    if verdict.because.is_empty() { String::new() } else { format!(": {}", verdict.because) };
-                output::line(&format!("{id} {health}{because}"))?;
+                let message =
+                    if verdict.message.is_empty() { String::new() } else { format!(": {}", verdict.message) };
+                output::line(&format!("{id} {health}{message}"))?;
             }
         }
     }

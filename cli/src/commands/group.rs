@@ -227,7 +227,7 @@ async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration
             let (summary, waiting) = last.map(|group| (group.summary, group.waiting)).unwrap_or_default();
             progress.done("is not there yet");
             Err(Failure::new(format!("group `{name}` is not as declared within {deadline:?}: {summary}"))
-                .because(waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default())
+                .cause(waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default())
                 .remedy(format!(
                     "it goes on by itself; follow it with `infrakit group describe {name} --watch`"
                 ))
@@ -242,11 +242,11 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         "revision": group.revision,
         "committedAt": rfc3339(group.committed_at_ms),
         "committedBy": group.committed_by,
-        "life": group.life,
+        "lifecycle": group.lifecycle,
         "rollout": {"phase": group.phase, "targetRevision": group.target_revision, "configHash": group.config_hash},
         "plugins": {"instance": group.instance_plugin, "flavor": group.flavor_plugin},
-        "wanted": group.wanted,
-        "living": group.living,
+        "desired": group.desired,
+        "running": group.running,
         "ready": group.ready,
         "updated": group.updated,
         "converged": group.converged,
@@ -272,7 +272,7 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
                     "state": slot.state,
                     "templateRevision": slot.template_revision,
                     "since": slot.since_ms.map(rfc3339),
-                    "because": slot.because,
+                    "message": slot.message,
                 })
             })
             .collect();
@@ -283,15 +283,15 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
 
 /// One row of a table of groups.
 pub(super) fn row(group: &pb::Group) -> Vec<String> {
-    let state = match (group.life.as_str(), group.converged) {
+    let state = match (group.lifecycle.as_str(), group.converged) {
         ("Managed", true) => "Converged".to_owned(),
         ("Managed", false) => group.phase.replace("Succeeded", "Converging").replace("Running", "RollingOut"),
-        (life, _) => life.to_owned(),
+        (lifecycle, _) => lifecycle.to_owned(),
     };
     vec![
         group.id.clone(),
-        format!("{}/{}", group.ready, group.wanted),
-        format!("{}/{}", group.updated, group.wanted),
+        format!("{}/{}", group.ready, group.desired),
+        format!("{}/{}", group.updated, group.desired),
         state,
         group.revision.to_string(),
         group.instance_plugin.clone(),
@@ -377,7 +377,7 @@ fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
             slot.template_revision.to_string(),
             slot.generation.to_string(),
             slot.since_ms.map(ago).unwrap_or_default(),
-            slot.because.clone(),
+            slot.message.clone(),
         ]
     });
     output::table(&["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "WHY"], rows)
@@ -420,7 +420,7 @@ async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> {
         Format::Json => output::line(&format!("{value:#}"))?,
         Format::Table | Format::Yaml => {
             let yaml = serde_yaml_ng::to_string(&value)
-                .map_err(|error| Failure::new("this cannot be written as YAML").because(error.to_string()))?;
+                .map_err(|error| Failure::new("this cannot be written as YAML").cause(error.to_string()))?;
             output::line(&format!("# revision {}\n{}", spec.revision, yaml.trim_end()))?;
         }
     }
@@ -456,10 +456,10 @@ async fn settle(name: &str, slot: String, instance: Option<String>, global: &Glo
 async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
-    confirm(yes, &format!("This stops managing `{name}`; its {} instances stay", group.living), name)?;
+    confirm(yes, &format!("This stops managing `{name}`; its {} instances stay", group.running), name)?;
     let request = about(name);
     client.call(async |mut c| c.free(request.clone()).await).await?;
-    output::line(&format!("{name}: no longer managed; {} instances are left as they are", group.living))?;
+    output::line(&format!("{name}: no longer managed; {} instances are left as they are", group.running))?;
     Ok(0)
 }
 
@@ -467,10 +467,10 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
     let deadline = duration(&wait.timeout)?;
     let client = client(global)?;
     let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
-    confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.living), name)?;
+    confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.running), name)?;
     let request = about(name);
     client.call(async |mut c| c.destroy(request.clone()).await).await?;
-    output::line(&format!("{name}: {} instances are to go", group.living))?;
+    output::line(&format!("{name}: {} instances are to go", group.running))?;
     if !wait.wait {
         return Ok(0);
     }
@@ -483,10 +483,8 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
             }
             Err(error) => return Err(error.into()),
             Ok(group) if Instant::now() > until => {
-                return Err(Failure::new(format!("{} instances of `{name}` are still there", group.living))
-                    .because(
-                        group.waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default(),
-                    )
+                return Err(Failure::new(format!("{} instances of `{name}` are still there", group.running))
+                    .cause(group.waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default())
                     .remedy("it goes on by itself")
                     .exit(report::DEADLINE));
             }

@@ -71,9 +71,9 @@ pub(super) async fn find(global: &Global, name: &str, id: &str) -> Result<Descri
     })
 }
 
-async fn list(plugins: Vec<String>, wanted: &[String], global: &Global) -> Result<u8, Failure> {
+async fn list(plugins: Vec<String>, desired: &[String], global: &Global) -> Result<u8, Failure> {
     let mut tags = Tags::new();
-    for pair in wanted {
+    for pair in desired {
         let (key, value) =
             pair.split_once('=').ok_or_else(|| Failure::usage(format!("--tag {pair}: write KEY=VALUE")))?;
         tags.insert(key.to_owned(), value.to_owned());
@@ -104,7 +104,7 @@ async fn list(plugins: Vec<String>, wanted: &[String], global: &Global) -> Resul
 async fn all_instance_plugins(global: &Global) -> Result<Vec<String>, Failure> {
     let directory = Directory::new(plugins_dir(global)?);
     let found = directory.list().map_err(|error| {
-        Failure::new(format!("{} cannot be read", directory.path().display())).because(error.to_string())
+        Failure::new(format!("{} cannot be read", directory.path().display())).cause(error.to_string())
     })?;
     let mut names = Vec::new();
     for plugin in found {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use manager::backup::Schedule;
-use manager::vault;
-use manager::{Adopt, Config, Profile as Patience, Pulse, Start, Telemetry};
+use manager::keyfile;
+use manager::{Adopt, Config, Probe, Profile as Patience, Start, Telemetry};
 use sd_notify::NotifyState;
 
 use super::{duration, plugins_dir, start_logging, stop_signal, unlock_key};
@@ -17,13 +17,13 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
         ManagerVerb::Start(start) => start,
         ManagerVerb::Lock { data_dir, unlock_key_file } => {
             let unlock = unlock_key(unlock_key_file.as_deref())?;
-            let unlocking = vault::lock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
+            let unlocking = keyfile::lock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
             output::line(&unlocking)?;
             return Ok(0);
         }
         ManagerVerb::Unlock { data_dir, unlock_key_file } => {
             let unlock = unlock_key(unlock_key_file.as_deref())?;
-            vault::unlock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
+            keyfile::unlock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
             return Ok(0);
         }
     };
@@ -32,7 +32,7 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
     let telemetry = Telemetry::start();
     let running = manager::start(config, stop()).await.map_err(Failure::from)?;
     tracing::info!("{}", running.describe());
-    let telling = tokio::spawn(tell_service_manager(running.pulse()));
+    let telling = tokio::spawn(tell_service_manager(running.probe()));
     let finished = running.finished().await;
     telling.abort();
     if let Some(telemetry) = telemetry {
@@ -46,17 +46,17 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
 
 fn cannot_lock(error: &std::io::Error) -> Failure {
     Failure::new("the key of the data directory cannot be used")
-        .because(error.to_string())
+        .cause(error.to_string())
         .remedy("name the data directory of a manager, and give its unlock key when it is locked; nothing was changed")
 }
 
 /// Tells systemd, when it is there: ready, how it is, that it lives (sd_notify(3)).
-async fn tell_service_manager(pulse: Pulse) {
+async fn tell_service_manager(probe: Probe) {
     // Twice within the time after which it would be started anew.
     let every = sd_notify::watchdog_enabled().map_or(TOLD_EVERY, |within| (within / 2).min(TOLD_EVERY));
     let (mut was_ready, mut told) = (false, String::new());
     loop {
-        let (ready, status) = match pulse.ready() {
+        let (ready, status) = match probe.ready() {
             Ok(what) => (true, what),
             Err(why) => (false, why),
         };
@@ -123,7 +123,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         }
     };
     Ok(Config {
-        rescue: !start.no_rescue,
+        restart_managers: !start.no_rescue,
         unlock: unlock_key(start.unlock_key_file.as_deref())?,
         monitor: start.monitor,
         backups,

@@ -20,7 +20,7 @@ pub(crate) async fn run(verb: PluginVerb, global: &Global) -> Result<u8, Failure
     }
 }
 
-async fn start(wanted: &[String], options: &[String], global: &Global) -> Result<u8, Failure> {
+async fn start(desired: &[String], options: &[String], global: &Global) -> Result<u8, Failure> {
     start_logging(global)?;
     let directory = plugins_dir(global)?;
     let mut all = BTreeMap::new();
@@ -33,7 +33,7 @@ async fn start(wanted: &[String], options: &[String], global: &Global) -> Result
     let mut unused: Vec<&String> = all.keys().collect();
     let mut running = Vec::new();
     let mut others = tokio::task::JoinSet::new();
-    for entry in wanted {
+    for entry in desired {
         let (kind, name) = entry.split_once(':').unwrap_or((entry, entry));
         if name.is_empty() || name.contains('/') {
             return Err(Failure::usage(format!(
@@ -49,7 +49,7 @@ async fn start(wanted: &[String], options: &[String], global: &Global) -> Result
         match make(kind, name, &own, &directory).await? {
             Some(plugin) => {
                 let served = spi::serve(&directory, name, plugin).map_err(|error| {
-                    Failure::new(format!("plugin `{name}` cannot be served")).because(error.to_string())
+                    Failure::new(format!("plugin `{name}` cannot be served")).cause(error.to_string())
                 })?;
                 tracing::info!(plugin = name, socket = %served.socket().display(), "serving");
                 running.push(served);
@@ -84,7 +84,7 @@ async fn make(
     options: &BTreeMap<String, String>,
     directory: &Path,
 ) -> Result<Option<Plugin>, Failure> {
-    let failed = |why: String| Failure::new(format!("plugin `{name}` cannot start")).because(why);
+    let failed = |why: String| Failure::new(format!("plugin `{name}` cannot start")).cause(why);
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     Ok(Some(match kind {
         "simulator" => {
@@ -122,9 +122,9 @@ async fn external(kind: String, name: String, directory: std::path::PathBuf) -> 
         .await;
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::new(format!("plugin `{name}` ended")).because(status.to_string())),
+        Ok(status) => Err(Failure::new(format!("plugin `{name}` ended")).cause(status.to_string())),
         Err(error) => Err(Failure::usage(format!("the plugin kind `{kind}` is not known"))
-            .because(format!("{}: {error}", program.display()))
+            .cause(format!("{}: {error}", program.display()))
             .remedy("built in are simulator, file, docker, vanilla and combo")),
     }
 }
@@ -132,7 +132,7 @@ async fn external(kind: String, name: String, directory: std::path::PathBuf) -> 
 async fn list(global: &Global) -> Result<u8, Failure> {
     let directory = Directory::new(plugins_dir(global)?).with_deadline(std::time::Duration::from_secs(2));
     let found = directory.list().map_err(|error| {
-        Failure::new(format!("{} cannot be read", directory.path().display())).because(error.to_string())
+        Failure::new(format!("{} cannot be read", directory.path().display())).cause(error.to_string())
     })?;
     let mut rows = Vec::new();
     let mut items = Vec::new();
@@ -159,7 +159,7 @@ async fn list(global: &Global) -> Result<u8, Failure> {
             Err(error) => {
                 let status = format!("Dead ({})", error.message);
                 rows.push(vec![plugin.name.clone(), "-".into(), status.clone(), plugin.address.clone()]);
-                items.push(json!({"name": plugin.name, "interface": null, "status": "Dead", "because": error.message, "address": plugin.address}));
+                items.push(json!({"name": plugin.name, "interface": null, "status": "Dead", "message": error.message, "address": plugin.address}));
             }
         }
     }
@@ -171,7 +171,7 @@ async fn list(global: &Global) -> Result<u8, Failure> {
 
 async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failure> {
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(properties) {
-        return Err(Failure::usage("--properties is not JSON").because(error.to_string()));
+        return Err(Failure::usage("--properties is not JSON").cause(error.to_string()));
     }
     let (name, client) = super::plugin(global, name)?;
     let properties = Opaque::from_json(properties);
@@ -189,7 +189,7 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
     if checks.is_empty() {
         let known: Vec<&str> = hello.interfaces.keys().map(String::as_str).collect();
         return Err(Failure::new(format!("`{name}` serves neither instances nor flavors"))
-            .because(format!("it says {}", known.join(", ")))
+            .cause(format!("it says {}", known.join(", ")))
             .exit(report::NOT_FOUND));
     }
     let whole = spi::conformance::Report { checks, class };
@@ -202,10 +202,10 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
             .map(|(law, outcome)| match outcome {
                 spi::conformance::Outcome::Passed => json!({"check": law, "outcome": "Passed"}),
                 spi::conformance::Outcome::Failed(why) => {
-                    json!({"check": law, "outcome": "Failed", "because": why})
+                    json!({"check": law, "outcome": "Failed", "message": why})
                 }
                 spi::conformance::Outcome::Skipped(why) => {
-                    json!({"check": law, "outcome": "Skipped", "because": why})
+                    json!({"check": law, "outcome": "Skipped", "message": why})
                 }
             })
             .collect();

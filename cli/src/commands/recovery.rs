@@ -22,7 +22,7 @@ fn key_of(file: &Path, named: Option<PathBuf>, may_draw: bool) -> Result<Key, Fa
     let path = named.unwrap_or_else(|| file.with_file_name(KEY_FILE));
     key(&path, may_draw).map_err(|error| {
         Failure::new("the key of the backup cannot be used")
-            .because(error.to_string())
+            .cause(error.to_string())
             .remedy(format!("name it with --key-file; {NOTHING}"))
     })
 }
@@ -41,9 +41,9 @@ pub(crate) async fn backup(args: BackupArgs, global: &Global) -> Result<u8, Fail
         bytes.extend(chunk.map_err(api::Error::from)?.data);
     }
     let backup = Backup::decode(bytes.into())
-        .map_err(|error| Failure::new("what the managers gave is no backup").because(error.to_string()))?;
+        .map_err(|error| Failure::new("what the managers gave is no backup").cause(error.to_string()))?;
     save(&file, &backup.seal(&key)).map_err(|error| {
-        Failure::new(format!("{} cannot be written", file.display())).because(error.to_string())
+        Failure::new(format!("{} cannot be written", file.display())).cause(error.to_string())
     })?;
     show(&backup.head, global)
 }
@@ -52,7 +52,7 @@ fn read(file: &Path, key_file: Option<PathBuf>) -> Result<Backup, Failure> {
     let name = file.display();
     let unusable = |why: String| {
         Failure::new(format!("{name} cannot be used"))
-            .because(why)
+            .cause(why)
             .remedy(format!("take another backup, or use the program that took this one; {NOTHING}"))
             .exit(INVALID_FILE)
     };
@@ -112,7 +112,7 @@ fn may_touch(dir: &Path) -> Result<(), Failure> {
     match recovery::is_taken(dir) {
         None => Ok(()),
         Some(why) => Err(Failure::new(format!("{} must not be touched", dir.display()))
-            .because(why)
+            .cause(why)
             .remedy(format!("stop the manager that uses it, and be the user whose it is; {NOTHING}"))
             .exit(REFUSED)),
     }
@@ -125,7 +125,7 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
     let answering = recovery::answering(&backup.state, None).await;
     if !answering.is_empty() && !args.force {
         return Err(Failure::new(format!("managers of cluster {} still answer", cluster.short()))
-            .because(answering.join(", "))
+            .cause(answering.join(", "))
             .remedy(format!(
                 "stop them, or recover from one of their disks, which may know more: `infrakit recover`; give \
                  --force when they are others; {NOTHING}"
@@ -135,9 +135,9 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
     may_touch(dir)?;
     let holds = recovery::holds_data(dir);
     if holds {
-        let refused = |because: String| {
+        let refused = |message: String| {
             Failure::new(format!("{} holds a manager's data", dir.display()))
-                .because(because)
+                .cause(message)
                 .remedy(format!(
                     "name an empty --data-dir, or give --replace: they are moved aside; {NOTHING}"
                 ))
@@ -170,7 +170,7 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
     if holds {
         let aside = recovery::set_aside(dir).map_err(|error| {
             Failure::new(format!("what {} holds cannot be moved aside", dir.display()))
-                .because(error.to_string())
+                .cause(error.to_string())
         })?;
         crate::report::warn(&format!("what was in {} is in {} now", dir.display(), aside.display()));
     }
@@ -254,7 +254,7 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
     let held = &survivor.holding;
     let Some(me) = survivor.manager() else {
         return Err(Failure::new(format!("{} is of no member any more", survivor.dir.display()))
-            .because("its manager was removed from the cluster")
+            .cause("its manager was removed from the cluster")
             .remedy(format!("recover from another survivor; {NOTHING}"))
             .exit(REFUSED));
     };
@@ -262,7 +262,7 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
     if !answering.is_empty() && !args.force {
         let majority = held.voters.len() / 2 + 1;
         return Err(Failure::new(format!("managers of cluster {} still answer", held.identity.cluster.short()))
-            .because(format!("{}; {majority} of {} decide", answering.join(", "), held.voters.len()))
+            .cause(format!("{}; {majority} of {} decide", answering.join(", "), held.voters.len()))
             .remedy(format!(
                 "when {majority} can run, start this one again with its old command; otherwise stop the others first, \
                  for one of them may know more; give --force when they are to stop by themselves; {NOTHING}"

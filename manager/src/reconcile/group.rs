@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::command::{Admission, Round};
+use model::command::{Admission, Report};
+use model::failpoints::{Protection, is_left_out};
 use model::intent::Task;
-use model::limits::PULSE_EVERY;
-use model::observed::{Backoff, Observed, Pulse, Unsure, View};
+use model::limits::HEALTH_EVERY;
+use model::observed::{Backoff, HealthSample, Observed, Unsure, View};
 use model::plan::Waiting;
-use model::sabotage::{Protection, is_left_out};
-use model::state::{Holder, Life};
+use model::state::{Holder, Lifecycle};
 use model::tags::{self, Tags};
 use model::{
     Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis, Outcome, Plan,
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::observer::Latest;
-use super::{Means, Report};
+use super::{Assessment, Shared};
 use crate::world::{Rejection, Work, World};
 
 /// How many health questions of one group are open at once.
@@ -33,7 +33,7 @@ const LAST_PAUSE: Millis = Millis::seconds(30);
 /// One group's loop, in one term.
 pub(super) struct Reconciler<W> {
     id: GroupId,
-    means: Arc<Means<W>>,
+    shared: Arc<Shared<W>>,
     observed: Observed,
     listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
     /// Outcomes that are not in the log yet.
@@ -49,25 +49,25 @@ pub(super) struct Reconciler<W> {
     asking: BTreeSet<InstanceId>,
     validated_at: Option<Timestamp>,
     tasks: JoinSet<()>,
-    news: mpsc::UnboundedSender<News>,
-    inbox: mpsc::UnboundedReceiver<News>,
+    completion: mpsc::UnboundedSender<Completion>,
+    inbox: mpsc::UnboundedReceiver<Completion>,
 }
 
 /// What comes back from a call. Bounded by the calls, which are.
-enum News {
+enum Completion {
     Performed(IntentId, Outcome),
     Health(InstanceId, Health, String),
     Validated(model::Revision, Vec<Rejection>),
 }
 
 impl<W: World> Reconciler<W> {
-    pub(super) fn new(id: GroupId, means: Arc<Means<W>>) -> Self {
-        let (news, inbox) = mpsc::unbounded_channel();
+    pub(super) fn new(id: GroupId, shared: Arc<Shared<W>>) -> Self {
+        let (completion, inbox) = mpsc::unbounded_channel();
         // Calls of earlier leaders, and of a reconciler that failed, began before.
-        let leading_since = means.clock.now();
+        let leading_since = shared.clock.now();
         Self {
             id,
-            means,
+            shared,
             observed: Observed { leading_since, ..Observed::default() },
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
@@ -78,37 +78,37 @@ impl<W: World> Reconciler<W> {
             asking: BTreeSet::new(),
             validated_at: None,
             tasks: JoinSet::new(),
-            news,
+            completion,
             inbox,
         }
     }
 
     /// Runs until the group is gone.
     pub(super) async fn run(mut self) {
-        let mut states = self.means.replica.watch_declared();
+        let mut states = self.shared.replica.watch_declared();
         loop {
             states.mark_unchanged();
-            let published = self.means.replica.published();
+            let published = self.shared.replica.published();
             let Some(group) = published.state.group(&self.id).cloned() else { break };
-            self.take_news(&group);
-            let now = self.means.clock.now();
+            self.take_completions(&group);
+            let now = self.shared.clock.now();
             self.refresh(&published, &group, now);
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
-            let mut round = plan.round(self.id.clone(), group.revision, self.means.term);
-            round.outcomes.append(&mut self.outcomes);
+            let mut report = plan.report(self.id.clone(), group.revision, self.shared.term);
+            report.outcomes.append(&mut self.outcomes);
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);
-            self.means.reports.put(&self.id, Report { observed: self.observed.clone(), plan });
-            if round.is_empty() {
+            self.shared.assessments.put(&self.id, Assessment { observed: self.observed.clone(), plan });
+            if report.is_empty() {
                 self.wait(&mut states, &group, wake_at, now).await;
-            } else if !self.write(round, now).await {
+            } else if !self.write(report, now).await {
                 // Without a majority nothing is done; asking again every moment would not help.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
         for plugin in self.listings.keys() {
-            self.means.observers.moving(plugin, &self.id, false);
+            self.shared.observers.moving(plugin, &self.id, false);
         }
     }
 
@@ -126,7 +126,7 @@ impl<W: World> Reconciler<W> {
         for plugin in needed {
             let fresh = !self.listings.contains_key(&plugin);
             let listing =
-                self.listings.entry(plugin.clone()).or_insert_with(|| self.means.observers.watch(&plugin));
+                self.listings.entry(plugin.clone()).or_insert_with(|| self.shared.observers.watch(&plugin));
             if !fresh && !listing.has_changed().unwrap_or(false) {
                 continue;
             }
@@ -139,14 +139,14 @@ impl<W: World> Reconciler<W> {
                 let known = self.observed.views.get(&plugin);
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
                     let mut view = View::of(&listing, &self.id, cluster, lineages);
-                    view.promises = published.state.promises(&plugin, view.promises);
+                    view.guarantees = published.state.guarantees(&plugin, view.guarantees);
                     model::plan::see(&mut self.observed, &plugin, Arc::new(view), group);
                 }
             }
         }
         // Of a large group at rest nobody's health is asked, so nothing of it is kept either.
         let watched: BTreeSet<&InstanceId> = watched(group).collect();
-        self.observed.pulses.retain(|id, _| watched.contains(id));
+        self.observed.health.retain(|id, _| watched.contains(id));
         self.asked_at.retain(|id, _| watched.contains(id));
         self.observed.unsure.retain(|id, _| group.intents.contains_key(id));
         self.doubts.retain(|id, _| group.intents.contains_key(id));
@@ -154,16 +154,16 @@ impl<W: World> Reconciler<W> {
         self.observed.in_flight.retain(|id| group.intents.contains_key(id) || unreported.contains(id));
     }
 
-    fn take_news(&mut self, group: &GroupState) {
-        while let Ok(news) = self.inbox.try_recv() {
-            self.hear(news, group);
+    fn take_completions(&mut self, group: &GroupState) {
+        while let Ok(completion) = self.inbox.try_recv() {
+            self.on_completion(completion, group);
         }
     }
 
-    fn hear(&mut self, news: News, group: &GroupState) {
-        let now = self.means.clock.now();
-        match news {
-            News::Performed(id, outcome) => {
+    fn on_completion(&mut self, completion: Completion, group: &GroupState) {
+        let now = self.shared.clock.now();
+        match completion {
+            Completion::Performed(id, outcome) => {
                 let outcome = self.with_doubt(group, id, outcome, now);
                 let slot = group.intents.get(&id).and_then(|intent| intent.task.slot().cloned());
                 let slotless = group.intents.get(&id).and_then(|intent| match &intent.task {
@@ -184,54 +184,54 @@ impl<W: World> Reconciler<W> {
                         }
                         self.outcomes.push((id, outcome));
                     }
-                    Outcome::Refused { because, .. } => {
-                        tracing::warn!(group = %self.id, intent = %id, %because, "refused");
+                    Outcome::Refused { message, .. } => {
+                        tracing::warn!(group = %self.id, intent = %id, %message, "refused");
                         if let Some(slot) = slot {
                             let failures = self.failures.entry(slot.clone()).or_default();
                             *failures += 1;
                             let until = now + pause_after(*failures);
-                            self.observed.backoff.insert(slot, Backoff { until, because: because.clone() });
+                            self.observed.backoff.insert(slot, Backoff { until, message: message.clone() });
                         }
                         if let Some((instance, _)) = slotless {
-                            self.hold_off(instance, now, because);
+                            self.hold_off(instance, now, message);
                         }
                         self.outcomes.push((id, outcome));
                     }
-                    Outcome::Unsure { because } => {
-                        tracing::warn!(group = %self.id, intent = %id, %because, "the outcome is not known");
+                    Outcome::Unsure { message } => {
+                        tracing::warn!(group = %self.id, intent = %id, %message, "the outcome is not known");
                         self.observed.in_flight.remove(&id);
                         let unsure = Unsure {
                             ended_at: now,
                             retry_at: now + pause_after(attempt),
-                            because: because.clone(),
+                            message: message.clone(),
                         };
                         self.observed.unsure.insert(id, unsure);
                         for plugin in self.listings.keys() {
-                            self.means.observers.poke(plugin);
+                            self.shared.observers.poke(plugin);
                         }
                     }
                 }
             }
-            News::Health(id, health, because) => {
+            Completion::Health(id, health, message) => {
                 self.asking.remove(&id);
-                let pulse = match self.observed.pulses.get(&id) {
+                let sample = match self.observed.health.get(&id) {
                     Some(known) if known.health == health => {
-                        Pulse { streak: known.streak.saturating_add(1), because, ..known.clone() }
+                        HealthSample { streak: known.streak.saturating_add(1), message, ..known.clone() }
                     }
-                    Some(_) | None => Pulse { health, since: now, streak: 1, because },
+                    Some(_) | None => HealthSample { health, since: now, streak: 1, message },
                 };
-                self.observed.pulses.insert(id, pulse);
+                self.observed.health.insert(id, sample);
             }
-            News::Validated(revision, rejections) => {
-                let told = rejections.iter().map(|Rejection { plugin, absent, because, .. }| {
+            Completion::Validated(revision, rejections) => {
+                let told = rejections.iter().map(|Rejection { plugin, absent, message, .. }| {
                     let refuses = if *absent { "" } else { " refuses it" };
-                    format!("{plugin}{refuses}: {because}")
+                    format!("{plugin}{refuses}: {message}")
                 });
                 self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
                 if rejections.is_empty() {
                     let change = Change::Validated { group: self.id.clone(), revision };
-                    let (replica, command) = (self.means.replica.clone(), self.command(change, now));
-                    let term = self.means.term;
+                    let (replica, command) = (self.shared.replica.clone(), self.command(change, now));
+                    let term = self.shared.term;
                     self.tasks.spawn(async move {
                         // If it is lost, the group is still waiting and is validated again.
                         let _ = replica.propose(&command, Some(term)).await;
@@ -242,10 +242,10 @@ impl<W: World> Reconciler<W> {
     }
 
     /// Leaves an instance without a slot alone for a while, each time for longer.
-    fn hold_off(&mut self, instance: InstanceId, now: Timestamp, because: &str) {
+    fn hold_off(&mut self, instance: InstanceId, now: Timestamp, message: &str) {
         let failures = self.strays.entry(instance.clone()).or_default();
         *failures += 1;
-        let backoff = Backoff { until: now + pause_after(*failures), because: because.to_owned() };
+        let backoff = Backoff { until: now + pause_after(*failures), message: message.to_owned() };
         self.observed.held_off.insert(instance, backoff);
     }
 
@@ -258,11 +258,10 @@ impl<W: World> Reconciler<W> {
         }
         let plugin = &group.template_of(*template).template.instance.plugin;
         let ended_at = self.doubts.get(&id).copied().unwrap_or(self.observed.leading_since);
-        let looked_at = self
-            .observed
-            .views
-            .get(plugin)
-            .map_or(Timestamp(0), |view| view.taken_at - view.promises.lists_within.unwrap_or_default());
+        let looked_at =
+            self.observed.views.get(plugin).map_or(Timestamp(0), |view| {
+                view.taken_at - view.guarantees.lists_within.unwrap_or_default()
+            });
         outcome.given_doubt(intent.attempt, ended_at, looked_at)
     }
 
@@ -271,19 +270,20 @@ impl<W: World> Reconciler<W> {
         // Finished tasks are forgotten as they end.
         while self.tasks.try_join_next().is_some() {}
         for (slot, instance) in &plan.ask {
-            let due = self.asked_at.get(instance).is_none_or(|at| now.since(*at) >= PULSE_EVERY);
+            let due = self.asked_at.get(instance).is_none_or(|at| now.since(*at) >= HEALTH_EVERY);
             if !due || self.asking.contains(instance) || self.asking.len() >= ASKED_AT_ONCE {
                 continue;
             }
             self.asked_at.insert(instance.clone(), now);
             self.asking.insert(instance.clone());
             let template = match group.roster.get(slot).map(|member| &member.holder) {
-                Some(Holder::Living { template, .. }) => *template,
-                Some(Holder::Nobody | Holder::Pending(_)) | None => group.target,
+                Some(Holder::Occupied { template, .. }) => *template,
+                Some(Holder::Empty | Holder::Pending(_)) | None => group.target,
             };
             let known = group.template_of(template).clone();
             let seen = self.seen(&known.template.instance.plugin, instance);
-            let (world, news, instance) = (self.means.world.clone(), self.news.clone(), instance.clone());
+            let (world, completion, instance) =
+                (self.shared.world.clone(), self.completion.clone(), instance.clone());
             self.tasks.spawn(async move {
                 let bare = || {
                     Arc::new(model::Description {
@@ -294,18 +294,18 @@ impl<W: World> Reconciler<W> {
                     })
                 };
                 let description = seen.unwrap_or_else(bare);
-                let (health, because) = world.health(&known.template.flavor, &description).await;
-                let _ = news.send(News::Health(instance, health, because));
+                let (health, message) = world.health(&known.template.flavor, &description).await;
+                let _ = completion.send(Completion::Health(instance, health, message));
             });
         }
         let due = self.validated_at.is_none_or(|at| now.since(at) >= Millis::seconds(1));
-        if group.life == Life::PendingValidation && due {
+        if group.lifecycle == Lifecycle::PendingValidation && due {
             self.validated_at = Some(now);
-            let (world, news, spec, revision) =
-                (self.means.world.clone(), self.news.clone(), group.spec.clone(), group.revision);
+            let (world, completion, spec, revision) =
+                (self.shared.world.clone(), self.completion.clone(), group.spec.clone(), group.revision);
             self.tasks.spawn(async move {
                 let rejections = world.validate(&spec).await;
-                let _ = news.send(News::Validated(revision, rejections));
+                let _ = completion.send(Completion::Validated(revision, rejections));
             });
         }
     }
@@ -316,9 +316,9 @@ impl<W: World> Reconciler<W> {
             matches!(waiting, ForListing { .. } | ForSettling { .. } | ForSight { .. })
         });
         for plugin in self.listings.keys() {
-            self.means.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
+            self.shared.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
             if wants_look {
-                self.means.observers.poke(plugin);
+                self.shared.observers.poke(plugin);
             }
         }
     }
@@ -333,17 +333,17 @@ impl<W: World> Reconciler<W> {
     }
 
     /// Writes the round and starts what was admitted. False when it could not be written.
-    async fn write(&mut self, round: Round, now: Timestamp) -> bool {
-        let reported: Vec<(IntentId, Outcome)> = round.outcomes.clone();
-        let repeats = round.repeats.clone();
-        let command = self.command(Change::Round(round), now);
-        match self.means.replica.propose(&command, Some(self.means.term)).await {
+    async fn write(&mut self, report: Report, now: Timestamp) -> bool {
+        let reported: Vec<(IntentId, Outcome)> = report.outcomes.clone();
+        let repeats = report.repeats.clone();
+        let command = self.command(Change::Report(report), now);
+        match self.shared.replica.propose(&command, Some(self.shared.term)).await {
             Ok(Answer::Admitted(admissions)) => {
                 for (id, _) in &reported {
                     self.observed.in_flight.remove(id);
                     self.observed.unsure.remove(id);
                 }
-                let published = self.means.replica.published();
+                let published = self.shared.replica.published();
                 let Some(group) = published.state.group(&self.id).cloned() else { return true };
                 for admission in admissions {
                     match admission {
@@ -411,13 +411,14 @@ impl<W: World> Reconciler<W> {
             token,
             tags: own,
             seen,
-            lease: self.means.lease.clone(),
+            lease: self.shared.lease.clone(),
         };
-        let (world, news, gate) = (self.means.world.clone(), self.news.clone(), self.means.gate.clone());
+        let (world, completion, gate) =
+            (self.shared.world.clone(), self.completion.clone(), self.shared.gate.clone());
         self.tasks.spawn(async move {
             let _passage = gate.enter().await;
             let outcome = world.perform(&work).await;
-            let _ = news.send(News::Performed(work.intent.id, outcome));
+            let _ = completion.send(Completion::Performed(work.intent.id, outcome));
         });
     }
 
@@ -430,7 +431,7 @@ impl<W: World> Reconciler<W> {
         now: Timestamp,
     ) {
         // A pending group is asked about every second; otherwise the observers wake us.
-        let pending = (group.life == Life::PendingValidation).then_some(now + Millis::seconds(1));
+        let pending = (group.lifecycle == Lifecycle::PendingValidation).then_some(now + Millis::seconds(1));
         let due = wake_at.into_iter().chain(pending).min();
         let alarm = async {
             match due {
@@ -452,22 +453,23 @@ impl<W: World> Reconciler<W> {
                 }
             }
         };
-        let looks: Vec<_> = self.listings.values().cloned().map(|listing| Box::pin(next(listing))).collect();
+        let listings_seen: Vec<_> =
+            self.listings.values().cloned().map(|listing| Box::pin(next(listing))).collect();
         let looked = async {
-            if looks.is_empty() {
+            if listings_seen.is_empty() {
                 std::future::pending::<()>().await;
             }
-            futures_util::future::select_all(looks).await;
+            futures_util::future::select_all(listings_seen).await;
         };
-        let news = tokio::select! {
+        let completion = tokio::select! {
             biased;
             () = changed => None,
             () = looked => None,
             () = alarm => None,
-            news = self.inbox.recv() => news,
+            completion = self.inbox.recv() => completion,
         };
-        if let Some(news) = news {
-            self.hear(news, group);
+        if let Some(completion) = completion {
+            self.on_completion(completion, group);
         }
     }
 }
@@ -483,8 +485,8 @@ async fn next(mut listing: watch::Receiver<Latest>) {
 fn watched(group: &GroupState) -> impl Iterator<Item = &InstanceId> {
     let replacing = group.templates.len() > 1;
     group.roster.values().filter_map(move |member| match &member.holder {
-        Holder::Living { instance, ready, .. } if replacing || !ready => Some(instance),
-        Holder::Living { .. } | Holder::Nobody | Holder::Pending(_) => None,
+        Holder::Occupied { instance, ready, .. } if replacing || !ready => Some(instance),
+        Holder::Occupied { .. } | Holder::Empty | Holder::Pending(_) => None,
     })
 }
 

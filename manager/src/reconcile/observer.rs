@@ -1,4 +1,4 @@
-//! Looks at plugins: one look at a time each, shared by all groups, often while something moves and
+//! ListingHistory at plugins: one look at a time each, shared by all groups, often while something moves and
 //! seldom at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::observed::{Looks, Trouble};
+use model::observed::{ListingHistory, Trouble};
 use model::{GroupId, Listing, PluginName};
 use raft::Replica;
 use tokio::sync::{Notify, watch};
@@ -21,7 +21,7 @@ use crate::world::World;
 const MOVING: Duration = Duration::from_millis(900);
 /// The longest time between two looks at rest.
 const RESTING: Duration = Duration::from_secs(10);
-/// Looks may take up to a tenth of the time, and no more: a slow plugin is not asked without a pause,
+/// ListingHistory may take up to a tenth of the time, and no more: a slow plugin is not asked without a pause,
 /// and a large listing does not crowd out the work that it is for.
 const REST_PER_WORK: u32 = 9;
 /// Between two looks however fast the plugin is.
@@ -36,12 +36,12 @@ pub(super) struct Latest {
 
 /// One observer a plugin, made when a group first needs it.
 pub(super) struct Observers<W> {
-    eye: Arc<Eye<W>>,
+    deps: Arc<ObserverDeps<W>>,
     all: Mutex<BTreeMap<PluginName, Observer>>,
 }
 
 /// What every look needs.
-struct Eye<W> {
+struct ObserverDeps<W> {
     replica: Replica,
     world: Arc<W>,
     clock: Clock,
@@ -50,12 +50,12 @@ struct Eye<W> {
 
 struct Observer {
     latest: watch::Receiver<Latest>,
-    shared: Arc<Shared>,
+    demand: Arc<Demand>,
     task: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct Demand {
     /// Somebody wants a look now.
     poke: Notify,
     /// The groups that are in motion on this plugin.
@@ -72,16 +72,16 @@ impl Drop for Observer {
 
 impl<W: World> Observers<W> {
     pub(super) fn new(replica: Replica, world: Arc<W>, clock: Clock, lease: Lease) -> Self {
-        Self { eye: Arc::new(Eye { replica, world, clock, lease }), all: Mutex::default() }
+        Self { deps: Arc::new(ObserverDeps { replica, world, clock, lease }), all: Mutex::default() }
     }
 
     fn with<T>(&self, plugin: &PluginName, use_it: impl FnOnce(&Observer) -> T) -> T {
         let mut all = self.all.lock().expect("nobody panics while holding the observers");
         let observer = all.entry(plugin.clone()).or_insert_with(|| {
             let (sender, latest) = watch::channel(Latest::default());
-            let shared = Arc::new(Shared::default());
-            let work = observe(plugin.clone(), self.eye.clone(), sender, shared.clone());
-            Observer { latest, shared, task: tokio::spawn(work) }
+            let demand = Arc::new(Demand::default());
+            let work = observe(plugin.clone(), self.deps.clone(), sender, demand.clone());
+            Observer { latest, demand, task: tokio::spawn(work) }
         });
         use_it(observer)
     }
@@ -93,16 +93,16 @@ impl<W: World> Observers<W> {
 
     /// Asks for a look as soon as the pace allows.
     pub(super) fn poke(&self, plugin: &PluginName) {
-        self.with(plugin, |observer| observer.shared.poke.notify_one());
+        self.with(plugin, |observer| observer.demand.poke.notify_one());
     }
 
     /// Says whether a group is in motion on this plugin.
     pub(super) fn moving(&self, plugin: &PluginName, group: &GroupId, moves: bool) {
         let began = self.with(plugin, |observer| {
-            let mut moving = observer.shared.moving.lock().expect("nobody panics while holding this");
+            let mut moving = observer.demand.moving.lock().expect("nobody panics while holding this");
             let began = moves && moving.is_empty();
             if moves {
-                observer.shared.moved.store(true, Ordering::Relaxed);
+                observer.demand.moved.store(true, Ordering::Relaxed);
                 moving.insert(group.clone());
             } else {
                 moving.remove(group);
@@ -130,56 +130,56 @@ async fn follow_events<W: World>(plugin: &PluginName, world: &W, poke: &Notify) 
 
 async fn observe<W: World>(
     plugin: PluginName,
-    eye: Arc<Eye<W>>,
+    deps: Arc<ObserverDeps<W>>,
     latest: watch::Sender<Latest>,
-    shared: Arc<Shared>,
+    demand: Arc<Demand>,
 ) {
     tokio::select! {
         biased;
-        () = follow_events(&plugin, &*eye.world, &shared.poke) => {}
-        () = look_again_and_again(&plugin, &eye, latest, &shared) => {}
+        () = follow_events(&plugin, &*deps.world, &demand.poke) => {}
+        () = list_again_and_again(&plugin, &deps, latest, &demand) => {}
     }
 }
 
-async fn look_again_and_again<W: World>(
+async fn list_again_and_again<W: World>(
     plugin: &PluginName,
-    eye: &Eye<W>,
+    deps: &ObserverDeps<W>,
     latest: watch::Sender<Latest>,
-    shared: &Shared,
+    demand: &Demand,
 ) {
     let mut pause = MOVING;
     let mut trouble_since = None;
-    let mut looks = Looks::default();
+    let mut listings_seen = ListingHistory::default();
     loop {
         let began = Instant::now();
-        let (after, taken_at) = (eye.replica.published().index, eye.clock.now());
-        match eye.world.look(plugin, &eye.lease).await {
+        let (after, taken_at) = (deps.replica.published().index, deps.clock.now());
+        match deps.world.list(plugin, &deps.lease).await {
             Ok(look) => {
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");
                 }
-                let listing = looks.showed(look.items, look.promises, taken_at, after);
+                let listing = listings_seen.showed(look.items, look.guarantees, taken_at, after);
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
             }
-            Err(because) => {
-                looks.failed();
+            Err(message) => {
+                listings_seen.failed();
                 if trouble_since.is_none() {
-                    tracing::warn!(%plugin, %because, "the plugin cannot be looked at");
+                    tracing::warn!(%plugin, %message, "the plugin cannot be looked at");
                 }
                 let since = *trouble_since.get_or_insert(taken_at);
                 // What was seen before stays the latest evidence, with its age.
-                latest.send_modify(|latest| latest.trouble = Some(Trouble { since, because }));
+                latest.send_modify(|latest| latest.trouble = Some(Trouble { since, message }));
             }
         }
         tokio::time::sleep(GAP.max(began.elapsed() * REST_PER_WORK)).await;
-        let moving = !shared.moving.lock().expect("nobody panics while holding this").is_empty();
-        let in_motion = shared.moved.swap(false, Ordering::Relaxed) || moving;
+        let moving = !demand.moving.lock().expect("nobody panics while holding this").is_empty();
+        let in_motion = demand.moved.swap(false, Ordering::Relaxed) || moving;
         let broken = trouble_since.is_some();
         pause = if in_motion || broken { MOVING } else { (pause * 2).min(RESTING) };
         let why = tokio::select! {
             biased;
             () = tokio::time::sleep(pause) => "its time has come",
-            () = shared.poke.notified() => "a group asks, or the plugin has an event",
+            () = demand.poke.notified() => "a group asks, or the plugin has an event",
         };
         tracing::trace!(%plugin, why, in_motion, took = ?began.elapsed(), "looking again");
     }
@@ -192,13 +192,13 @@ mod tests {
     use model::{Description, GroupSpec, Health, Outcome, Part};
 
     use super::*;
-    use crate::world::{Look, Rejection, Work};
+    use crate::world::{Listed, Rejection, Work};
 
     /// Has so many events waiting, and then none.
     struct Burst(AtomicU32);
 
     impl World for Burst {
-        async fn look(&self, _: &PluginName, _: &Lease) -> Result<Look, String> {
+        async fn list(&self, _: &PluginName, _: &Lease) -> Result<Listed, String> {
             Err("not asked here".into())
         }
 
@@ -211,7 +211,7 @@ mod tests {
         }
 
         async fn perform(&self, _: &Work) -> Outcome {
-            Outcome::Unsure { because: "not asked here".into() }
+            Outcome::Unsure { message: "not asked here".into() }
         }
 
         async fn health(&self, _: &Part, _: &Description) -> (Health, String) {

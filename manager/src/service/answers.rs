@@ -38,7 +38,7 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::NameTaken { .. }
         | Refusal::AddressTaken { .. }
         | Refusal::Removed { .. }
-        | Refusal::AlreadyFounded => error(Code::Conflict, "nothing was changed"),
+        | Refusal::AlreadyBootstrapped => error(Code::Conflict, "nothing was changed"),
     }
 }
 
@@ -54,10 +54,10 @@ pub(super) fn unavailable(error: &raft::Error) -> Error {
     match error {
         raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
             Error::new(Code::Unavailable, "the managers have no leader at the moment")
-                .because(error.to_string())
+                .cause(error.to_string())
         }
         raft::Error::Fatal(_) => Error::new(Code::Internal, "this manager has stopped")
-            .because(error.to_string())
+            .cause(error.to_string())
             .remedy("look at its log, and start it again"),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::proto as pb;
 use model::command::{Adoption, Commit};
-use model::observed::{Looks, View};
+use model::observed::{ListingHistory, View};
 use model::{
     Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, State,
     plan,
@@ -23,8 +23,8 @@ impl Service {
     pub(super) async fn seen(&self, published: &Published, item: &Commit) -> Observed {
         let id = &item.spec.id;
         let state = &published.state;
-        if let Some(report) = self.reports.of(id) {
-            return report.observed.clone();
+        if let Some(assessment) = self.assessments.of(id) {
+            return assessment.observed.clone();
         }
         let mut observed = Observed { bounds: state.bounds(published.index), ..Observed::default() };
         let (Role::Leader { term }, Some(cluster)) = (*self.role.borrow(), &state.cluster) else {
@@ -34,9 +34,9 @@ impl Service {
         let plugin = &item.spec.template.instance.plugin;
         let began = self.clock.now();
         // Without an answer it is a plan without a look, as before there was one.
-        if let Ok(look) = self.world.look(plugin, &lease).await {
-            let promises = state.promises(plugin, look.promises);
-            let listing = Looks::default().showed(look.items, promises, began, published.index);
+        if let Ok(look) = self.world.list(plugin, &lease).await {
+            let guarantees = state.guarantees(plugin, look.guarantees);
+            let listing = ListingHistory::default().showed(look.items, guarantees, began, published.index);
             observed.views.insert(plugin.clone(), Arc::new(View::of(&listing, id, cluster, &state.lineages)));
         }
         observed
@@ -69,7 +69,7 @@ impl Service {
         let Some(group) = copy.group(id) else { return planned };
         let mut group = (**group).clone();
         // A plan is made from the latest look, however old: it is advice, and acts on nothing.
-        group.look_from = 0;
+        group.list_from = 0;
         if stored == 0 {
             // Nobody but this copy has changed it.
             group.changed = 0;
@@ -79,15 +79,16 @@ impl Service {
         planned.actions.extend(plan.actions.iter().map(planned_action));
         let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
         // The planner takes one at a time; who asks for a plan wants to see all of them.
-        let doomed: BTreeSet<String> = planned.actions.iter().map(|action| action.instance.clone()).collect();
-        let replaced = outdated.iter().filter(|(_, instance)| !doomed.contains(instance.as_str()));
+        let terminating: BTreeSet<String> =
+            planned.actions.iter().map(|action| action.instance.clone()).collect();
+        let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.as_str()));
         planned.actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
             verb: "replace".into(),
             slot: slot.to_string(),
             instance: instance.to_string(),
         }));
         let outdated = outdated.len();
-        let (before, after) = (state.group(id).map(|group| group.wanted()), group.wanted());
+        let (before, after) = (state.group(id).map(|group| group.desired()), group.desired());
         planned.summary =
             summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == item.spec));
         if before.is_none() && planned.actions.is_empty() {

@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::service_fn;
 
-use crate::access::Asker;
+use crate::access::Principal;
 use crate::dial::Secure;
 
 /// Marks a call that was forwarded once: it is not forwarded again.
@@ -70,8 +70,8 @@ impl Forward {
 
     /// Marked as forwarded, and with who asks.
     pub(super) fn mark<T>(mut request: Request<T>) -> Request<T> {
-        if let Some(asker) = request.extensions().get::<Asker>().cloned() {
-            asker.mark(request.metadata_mut());
+        if let Some(principal) = request.extensions().get::<Principal>().cloned() {
+            principal.mark(request.metadata_mut());
         }
         request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
         request

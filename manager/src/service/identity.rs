@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::Service;
 use super::answers::{is_done, refused};
-use crate::authority;
+use crate::ca;
 
 /// The longest name of a person.
 const LONGEST_NAME: usize = 64;
@@ -83,8 +83,7 @@ impl Service {
         let cluster = self.replica.identity().cluster.clone();
         let subject = Subject::Person { cluster, name, role, token };
         let lasts = Duration::from_millis(LONGEST_LOGIN.0);
-        let certificate =
-            authority::sign(&known.signing, &request.csr, &subject, lasts).map_err(unreadable)?;
+        let certificate = ca::sign(&known.signing, &request.csr, &subject, lasts).map_err(unreadable)?;
         let trusted = known.trusted().map(|it| it.to_vec()).collect();
         Ok(pb::LoginReply { certificate, trusted, role: role.to_string() })
     }
@@ -100,7 +99,7 @@ impl Service {
             return Ok(());
         }
         let known = state.authorities.as_ref().ok_or_else(not_founded)?;
-        let (next, bridge) = authority::follow(&self.replica.identity().cluster, &known.signing)
+        let (next, bridge) = ca::follow(&self.replica.identity().cluster, &known.signing)
             .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         self.propose(id, by, Change::Rotate { next, bridge }).await.map(drop)
     }

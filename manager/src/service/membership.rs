@@ -1,7 +1,7 @@
 //! Who is to vote, who is to go, who leads: what operators ask of the membership.
 
 use api::{Code, Error, proto as pb};
-use model::command::Standing;
+use model::command::MemberRole;
 use model::quorum::Unsafe;
 use model::{Actor, Change, NodeId, State};
 
@@ -9,16 +9,16 @@ use super::Service;
 use super::answers::{is_done, unavailable};
 
 impl Service {
-    pub(super) async fn stand_now(
+    pub(super) async fn set_member_role_now(
         &self,
-        request: pb::StandRequest,
+        request: pb::SetMemberRoleRequest,
         by: &Actor,
-    ) -> Result<pb::StandReply, Error> {
+    ) -> Result<pb::SetMemberRoleReply, Error> {
         let id = api::request_id(&request.request_id)?;
-        let standing = match request.standing() {
-            pb::Standing::Voter => Standing::Voter,
-            pb::Standing::Learner => Standing::Learner,
-            pb::Standing::Removed => Standing::Removed,
+        let role = match request.role() {
+            pb::MemberRole::Voter => MemberRole::Voter,
+            pb::MemberRole::Learner => MemberRole::Learner,
+            pb::MemberRole::Removed => MemberRole::Removed,
         };
         if request.managers.is_empty() {
             return Err(Error::new(Code::Invalid, "no manager is named"));
@@ -31,16 +31,16 @@ impl Service {
             found.filter_map(Result::ok).collect()
         } else {
             let nodes = found.collect::<Result<Vec<_>, _>>()?;
-            self.members.may_stand(&state, &nodes, standing, request.force).map_err(|why| guarded(&why))?;
-            let change = Change::Stand { nodes: nodes.clone(), standing };
+            self.members.may_stand(&state, &nodes, role, request.force).map_err(|why| guarded(&why))?;
+            let change = Change::SetMemberRole { nodes: nodes.clone(), role };
             self.propose(id, by, change).await?;
             nodes
         };
         drop(judging);
         // Whoever leads cannot wait for its own end.
-        let own = standing != Standing::Voter && nodes.contains(&self.replica.identity().node);
-        let done = !own && self.members.until_they_stand(&nodes, standing).await;
-        Ok(pb::StandReply { done })
+        let own = role != MemberRole::Voter && nodes.contains(&self.replica.identity().node);
+        let done = !own && self.members.until_they_stand(&nodes, role).await;
+        Ok(pb::SetMemberRoleReply { done })
     }
 
     pub(super) async fn transfer_now(
@@ -60,7 +60,7 @@ impl Service {
             };
             match error {
                 raft::Error::Unavailable(why) => Error::new(Code::Guarded, what)
-                    .because(why)
+                    .cause(why)
                     .remedy("`infrakit node ls` shows who votes and can be reached"),
                 other => unavailable(&other),
             }
@@ -92,7 +92,5 @@ fn guarded(why: &Unsafe) -> Error {
             "let another join first, or give --force when fewer managers are what you want; nothing was changed"
         }
     };
-    Error::new(Code::Guarded, "this change of the members is not safe")
-        .because(why.to_string())
-        .remedy(remedy)
+    Error::new(Code::Guarded, "this change of the members is not safe").cause(why.to_string()).remedy(remedy)
 }

@@ -19,7 +19,7 @@ pub(super) fn may_name(role: Role, request: &pb::CommitRequest) -> Result<(), Er
         return Ok(());
     }
     Err(Error::new(Code::Forbidden, "a plan with secrets in it asks for the role operator")
-        .because(format!("who asks has the role {role}, and plugins would be told the secrets"))
+        .cause(format!("who asks has the role {role}, and plugins would be told the secrets"))
         .remedy("log in with a token of that role; nothing was changed"))
 }
 

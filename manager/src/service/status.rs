@@ -70,11 +70,12 @@ impl Service {
         let (groups, stream) = mpsc::channel(4);
         let service = self.clone();
         tokio::spawn(async move {
-            let (mut states, mut reports) = (service.replica.watch_declared(), service.reports.watch());
+            let (mut states, mut assessments) =
+                (service.replica.watch_declared(), service.assessments.watch());
             let mut last = None;
             loop {
                 let state = states.borrow_and_update().state.clone();
-                reports.mark_unchanged();
+                assessments.mark_unchanged();
                 let began = tokio::time::Instant::now();
                 let message = if leads(&service.role) {
                     service.group(&state, &id, with_slots).ok_or_else(|| Status::from(no_group(id.as_str())))
@@ -92,7 +93,7 @@ impl Service {
                 tokio::time::sleep(WATCH_EVERY.max(began.elapsed() * 20)).await;
                 tokio::select! {
                     _ = states.changed() => {}
-                    _ = reports.changed() => {}
+                    _ = assessments.changed() => {}
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = groups.closed() => return,
                 }
@@ -104,13 +105,13 @@ impl Service {
     /// What happened, and what happens from now on when that is asked for.
     pub(super) fn told(&self, request: pb::EventsRequest) -> ReceiverStream<Result<pb::Event, Status>> {
         let (kept, mut live) = self.replica.events();
-        let wanted = move |event: &model::event::Event| {
+        let desired = move |event: &model::event::Event| {
             request.group.is_empty()
                 || event.group.as_ref().is_some_and(|group| group.as_str() == request.group)
         };
         let (events, stream) = mpsc::channel(64);
         tokio::spawn(async move {
-            for event in kept.iter().filter(|event| wanted(event)) {
+            for event in kept.iter().filter(|event| desired(event)) {
                 if events.send(Ok(api::event(event))).await.is_err() {
                     return;
                 }
@@ -124,7 +125,7 @@ impl Service {
                     () = events.closed() => return,
                 };
                 match event {
-                    Ok(event) if wanted(&event) => {
+                    Ok(event) if desired(&event) => {
                         if events.send(Ok(api::event(&event))).await.is_err() {
                             return;
                         }

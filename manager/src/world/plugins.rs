@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::{Stream, StreamExt};
 use model::access::Secret;
 use model::intent::{Reason, Task};
-use model::plugin::Promises;
+use model::plugin::Guarantees;
 use model::secret::{self, Missing, SecretName, redacted};
 use model::tags::Tags;
 use model::{ClusterId, Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
@@ -18,27 +18,27 @@ use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, I
 use tokio::sync::watch;
 
 use super::pace::Pace;
-use super::{Look, Rejection, Work, World};
+use super::{Listed, Rejection, Work, World};
 use crate::lease::Lease;
-use crate::meters::{self, Meters};
+use crate::metrics::{self, Metrics};
 use crate::telemetry;
 
 /// Plugins found in a directory.
 pub(crate) struct Plugins {
     directory: Directory,
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Mutex<BTreeMap<String, PluginSession>>,
     streams: Mutex<BTreeMap<PluginName, Events>>,
     secrets: watch::Receiver<Published>,
-    meters: Meters,
+    metrics: Metrics,
 }
 
 /// A part with its secrets in it.
-struct Told {
+struct ResolvedPart {
     part: Part,
     held: Vec<(SecretName, Secret)>,
 }
 
-impl Told {
+impl ResolvedPart {
     /// What the plugin says, without what it was told in confidence.
     fn clean(&self, error: spi::Error) -> spi::Error {
         spi::Error { message: redacted(&error.message, &self.held), ..error }
@@ -49,7 +49,7 @@ type Events = Arc<tokio::sync::Mutex<Option<Pin<Box<dyn Stream<Item = spi::Event
 
 /// A plugin process as it was last met.
 #[derive(Clone)]
-struct Known {
+struct PluginSession {
     found: spi::Found,
     client: Client,
     hello: Arc<Hello>,
@@ -58,27 +58,27 @@ struct Known {
 
 impl Plugins {
     /// `secrets` has what the references in properties stand for.
-    pub(crate) fn new(directory: Directory, secrets: watch::Receiver<Published>, meters: Meters) -> Self {
-        Self { directory, known: Mutex::default(), streams: Mutex::default(), secrets, meters }
+    pub(crate) fn new(directory: Directory, secrets: watch::Receiver<Published>, metrics: Metrics) -> Self {
+        Self { directory, known: Mutex::default(), streams: Mutex::default(), secrets, metrics }
     }
 
     /// What this plugin is told: with the secrets that it refers to, and with no others.
-    fn told(&self, part: &Part) -> Result<Told, spi::Error> {
+    fn resolve(&self, part: &Part) -> Result<ResolvedPart, spi::Error> {
         let state = self.secrets.borrow().state.clone();
         let value = |name: &SecretName| state.secrets.get(name).map(|it| &it.value);
         let (part, held) = secret::filled(part, value).map_err(|Missing(name)| {
             // Only a state that is behind lacks one that a spec refers to.
             spi::Error::new(Class::Exhausted, format!("there is no secret `{name}`"))
         })?;
-        Ok(Told { part, held })
+        Ok(ResolvedPart { part, held })
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginSession>> {
         self.known.lock().expect("nobody panics while holding the plugins")
     }
 
     /// The plugin, as it says of itself now. Its connections are kept as long as its address stays.
-    async fn meet(&self, name: &PluginName, call: &Call) -> Result<Known, spi::Error> {
+    async fn meet(&self, name: &PluginName, call: &Call) -> Result<PluginSession, spi::Error> {
         let found = self.directory.find(name)?;
         let before = self.known().get(name.lookup()).filter(|known| known.found == found).cloned();
         let (client, pace) = match before {
@@ -86,13 +86,13 @@ impl Plugins {
             None => (found.client(), Arc::default()),
         };
         let hello = Arc::new(client.hello_as(call).await?);
-        let known = Known { found, client, hello, pace };
+        let known = PluginSession { found, client, hello, pace };
         self.known().insert(name.lookup().to_owned(), known.clone());
         Ok(known)
     }
 
     /// The plugin as it was last met; met now if it never was.
-    async fn plugin(&self, name: &PluginName, interface: &str) -> Result<Known, spi::Error> {
+    async fn plugin(&self, name: &PluginName, interface: &str) -> Result<PluginSession, spi::Error> {
         let before = self.known().get(name.lookup()).cloned();
         let known = match before {
             Some(known) if known.hello.serves(interface, name.subtype()) => known,
@@ -109,15 +109,15 @@ impl Plugins {
         let template = &work.known.template;
         // Nothing has been made before the instance plugin is called, whatever goes wrong.
         let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
-            because: format!("{}: {error}", part.plugin),
+            message: format!("{}: {error}", part.plugin),
             retryable: error.class.is_retryable(),
         };
         let flavor = match self.plugin(&template.flavor.plugin, interface::FLAVOR).await {
             Ok(known) => known,
             Err(error) => return refused(&template.flavor, &error),
         };
-        let for_flavor = match self.told(&template.flavor) {
-            Ok(told) => told,
+        let for_flavor = match self.resolve(&template.flavor) {
+            Ok(resolved) => resolved,
             Err(error) => return refused(&template.flavor, &error),
         };
         let base = InstanceSpec {
@@ -142,8 +142,8 @@ impl Plugins {
         };
         // A flavor may change the properties of the instance: the references in them are the same.
         let prepared = Part { properties: spec.properties.clone(), ..template.instance.clone() };
-        let mut for_instance = match self.told(&prepared) {
-            Ok(told) => told,
+        let mut for_instance = match self.resolve(&prepared) {
+            Ok(resolved) => resolved,
             Err(error) => return refused(&template.instance, &error),
         };
         spec.properties = for_instance.part.properties.clone();
@@ -167,14 +167,14 @@ impl Plugins {
             }
             Err(error) if error.class.is_refusal() => {
                 if error.class == Class::Exhausted {
-                    self.meters.was_throttled(&template.instance.plugin);
+                    self.metrics.was_throttled(&template.instance.plugin);
                     instances.pace.slower();
                 }
                 refused(&template.instance, &for_instance.clean(error))
             }
             Err(error) => {
                 let error = for_instance.clean(error);
-                Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) }
+                Outcome::Unsure { message: format!("{}: {error}", template.instance.plugin) }
             }
         }
     }
@@ -188,7 +188,7 @@ impl Plugins {
     ) -> Outcome {
         let template = &work.known.template;
         let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
-            because: format!("{}: {error}", part.plugin),
+            message: format!("{}: {error}", part.plugin),
             retryable: true,
         };
         let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
@@ -217,14 +217,14 @@ impl Plugins {
         match span.ended(plugin.destroy(instance, reason.as_str(), &call).await) {
             Ok(()) => Outcome::Done(instance.clone()),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
-            Err(error) => Outcome::Unsure { because: format!("{}: {error}", template.instance.plugin) },
+            Err(error) => Outcome::Unsure { message: format!("{}: {error}", template.instance.plugin) },
         }
     }
 
     async fn label(&self, work: &Work, instance: &InstanceId, attempt: &Context) -> Outcome {
         let name = &work.known.template.instance.plugin;
         let refused = |error: &spi::Error| Outcome::Refused {
-            because: format!("{name}: {error}"),
+            message: format!("{name}: {error}"),
             retryable: error.class.is_retryable(),
         };
         let instances = match self.plugin(name, interface::INSTANCE).await {
@@ -258,7 +258,7 @@ impl Plugins {
     /// What goes with a call that may be made now; to plugins that understand it (decision 18). Its
     /// deadline is reckoned from when the lease was held, so that a manager that stops between here and
     /// the call is kept out by its own plugin.
-    async fn call(&self, work: &Work, plugin: &Known) -> Call {
+    async fn call(&self, work: &Work, plugin: &PluginSession) -> Call {
         let held = work.lease.held().await;
         if !plugin.hello.has_fence() {
             return Call::default();
@@ -275,12 +275,13 @@ impl Plugins {
         let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
         let _turn = known.pace.turn().await;
         lease.held().await;
-        let told = self.told(flavor)?;
-        let drained = known.client.flavors(flavor.plugin.subtype()).drain(&told.part.properties, seen).await;
-        drained.map_err(|error| told.clean(error))
+        let resolved = self.resolve(flavor)?;
+        let drained =
+            known.client.flavors(flavor.plugin.subtype()).drain(&resolved.part.properties, seen).await;
+        drained.map_err(|error| resolved.clean(error))
     }
 
-    async fn look_now(&self, plugin: &PluginName, lease: &Lease) -> Result<Look, String> {
+    async fn list_now(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {
         let leads = Call { epoch: Some(lease.epoch()), ..Call::default() };
         let known = self.meet(plugin, &leads).await.map_err(|error| error.message)?;
         if !known.hello.serves(interface::INSTANCE, plugin.subtype()) {
@@ -288,15 +289,15 @@ impl Plugins {
         }
         let listed = known.client.instances(plugin.subtype()).describe(&Tags::new(), true).await;
         let items = listed.map_err(|error| error.message)?.into_iter().map(Arc::new).collect();
-        let promises = Promises { class: known.hello.class(), lists_within: known.hello.lists_within() };
-        Ok(Look { items, promises })
+        let guarantees = Guarantees { class: known.hello.class(), lists_within: known.hello.lists_within() };
+        Ok(Listed { items, guarantees })
     }
 }
 
 impl World for Plugins {
-    async fn look(&self, plugin: &PluginName, lease: &Lease) -> Result<Look, String> {
-        let looked = self.look_now(plugin, lease).await;
-        self.meters.called(plugin, "DescribeInstances", if looked.is_ok() { "done" } else { "failed" });
+    async fn list(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {
+        let looked = self.list_now(plugin, lease).await;
+        self.metrics.called(plugin, "DescribeInstances", if looked.is_ok() { "done" } else { "failed" });
         looked
     }
 
@@ -344,9 +345,9 @@ impl World for Plugins {
         };
         telemetry::settled(&attempt, &outcome);
         let plugin = &work.known.template.instance.plugin;
-        self.meters.called(plugin, method, meters::result(&outcome));
+        self.metrics.called(plugin, method, metrics::result(&outcome));
         if let Task::Provision { .. } = work.intent.task {
-            self.meters.provisioned(plugin, &outcome, began.elapsed());
+            self.metrics.provisioned(plugin, &outcome, began.elapsed());
         }
         outcome
     }
@@ -355,11 +356,11 @@ impl World for Plugins {
         let ask = async {
             let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
             let _turn = known.pace.turn().await;
-            let told = self.told(flavor)?;
+            let resolved = self.resolve(flavor)?;
             let plugin = known.client.flavors(flavor.plugin.subtype());
-            let verdict = plugin.healthy(&told.part.properties, instance).await;
-            let verdict = verdict.map_err(|error| told.clean(error))?;
-            Ok::<_, spi::Error>((verdict.health, redacted(&verdict.because, &told.held)))
+            let verdict = plugin.healthy(&resolved.part.properties, instance).await;
+            let verdict = verdict.map_err(|error| resolved.clean(error))?;
+            Ok::<_, spi::Error>((verdict.health, redacted(&verdict.message, &resolved.held)))
         };
         match ask.await {
             Ok(verdict) => verdict,
@@ -373,15 +374,15 @@ impl World for Plugins {
         let by_flavor = async {
             let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
             let plugin = known.client.flavors(flavor.plugin.subtype());
-            let told = self.told(flavor)?;
-            let valid = plugin.validate(&told.part.properties, &spec.allocation).await;
-            valid.map_err(|error| told.clean(error))
+            let resolved = self.resolve(flavor)?;
+            let valid = plugin.validate(&resolved.part.properties, &spec.allocation).await;
+            valid.map_err(|error| resolved.clean(error))
         };
         let by_instance = async {
             let known = self.plugin(&instance.plugin, interface::INSTANCE).await?;
-            let told = self.told(instance)?;
+            let resolved = self.resolve(instance)?;
             let plugin = known.client.instances(instance.plugin.subtype());
-            plugin.validate(&told.part.properties).await.map_err(|error| told.clean(error))
+            plugin.validate(&resolved.part.properties).await.map_err(|error| resolved.clean(error))
         };
         let (by_instance, by_flavor) = tokio::join!(by_instance, by_flavor);
         let rejection = |part: &Part, flavor: bool, result: Result<(), spi::Error>| {
@@ -389,7 +390,7 @@ impl World for Plugins {
                 flavor,
                 plugin: part.plugin.clone(),
                 absent: matches!(error.class, Class::Unavailable | Class::Unsure),
-                because: error.message,
+                message: error.message,
             })
         };
         rejection(instance, false, by_instance)

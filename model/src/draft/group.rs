@@ -5,7 +5,7 @@ use super::tree::{Node, Tree, Value};
 use crate::ids::{GroupId, LogicalId, PluginName};
 use crate::part::{Opaque, Part};
 use crate::problem::{Place, Problem};
-use crate::spec::{Allocation, Gate, GroupSpec, Template, Updating};
+use crate::spec::{Allocation, GroupSpec, HealthGate, Template, Updating};
 use crate::time::Millis;
 
 /// What is found on the way.
@@ -399,9 +399,9 @@ impl<'a> Reader<'a> {
             },
         };
         let gate = match (count, duration) {
-            (0, Millis(0)) => Gate::Once,
-            (count, Millis(0)) => Gate::Count(count),
-            (0, duration) => Gate::Duration(duration),
+            (0, Millis(0)) => HealthGate::Once,
+            (count, Millis(0)) => HealthGate::Count(count),
+            (0, duration) => HealthGate::Duration(duration),
             _ => {
                 self.notes.wrong(fields.place, path, "both Count and Duration are given", "keep one of them");
                 return None;
@@ -462,11 +462,11 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn mistyped(&mut self, node: &Node, path: &str, wanted: &str) {
+    fn mistyped(&mut self, node: &Node, path: &str, desired: &str) {
         self.notes.wrong(
             node.place,
             path,
-            format!("this is {}, and should be {wanted}", node.value.kind()),
+            format!("this is {}, and should be {desired}", node.value.kind()),
             "",
         );
     }

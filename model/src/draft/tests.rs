@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{Allocation, Gate};
+use crate::spec::{Allocation, HealthGate};
 use crate::time::Millis;
 
 const WEB: &str = "\
@@ -163,9 +163,9 @@ fn names_that_differ_in_case_are_taken_with_a_warning() {
 #[test]
 fn the_gate_is_a_count_or_a_duration() {
     let gate = |updating: &str| specs(&format!("{WEB}  Updating: {updating}\n"))[0].updating.gate;
-    assert_eq!(gate("{}"), Gate::Once);
-    assert_eq!(gate("{Count: 2}"), Gate::Count(2));
-    assert_eq!(gate("{Duration: 1m30s}"), Gate::Duration(Millis(90_000)));
+    assert_eq!(gate("{}"), HealthGate::Once);
+    assert_eq!(gate("{Count: 2}"), HealthGate::Count(2));
+    assert_eq!(gate("{Duration: 1m30s}"), HealthGate::Duration(Millis(90_000)));
     assert!(
         specs(&format!("{WEB}  Updating: {{SkipBeforeInstanceDestroy: drain}}\n"))[0].updating.skip_drain
     );

@@ -6,7 +6,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
     pub until: Timestamp,
-    pub because: String,
+    pub message: String,
 }
 
 /// An attempt whose outcome is not known.
@@ -15,7 +15,7 @@ pub struct Unsure {
     /// When the call ended here; it may still take effect there until its limit has passed.
     pub ended_at: Timestamp,
     pub retry_at: Timestamp,
-    pub because: String,
+    pub message: String,
 }
 
 /// How often in a row a member was not shown.
@@ -23,12 +23,12 @@ pub struct Unsure {
 pub struct Absence {
     /// When the first look began that did not show it.
     pub since: Timestamp,
-    pub looks: u32,
+    pub listings_seen: u32,
 }
 
 /// Why a plugin cannot be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     pub since: Timestamp,
-    pub because: String,
+    pub message: String,
 }

@@ -12,12 +12,12 @@ pub enum Health {
 
 /// What is known of one instance's health, by repeated asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pulse {
+pub struct HealthSample {
     pub health: Health,
     /// Since when every answer was this one.
     pub since: Timestamp,
     /// How many answers in a row were this one.
     pub streak: u32,
     /// Why, when the flavor says.
-    pub because: String,
+    pub message: String,
 }

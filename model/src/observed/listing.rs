@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ids::{InstanceId, LogicalId};
 use crate::limits::MANY_GONE;
 use crate::part::Opaque;
-use crate::plugin::Promises;
+use crate::plugin::Guarantees;
 use crate::tags::Tags;
 use crate::time::Timestamp;
 
@@ -27,27 +27,27 @@ pub struct Listing {
     /// When the first of the looks began since which none has failed.
     pub unbroken_since: Timestamp,
     /// How many instances fewer than the largest of the looks shortly before it.
-    pub fewer: usize,
+    pub shrunk_by: usize,
     /// The last log entry that was applied when the look began: what it did not yet show then,
     /// it cannot tell about.
     pub after: u64,
-    pub promises: Promises,
+    pub guarantees: Guarantees,
 }
 
 /// The looks at one plugin, as they come: what makes a listing of what one of them showed.
 #[derive(Debug, Default)]
-pub struct Looks {
+pub struct ListingHistory {
     unbroken_since: Option<Timestamp>,
     /// When each of the latest began, and how many instances it showed.
     recent: Vec<(Timestamp, usize)>,
 }
 
-impl Looks {
+impl ListingHistory {
     /// A look that began at `taken_at`, when the log was applied up to `after`, showed these.
     pub fn showed(
         &mut self,
         items: Vec<Arc<Description>>,
-        promises: Promises,
+        guarantees: Guarantees,
         taken_at: Timestamp,
         after: u64,
     ) -> Listing {
@@ -57,7 +57,14 @@ impl Looks {
         let largest = self.recent.iter().map(|(_, total)| *total).max().unwrap_or(0);
         self.recent.push((taken_at, total));
         let unbroken_since = *self.unbroken_since.get_or_insert(taken_at);
-        Listing { items, taken_at, unbroken_since, fewer: largest.saturating_sub(total), after, promises }
+        Listing {
+            items,
+            taken_at,
+            unbroken_since,
+            shrunk_by: largest.saturating_sub(total),
+            after,
+            guarantees,
+        }
     }
 
     /// A look failed.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::plugin::{PluginClass, Promises};
+use crate::plugin::{Guarantees, PluginClass};
 use crate::tags::Tags;
 use crate::{ClusterId, Lineages, Millis, tags};
 
@@ -14,17 +14,21 @@ fn a_listing_tells_how_many_are_fewer_than_shortly_before_and_since_when_no_look
         };
         Arc::new(description)
     };
-    let mut looks = Looks::default();
-    let show = |looks: &mut Looks, n: usize, second: u64| {
-        let listing =
-            looks.showed((0..n).map(one).collect(), Promises::default(), Timestamp(second * 1000), 0);
-        (listing.fewer, listing.unbroken_since.0 / 1000)
+    let mut listings_seen = ListingHistory::default();
+    let show = |listings_seen: &mut ListingHistory, n: usize, second: u64| {
+        let listing = listings_seen.showed(
+            (0..n).map(one).collect(),
+            Guarantees::default(),
+            Timestamp(second * 1000),
+            0,
+        );
+        (listing.shrunk_by, listing.unbroken_since.0 / 1000)
     };
-    assert_eq!(show(&mut looks, 5, 1), (0, 1));
-    assert_eq!(show(&mut looks, 2, 2), (3, 1));
-    assert_eq!(show(&mut looks, 2, 7), (3, 1), "as long as the doubt lasts");
-    looks.failed();
-    assert_eq!(show(&mut looks, 2, 12), (0, 12), "then that is how many there are");
+    assert_eq!(show(&mut listings_seen, 5, 1), (0, 1));
+    assert_eq!(show(&mut listings_seen, 2, 2), (3, 1));
+    assert_eq!(show(&mut listings_seen, 2, 7), (3, 1), "as long as the doubt lasts");
+    listings_seen.failed();
+    assert_eq!(show(&mut listings_seen, 2, 12), (0, 12), "then that is how many there are");
 }
 
 #[test]
@@ -50,9 +54,9 @@ fn a_missing_or_different_group_tag_is_no_match() {
         ],
         taken_at: Timestamp(1),
         unbroken_since: Timestamp(1),
-        fewer: 0,
+        shrunk_by: 0,
         after: 0,
-        promises: Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(0)) },
+        guarantees: Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) },
     };
     let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(1));
     let ids: Vec<_> = view.seen.keys().map(InstanceId::as_str).collect();
@@ -85,13 +89,13 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
         item("garbled", Some("x".into())),
         item("bare", None),
     ];
-    let listing = Looks::default().showed(items, Promises::default(), Timestamp(1), 0);
+    let listing = ListingHistory::default().showed(items, Guarantees::default(), Timestamp(1), 0);
     let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(2));
-    assert_eq!(view.twins.len(), 1);
-    let pair = [view.twins[0].1.as_str(), view.by_intent[&intent].as_str()];
+    assert_eq!(view.duplicates.len(), 1);
+    let pair = [view.duplicates[0].1.as_str(), view.by_intent[&intent].as_str()];
     assert!(pair == ["first", "second"], "{pair:?}");
-    let untold: Vec<_> = view.untold.keys().map(InstanceId::as_str).collect();
-    assert_eq!(untold, ["bare", "garbled", "later"], "an earlier lineage is this cluster's own");
+    let unknown_tokens: Vec<_> = view.unknown_tokens.keys().map(InstanceId::as_str).collect();
+    assert_eq!(unknown_tokens, ["bare", "garbled", "later"], "an earlier lineage is this cluster's own");
     assert_eq!(view.seen[&InstanceId::new("before")].intent, None);
     assert!(view.seen[&InstanceId::new("before")].lost && !view.seen[&InstanceId::new("later")].lost);
     // An intent that was open when its lineage ended is known by the name that it had.
@@ -99,7 +103,7 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
     let view = View::of(&listing, &"web".into(), &cluster, &lineages);
     assert_eq!(view.by_intent[&intent].as_str(), "before");
     assert!(
-        view.twins.is_empty() && view.untold.len() == 5,
+        view.duplicates.is_empty() && view.unknown_tokens.len() == 5,
         "nor was lineage 2 there before it began: {view:?}"
     );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::listing::{Description, Listing};
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId};
 use crate::lineage::Lineages;
-use crate::plugin::Promises;
+use crate::plugin::Guarantees;
 use crate::tags;
 use crate::time::Timestamp;
 
@@ -15,18 +15,18 @@ use crate::time::Timestamp;
 pub struct View {
     pub taken_at: Timestamp,
     pub unbroken_since: Timestamp,
-    pub fewer: usize,
+    pub shrunk_by: usize,
     pub after: u64,
-    pub promises: Promises,
+    pub guarantees: Guarantees,
     /// How many instances the plugin shows, of all groups and of none.
     pub total: usize,
     pub seen: BTreeMap<InstanceId, Seen>,
     /// Who carries the token of which intent of ours.
     pub by_intent: BTreeMap<IntentId, InstanceId>,
     /// Others that carry a token which stands in `by_intent`.
-    pub twins: Vec<(IntentId, InstanceId)>,
+    pub duplicates: Vec<(IntentId, InstanceId)>,
     /// Instances with this cluster's id and what is no token of it, or of a lineage still to come.
-    pub untold: BTreeMap<InstanceId, String>,
+    pub unknown_tokens: BTreeMap<InstanceId, String>,
 }
 
 /// One instance of a group, with its tags understood.
@@ -50,9 +50,9 @@ impl View {
         let mut view = View {
             taken_at: listing.taken_at,
             unbroken_since: listing.unbroken_since,
-            fewer: listing.fewer,
+            shrunk_by: listing.shrunk_by,
             after: listing.after,
-            promises: listing.promises,
+            guarantees: listing.guarantees,
             total: listing.items.len(),
             ..View::default()
         };
@@ -65,14 +65,14 @@ impl View {
             let token = tag(tags::INTENT).filter(|_| ours);
             let intent = token.and_then(|token| intent_of(token, cluster, lineages));
             if let Some(intent) = intent
-                && let Some(twin) = view.by_intent.insert(intent, description.id.clone())
+                && let Some(duplicate) = view.by_intent.insert(intent, description.id.clone())
             {
-                view.twins.push((intent, twin));
+                view.duplicates.push((intent, duplicate));
             }
             let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineages.now);
             let lost = ours && intent.is_none() && earlier;
             if ours && intent.is_none() && !earlier {
-                view.untold.insert(description.id.clone(), token.unwrap_or_default().to_owned());
+                view.unknown_tokens.insert(description.id.clone(), token.unwrap_or_default().to_owned());
             }
             let seen = Seen {
                 description: description.clone(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::evidence;
-use super::planner::Desk;
+use super::planner::Planner;
 use super::steps::Action;
 use super::waiting::{Condition, Waiting};
 use crate::command::Adoption;
@@ -16,7 +16,7 @@ use crate::spec::Allocation;
 use crate::state::Holder;
 use crate::tags;
 
-impl<'a> Desk<'a> {
+impl<'a> Planner<'a> {
     /// Fills empty slots with instances that are there already. A member without a roster entry is
     /// otherwise a stray, and a stray is never destroyed by itself (decision 16): only a second
     /// instance of one logical id goes, and only when it is ours.
@@ -26,8 +26,8 @@ impl<'a> Desk<'a> {
             .roster
             .values()
             .filter_map(|member| match &member.holder {
-                Holder::Living { instance, .. } => Some(instance),
-                Holder::Nobody | Holder::Pending(_) => None,
+                Holder::Occupied { instance, .. } => Some(instance),
+                Holder::Empty | Holder::Pending(_) => None,
             })
             .chain(self.group.intents.values().filter_map(|intent| match &intent.task {
                 Task::Destroy { instance, .. } => Some(instance),
@@ -146,8 +146,8 @@ impl<'a> Desk<'a> {
             self.plan.strays.push(instance.clone());
             return;
         }
-        if let Some(Backoff { until, because }) = self.held_off(instance) {
-            self.plan.waiting.push(Waiting::ForStray { instance: instance.clone(), until, because });
+        if let Some(Backoff { until, message }) = self.held_off(instance) {
+            self.plan.waiting.push(Waiting::ForStray { instance: instance.clone(), until, message });
             return;
         }
         self.plan.actions.push(Action::Destroy {
@@ -171,8 +171,8 @@ impl<'a> Desk<'a> {
             return;
         }
         match self.held_off(instance) {
-            Some(Backoff { until, because }) => {
-                self.plan.waiting.push(Waiting::ForLabel { instance: instance.clone(), until, because });
+            Some(Backoff { until, message }) => {
+                self.plan.waiting.push(Waiting::ForLabel { instance: instance.clone(), until, message });
             }
             None => self.plan.actions.push(Action::Label { instance: instance.clone() }),
         }
@@ -189,17 +189,17 @@ impl<'a> Desk<'a> {
         for view in self.observed.views.values() {
             let last = IntentId { index: self.observed.bounds.index, offset: u32::MAX };
             let to_come = view.by_intent.range((Bound::Excluded(last), Bound::Unbounded));
-            let untold = to_come
+            let unknown_tokens = to_come
                 .map(|(intent, instance)| (instance, intent.to_string()))
-                .chain(view.untold.iter().map(|(instance, token)| (instance, token.clone())));
-            for (instance, token) in untold {
+                .chain(view.unknown_tokens.iter().map(|(instance, token)| (instance, token.clone())));
+            for (instance, token) in unknown_tokens {
                 self.plan.conditions.push(Condition::UnknownIntent { instance: instance.clone(), token });
             }
-            for (intent, twin) in &view.twins {
+            for (intent, duplicate) in &view.duplicates {
                 let repeated = self.group.repeated.contains_key(intent)
                     || self.group.intents.get(intent).is_some_and(|open| open.attempt > 1);
                 if let Some(other) = view.by_intent.get(intent).filter(|_| !repeated) {
-                    let instances = [twin.clone(), other.clone()];
+                    let instances = [duplicate.clone(), other.clone()];
                     self.plan.conditions.push(Condition::SharedToken { intent: *intent, instances });
                 }
             }
@@ -239,7 +239,7 @@ impl<'a> Desk<'a> {
         // even then nobody knows which of the two is in use.
         let there = |instance| self.observed.views.values().any(|view| view.seen.contains_key(instance));
         let held = self.group.roster.get(&slot).is_some_and(|member| {
-            matches!(&member.holder, Holder::Living { doomed: None, instance, .. } if there(instance))
+            matches!(&member.holder, Holder::Occupied { terminating: None, instance, .. } if there(instance))
         });
         seen.ours && self.group.wants(&slot) && held
     }
@@ -247,10 +247,9 @@ impl<'a> Desk<'a> {
     /// Whether the slot of an intent from an earlier lineage has been filled by what this one does not know.
     pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot) -> bool {
         let held = |instance: &InstanceId| {
-            self.group
-                .roster
-                .values()
-                .any(|member| matches!(&member.holder, Holder::Living { instance: it, .. } if it == instance))
+            self.group.roster.values().any(
+                |member| matches!(&member.holder, Holder::Occupied { instance: it, .. } if it == instance),
+            )
         };
         let fits = |seen: &Seen| match slot {
             Slot::Logical(id) => seen.logical_id().as_ref() == Some(id),

@@ -1,10 +1,10 @@
 //! Members without names: the right number of them, in the lowest free slots.
 
-use super::planner::Desk;
+use super::planner::Planner;
 use crate::ids::Slot;
 use crate::intent::Reason;
 
-impl Desk<'_> {
+impl Planner<'_> {
     /// Makes what is missing, destroys what is too many.
     pub(super) fn size(&mut self, size: usize) {
         if self.present < size {
@@ -23,7 +23,7 @@ impl Desk<'_> {
         } else if self.present - self.kept > size {
             // Whoever may be gone already is not counted: nobody goes in vain.
             let surplus = self.present - self.kept - size;
-            for victim in self.by_worth(self.living.clone()).into_iter().take(surplus) {
+            for victim in self.by_worth(self.running.clone()).into_iter().take(surplus) {
                 self.destroy(&victim, Reason::Terminate);
             }
         }

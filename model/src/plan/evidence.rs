@@ -18,39 +18,39 @@ pub(super) fn age(observed: &Observed, recorded: Timestamp, now: Timestamp) -> M
 
 /// Takes in a new look at one of the group's plugins.
 pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
-    let lag = view.promises.listings_lag();
-    let blind = view.promises.class == PluginClass::Blind;
+    let lag = view.guarantees.listings_lag();
+    let blind = view.guarantees.class == PluginClass::D;
     for Recorded { instance, template, index, since, ready } in group.recorded() {
         if group.template_of(template).template.instance.plugin != *plugin {
             continue;
         }
         if view.seen.contains_key(instance) {
-            observed.absent.remove(instance);
+            observed.missing.remove(instance);
             if lag > Millis(0) {
-                observed.sighted.insert(instance.clone());
+                observed.listed_once.insert(instance.clone());
             }
         } else if view.after >= index
             && (age(observed, since, view.taken_at) >= lag
-                || observed.sighted.contains(instance)
+                || observed.listed_once.contains(instance)
                 // Of such a plugin nobody is called ready who was not listed; see the planner.
                 || blind && ready)
         {
             // A look that began before the member was recorded, or when it need not be listed yet,
             // proves nothing, and is not counted later.
-            let first = Absence { since: view.taken_at, looks: 0 };
-            let absence = observed.absent.entry(instance.clone()).or_insert(first);
+            let first = Absence { since: view.taken_at, listings_seen: 0 };
+            let absence = observed.missing.entry(instance.clone()).or_insert(first);
             if absence.since < view.unbroken_since {
                 // A plugin that fails in between is in trouble: what it showed before that is no
                 // confirmation.
                 *absence = first;
             }
-            absence.looks += 1;
+            absence.listings_seen += 1;
         }
     }
-    if !observed.absent.is_empty() || !observed.sighted.is_empty() {
+    if !observed.missing.is_empty() || !observed.listed_once.is_empty() {
         let recorded: BTreeSet<&InstanceId> = group.recorded().map(|it| it.instance).collect();
-        observed.absent.retain(|instance, _| recorded.contains(instance));
-        observed.sighted.retain(|instance| recorded.contains(instance));
+        observed.missing.retain(|instance, _| recorded.contains(instance));
+        observed.listed_once.retain(|instance| recorded.contains(instance));
     }
     observed.views.insert(plugin.clone(), view);
 }
@@ -58,31 +58,31 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
 /// The plugins whose latest look shows nothing at all, or lacks many of the members it should show:
 /// instances seldom die together, and listings are cut short.
 pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> BTreeSet<&'a PluginName> {
-    if observed.absent.is_empty() {
+    if observed.missing.is_empty() {
         return BTreeSet::new();
     }
     let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
     for Recorded { instance, template, .. } in group.recorded() {
         let plugin = &group.template_of(template).template.instance.plugin;
-        let absent = observed.absent.contains_key(instance);
+        let missing = observed.missing.contains_key(instance);
         let seen = observed.views.get(plugin).is_some_and(|view| view.seen.contains_key(instance));
-        let (shown, missing) = counts.entry(plugin).or_default();
+        let (shown, lacking) = counts.entry(plugin).or_default();
         // Whom a listing need not show yet says nothing about it.
-        *shown += usize::from(seen || absent);
-        *missing += usize::from(absent);
+        *shown += usize::from(seen || missing);
+        *lacking += usize::from(missing);
     }
     let view = |plugin| observed.views.get(plugin);
     let shows_nothing = |plugin| view(plugin).is_some_and(|view| view.total == 0);
     // Groups share a listing: what is cut short takes a few from each.
-    let lacks_many = |plugin| view(plugin).is_some_and(|view| view.fewer >= MANY);
+    let lacks_many = |plugin| view(plugin).is_some_and(|view| view.shrunk_by >= MANY);
     counts
         .into_iter()
-        .filter(|(plugin, (members, absent))| {
-            *absent > 0
+        .filter(|(plugin, (members, missing))| {
+            *missing > 0
                 && (shows_nothing(*plugin)
                     || lacks_many(*plugin)
-                    || *absent >= MANY
-                    || *absent > 1 && absent * 2 > *members)
+                    || *missing >= MANY
+                    || *missing > 1 && missing * 2 > *members)
         })
         .map(|(plugin, _)| plugin)
         .collect()

@@ -7,7 +7,7 @@ use super::steps::{Action, Plan};
 use super::waiting::Waiting;
 use crate::ids::{InstanceId, PluginName, Revision, Slot};
 use crate::intent::Reason;
-use crate::limits::{LARGEST_BATCH, MOST_OPEN, PULSE_EVERY};
+use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MOST_OPEN};
 use crate::observed::{Backoff, Health, Observed, View};
 use crate::plugin::PluginClass;
 use crate::state::GroupState;
@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 
 /// A member that is there, as the planner sees it.
 #[derive(Clone)]
-pub(super) struct Living<'a> {
+pub(super) struct RunningMember<'a> {
     pub(super) slot: &'a Slot,
     pub(super) instance: &'a InstanceId,
     pub(super) template: Revision,
@@ -23,13 +23,13 @@ pub(super) struct Living<'a> {
 }
 
 /// Everything at hand while one plan is made.
-pub(super) struct Desk<'a> {
+pub(super) struct Planner<'a> {
     pub(super) group: &'a GroupState,
     pub(super) observed: &'a Observed,
     pub(super) now: Timestamp,
     pub(super) plan: Plan,
     /// Members that are living, not doomed, and not found gone.
-    pub(super) living: Vec<Living<'a>>,
+    pub(super) running: Vec<RunningMember<'a>>,
     /// Slots that are taken by a living, pending or doomed instance, after this plan's verdicts.
     pub(super) taken: BTreeSet<Slot>,
     /// How many of them count toward the wanted number.
@@ -47,14 +47,14 @@ pub(super) struct Desk<'a> {
     pub(super) ceiling: usize,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Planner<'a> {
     pub(super) fn open(group: &'a GroupState, observed: &'a Observed, now: Timestamp) -> Self {
-        Desk {
+        Planner {
             group,
             observed,
             now,
             plan: Plan::default(),
-            living: Vec::new(),
+            running: Vec::new(),
             taken: BTreeSet::new(),
             present: 0,
             kept: 0,
@@ -77,7 +77,7 @@ impl<'a> Desk<'a> {
     }
 
     pub(super) fn health_of(&self, instance: &InstanceId) -> Health {
-        self.observed.pulses.get(instance).map_or(Health::Unknown, |pulse| pulse.health)
+        self.observed.health.get(instance).map_or(Health::Unknown, |sample| sample.health)
     }
 
     pub(super) fn wake(&mut self, at: Timestamp) {
@@ -89,7 +89,7 @@ impl<'a> Desk<'a> {
             self.plan.waiting.push(Waiting::ForPlugin {
                 plugin: plugin.clone(),
                 since: trouble.since,
-                because: trouble.because.clone(),
+                message: trouble.message.clone(),
             });
         }
     }
@@ -97,20 +97,20 @@ impl<'a> Desk<'a> {
     pub(super) fn await_health(&mut self, slot: &Slot, instance: &InstanceId, template: Revision) {
         // Who was never listed by a plugin that proves nothing is not believed to be there, whatever its
         // flavor says; and which plugin that is, a look tells.
-        let unseen = self.view_of(template).is_none_or(|view| {
-            view.promises.class == PluginClass::Blind && !view.seen.contains_key(instance)
-        });
+        let unseen = self
+            .view_of(template)
+            .is_none_or(|view| view.guarantees.class == PluginClass::D && !view.seen.contains_key(instance));
         let healthy = self.health_of(instance) == Health::Healthy;
         if healthy && !unseen {
             self.plan.ready.push((slot.clone(), instance.clone()));
             return;
         }
-        let pulse = self.observed.pulses.get(instance).map_or("", |pulse| &pulse.because);
-        let because = if unseen { "its plugin has not listed it yet" } else { pulse }.to_owned();
+        let sample = self.observed.health.get(instance).map_or("", |sample| &sample.message);
+        let message = if unseen { "its plugin has not listed it yet" } else { sample }.to_owned();
         self.plan.waiting.push(Waiting::ForHealth {
             slot: slot.clone(),
             instance: instance.clone(),
-            because,
+            message,
         });
         self.plan.ask.push((slot.clone(), instance.clone()));
     }
@@ -130,7 +130,7 @@ impl<'a> Desk<'a> {
             return true;
         }
         // Whoever goes elsewhere makes room, and does not say so here.
-        self.wake(self.now + PULSE_EVERY);
+        self.wake(self.now + HEALTH_EVERY);
         self.wait_once(Waiting::ForCeiling);
         false
     }
@@ -138,7 +138,7 @@ impl<'a> Desk<'a> {
     /// Whether the place of whoever goes now may be filled again; if not, says so.
     pub(super) fn may_be_refilled(&mut self) -> bool {
         if self.observed.bounds.overfull {
-            self.wake(self.now + PULSE_EVERY);
+            self.wake(self.now + HEALTH_EVERY);
             self.wait_once(Waiting::ForCeiling);
         }
         !self.observed.bounds.overfull
@@ -164,9 +164,9 @@ impl<'a> Desk<'a> {
     /// Whether the last attempt at this slot failed a moment ago; if so, says why it waits.
     pub(super) fn is_held_back(&mut self, slot: &Slot) -> bool {
         let backoff = self.observed.backoff.get(slot).filter(|backoff| self.now < backoff.until);
-        let Some(Backoff { until, because }) = backoff.cloned() else { return false };
+        let Some(Backoff { until, message }) = backoff.cloned() else { return false };
         self.wake(until);
-        self.plan.waiting.push(Waiting::ForBackoff { slot: slot.clone(), until, because });
+        self.plan.waiting.push(Waiting::ForBackoff { slot: slot.clone(), until, message });
         true
     }
 
@@ -174,7 +174,7 @@ impl<'a> Desk<'a> {
     /// or got its template: without that, an instance that is there already might be made again.
     pub(super) fn can_provision(&mut self) -> bool {
         let plugin = self.plugin_of(self.group.target);
-        if self.view_of(self.group.target).is_some_and(|view| view.after >= self.group.look_from) {
+        if self.view_of(self.group.target).is_some_and(|view| view.after >= self.group.list_from) {
             return true;
         }
         if !self.observed.troubles.contains_key(plugin) {
@@ -183,17 +183,17 @@ impl<'a> Desk<'a> {
         false
     }
 
-    pub(super) fn destroy(&mut self, living: &Living<'_>, reason: Reason) {
-        if self.is_held_back(living.slot) {
+    pub(super) fn destroy(&mut self, running: &RunningMember<'_>, reason: Reason) {
+        if self.is_held_back(running.slot) {
             return;
         }
-        if self.hosts_a_manager(living.instance) {
+        if self.hosts_a_manager(running.instance) {
             return;
         }
         self.plan.actions.push(Action::Destroy {
-            instance: living.instance.clone(),
-            slot: Some(living.slot.clone()),
-            template: living.template,
+            instance: running.instance.clone(),
+            slot: Some(running.slot.clone()),
+            template: running.template,
             reason,
         });
     }
@@ -207,13 +207,13 @@ impl<'a> Desk<'a> {
 
     /// The order in which members are given up: the machines of managers last, the sick first, for they
     /// cost no availability, then older templates, then by instance id (InfraKit's order).
-    pub(super) fn by_worth(&self, mut members: Vec<Living<'a>>) -> Vec<Living<'a>> {
-        members.sort_by_cached_key(|living| {
+    pub(super) fn by_worth(&self, mut members: Vec<RunningMember<'a>>) -> Vec<RunningMember<'a>> {
+        members.sort_by_cached_key(|running| {
             (
-                self.observed.bounds.hosts.contains_key(living.instance),
-                self.health_of(living.instance) != Health::Unhealthy,
-                living.template == self.group.target,
-                living.instance.clone(),
+                self.observed.bounds.hosts.contains_key(running.instance),
+                self.health_of(running.instance) != Health::Unhealthy,
+                running.template == self.group.target,
+                running.instance.clone(),
             )
         });
         members
@@ -221,12 +221,12 @@ impl<'a> Desk<'a> {
 
     /// All members go; the group itself when nothing is left.
     pub(super) fn clear_out(&mut self) {
-        for living in self.living.clone() {
-            self.destroy(&living, Reason::Terminate);
+        for running in self.running.clone() {
+            self.destroy(&running, Reason::Terminate);
         }
         // A plugin that was never reached may still hold an instance of an open intent, so the
         // intents must be settled before the group is forgotten.
-        self.plan.finished = self.living.is_empty()
+        self.plan.finished = self.running.is_empty()
             && self.open == 0
             && self.plan.outcomes.is_empty()
             && self.plan.gone.is_empty()

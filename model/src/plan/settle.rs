@@ -1,17 +1,17 @@
 //! What became of open intents.
 
-use super::planner::Desk;
+use super::planner::Planner;
 use super::steps::Action;
 use super::waiting::Waiting;
+use crate::failpoints::{Protection, is_left_out};
 use crate::intent::{Intent, Outcome, Task};
 use crate::limits::LONGEST_CALL;
 use crate::plugin::PluginClass;
-use crate::sabotage::{Protection, is_left_out};
-use crate::state::Life;
+use crate::state::Lifecycle;
 use crate::tags;
 use crate::time::Timestamp;
 
-impl Desk<'_> {
+impl Planner<'_> {
     /// Open intents that nobody here is calling for: after a new leader, or an unsure answer.
     pub(super) fn settle_intents(&mut self) {
         let mut under_way = 0;
@@ -41,11 +41,11 @@ impl Desk<'_> {
         let template = intent.task.template();
         let unsure = self.observed.unsure.get(&intent.id);
         if is_left_out(Protection::Settling) && matches!(intent.task, Task::Provision { .. }) {
-            return Some(Outcome::Refused { because: "nobody looked".into(), retryable: true });
+            return Some(Outcome::Refused { message: "nobody looked".into(), retryable: true });
         }
-        let because = unsure.map_or_else(
+        let message = unsure.map_or_else(
             || "an earlier leader began it, and its outcome is not known".to_owned(),
-            |unsure| unsure.because.clone(),
+            |unsure| unsure.message.clone(),
         );
         let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
         let Some(view) = self.view_of(template) else {
@@ -58,28 +58,28 @@ impl Desk<'_> {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
-                if view.promises.class == PluginClass::Blind {
+                if view.guarantees.class == PluginClass::D {
                     let over = ended_at + LONGEST_CALL;
                     self.plan.waiting.push(if view.taken_at < over {
-                        Waiting::ForSettling { intent: intent.id, until: over, because }
+                        Waiting::ForSettling { intent: intent.id, until: over, message }
                     } else {
-                        Waiting::ForOperator { intent: intent.id, slot: slot.clone(), because }
+                        Waiting::ForOperator { intent: intent.id, slot: slot.clone(), message }
                     });
                     return None;
                 }
                 // What it promises to list within a time may come as late after the call.
-                let lag = view.promises.lists_within.unwrap_or_default();
+                let lag = view.guarantees.lists_within.unwrap_or_default();
                 let over = ended_at + LONGEST_CALL + lag;
-                let proven = view.promises.class == PluginClass::Dedupes && view.after >= intent.admitted;
+                let proven = view.guarantees.class.dedupes() && view.after >= intent.admitted;
                 if !proven && view.taken_at < over {
-                    self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, because });
+                    self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, message });
                     self.wake(over);
                 } else if self.was_filled_since(intent, slot) {
                     // What was lost with the lineage before had gone further: its instance is taken in.
-                    let because = "its slot was filled since, in the lineage before".to_owned();
-                    return Some(Outcome::Refused { because, retryable: true });
+                    let message = "its slot was filled since, in the lineage before".to_owned();
+                    return Some(Outcome::Refused { message, retryable: true });
                 } else {
-                    self.repeat_from(retry_at, intent, because);
+                    self.repeat_from(retry_at, intent, message);
                 }
                 None
             }
@@ -90,7 +90,7 @@ impl Desk<'_> {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 // Destroying by id is harmless however often it is done.
-                self.repeat_from(retry_at, intent, because);
+                self.repeat_from(retry_at, intent, message);
                 None
             }
             Task::Label { instance, .. } => {
@@ -100,22 +100,22 @@ impl Desk<'_> {
                     return Some(Outcome::Done(instance.clone()));
                 }
                 // A label that is late does no harm: nobody has to wait for it.
-                let unwanted = self.group.life != Life::Managed;
+                let unwanted = self.group.lifecycle != Lifecycle::Managed;
                 if unwanted || seen.is_none() && view.after >= intent.admitted {
-                    let because = "it is not there, or not wanted any more".to_owned();
-                    return Some(Outcome::Refused { because, retryable: true });
+                    let message = "it is not there, or not wanted any more".to_owned();
+                    return Some(Outcome::Refused { message, retryable: true });
                 }
                 // Labelling again changes nothing.
-                self.repeat_from(retry_at, intent, because);
+                self.repeat_from(retry_at, intent, message);
                 None
             }
         }
     }
 
     /// Attempts an intent again, or says until when it waits.
-    fn repeat_from(&mut self, retry_at: Timestamp, intent: &Intent, because: String) {
+    fn repeat_from(&mut self, retry_at: Timestamp, intent: &Intent, message: String) {
         if self.now < retry_at {
-            self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: retry_at, because });
+            self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: retry_at, message });
             self.wake(retry_at);
         } else {
             self.plan.actions.push(Action::Repeat { intent: intent.id });

@@ -1,7 +1,7 @@
 //! What a plan says: verdicts, actions, and why nothing more is done.
 
 use super::waiting::{Condition, Waiting};
-use crate::command::{Adoption, Claim, Round};
+use crate::command::{Adoption, Claim, Report};
 use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::time::Timestamp;
@@ -58,30 +58,30 @@ pub enum Action {
 
 impl Plan {
     /// What this plan writes to the log.
-    pub fn round(&self, group: GroupId, revision: Revision, term: Term) -> Round {
-        let mut round = Round {
+    pub fn report(&self, group: GroupId, revision: Revision, term: Term) -> Report {
+        let mut report = Report {
             outcomes: self.outcomes.clone(),
             gone: self.gone.clone(),
             ready: self.ready.clone(),
             adopt: self.adopt.clone(),
             replaced: self.replaced,
             finished: self.finished,
-            ..Round::new(group, revision, term)
+            ..Report::new(group, revision, term)
         };
         for action in &self.actions {
             match action {
-                Action::Provision { slot } => round.claims.push(Claim::Provision { slot: slot.clone() }),
-                Action::Destroy { instance, slot, template, reason } => round.claims.push(Claim::Destroy {
+                Action::Provision { slot } => report.claims.push(Claim::Provision { slot: slot.clone() }),
+                Action::Destroy { instance, slot, template, reason } => report.claims.push(Claim::Destroy {
                     instance: instance.clone(),
                     slot: slot.clone(),
                     template: *template,
                     reason: *reason,
                 }),
-                Action::Repeat { intent } => round.repeats.push(*intent),
-                Action::Label { instance } => round.claims.push(Claim::Label { instance: instance.clone() }),
+                Action::Repeat { intent } => report.repeats.push(*intent),
+                Action::Label { instance } => report.claims.push(Claim::Label { instance: instance.clone() }),
             }
         }
-        round
+        report
     }
 
     /// Nothing is under way, and nothing is to be done.

@@ -8,15 +8,15 @@ mod laws;
 use std::sync::Arc;
 
 use super::*;
-use crate::command::{Admission, Answer, Change, Command, Commit, Round};
+use crate::command::{Admission, Answer, Change, Command, Commit, Report};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
 use crate::intent::{Intent, Task};
 use crate::limits::LONGEST_CALL;
-use crate::observed::{Description, Pulse, Seen, View};
+use crate::observed::{Description, HealthSample, Seen, View};
 use crate::part::{Opaque, Part};
-use crate::plugin::{PluginClass, Promises};
+use crate::plugin::{Guarantees, PluginClass};
 use crate::rollout::Phase;
-use crate::spec::{Gate, GroupSpec, Template, Updating};
+use crate::spec::{GroupSpec, HealthGate, Template, Updating};
 use crate::state::{Holder, State};
 use crate::{
     Actor, GroupId, Health, InstanceId, IntentId, Millis, Outcome, Revision, Slot, Term, Timestamp, tags,
@@ -31,13 +31,13 @@ struct Story {
     /// When the provider failed last.
     unbroken_since: Timestamp,
     /// How many fewer the provider lists, of all groups.
-    fewer: usize,
+    shrunk_by: usize,
     observed: Observed,
     /// What is at the provider: instance id, tags, health.
     provider: Vec<(InstanceId, tags::Tags, Health)>,
     made: u32,
     /// What its plugin promises.
-    promises: Promises,
+    guarantees: Guarantees,
 }
 
 const TERM: Term = Term(1);
@@ -73,11 +73,11 @@ impl Story {
             index: 0,
             now: Timestamp(1_000_000),
             unbroken_since: Timestamp(0),
-            fewer: 0,
+            shrunk_by: 0,
             observed: Observed::default(),
             provider: Vec::new(),
             made: 0,
-            promises: Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(0)) },
+            guarantees: Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) },
         };
         story.commit(spec);
         story
@@ -127,9 +127,9 @@ impl Story {
         let view = View {
             taken_at: self.now,
             unbroken_since: self.unbroken_since,
-            fewer: self.fewer,
+            shrunk_by: self.shrunk_by,
             after: self.index,
-            promises: self.promises,
+            guarantees: self.guarantees,
             total: self.provider.len(),
             seen: seen.collect(),
             by_intent: by_intent.collect(),
@@ -140,18 +140,18 @@ impl Story {
         let group = self.state.group(&web()).expect("the group is there").clone();
         see(&mut self.observed, &plugin, Arc::new(view), &group);
         let now = self.now;
-        self.observed.pulses = self
+        self.observed.health = self
             .provider
             .iter()
             .map(|(id, _, health)| {
-                (id.clone(), Pulse { health: *health, since: now, streak: 1, because: String::new() })
+                (id.clone(), HealthSample { health: *health, since: now, streak: 1, message: String::new() })
             })
             .collect();
     }
 
     /// What the next plan writes.
-    fn round(&self) -> Round {
-        self.plan().round(web(), self.group().revision, TERM)
+    fn report(&self) -> Report {
+        self.plan().report(web(), self.group().revision, TERM)
     }
 
     fn plan(&self) -> Plan {
@@ -163,14 +163,15 @@ impl Story {
         self.now = self.now + Millis(1000);
         self.look();
         let plan = self.plan();
-        let round = plan.round(web(), self.group().revision, TERM);
-        if round.is_empty() {
-            let looks = |it: &Waiting| matches!(it, Waiting::ForListing { .. } | Waiting::ForSight { .. });
-            return plan.waiting.iter().any(looks);
+        let report = plan.report(web(), self.group().revision, TERM);
+        if report.is_empty() {
+            let listings_seen =
+                |it: &Waiting| matches!(it, Waiting::ForListing { .. } | Waiting::ForSight { .. });
+            return plan.waiting.iter().any(listings_seen);
         }
-        let claims = round.claims.len();
-        let repeats = round.repeats.clone();
-        let Answer::Admitted(admissions) = self.apply(Change::Round(round)) else {
+        let claims = report.claims.len();
+        let repeats = report.repeats.clone();
+        let Answer::Admitted(admissions) = self.apply(Change::Report(report)) else {
             panic!("a round is answered so")
         };
         assert_eq!(admissions.len(), claims);
@@ -217,9 +218,9 @@ impl Story {
                 Outcome::Done(instance.clone())
             }
         };
-        let mut round = Round::new(web(), self.group().revision, TERM);
-        round.outcomes.push((id, outcome));
-        self.apply(Change::Round(round));
+        let mut report = Report::new(web(), self.group().revision, TERM);
+        report.outcomes.push((id, outcome));
+        self.apply(Change::Report(report));
     }
 
     fn settles(mut self) -> Self {
@@ -237,15 +238,15 @@ impl Story {
         let hash = &group.template().hash;
         let current: Vec<_> =
             self.provider.iter().filter(|(_, tags, _)| tags.get(tags::CONFIG_HASH) == Some(hash)).collect();
-        assert_eq!(group.living(), group.wanted(), "{group:?}");
-        assert!(current.len() >= group.wanted(), "{:?}", self.provider);
+        assert_eq!(group.running(), group.desired(), "{group:?}");
+        assert!(current.len() >= group.desired(), "{:?}", self.provider);
         assert_eq!(group.phase, Phase::Succeeded { at: group.target }, "{group:?}");
         let mut held: Vec<_> = group
             .roster
             .values()
             .filter_map(|member| match &member.holder {
-                Holder::Living { instance, .. } => Some(instance),
-                Holder::Nobody | Holder::Pending(_) => None,
+                Holder::Occupied { instance, .. } => Some(instance),
+                Holder::Empty | Holder::Pending(_) => None,
             })
             .collect();
         let count = held.len();
@@ -321,7 +322,7 @@ fn a_group_comes_true_and_then_rests() {
     let story = Story::of(3).settles();
     story.is_as_declared();
     assert!(story.plan().is_at_rest());
-    assert!(story.round().is_empty(), "nothing is written when nothing changes");
+    assert!(story.report().is_empty(), "nothing is written when nothing changes");
 }
 
 #[test]
@@ -377,27 +378,27 @@ fn a_new_template_replaces_one_member_at_a_time_and_waits_for_health() {
 
 #[test]
 fn the_gate_waits_for_its_count_or_its_duration() {
-    for (gate, looks) in [(Gate::Count(3), 3), (Gate::Duration(Millis(2000)), 3)] {
-        let mut wish = spec("v2", Allocation::Size(2));
-        wish.updating.gate = gate;
+    for (gate, listings_seen) in [(HealthGate::Count(3), 3), (HealthGate::Duration(Millis(2000)), 3)] {
+        let mut describe_spec = spec("v2", Allocation::Size(2));
+        describe_spec.updating.gate = gate;
         let mut story = Story::of(2).settles();
-        story.commit(wish);
+        story.commit(describe_spec);
         story.step(); // destroys the first
         story.step(); // makes its replacement
         story.step(); // ready
         let begun = story.now;
-        for look in 1..=looks {
+        for look in 1..=listings_seen {
             story.now = begun + Millis(1000 * (look - 1));
             story.look();
-            for pulse in story.observed.pulses.values_mut() {
-                *pulse = Pulse {
+            for sample in story.observed.health.values_mut() {
+                *sample = HealthSample {
                     health: Health::Healthy,
                     since: begun,
                     streak: look as u32,
-                    because: String::new(),
+                    message: String::new(),
                 };
             }
-            assert_eq!(story.told().is_empty(), look < looks, "{gate:?} at look {look}");
+            assert_eq!(story.told().is_empty(), look < listings_seen, "{gate:?} at look {look}");
         }
     }
 }
@@ -416,9 +417,9 @@ fn going_back_to_the_old_template_replaces_only_what_was_already_new() {
 #[test]
 fn changing_the_plugin_leaves_nobody_behind() {
     let mut story = Story::of(2).settles();
-    let mut wish = spec("v1", Allocation::Size(2));
-    wish.template.instance.plugin = "file".into();
-    story.commit(wish);
+    let mut describe_spec = spec("v1", Allocation::Size(2));
+    describe_spec.template.instance.plugin = "file".into();
+    story.commit(describe_spec);
     story.look();
     assert_eq!(story.told(), ["destroy i001: rolling_update"]);
     let plan = story.plan();
@@ -442,13 +443,13 @@ fn pets_keep_their_names_and_no_other_stays() {
 fn the_second_instance_of_a_pet_goes_when_it_is_ours_and_is_only_reported_when_it_is_not() {
     let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
     let hash = story.group().template().hash.clone();
-    let twin = tags_of(&hash, Some(&Slot::Logical("a".into())), None);
-    let mut foreign = twin.clone();
+    let duplicate = tags_of(&hash, Some(&Slot::Logical("a".into())), None);
+    let mut foreign = duplicate.clone();
     foreign.remove(tags::OWNER);
-    let mut other_cluster = twin.clone();
+    let mut other_cluster = duplicate.clone();
     other_cluster.insert(tags::OWNER.into(), "another".into());
     story.provider.push(("z-foreign".into(), foreign, Health::Healthy));
-    story.provider.push(("z-twin".into(), twin, Health::Healthy));
+    story.provider.push(("z-twin".into(), duplicate, Health::Healthy));
     story.look();
     assert_eq!(story.told(), ["destroy z-twin: terminate"]);
     let story = story.settles();
@@ -461,8 +462,8 @@ fn the_second_instance_of_a_pet_goes_when_it_is_ours_and_is_only_reported_when_i
 fn an_open_intent_is_settled_by_its_token_and_never_doubled() {
     let mut story = Story::of(1);
     story.look();
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let report = story.report();
+    let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     let Admission::Granted(intent) = granted[0] else { panic!() };
     // The leader died here. The next one finds nothing: the same intent, once more.
     story.look();
@@ -479,15 +480,15 @@ fn an_open_intent_is_settled_by_its_token_and_never_doubled() {
 fn a_plugin_that_does_not_know_tokens_is_asked_again_only_when_the_first_call_is_surely_over() {
     let mut story = Story::of(1);
     story.look();
-    let round = story.round();
-    story.apply(Change::Round(round));
+    let report = story.report();
+    story.apply(Change::Report(report));
     story.observed.leading_since = story.now;
     let begun = story.now;
     let told_at = |story: &mut Story, after: Millis| {
         story.now = begun + after;
         story.look();
         let view = story.observed.views.values_mut().next().expect("it was looked");
-        Arc::make_mut(view).promises = Promises::default();
+        Arc::make_mut(view).guarantees = Guarantees::default();
         story.told()
     };
     assert!(told_at(&mut story, Millis(0)).is_empty());
@@ -502,8 +503,8 @@ fn open_intents_are_repeated_even_when_no_more_may_be_opened() {
     let mut story = Story::of(most as u32);
     for _ in 0..2 {
         story.look();
-        let round = story.round();
-        story.apply(Change::Round(round));
+        let report = story.report();
+        story.apply(Change::Report(report));
         story.observed.in_flight = story.group().intents.keys().copied().collect();
     }
     assert_eq!(story.group().intents.len(), most, "every slot has an intent");
@@ -521,10 +522,10 @@ fn members_of_unknown_origin_stay_known_when_the_plugin_changes() {
         story.provider.push((name.into(), tags_of("whatever", None, None), Health::Unhealthy));
     }
     story.step();
-    assert_eq!(story.group().living(), 2, "both are adopted");
-    let mut wish = spec("v1", Allocation::Size(2));
-    wish.template.instance.plugin = "file".into();
-    story.commit(wish);
+    assert_eq!(story.group().running(), 2, "both are adopted");
+    let mut describe_spec = spec("v1", Allocation::Size(2));
+    describe_spec.template.instance.plugin = "file".into();
+    story.commit(describe_spec);
     let old = story.group().template_of(Revision(0));
     assert_eq!(
         old.template.instance.plugin.as_str(),
@@ -543,9 +544,9 @@ fn a_failed_slot_is_tried_again_after_its_pause_and_says_why() {
     story
         .observed
         .backoff
-        .insert(Slot::Ordinal(0), crate::observed::Backoff { until, because: "quota".into() });
+        .insert(Slot::Ordinal(0), crate::observed::Backoff { until, message: "quota".into() });
     assert_eq!(story.told(), ["create slot 1"]);
-    assert!(matches!(&story.plan().waiting[..], [Waiting::ForBackoff { because, .. }] if because == "quota"));
+    assert!(matches!(&story.plan().waiting[..], [Waiting::ForBackoff { message, .. }] if message == "quota"));
     assert_eq!(story.plan().wake_at, Some(until));
     story.now = until;
     assert_eq!(story.told(), ["create slot 0", "create slot 1"]);

@@ -7,12 +7,12 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
     ForValidation {
-        because: String,
+        message: String,
     },
     ForPlugin {
         plugin: PluginName,
         since: Timestamp,
-        because: String,
+        message: String,
     },
     ForListing {
         plugin: PluginName,
@@ -23,33 +23,33 @@ pub enum Waiting {
     ForSettling {
         intent: IntentId,
         until: Timestamp,
-        because: String,
+        message: String,
     },
     ForBackoff {
         slot: Slot,
         until: Timestamp,
-        because: String,
+        message: String,
     },
     ForHealth {
         slot: Slot,
         instance: InstanceId,
-        because: String,
+        message: String,
     },
     ForLabel {
         instance: InstanceId,
         until: Timestamp,
-        because: String,
+        message: String,
     },
     ForStray {
         instance: InstanceId,
         until: Timestamp,
-        because: String,
+        message: String,
     },
     /// Its plugin cannot show whether it was made: only a person can find out.
     ForOperator {
         intent: IntentId,
         slot: Slot,
-        because: String,
+        message: String,
     },
     /// So many intents of other groups are open that none may be added.
     ForOthers,

@@ -36,7 +36,7 @@ impl State {
             Ok(()) => {
                 self.use_up(id, &whom);
                 let role = self.tokens[id].role;
-                context.tell(
+                context.emit(
                     None,
                     Kind::PersonLoggedIn,
                     format!("`{name}` as {role}, by token {}", id.short()),
@@ -77,7 +77,7 @@ impl State {
             Some(old) => format!("{} for the role {}, in place of {}", new.id.short(), new.role, old.short()),
             None => format!("{} for the role {}", new.id.short(), new.role),
         };
-        context.tell(None, Kind::TokenCreated, message);
+        context.emit(None, Kind::TokenCreated, message);
         self.tokens.insert(new.id.clone(), token);
         Answer::Done
     }
@@ -85,7 +85,7 @@ impl State {
     pub(super) fn revoke_token(&mut self, context: &mut Context<'_>, id: &TokenId) -> Answer {
         match self.tokens.remove(id) {
             Some(token) => {
-                context.tell(None, Kind::TokenRevoked, format!("{} for the role {}", id.short(), token.role));
+                context.emit(None, Kind::TokenRevoked, format!("{} for the role {}", id.short(), token.role));
                 Answer::Done
             }
             None => Answer::Refused(Refusal::NoToken { id: id.clone() }),
@@ -103,7 +103,7 @@ impl State {
             Some(known) if known.rotation == Rotation::None => {
                 known.rotation = Rotation::Announced { next: next.clone(), bridge: bridge.clone() };
                 known.changed = context.log.index;
-                context.tell(None, Kind::AuthorityAnnounced, "another certificate authority is to sign");
+                context.emit(None, Kind::AuthorityAnnounced, "another certificate authority is to sign");
                 Answer::Done
             }
             Some(_) => Answer::Refused(Refusal::IsRotating),
@@ -135,7 +135,7 @@ impl State {
             }
         };
         *known = Authorities { signing, rotation, changed: context.log.index };
-        context.tell(None, kind, message);
+        context.emit(None, kind, message);
         Answer::Done
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    pub(crate) fn tell(&mut self, group: Option<&GroupId>, kind: Kind, message: impl Into<String>) {
+    pub(crate) fn emit(&mut self, group: Option<&GroupId>, kind: Kind, message: impl Into<String>) {
         self.events.push(Event {
             index: self.log.index,
             at: self.at,

@@ -22,18 +22,18 @@ pub struct GroupState {
     pub revision: Revision,
     pub committed_at: Timestamp,
     pub committed_by: Actor,
-    pub life: Life,
+    pub lifecycle: Lifecycle,
     /// The revision whose template members should have: the oldest one with that template.
     pub target: Revision,
     /// Templates by the revision that brought them: the target's, and every one that still has a
     /// living member, so that old members are drained and destroyed by their own plugins.
-    pub templates: OrdMap<Revision, Arc<Known>>,
+    pub templates: OrdMap<Revision, Arc<TemplateRecord>>,
     pub phase: Phase,
     /// The roster. A slot that has lost its member stays, to remember its generation.
     pub roster: OrdMap<Slot, Member>,
     pub intents: OrdMap<IntentId, Intent>,
     /// The instances that are being destroyed though they hold no slot.
-    pub doomed_strays: OrdSet<InstanceId>,
+    pub terminating_strays: OrdSet<InstanceId>,
     /// The instances that were destroyed a moment ago, and when. A listing may lag behind: one that
     /// still shows them is no reason to take them in again.
     pub destroyed: OrdMap<InstanceId, Timestamp>,
@@ -42,7 +42,7 @@ pub struct GroupState {
     pub changed: u64,
     /// The log index that created the group, gave it its template, or wanted more of it: a look that
     /// began earlier cannot tell whether its members are there already.
-    pub look_from: u64,
+    pub list_from: u64,
     /// Provisions that were attempted more than once, and the instance that is kept of each: another one
     /// with the same token is surplus.
     pub repeated: OrdMap<IntentId, Option<InstanceId>>,
@@ -52,14 +52,14 @@ pub struct GroupState {
 
 /// A template with its fingerprint, computed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct TemplateRecord {
     pub template: Template,
     pub hash: String,
 }
 
 /// Whether a group is acted on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum Lifecycle {
     /// Stored before its plugins could be asked; nothing is provisioned.
     PendingValidation,
     Managed,
@@ -89,10 +89,10 @@ pub struct Recorded<'a> {
 /// Who holds a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
-    Nobody,
+    Empty,
     /// An instance is being made under this intent. It counts as present.
     Pending(IntentId),
-    Living {
+    Occupied {
         instance: InstanceId,
         /// The template it was made from; 0 when it is none that is known.
         template: Revision,
@@ -102,7 +102,7 @@ pub enum Holder {
         /// Its flavor has called it healthy once.
         ready: bool,
         /// The intent that destroys it. It no longer counts.
-        doomed: Option<IntentId>,
+        terminating: Option<IntentId>,
     },
 }
 
@@ -110,9 +110,9 @@ impl Holder {
     /// Counts toward the wanted number: it is there or coming, and not going.
     pub fn counts(&self) -> bool {
         match self {
-            Holder::Nobody => false,
+            Holder::Empty => false,
             Holder::Pending(_) => true,
-            Holder::Living { doomed, .. } => doomed.is_none(),
+            Holder::Occupied { terminating, .. } => terminating.is_none(),
         }
     }
 }
@@ -127,24 +127,24 @@ impl GroupState {
     ) -> Self {
         let spec = Arc::new(item.spec.clone());
         let hash = spec.template.fingerprint();
-        let fresh = || Arc::new(Known { template: spec.template.clone(), hash: hash.clone() });
-        let life = if item.unvalidated { Life::PendingValidation } else { Life::Managed };
+        let fresh = || Arc::new(TemplateRecord { template: spec.template.clone(), hash: hash.clone() });
+        let lifecycle = if item.unvalidated { Lifecycle::PendingValidation } else { Lifecycle::Managed };
         let mut group = match before {
             None => GroupState {
                 spec: spec.clone(),
                 revision,
                 committed_at: context.at,
                 committed_by: context.by.clone(),
-                life,
+                lifecycle,
                 target: revision,
                 templates: OrdMap::unit(revision, fresh()),
                 phase: Phase::Running { to: revision },
                 roster: OrdMap::new(),
                 intents: OrdMap::new(),
-                doomed_strays: OrdSet::new(),
+                terminating_strays: OrdSet::new(),
                 destroyed: OrdMap::new(),
                 changed: context.log.index,
-                look_from: context.log.index,
+                list_from: context.log.index,
                 repeated: OrdMap::new(),
                 paid_until: Timestamp(0),
             },
@@ -153,7 +153,7 @@ impl GroupState {
                 revision,
                 committed_at: context.at,
                 committed_by: context.by.clone(),
-                life,
+                lifecycle,
                 paid_until: Timestamp(0),
                 ..before.clone()
             },
@@ -170,7 +170,7 @@ impl GroupState {
         };
         let more = before.is_some_and(|before| spec.allocation.wants_more_than(&before.spec.allocation));
         if group.target != target || more {
-            group.look_from = context.log.index;
+            group.list_from = context.log.index;
         }
         group.phase = group.phase.after(Turn::Target(group.target));
         group.forget_templates();
@@ -178,22 +178,22 @@ impl GroupState {
     }
 
     /// The template that members should have.
-    pub fn template(&self) -> &Arc<Known> {
+    pub fn template(&self) -> &Arc<TemplateRecord> {
         self.templates
             .get(&self.target)
             .expect("`committed` stores the target's template and nobody removes it")
     }
 
     /// The template of a revision, or the target's when that one is not known.
-    pub fn template_of(&self, revision: Revision) -> &Arc<Known> {
+    pub fn template_of(&self, revision: Revision) -> &Arc<TemplateRecord> {
         self.templates.get(&revision).unwrap_or_else(|| self.template())
     }
 
     /// The instances that hold a slot.
     pub fn members(&self) -> impl Iterator<Item = &InstanceId> {
         self.roster.values().filter_map(|member| match &member.holder {
-            Holder::Living { instance, .. } => Some(instance),
-            Holder::Nobody | Holder::Pending(_) => None,
+            Holder::Occupied { instance, .. } => Some(instance),
+            Holder::Empty | Holder::Pending(_) => None,
         })
     }
 
@@ -201,14 +201,14 @@ impl GroupState {
     /// are being destroyed.
     pub fn recorded(&self) -> impl Iterator<Item = Recorded<'_>> {
         let members = self.roster.values().filter_map(|member| match &member.holder {
-            Holder::Living { instance, template, recorded, since, ready, .. } => Some(Recorded {
+            Holder::Occupied { instance, template, recorded, since, ready, .. } => Some(Recorded {
                 instance,
                 template: *template,
                 index: *recorded,
                 since: *since,
                 ready: *ready,
             }),
-            Holder::Nobody | Holder::Pending(_) => None,
+            Holder::Empty | Holder::Pending(_) => None,
         });
         let strays = self.intents.values().filter_map(|intent| match &intent.task {
             // They were listed when they were doomed, so there is nothing to wait for.
@@ -224,16 +224,16 @@ impl GroupState {
     /// The living members of other templates than the wanted one.
     pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceId)> {
         self.roster.iter().filter_map(|(slot, member)| match &member.holder {
-            Holder::Living { instance, template, doomed: None, .. } if *template != self.target => {
+            Holder::Occupied { instance, template, terminating: None, .. } if *template != self.target => {
                 Some((slot, instance))
             }
-            Holder::Living { .. } | Holder::Nobody | Holder::Pending(_) => None,
+            Holder::Occupied { .. } | Holder::Empty | Holder::Pending(_) => None,
         })
     }
 
     /// How many members are living and not doomed.
-    pub fn living(&self) -> usize {
-        let alive = |member: &&Member| matches!(&member.holder, Holder::Living { doomed: None, .. });
+    pub fn running(&self) -> usize {
+        let alive = |member: &&Member| matches!(&member.holder, Holder::Occupied { terminating: None, .. });
         self.roster.values().filter(alive).count()
     }
 
@@ -250,14 +250,14 @@ impl GroupState {
 
     /// Nobody holds a slot and nothing is under way.
     pub fn is_empty(&self) -> bool {
-        self.intents.is_empty() && self.roster.values().all(|member| member.holder == Holder::Nobody)
+        self.intents.is_empty() && self.roster.values().all(|member| member.holder == Holder::Empty)
     }
 
     /// How many members there should be now.
-    pub fn wanted(&self) -> usize {
-        match self.life {
-            Life::Destroying => 0,
-            Life::Managed | Life::PendingValidation => self.spec.allocation.count(),
+    pub fn desired(&self) -> usize {
+        match self.lifecycle {
+            Lifecycle::Destroying => 0,
+            Lifecycle::Managed | Lifecycle::PendingValidation => self.spec.allocation.count(),
         }
     }
 
@@ -271,7 +271,7 @@ impl GroupState {
     }
 
     /// What was asked, in a few words.
-    pub fn wish(&self) -> String {
+    pub fn describe_spec(&self) -> String {
         let template = &self.spec.template;
         let members = match &self.spec.allocation {
             Allocation::Size(n) => format!("size {n}"),
@@ -296,7 +296,7 @@ impl GroupState {
 
     /// The time that making one instance takes from the window.
     fn price(&self) -> Millis {
-        let most = RATE_BASE + RATE_PER_MEMBER * self.wanted() as u64;
+        let most = RATE_BASE + RATE_PER_MEMBER * self.desired() as u64;
         Millis((RATE_WINDOW.0 / most).max(1))
     }
 
@@ -339,7 +339,7 @@ impl GroupState {
         }
         let mut needed = OrdSet::unit(self.target);
         for member in self.roster.values() {
-            if let Holder::Living { template, .. } = &member.holder {
+            if let Holder::Occupied { template, .. } = &member.holder {
                 needed.insert(*template);
             }
         }

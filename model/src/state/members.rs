@@ -3,12 +3,12 @@
 use super::State;
 use super::context::Context;
 use crate::access::{Authorities, Authority, Newcomer, TokenId};
-use crate::command::{Answer, Manager, Refusal, Standing};
+use crate::command::{Answer, Manager, MemberRole, Refusal};
 use crate::event::Kind;
 use crate::ids::{ClusterId, NodeId};
 
 impl State {
-    pub(super) fn found(
+    pub(super) fn bootstrap(
         &mut self,
         context: &mut Context<'_>,
         cluster: &ClusterId,
@@ -17,7 +17,7 @@ impl State {
         authority: Option<&Authority>,
     ) -> Answer {
         if self.cluster.is_some() {
-            return Answer::Refused(Refusal::AlreadyFounded);
+            return Answer::Refused(Refusal::AlreadyBootstrapped);
         }
         self.cluster = Some(cluster.clone());
         self.lineages = lineage.into();
@@ -26,7 +26,11 @@ impl State {
         // The log index of this entry could serve, but the founder must know its id before there
         // is a log. No entry before this one can join, so 1 is never given again.
         self.managers.insert(NodeId(1), manager.clone());
-        context.tell(None, Kind::ClusterFounded, format!("manager `{}` founded the cluster", manager.name));
+        context.emit(
+            None,
+            Kind::ClusterBootstrapped,
+            format!("manager `{}` founded the cluster", manager.name),
+        );
         Answer::Joined(NodeId(1))
     }
 
@@ -63,7 +67,7 @@ impl State {
             self.moves_in(id, manager);
             if before.address != manager.address {
                 let what = format!("manager `{}` is at {} now", manager.name, manager.address);
-                context.tell(None, Kind::ManagerMoved, what);
+                context.emit(None, Kind::ManagerMoved, what);
             }
             self.levels_up(context);
             return Answer::Joined(id);
@@ -73,7 +77,7 @@ impl State {
             self.use_up(token, &whom);
         }
         self.moves_in(id, manager);
-        context.tell(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
+        context.emit(None, Kind::ManagerJoined, format!("manager `{}` joined as {id}", manager.name));
         self.levels_up(context);
         Answer::Joined(id)
     }
@@ -83,7 +87,7 @@ impl State {
         let all = self.managers.values().map(|manager| manager.program.level).min();
         if let Some(level) = all.filter(|level| *level > self.level) {
             self.level = level;
-            context.tell(None, Kind::LevelRaised, format!("all managers know feature level {level}"));
+            context.emit(None, Kind::LevelRaised, format!("all managers know feature level {level}"));
         }
     }
 
@@ -103,38 +107,38 @@ impl State {
         self.managers.keys().copied().filter(|id| !self.learners.contains(id))
     }
 
-    pub(super) fn stand(
+    pub(super) fn set_member_role(
         &mut self,
         context: &mut Context<'_>,
         nodes: &[NodeId],
-        standing: Standing,
+        role: MemberRole,
     ) -> Answer {
         // All or nothing: everything is checked before anything is stored.
         if let Some(node) = nodes.iter().find(|node| !self.managers.contains_key(*node)) {
             return Answer::Refused(Refusal::NoManager { node: *node });
         }
-        if standing != Standing::Voter && self.voters().all(|voter| nodes.contains(&voter)) {
+        if role != MemberRole::Voter && self.voters().all(|voter| nodes.contains(&voter)) {
             return Answer::Refused(Refusal::LastVoter);
         }
         for node in nodes {
             let name = self.managers[node].name.clone();
-            let (kind, what) = match standing {
-                Standing::Voter if self.learners.remove(node).is_some() => {
+            let (kind, what) = match role {
+                MemberRole::Voter if self.learners.remove(node).is_some() => {
                     (Kind::ManagerPromoted, "is to vote")
                 }
-                Standing::Learner if self.learners.insert(*node).is_none() => {
+                MemberRole::Learner if self.learners.insert(*node).is_none() => {
                     (Kind::ManagerDemoted, "is to vote no more")
                 }
-                Standing::Removed => {
+                MemberRole::Removed => {
                     self.learners.remove(node);
                     if let Some(gone) = self.managers.remove(node) {
                         self.removed.insert(*node, gone.storage);
                     }
                     (Kind::ManagerRemoved, "is removed")
                 }
-                Standing::Voter | Standing::Learner => continue,
+                MemberRole::Voter | MemberRole::Learner => continue,
             };
-            context.tell(None, kind, format!("manager `{name}` ({node}) {what}"));
+            context.emit(None, kind, format!("manager `{name}` ({node}) {what}"));
         }
         self.levels_up(context);
         Answer::Done

@@ -23,7 +23,7 @@ impl State {
         let stored = StoredSecret { value: value.clone(), at: context.at, by: context.by.to_string() };
         self.secrets.insert(name.clone(), stored);
         let what = if known { "has another value" } else { "is set" };
-        context.tell(None, Kind::SecretSet, format!("secret `{name}` {what}"));
+        context.emit(None, Kind::SecretSet, format!("secret `{name}` {what}"));
         Answer::Done
     }
 
@@ -42,7 +42,7 @@ impl State {
             return Answer::Refused(Refusal::SecretInUse { name: name.clone(), group: group.clone() });
         }
         self.secrets.remove(name);
-        context.tell(None, Kind::SecretRemoved, format!("secret `{name}` is removed"));
+        context.emit(None, Kind::SecretRemoved, format!("secret `{name}` is removed"));
         Answer::Done
     }
 

@@ -10,7 +10,7 @@ use crate::bounds::Bounds;
 use crate::command::{Answer, Refusal};
 use crate::ids::PluginName;
 use crate::limits::MOST_OPEN_IN_CLUSTER;
-use crate::plugin::{PluginClass, Promises};
+use crate::plugin::{Guarantees, PluginClass};
 use crate::time::Millis;
 
 /// Names that begin so are obeyed, or refused.
@@ -52,7 +52,7 @@ fn check(key: &str, value: &str) -> Result<(), String> {
         };
     }
     if key == CERTIFICATE {
-        let fits = seconds(value).is_some_and(|life| life >= CERTIFICATE_SHORTEST);
+        let fits = seconds(value).is_some_and(|lifecycle| lifecycle >= CERTIFICATE_SHORTEST);
         return if fits { Ok(()) } else { Err(format!("`{value}` is not a minute or more, as in `86400s`")) };
     }
     let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
@@ -73,8 +73,8 @@ fn seconds(text: &str) -> Option<Millis> {
 
 impl State {
     pub(super) fn set_variable(&mut self, context: &Context<'_>, key: &str, value: &str) -> Answer {
-        if let Err(because) = check(key, value) {
-            return Answer::Refused(Refusal::BadSetting { key: key.to_owned(), because });
+        if let Err(message) = check(key, value) {
+            return Answer::Refused(Refusal::BadSetting { key: key.to_owned(), message });
         }
         let variable = Variable { value: Arc::from(value), index: context.log.index };
         self.variables.insert(key.to_owned(), variable);
@@ -114,13 +114,13 @@ impl State {
     }
 
     /// What a plugin is held to: its own word, unless an operator trusts it less.
-    pub fn promises(&self, plugin: &PluginName, said: Promises) -> Promises {
+    pub fn guarantees(&self, plugin: &PluginName, said: Guarantees) -> Guarantees {
         let class = match self.setting(&format!("{PLUGIN}{}{CLASS}", plugin.lookup())) {
-            Some("D") => PluginClass::Blind,
-            Some("C") => PluginClass::Lists,
+            Some("D") => PluginClass::D,
+            Some("C") => PluginClass::C,
             _ => said.class,
         };
-        Promises { class, ..said }
+        Guarantees { class, ..said }
     }
 
     /// How many instances are there or coming, and not going, in all groups.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::Actor;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
-use crate::command::{Admission, Claim, Denial, NewToken, Program, Round, Standing};
+use crate::command::{Admission, Claim, Denial, MemberRole, NewToken, Program, Report};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::limits::MOST_OPEN;
@@ -56,23 +56,23 @@ impl Machine {
         self.apply(commit(spec, None))
     }
 
-    fn round(&self) -> Round {
+    fn report(&self) -> Report {
         let revision = self.state.group(&"web".into()).map_or(Revision(0), |group| group.revision);
-        Round::new("web".into(), revision, Term(self.term))
+        Report::new("web".into(), revision, Term(self.term))
     }
 
     fn claim(&mut self, claims: Vec<Claim>) -> Vec<Admission> {
-        let round = Round { claims, ..self.round() };
-        match self.apply(Change::Round(round)) {
+        let report = Report { claims, ..self.report() };
+        match self.apply(Change::Report(report)) {
             Answer::Admitted(answers) => answers,
             other => panic!("a round is answered by admissions, not {other:?}"),
         }
     }
 
     fn done(&mut self, intent: IntentId, instance: &str) {
-        let mut round = self.round();
-        round.outcomes.push((intent, Outcome::Done(instance.into())));
-        self.apply(Change::Round(round));
+        let mut report = self.report();
+        report.outcomes.push((intent, Outcome::Done(instance.into())));
+        self.apply(Change::Report(report));
     }
 }
 
@@ -134,10 +134,10 @@ fn a_deposed_leaders_round_changes_nothing() {
     machine.commit(spec("web", Allocation::Size(1)));
     machine.term = 2;
     let before = machine.state.groups.clone();
-    let mut late = Round { term: Term(1), ..machine.round() };
+    let mut late = Report { term: Term(1), ..machine.report() };
     late.claims = vec![provision(0)];
     late.gone = vec![(Slot::Ordinal(0), InstanceId::new("i0"))];
-    let answer = machine.apply(Change::Round(late));
+    let answer = machine.apply(Change::Report(late));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherTerm)]));
     assert_eq!(machine.state.groups, before);
 }
@@ -146,7 +146,7 @@ fn a_deposed_leaders_round_changes_nothing() {
 fn a_claim_that_was_planned_before_a_commit_is_denied() {
     let mut machine = Machine::new();
     machine.commit(spec("web", Allocation::Size(3)));
-    let mut planned = machine.round();
+    let mut planned = machine.report();
     planned.claims = vec![provision(0)];
     planned.adopt = vec![crate::command::Adoption {
         slot: Slot::Ordinal(1),
@@ -156,14 +156,14 @@ fn a_claim_that_was_planned_before_a_commit_is_denied() {
     let mut moved = spec("web", Allocation::Size(3));
     moved.template.instance.plugin = "file".into();
     machine.commit(moved);
-    let answer = machine.apply(Change::Round(planned.clone()));
+    let answer = machine.apply(Change::Report(planned.clone()));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherRevision)]));
     let group = machine.state.group(&"web".into()).expect("it is there").clone();
     assert!(group.is_empty(), "nobody at the new plugin has been looked for yet");
     // The same after the group was freed and declared again: revisions go on counting.
     machine.apply(Change::Free { group: "web".into() });
     machine.commit(spec("web", Allocation::Size(3)));
-    assert_eq!(machine.apply(Change::Round(planned)), answer);
+    assert_eq!(machine.apply(Change::Report(planned)), answer);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_repeated_request_gets_the_first_answer() {
     let again = machine.repeat(id, commit(spec("web", Allocation::Size(1)), Some(Revision(0))));
     assert_eq!(first, again);
     assert_eq!(
-        machine.state.group(&"web".into()).map(|group| group.wanted()),
+        machine.state.group(&"web".into()).map(|group| group.desired()),
         Some(2),
         "the repeat had no effect"
     );
@@ -234,8 +234,8 @@ fn size_does_not_become_names_while_somebody_is_there() {
     machine.done(IntentId { index: 2, offset: 0 }, "i0");
     assert_eq!(machine.commit(names.clone()), refusal);
     machine.claim(vec![destroy(0, "i0")]);
-    let doom = IntentId { index: machine.index, offset: 0 };
-    machine.done(doom, "i0");
+    let destruction = IntentId { index: machine.index, offset: 0 };
+    machine.done(destruction, "i0");
     assert!(matches!(machine.commit(names), Answer::Committed(_)), "an empty group may change its kind");
 }
 
@@ -249,14 +249,14 @@ fn a_disk_keeps_its_id_and_a_name_or_address_its_owner() {
         instance: None,
         program: Program::default(),
     };
-    let found = Change::Found {
+    let found = Change::Bootstrap {
         cluster: "c".into(),
         lineage: 1,
         manager: manager("m1", "h:1", "s1"),
         authority: None,
     };
     assert_eq!(machine.apply(found.clone()), Answer::Joined(NodeId(1)));
-    assert_eq!(machine.apply(found), Answer::Refused(Refusal::AlreadyFounded));
+    assert_eq!(machine.apply(found), Answer::Refused(Refusal::AlreadyBootstrapped));
     let join = |m| Change::Join { manager: m, token: None };
     let second = machine.apply(join(manager("m2", "h:2", "s2")));
     assert_eq!(second, Answer::Joined(NodeId(3)), "the id is the index of the entry");
@@ -285,7 +285,12 @@ fn time_never_runs_backwards() {
 #[test]
 fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
     let mut machine = Machine::new();
-    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None });
+    machine.apply(Change::Bootstrap {
+        cluster: "c".into(),
+        lineage: 1,
+        manager: manager(1),
+        authority: None,
+    });
     for n in 2..=3 {
         assert_eq!(
             machine.apply(Change::Join { manager: manager(n), token: None }),
@@ -293,22 +298,28 @@ fn what_managers_are_to_be_is_all_or_nothing_and_somebody_always_votes() {
         );
     }
     let voters = |machine: &Machine| machine.state.voters().map(|id| id.0).collect::<Vec<_>>();
-    let mut stand = |nodes: &[u64], standing| {
+    let mut set_member_role = |nodes: &[u64], role| {
         let nodes = nodes.iter().copied().map(NodeId).collect();
-        let answer = machine.apply(Change::Stand { nodes, standing });
+        let answer = machine.apply(Change::SetMemberRole { nodes, role });
         (answer, voters(&machine))
     };
     let refused = |refusal| Answer::Refused(refusal);
     assert_eq!(
-        stand(&[2, 9], Standing::Learner),
+        set_member_role(&[2, 9], MemberRole::Learner),
         (refused(Refusal::NoManager { node: NodeId(9) }), vec![1, 2, 3])
     );
-    assert_eq!(stand(&[1, 2, 3], Standing::Removed), (refused(Refusal::LastVoter), vec![1, 2, 3]));
-    assert_eq!(stand(&[1, 2], Standing::Learner), (Answer::Done, vec![3]));
-    assert_eq!(stand(&[3], Standing::Learner), (refused(Refusal::LastVoter), vec![3]));
-    assert_eq!(stand(&[2], Standing::Voter), (Answer::Done, vec![2, 3]));
-    assert_eq!(stand(&[3, 1], Standing::Removed), (Answer::Done, vec![2]));
-    assert_eq!(stand(&[3], Standing::Voter), (refused(Refusal::NoManager { node: NodeId(3) }), vec![2]));
+    assert_eq!(
+        set_member_role(&[1, 2, 3], MemberRole::Removed),
+        (refused(Refusal::LastVoter), vec![1, 2, 3])
+    );
+    assert_eq!(set_member_role(&[1, 2], MemberRole::Learner), (Answer::Done, vec![3]));
+    assert_eq!(set_member_role(&[3], MemberRole::Learner), (refused(Refusal::LastVoter), vec![3]));
+    assert_eq!(set_member_role(&[2], MemberRole::Voter), (Answer::Done, vec![2, 3]));
+    assert_eq!(set_member_role(&[3, 1], MemberRole::Removed), (Answer::Done, vec![2]));
+    assert_eq!(
+        set_member_role(&[3], MemberRole::Voter),
+        (refused(Refusal::NoManager { node: NodeId(3) }), vec![2])
+    );
     // Its disk is not taken in again; its name and its address are free.
     let again = machine.apply(Change::Join { manager: manager(3), token: None });
     assert_eq!(again, Answer::Refused(Refusal::Removed { node: NodeId(3) }));
@@ -323,7 +334,7 @@ fn a_token_that_serves_once_lets_one_in_and_whoever_is_refused_uses_nothing_up()
     let mut machine = Machine::new();
     let authority = Authority { certificate: [1].as_slice().into(), key: Secret::new([1].as_slice()) };
     let authority = Some(authority);
-    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority });
+    machine.apply(Change::Bootstrap { cluster: "c".into(), lineage: 1, manager: manager(1), authority });
     let once = TokenId::new("once");
     let token = |once| NewToken {
         id: TokenId::new("once"),
@@ -391,12 +402,12 @@ fn an_authority_is_trusted_before_it_signs_and_after_it_has() {
 #[test]
 fn a_cluster_that_begins_anew_keeps_everything_but_whom_it_cannot_know() {
     let mut machine = Machine::new();
-    let found = Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None };
+    let found = Change::Bootstrap { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None };
     machine.apply(found);
     let joined = machine.apply(Change::Join { manager: manager(2), token: None });
     let Answer::Joined(second) = joined else { panic!("{joined:?}") };
     machine.apply(Change::Join { manager: manager(3), token: None });
-    machine.apply(Change::Stand { nodes: vec![second], standing: Standing::Learner });
+    machine.apply(Change::SetMemberRole { nodes: vec![second], role: MemberRole::Learner });
     let token = |once, id: &str| {
         let id = TokenId::new(id);
         Change::CreateToken(NewToken {
@@ -414,7 +425,7 @@ fn a_cluster_that_begins_anew_keeps_everything_but_whom_it_cannot_know() {
         items: vec![Commit { spec: spec("web", Allocation::Size(2)), if_revision: None, unvalidated: false }],
     });
     let claims = vec![Claim::Provision { slot: Slot::Ordinal(0) }];
-    machine.apply(Change::Round(Round { claims, ..Round::new("web".into(), Revision(1), Term(1)) }));
+    machine.apply(Change::Report(Report { claims, ..Report::new("web".into(), Revision(1), Term(1)) }));
     let before = machine.state.clone();
     let open = *before.groups[&GroupId::new("web")].intents.keys().next().expect("one is open");
     let until = machine.index;
@@ -443,7 +454,12 @@ fn nothing_is_written_that_a_manager_does_not_know_and_no_older_one_comes_in_aft
         program: Program { version: format!("0.{level}"), level },
         ..manager(n)
     };
-    machine.apply(Change::Found { cluster: "c".into(), lineage: 1, manager: with(1, 1), authority: None });
+    machine.apply(Change::Bootstrap {
+        cluster: "c".into(),
+        lineage: 1,
+        manager: with(1, 1),
+        authority: None,
+    });
     assert_eq!(machine.state.level, 1);
     let older = machine.apply(Change::Join { manager: with(2, 0), token: None });
     assert_eq!(older, Answer::Refused(Refusal::TooOld { level: 1 }));

@@ -51,9 +51,9 @@ impl Hello {
     /// What the plugin says can be done about a lost answer.
     pub fn class(&self) -> PluginClass {
         match self.interfaces.get(interface::FENCE) {
-            None => PluginClass::Lists,
-            Some(said) if said.iter().any(|it| it == fence::LISTS_NEVER) => PluginClass::Blind,
-            Some(_) => PluginClass::Dedupes,
+            None => PluginClass::C,
+            Some(said) if said.iter().any(|it| it == fence::LISTS_NEVER) => PluginClass::D,
+            Some(_) => PluginClass::A,
         }
     }
 
@@ -356,7 +356,7 @@ impl Flavors for Remote {
             .call("Flavor.Healthy", &params, &Call::default())
             .await
             .map_err(|fault| fault.into_error(Class::Internal))?;
-        Ok(Verdict { health: convert::from_health(reply.health), because: reply.because })
+        Ok(Verdict { health: convert::from_health(reply.health), message: reply.message })
     }
 
     async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error> {

@@ -19,34 +19,7 @@ use crate::{convert, interface};
 pub struct Report {
     pub checks: Vec<(&'static str, Outcome)>,
     /// What an instance plugin was measured to be; none when it could not be measured.
-    pub class: Option<Class>,
-}
-
-/// What can be promised of a plugin's instances after a lost answer (ha-raft §3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// A repeat under one token, or under one name, makes no second instance: nothing twice.
-    A,
-    /// It is not repeatable, but whatever was made is listed with its tags at once: it is repeated only
-    /// when the first call can no longer take effect and a look after that shows nothing.
-    C,
-    /// What was made is not listed with its tags at once: an answer that is lost may leave an instance that
-    /// nobody knows for a while, and a repeat may make a second one.
-    D,
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Class::A => "A: no second instance for one intent, whatever is repeated",
-            Class::C => {
-                "C: repeated only when the first call can no longer take effect and a look shows nothing"
-            }
-            Class::D => {
-                "D: what it makes is not listed at once with its tags, so a lost answer may cost an instance"
-            }
-        })
-    }
+    pub class: Option<PluginClass>,
 }
 
 /// What came of one check.
@@ -204,12 +177,12 @@ impl<P: Instances> Bench<P> {
         // Measured, whatever the plugin says of itself.
         let knows_tokens = self.tokens_are_known().await;
         report.class = match (&knows_tokens, self.is_listed_at_once().await) {
-            (Ok(()), _) => Some(Class::A),
-            (Err(_), Ok(true)) => Some(Class::C),
-            (Err(_), Ok(false)) => Some(Class::D),
+            (Ok(()), _) => Some(PluginClass::A),
+            (Err(_), Ok(true)) => Some(PluginClass::C),
+            (Err(_), Ok(false)) => Some(PluginClass::D),
             (Err(_), Err(_)) => None,
         };
-        let declared = hello.class() == PluginClass::Dedupes;
+        let declared = hello.class().dedupes();
         for (law, result) in [
             ("a repeated token makes no second instance", knows_tokens),
             ("a deposed leader is refused, and nothing is made", self.the_deposed_are_refused().await),

@@ -67,12 +67,12 @@ pub fn since_boot() -> Duration {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     pub health: Health,
-    pub because: String,
+    pub message: String,
 }
 
 impl Verdict {
     pub fn healthy() -> Self {
-        Self { health: Health::Healthy, because: String::new() }
+        Self { health: Health::Healthy, message: String::new() }
     }
 }
 

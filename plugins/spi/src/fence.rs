@@ -57,12 +57,12 @@ fn read_epoch(text: &str) -> Option<Epoch> {
 
 /// Keeps out whoever was deposed and whoever is late.
 #[derive(Default)]
-pub(crate) struct Gate {
+pub(crate) struct Fence {
     /// The newest leadership that was heard of, by cluster.
     newest: Mutex<BTreeMap<String, (u32, u64)>>,
 }
 
-impl Gate {
+impl Fence {
     /// Hears of a leadership.
     pub(crate) fn hear(&self, call: &Call) {
         let Some(Epoch { cluster, lineage, term }) = &call.epoch else { return };
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn whoever_was_deposed_is_refused_and_other_clusters_are_not() {
-        let gate = Gate::default();
+        let gate = Fence::default();
         let admits = |call: &Call| {
             gate.hear(call);
             gate.admit(call).is_ok()
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_call_after_its_deadline_is_refused() {
-        let gate = Gate::default();
+        let gate = Fence::default();
         let until = |limit| Call { not_after: Some(limit), ..Call::default() };
         assert!(gate.admit(&until(since_boot() + Duration::from_secs(60))).is_ok());
         let late = gate.admit(&until(since_boot().saturating_sub(Duration::from_millis(1))));

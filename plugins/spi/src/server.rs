@@ -39,7 +39,7 @@ pub struct Plugin {
     lists_within: Millis,
     proves_nothing: bool,
     starts: bool,
-    gate: Arc<fence::Gate>,
+    gate: Arc<fence::Fence>,
 }
 
 impl Plugin {

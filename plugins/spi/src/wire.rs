@@ -282,7 +282,8 @@ pub(crate) struct Healthy {
     pub(crate) health: u8,
     /// Ours: why. InfraKit's clients ignore it.
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(crate) because: String,
+    #[serde(rename = "Because")]
+    pub(crate) message: String,
 }
 
 #[derive(Serialize, Deserialize, Default)]

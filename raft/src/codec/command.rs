@@ -2,10 +2,10 @@
 
 use model::access::Secret;
 use model::access::TokenId;
-use model::command::{Adoption, Claim, Commit, Committed, Manager, Program, Round, Settle, Standing};
+use model::command::{Adoption, Claim, Commit, Committed, Manager, MemberRole, Program, Report, Settle};
 use model::intent::Reason;
 use model::secret::SecretName;
-use model::spec::Gate;
+use model::spec::HealthGate;
 use model::{
     Actor, Allocation, Answer, Change, ClusterId, Command, GroupSpec, InstanceId, IntentId, LogicalId,
     Millis, NodeId, Opaque, Outcome, Part, Refusal, RequestId, Revision, Slot, Template, Term, Timestamp,
@@ -53,12 +53,14 @@ pub(crate) fn decode_command(encoded: &Encoded) -> Result<Command, Corrupt> {
 fn change(change: &Change) -> pb::command::Change {
     use pb::command::Change as Written;
     match change {
-        Change::Found { cluster, lineage, manager: founder, authority: root } => Written::Found(pb::Found {
-            cluster: cluster.to_string(),
-            lineage: *lineage,
-            manager: Some(manager(founder)),
-            authority: root.as_ref().map(authority),
-        }),
+        Change::Bootstrap { cluster, lineage, manager: bootstraps, authority: root } => {
+            Written::Bootstrap(pb::Bootstrap {
+                cluster: cluster.to_string(),
+                lineage: *lineage,
+                manager: Some(manager(bootstraps)),
+                authority: root.as_ref().map(authority),
+            })
+        }
         Change::Join { manager: joiner, token } => Written::Join(pb::Join {
             manager: Some(manager(joiner)),
             token: token.as_ref().map(|id| id.as_str().to_owned()),
@@ -71,7 +73,7 @@ fn change(change: &Change) -> pb::command::Change {
         }
         Change::Free { group } => Written::Free(group.to_string()),
         Change::Destroy { group } => Written::Destroy(group.to_string()),
-        Change::Round(it) => Written::Round(round(it)),
+        Change::Report(it) => Written::Report(report(it)),
         Change::SetVariable { key, value } => {
             Written::SetVariable(pb::SetVariable { key: key.clone(), value: value.clone() })
         }
@@ -81,12 +83,12 @@ fn change(change: &Change) -> pb::command::Change {
             attempt: it.attempt,
             made: it.made.as_ref().map(InstanceId::to_string),
         }),
-        Change::Stand { nodes, standing } => Written::Stand(pb::Stand {
+        Change::SetMemberRole { nodes, role } => Written::SetMemberRole(pb::SetMemberRole {
             nodes: nodes.iter().map(|node| node.0).collect(),
-            standing: match standing {
-                Standing::Voter => pb::Standing::Voter,
-                Standing::Learner => pb::Standing::Learner,
-                Standing::Removed => pb::Standing::Removed,
+            role: match role {
+                MemberRole::Voter => pb::MemberRole::Voter,
+                MemberRole::Learner => pb::MemberRole::Learner,
+                MemberRole::Removed => pb::MemberRole::Removed,
             }
             .into(),
         }),
@@ -110,7 +112,7 @@ fn change(change: &Change) -> pb::command::Change {
 fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
     use pb::command::Change as Written;
     Ok(match change {
-        Written::Found(it) => Change::Found {
+        Written::Bootstrap(it) => Change::Bootstrap {
             cluster: ClusterId::new(it.cluster),
             lineage: it.lineage,
             manager: from_manager(it.manager)?,
@@ -127,7 +129,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         }
         Written::Free(group) => Change::Free { group: group.into() },
         Written::Destroy(group) => Change::Destroy { group: group.into() },
-        Written::Round(it) => Change::Round(from_round(it)?),
+        Written::Report(it) => Change::Report(from_report(it)?),
         Written::SetVariable(it) => Change::SetVariable { key: it.key, value: it.value },
         Written::Settle(it) => Change::Settle(Settle {
             group: it.group.into(),
@@ -135,11 +137,11 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             attempt: it.attempt,
             made: it.made.map(InstanceId::from),
         }),
-        Written::Stand(it) => Change::Stand {
-            standing: match pb::Standing::try_from(it.standing) {
-                Ok(pb::Standing::Voter) => Standing::Voter,
-                Ok(pb::Standing::Learner) => Standing::Learner,
-                Ok(pb::Standing::Removed) => Standing::Removed,
+        Written::SetMemberRole(it) => Change::SetMemberRole {
+            role: match pb::MemberRole::try_from(it.role) {
+                Ok(pb::MemberRole::Voter) => MemberRole::Voter,
+                Ok(pb::MemberRole::Learner) => MemberRole::Learner,
+                Ok(pb::MemberRole::Removed) => MemberRole::Removed,
                 Err(odd) => return Err(Corrupt(odd.to_string())),
             },
             nodes: it.nodes.into_iter().map(NodeId).collect(),
@@ -226,9 +228,9 @@ pub(super) fn spec(spec: &GroupSpec) -> pb::GroupSpec {
         }),
         template: Some(template(&spec.template)),
         gate: match spec.updating.gate {
-            Gate::Once => None,
-            Gate::Count(count) => Some(pb::group_spec::Gate::Count(count)),
-            Gate::Duration(span) => Some(pb::group_spec::Gate::DurationMs(span.0)),
+            HealthGate::Once => None,
+            HealthGate::Count(count) => Some(pb::group_spec::Gate::Count(count)),
+            HealthGate::Duration(span) => Some(pb::group_spec::Gate::DurationMs(span.0)),
         },
         skip_drain: spec.updating.skip_drain,
     }
@@ -247,9 +249,9 @@ pub(super) fn from_spec(spec: Option<pb::GroupSpec>) -> Result<GroupSpec, Corrup
         template: from_template(spec.template)?,
         updating: Updating {
             gate: match spec.gate {
-                None => Gate::Once,
-                Some(pb::group_spec::Gate::Count(count)) => Gate::Count(count),
-                Some(pb::group_spec::Gate::DurationMs(ms)) => Gate::Duration(Millis(ms)),
+                None => HealthGate::Once,
+                Some(pb::group_spec::Gate::Count(count)) => HealthGate::Count(count),
+                Some(pb::group_spec::Gate::DurationMs(ms)) => HealthGate::Duration(Millis(ms)),
             },
             skip_drain: spec.skip_drain,
         },
@@ -281,31 +283,33 @@ pub(super) fn from_intent_id(id: Option<pb::IntentId>) -> Result<IntentId, Corru
     Ok(IntentId { index: id.index, offset: id.offset })
 }
 
-fn round(round: &Round) -> pb::Round {
+fn report(report: &Report) -> pb::Report {
     let verdict =
         |(at, who): &(Slot, InstanceId)| pb::Verdict { slot: Some(slot(at)), instance: who.to_string() };
-    pb::Round {
-        group: round.group.to_string(),
-        term: round.term.0,
-        revision: round.revision.0,
-        outcomes: round
+    pb::Report {
+        group: report.group.to_string(),
+        term: report.term.0,
+        revision: report.revision.0,
+        outcomes: report
             .outcomes
             .iter()
-            .map(|(id, outcome)| pb::Report {
+            .map(|(id, outcome)| pb::OutcomeOf {
                 intent: Some(intent_id(*id)),
                 outcome: Some(match outcome {
-                    Outcome::Done(instance) => pb::report::Outcome::Done(instance.to_string()),
-                    Outcome::Refused { because, retryable } => pb::report::Outcome::Refused(pb::Refused {
-                        because: because.clone(),
-                        retryable: *retryable,
-                    }),
-                    Outcome::Unsure { because } => pb::report::Outcome::Unsure(because.clone()),
+                    Outcome::Done(instance) => pb::outcome_of::Outcome::Done(instance.to_string()),
+                    Outcome::Refused { message, retryable } => {
+                        pb::outcome_of::Outcome::Refused(pb::Refused {
+                            message: message.clone(),
+                            retryable: *retryable,
+                        })
+                    }
+                    Outcome::Unsure { message } => pb::outcome_of::Outcome::Unsure(message.clone()),
                 }),
             })
             .collect(),
-        gone: round.gone.iter().map(verdict).collect(),
-        ready: round.ready.iter().map(verdict).collect(),
-        adopt: round
+        gone: report.gone.iter().map(verdict).collect(),
+        ready: report.ready.iter().map(verdict).collect(),
+        adopt: report
             .adopt
             .iter()
             .map(|adoption| pb::Adoption {
@@ -314,52 +318,52 @@ fn round(round: &Round) -> pb::Round {
                 template: adoption.template.0,
             })
             .collect(),
-        claims: round
+        claims: report
             .claims
             .iter()
             .map(|claim| pb::Claim {
                 claim: Some(match claim {
                     Claim::Provision { slot: at } => pb::claim::Claim::Provision(slot(at)),
                     Claim::Destroy { instance, slot, template, reason } => {
-                        pb::claim::Claim::Destroy(doom(instance, slot.as_ref(), *template, *reason))
+                        pb::claim::Claim::Destroy(destruction(instance, slot.as_ref(), *template, *reason))
                     }
                     Claim::Label { instance } => pb::claim::Claim::Label(instance.to_string()),
                 }),
             })
             .collect(),
-        repeats: round.repeats.iter().copied().map(intent_id).collect(),
-        replaced: round.replaced.map(|revision| revision.0),
-        finished: round.finished,
+        repeats: report.repeats.iter().copied().map(intent_id).collect(),
+        replaced: report.replaced.map(|revision| revision.0),
+        finished: report.finished,
     }
 }
 
-fn from_round(round: pb::Round) -> Result<Round, Corrupt> {
+fn from_report(report: pb::Report) -> Result<Report, Corrupt> {
     let verdicts = |list: Vec<pb::Verdict>| {
         list.into_iter()
             .map(|it| Ok((from_slot(it.slot)?, it.instance.into())))
             .collect::<Result<Vec<_>, Corrupt>>()
     };
-    Ok(Round {
-        group: round.group.into(),
-        term: Term(round.term),
-        revision: Revision(round.revision),
-        outcomes: round
+    Ok(Report {
+        group: report.group.into(),
+        term: Term(report.term),
+        revision: Revision(report.revision),
+        outcomes: report
             .outcomes
             .into_iter()
             .map(|report| {
                 let outcome = match report.outcome.ok_or_else(|| Corrupt::missing("outcome"))? {
-                    pb::report::Outcome::Done(instance) => Outcome::Done(instance.into()),
-                    pb::report::Outcome::Refused(it) => {
-                        Outcome::Refused { because: it.because, retryable: it.retryable }
+                    pb::outcome_of::Outcome::Done(instance) => Outcome::Done(instance.into()),
+                    pb::outcome_of::Outcome::Refused(it) => {
+                        Outcome::Refused { message: it.message, retryable: it.retryable }
                     }
-                    pb::report::Outcome::Unsure(because) => Outcome::Unsure { because },
+                    pb::outcome_of::Outcome::Unsure(message) => Outcome::Unsure { message },
                 };
                 Ok((from_intent_id(report.intent)?, outcome))
             })
             .collect::<Result<_, Corrupt>>()?,
-        gone: verdicts(round.gone)?,
-        ready: verdicts(round.ready)?,
-        adopt: round
+        gone: verdicts(report.gone)?,
+        ready: verdicts(report.ready)?,
+        adopt: report
             .adopt
             .into_iter()
             .map(|it| {
@@ -370,30 +374,35 @@ fn from_round(round: pb::Round) -> Result<Round, Corrupt> {
                 })
             })
             .collect::<Result<_, Corrupt>>()?,
-        claims: round
+        claims: report
             .claims
             .into_iter()
             .map(|it| match it.claim.ok_or_else(|| Corrupt::missing("claim"))? {
                 pb::claim::Claim::Provision(slot) => Ok(Claim::Provision { slot: from_slot(Some(slot))? }),
-                pb::claim::Claim::Destroy(doom) => {
-                    let (instance, slot, template, reason) = from_doom(doom)?;
+                pb::claim::Claim::Destroy(destruction) => {
+                    let (instance, slot, template, reason) = from_destruction(destruction)?;
                     Ok(Claim::Destroy { instance, slot, template, reason })
                 }
                 pb::claim::Claim::Label(instance) => Ok(Claim::Label { instance: instance.into() }),
             })
             .collect::<Result<_, Corrupt>>()?,
-        repeats: round
+        repeats: report
             .repeats
             .into_iter()
             .map(|id| from_intent_id(Some(id)))
             .collect::<Result<_, Corrupt>>()?,
-        replaced: round.replaced.map(Revision),
-        finished: round.finished,
+        replaced: report.replaced.map(Revision),
+        finished: report.finished,
     })
 }
 
-pub(super) fn doom(instance: &InstanceId, at: Option<&Slot>, template: Revision, reason: Reason) -> pb::Doom {
-    pb::Doom {
+pub(super) fn destruction(
+    instance: &InstanceId,
+    at: Option<&Slot>,
+    template: Revision,
+    reason: Reason,
+) -> pb::Destruction {
+    pb::Destruction {
         instance: instance.to_string(),
         slot: at.map(slot),
         template: template.0,
@@ -405,13 +414,15 @@ pub(super) fn doom(instance: &InstanceId, at: Option<&Slot>, template: Revision,
     }
 }
 
-pub(super) fn from_doom(doom: pb::Doom) -> Result<(InstanceId, Option<Slot>, Revision, Reason), Corrupt> {
-    let reason = match doom.reason() {
+pub(super) fn from_destruction(
+    destruction: pb::Destruction,
+) -> Result<(InstanceId, Option<Slot>, Revision, Reason), Corrupt> {
+    let reason = match destruction.reason() {
         pb::Reason::Terminate => Reason::Terminate,
         pb::Reason::RollingUpdate => Reason::RollingUpdate,
     };
-    let slot = doom.slot.map(|slot| from_slot(Some(slot))).transpose()?;
-    Ok((doom.instance.into(), slot, Revision(doom.template), reason))
+    let slot = destruction.slot.map(|slot| from_slot(Some(slot))).transpose()?;
+    Ok((destruction.instance.into(), slot, Revision(destruction.template), reason))
 }
 
 pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId, Corrupt> {
@@ -492,13 +503,13 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
             Refusal::AddressTaken { address, name } => {
                 Written::AddressTaken(pb::AddressTaken { address: address.clone(), name: name.clone() })
             }
-            Refusal::AlreadyFounded => Written::AlreadyFounded(pb::Blank {}),
+            Refusal::AlreadyBootstrapped => Written::AlreadyBootstrapped(pb::Blank {}),
             Refusal::NotInDoubt { group, intent } => Written::NotInDoubt(pb::NotInDoubt {
                 group: group.to_string(),
                 intent: Some(intent_id(*intent)),
             }),
-            Refusal::BadSetting { key, because } => {
-                Written::BadSetting(pb::BadSetting { key: key.clone(), because: because.clone() })
+            Refusal::BadSetting { key, message } => {
+                Written::BadSetting(pb::BadSetting { key: key.clone(), message: message.clone() })
             }
         }),
     }
@@ -530,10 +541,10 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::TooManySecrets(most) => Refusal::TooManySecrets { most: most as usize },
         Written::NameTaken(name) => Refusal::NameTaken { name },
         Written::AddressTaken(it) => Refusal::AddressTaken { address: it.address, name: it.name },
-        Written::AlreadyFounded(_) => Refusal::AlreadyFounded,
+        Written::AlreadyBootstrapped(_) => Refusal::AlreadyBootstrapped,
         Written::NotInDoubt(it) => {
             Refusal::NotInDoubt { group: it.group.into(), intent: from_intent_id(it.intent)? }
         }
-        Written::BadSetting(it) => Refusal::BadSetting { key: it.key, because: it.because },
+        Written::BadSetting(it) => Refusal::BadSetting { key: it.key, message: it.message },
     })
 }

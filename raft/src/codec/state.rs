@@ -6,7 +6,7 @@ use model::access::Secret;
 use model::intent::{Intent, Task};
 use model::lineage::{Era, Lineages};
 use model::secret::SecretName;
-use model::state::{Holder, Known, Life, Member, StoredSecret, Variable};
+use model::state::{Holder, Lifecycle, Member, StoredSecret, TemplateRecord, Variable};
 use model::{
     Actor, ClusterId, Generation, GroupState, InstanceId, NodeId, Phase, Revision, State, Term, Timestamp,
 };
@@ -14,8 +14,8 @@ use prost::Message;
 
 use super::access::{authorities, from_authorities, from_token, token};
 use super::command::{
-    answer, doom, from_answer, from_doom, from_intent_id, from_manager, from_slot, from_spec, from_template,
-    intent_id, manager, request_id, slot, spec, template,
+    answer, destruction, from_answer, from_destruction, from_intent_id, from_manager, from_slot, from_spec,
+    from_template, intent_id, manager, request_id, slot, spec, template,
 };
 use super::{Corrupt, FORMAT};
 use crate::proto as pb;
@@ -139,10 +139,10 @@ fn group(group: &GroupState) -> pb::Group {
         revision: group.revision.0,
         committed_at: group.committed_at.0,
         committed_by: group.committed_by.0.clone(),
-        life: match group.life {
-            Life::Managed => pb::Life::Managed,
-            Life::PendingValidation => pb::Life::PendingValidation,
-            Life::Destroying => pb::Life::Destroying,
+        lifecycle: match group.lifecycle {
+            Lifecycle::Managed => pb::Lifecycle::Managed,
+            Lifecycle::PendingValidation => pb::Lifecycle::PendingValidation,
+            Lifecycle::Destroying => pb::Lifecycle::Destroying,
         }
         .into(),
         target: group.target.0,
@@ -169,9 +169,9 @@ fn group(group: &GroupState) -> pb::Group {
             })
             .collect(),
         intents: group.intents.values().map(intent).collect(),
-        doomed_strays: group.doomed_strays.iter().map(InstanceId::to_string).collect(),
+        terminating_strays: group.terminating_strays.iter().map(InstanceId::to_string).collect(),
         changed: group.changed,
-        look_from: group.look_from,
+        list_from: group.list_from,
         destroyed: group
             .destroyed
             .iter()
@@ -190,17 +190,17 @@ fn group(group: &GroupState) -> pb::Group {
 }
 
 fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
-    let life = match read.life() {
-        pb::Life::Managed => Life::Managed,
-        pb::Life::PendingValidation => Life::PendingValidation,
-        pb::Life::Destroying => Life::Destroying,
+    let lifecycle = match read.lifecycle() {
+        pb::Lifecycle::Managed => Lifecycle::Managed,
+        pb::Lifecycle::PendingValidation => Lifecycle::PendingValidation,
+        pb::Lifecycle::Destroying => Lifecycle::Destroying,
     };
     let mut group = GroupState {
         spec: Arc::new(from_spec(read.spec)?),
         revision: Revision(read.revision),
         committed_at: Timestamp(read.committed_at),
         committed_by: Actor(read.committed_by),
-        life,
+        lifecycle,
         target: Revision(read.target),
         templates: Default::default(),
         phase: match read.phase.ok_or_else(|| Corrupt::missing("phase"))? {
@@ -209,9 +209,9 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         },
         roster: Default::default(),
         intents: Default::default(),
-        doomed_strays: read.doomed_strays.into_iter().map(InstanceId::from).collect(),
+        terminating_strays: read.terminating_strays.into_iter().map(InstanceId::from).collect(),
         changed: read.changed,
-        look_from: read.look_from,
+        list_from: read.list_from,
         destroyed: read
             .destroyed
             .into_iter()
@@ -225,7 +225,7 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         paid_until: Timestamp(read.paid_until),
     };
     for it in read.templates {
-        let known = Known { template: from_template(it.template)?, hash: it.hash };
+        let known = TemplateRecord { template: from_template(it.template)?, hash: it.hash };
         group.templates.insert(Revision(it.revision), Arc::new(known));
     }
     if !group.templates.contains_key(&group.target) {
@@ -245,16 +245,16 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
 
 fn holder(holder: &Holder) -> pb::member::Holder {
     match holder {
-        Holder::Nobody => pb::member::Holder::Nobody(pb::Blank {}),
+        Holder::Empty => pb::member::Holder::Empty(pb::Blank {}),
         Holder::Pending(id) => pb::member::Holder::Pending(intent_id(*id)),
-        Holder::Living { instance, template, since, recorded, ready, doomed } => {
-            pb::member::Holder::Living(pb::Living {
+        Holder::Occupied { instance, template, since, recorded, ready, terminating } => {
+            pb::member::Holder::Occupied(pb::Occupied {
                 instance: instance.to_string(),
                 template: template.0,
                 since: since.0,
                 recorded: *recorded,
                 ready: *ready,
-                doomed: doomed.map(intent_id),
+                terminating: terminating.map(intent_id),
             })
         }
     }
@@ -262,15 +262,15 @@ fn holder(holder: &Holder) -> pb::member::Holder {
 
 fn from_holder(holder: pb::member::Holder) -> Result<Holder, Corrupt> {
     Ok(match holder {
-        pb::member::Holder::Nobody(_) => Holder::Nobody,
+        pb::member::Holder::Empty(_) => Holder::Empty,
         pb::member::Holder::Pending(id) => Holder::Pending(from_intent_id(Some(id))?),
-        pb::member::Holder::Living(it) => Holder::Living {
+        pb::member::Holder::Occupied(it) => Holder::Occupied {
             instance: it.instance.into(),
             template: Revision(it.template),
             since: Timestamp(it.since),
             recorded: it.recorded,
             ready: it.ready,
-            doomed: it.doomed.map(|id| from_intent_id(Some(id))).transpose()?,
+            terminating: it.terminating.map(|id| from_intent_id(Some(id))).transpose()?,
         },
     })
 }
@@ -285,7 +285,7 @@ fn intent(intent: &Intent) -> pb::Intent {
                 template: template.0,
             }),
             Task::Destroy { instance, slot, template, reason } => {
-                pb::intent::Task::Destroy(doom(instance, slot.as_ref(), *template, *reason))
+                pb::intent::Task::Destroy(destruction(instance, slot.as_ref(), *template, *reason))
             }
             Task::Label { instance, template } => pb::intent::Task::Label(pb::Labelling {
                 instance: instance.to_string(),
@@ -309,7 +309,7 @@ fn from_intent(read: pb::Intent) -> Result<Intent, Corrupt> {
                 template: Revision(it.template),
             },
             pb::intent::Task::Destroy(it) => {
-                let (instance, slot, template, reason) = from_doom(it)?;
+                let (instance, slot, template, reason) = from_destruction(it)?;
                 Task::Destroy { instance, slot, template, reason }
             }
             pb::intent::Task::Label(it) => {

@@ -1,7 +1,7 @@
 use model::access::{Authority, Role, Secret, TokenId};
-use model::command::{Adoption, Claim, Commit, Manager, NewToken, Program, Round, Settle, Standing};
+use model::command::{Adoption, Claim, Commit, Manager, MemberRole, NewToken, Program, Report, Settle};
 use model::intent::Reason;
-use model::spec::Gate;
+use model::spec::HealthGate;
 use model::{
     Actor, Allocation, Change, Command, GroupSpec, IntentId, Millis, NodeId, Opaque, Outcome, Part,
     RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
@@ -20,7 +20,7 @@ fn spec(id: &str, image: &str, allocation: Allocation) -> GroupSpec {
             },
             flavor: Part { plugin: "vanilla".into(), properties: Opaque::null() },
         },
-        updating: Updating { gate: Gate::Duration(Millis(1500)), skip_drain: true },
+        updating: Updating { gate: HealthGate::Duration(Millis(1500)), skip_drain: true },
     }
 }
 
@@ -40,13 +40,13 @@ fn commit(spec: GroupSpec, if_revision: Option<Revision>) -> Change {
 
 /// One of every change, so that together they fill every field of the state.
 fn changes() -> Vec<Change> {
-    let of = |revision| Round::new("web".into(), Revision(revision), Term(1));
+    let of = |revision| Report::new("web".into(), Revision(revision), Term(1));
     // The first lines were written before a round named its revision.
     let web = || of(0);
     let slot = Slot::Ordinal;
     let at = |index, offset| IntentId { index, offset };
     vec![
-        Change::Found {
+        Change::Bootstrap {
             cluster: "0123456789abcdef0123456789abcdef".into(),
             lineage: 1,
             manager: manager(1),
@@ -57,15 +57,15 @@ fn changes() -> Vec<Change> {
         Change::Join { manager: Manager { address: "10.0.0.2:7701".into(), ..manager(4) }, token: None },
         commit(spec("web", "v1", Allocation::Size(3)), Some(Revision(0))),
         commit(spec("pets", "v1", Allocation::LogicalIds(vec!["a".into(), "b".into()])), None),
-        Change::Round(Round {
+        Change::Report(Report {
             claims: (0..3).map(|n| Claim::Provision { slot: slot(n) }).collect(),
             ..web()
         }),
-        Change::Round(Round {
+        Change::Report(Report {
             outcomes: vec![
                 (at(7, 0), Outcome::Done("i0".into())),
-                (at(7, 1), Outcome::Refused { because: "quota".into(), retryable: true }),
-                (at(7, 2), Outcome::Unsure { because: "deadline".into() }),
+                (at(7, 1), Outcome::Refused { message: "quota".into(), retryable: true }),
+                (at(7, 2), Outcome::Unsure { message: "deadline".into() }),
             ],
             ready: vec![(slot(0), "i0".into())],
             adopt: vec![Adoption { slot: slot(1), instance: "seed".into(), template: Revision(0) }],
@@ -74,7 +74,7 @@ fn changes() -> Vec<Change> {
         }),
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(1))),
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(9))),
-        Change::Round(Round {
+        Change::Report(Report {
             claims: vec![
                 Claim::Destroy {
                     instance: "i0".into(),
@@ -96,24 +96,24 @@ fn changes() -> Vec<Change> {
         Change::Validated { group: "web".into(), revision: Revision(2) },
         Change::SetVariable { key: "k".into(), value: "ä".into() },
         Change::Destroy { group: "pets".into() },
-        Change::Round(Round { finished: true, ..Round::new("pets".into(), Revision(0), Term(1)) }),
+        Change::Report(Report { finished: true, ..Report::new("pets".into(), Revision(0), Term(1)) }),
         Change::Free { group: "nosuch".into() },
-        Change::Round(Round {
+        Change::Report(Report {
             claims: (0..3).map(|n| Claim::Provision { slot: slot(n) }).collect(),
             ..of(2)
         }),
-        Change::Round(Round {
+        Change::Report(Report {
             outcomes: vec![
                 (at(17, 0), Outcome::Done("i0".into())),
-                (at(17, 1), Outcome::Refused { because: "quota".into(), retryable: true }),
-                (at(17, 2), Outcome::Unsure { because: "deadline".into() }),
+                (at(17, 1), Outcome::Refused { message: "quota".into(), retryable: true }),
+                (at(17, 2), Outcome::Unsure { message: "deadline".into() }),
             ],
             ready: vec![(slot(0), "i0".into())],
             adopt: vec![Adoption { slot: slot(1), instance: "seed".into(), template: Revision(0) }],
             repeats: vec![at(17, 2)],
             ..of(2)
         }),
-        Change::Round(Round {
+        Change::Report(Report {
             claims: vec![Claim::Destroy {
                 instance: "i0".into(),
                 slot: Some(slot(0)),
@@ -123,7 +123,7 @@ fn changes() -> Vec<Change> {
             ..of(2)
         }),
         Change::Join { manager: Manager { instance: Some("machine".into()), ..manager(5) }, token: None },
-        Change::Round(Round { claims: vec![Claim::Label { instance: "seed2".into() }], ..of(2) }),
+        Change::Report(Report { claims: vec![Claim::Label { instance: "seed2".into() }], ..of(2) }),
         Change::Settle(Settle {
             group: "web".into(),
             intent: at(17, 2),
@@ -132,10 +132,10 @@ fn changes() -> Vec<Change> {
         }),
         Change::Settle(Settle { group: "web".into(), intent: at(17, 2), attempt: 2, made: None }),
         Change::SetVariable { key: "infrakit/odd".into(), value: "1".into() },
-        Change::Stand { nodes: vec![NodeId(2)], standing: Standing::Learner },
-        Change::Stand { nodes: vec![NodeId(20)], standing: Standing::Removed },
-        Change::Stand { nodes: vec![NodeId(2), NodeId(99)], standing: Standing::Voter },
-        Change::Stand { nodes: vec![NodeId(1)], standing: Standing::Removed },
+        Change::SetMemberRole { nodes: vec![NodeId(2)], role: MemberRole::Learner },
+        Change::SetMemberRole { nodes: vec![NodeId(20)], role: MemberRole::Removed },
+        Change::SetMemberRole { nodes: vec![NodeId(2), NodeId(99)], role: MemberRole::Voter },
+        Change::SetMemberRole { nodes: vec![NodeId(1)], role: MemberRole::Removed },
         Change::Join { manager: manager(5), token: None },
         Change::CreateToken(new_token("aa", Role::Manager)),
         Change::CreateToken(NewToken {
@@ -223,7 +223,7 @@ fn a_snapshot_in_the_middle_changes_nothing() {
     let log = log();
     let whole = replay(State::default(), &log);
     let web = whole.group(&"web".into()).expect("the log says enough");
-    assert!(web.intents.len() == 2 && web.living() == 2 && web.templates.len() == 2, "{web:?}");
+    assert!(web.intents.len() == 2 && web.running() == 2 && web.templates.len() == 2, "{web:?}");
     assert_eq!(web.repeated.len(), 1, "{web:?}");
     assert_eq!((whole.tokens.len(), whole.managers.len()), (5, 3), "{whole:?}");
     let authorities = whole.authorities.as_ref().expect("there is one");

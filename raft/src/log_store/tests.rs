@@ -4,7 +4,7 @@ use openraft::type_config::TypeConfigExt;
 use tempfile::TempDir;
 
 use super::*;
-use crate::agreement::Digests;
+use crate::divergence::Digests;
 use crate::machine::Machine;
 use crate::meta::{SCHEMA, prepare, put};
 use crate::store::Rocks;

@@ -11,7 +11,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
-use model::command::{Claim, Commit, Manager, Round, Standing};
+use model::command::{Claim, Commit, Manager, MemberRole, Report};
 use model::intent::Reason;
 use model::state::Holder;
 use model::{Answer, Change, InstanceId, NodeId, Opaque, Outcome, Slot, Term};
@@ -90,7 +90,10 @@ impl Model for Protocol {
         }
         if left.wishes > 0 {
             for id in known() {
-                acts.extend([Wish::Voter, Wish::Learner, Wish::Removed].map(|wish| Act::Wish(id, wish)));
+                acts.extend(
+                    [Wish::Voter, Wish::Learner, Wish::Removed]
+                        .map(|describe_spec| Act::Wish(id, describe_spec)),
+                );
             }
         }
         let learner =
@@ -107,7 +110,7 @@ impl Model for Protocol {
         }
         acts.extend(world.open().into_keys().filter(|id| !world.called.contains(id)).map(Act::Send));
         acts.extend(world.answered.keys().copied().map(Act::Report));
-        acts.push(Act::Look);
+        acts.push(Act::Listed);
     }
 
     fn next_state(&self, before: &World, act: Act) -> Option<World> {
@@ -182,25 +185,25 @@ impl Model for Protocol {
                     _ => world.break_promise("I13: a removed disk was taken in again"),
                 }
             }
-            Act::Wish(id, wish) => {
+            Act::Wish(id, describe_spec) => {
                 world.left.wishes -= 1;
                 // As the door judges it (manager/src/members.rs, may_stand).
-                let roll = world.roll(false);
-                let wanted = roll.wanted(world.state());
-                let mut after = wanted.clone();
-                let standing = match wish {
-                    Wish::Voter => Standing::Voter,
-                    Wish::Learner => Standing::Learner,
-                    Wish::Removed => Standing::Removed,
+                let view = world.view(false);
+                let desired = view.desired(world.state());
+                let mut after = desired.clone();
+                let role = match describe_spec {
+                    Wish::Voter => MemberRole::Voter,
+                    Wish::Learner => MemberRole::Learner,
+                    Wish::Removed => MemberRole::Removed,
                 };
-                match wish {
+                match describe_spec {
                     Wish::Voter => after.insert(id),
                     Wish::Learner | Wish::Removed => after.remove(&id),
                 };
-                if after != wanted && roll.votes(&wanted).may_become(&after, true).is_err() {
+                if after != desired && view.votes(&desired).may_become(&after, true).is_err() {
                     return None;
                 }
-                world.write(Change::Stand { nodes: vec![id], standing });
+                world.write(Change::SetMemberRole { nodes: vec![id], role });
             }
             Act::CatchUp(id) => drop(world.ready.insert(id)),
             Act::Keep { silent } => {
@@ -212,28 +215,28 @@ impl Model for Protocol {
             Act::Claim(slot) => {
                 world.left.claims -= 1;
                 let claims = vec![Claim::Provision { slot: Slot::Ordinal(slot) }];
-                let round = Round { claims, ..world.round() };
-                world.write(Change::Round(round));
+                let report = Report { claims, ..world.report() };
+                world.write(Change::Report(report));
             }
             Act::Doom(slot) => {
                 world.left.dooms -= 1;
-                let Some(Holder::Living { instance, template, .. }) = world.holders().get(&slot).cloned()
+                let Some(Holder::Occupied { instance, template, .. }) = world.holders().get(&slot).cloned()
                 else {
                     return None;
                 };
                 let reason = Reason::RollingUpdate;
                 let claims =
                     vec![Claim::Destroy { instance, slot: Some(Slot::Ordinal(slot)), template, reason }];
-                let round = Round { claims, ..world.round() };
-                world.write(Change::Round(round));
+                let report = Report { claims, ..world.report() };
+                world.write(Change::Report(report));
             }
             Act::Send(intent) => {
                 let does = world.open().remove(&intent)?;
                 let group = world.state().groups.values().next()?;
                 if group.intents[&intent].term != Term(world.term) {
                     // It is attempted again, under the same token, and everybody knows first.
-                    let again = Round { repeats: vec![intent], ..world.round() };
-                    world.write(Change::Round(again));
+                    let again = Report { repeats: vec![intent], ..world.report() };
+                    world.write(Change::Report(again));
                 }
                 world.called.insert(intent);
                 world.calls.insert(Call { intent, lineage: world.lineage(), term: world.term, does });
@@ -243,10 +246,10 @@ impl Model for Protocol {
             Act::Report(intent) => {
                 let instance = InstanceId::new(world.answered.remove(&intent)?);
                 let outcomes = vec![(intent, Outcome::Done(instance))];
-                let round = Round { outcomes, ..world.round() };
-                world.write(Change::Round(round));
+                let report = Report { outcomes, ..world.report() };
+                world.write(Change::Report(report));
             }
-            Act::Look => world.look(),
+            Act::Listed => world.list(),
             Act::Vanish(id) => {
                 world.left.vanishings -= 1;
                 world.cloud.remove(&id);
@@ -268,9 +271,9 @@ impl Model for Protocol {
             Property::always("I14: no more are claimed than wanted", |_, world: &World| {
                 // One that is to go counts no more.
                 let counts = |it: &&Holder| match it {
-                    Holder::Nobody => false,
+                    Holder::Empty => false,
                     Holder::Pending(_) => true,
-                    Holder::Living { doomed, .. } => doomed.is_none(),
+                    Holder::Occupied { terminating, .. } => terminating.is_none(),
                 };
                 let taken = world.holders().values().filter(counts).count();
                 taken <= 2

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use model::command::{Claim, Commit, Manager, Program, Round, Standing};
+use model::command::{Claim, Commit, Manager, MemberRole, Program, Report};
 use model::intent::Task;
-use model::membership::{Roll, Step};
-use model::quorum::{bears, majority};
+use model::membership::{MembershipView, Step};
+use model::quorum::{fault_tolerance, majority};
 use model::state::Holder;
 use model::{
     Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, IntentId, LogId, NodeId, Opaque,
@@ -165,7 +165,7 @@ pub(crate) enum Act {
     Effect(Call),
     Lose(Call),
     Report(IntentId),
-    Look,
+    Listed,
     Vanish(String),
 }
 
@@ -225,7 +225,12 @@ impl World {
             disks: BTreeMap::new(),
             broken: None,
         };
-        world.write(Change::Found { cluster: "c".into(), lineage: 1, manager: manager(1), authority: None });
+        world.write(Change::Bootstrap {
+            cluster: "c".into(),
+            lineage: 1,
+            manager: manager(1),
+            authority: None,
+        });
         world.write(Change::Join { manager: manager(2), token: None });
         world.write(Change::Join { manager: manager(3), token: None });
         let item = Commit { spec: spec(), if_revision: None, unvalidated: false };
@@ -235,8 +240,8 @@ impl World {
             instance: "host".into(),
             template: Revision(1),
         };
-        let adopted = Round { adopt: vec![host], ..world.round() };
-        world.write(Change::Round(adopted));
+        let adopted = Report { adopt: vec![host], ..world.report() };
+        world.write(Change::Report(adopted));
         let voters: BTreeSet<NodeId> = world.state().managers.keys().copied().collect();
         (world.members, world.up) = (voters.clone(), voters.clone());
         world.leader = voters.first().copied();
@@ -252,9 +257,9 @@ impl World {
         self.state().lineages.now
     }
 
-    pub(crate) fn round(&self) -> Round {
+    pub(crate) fn report(&self) -> Report {
         let revision = self.state().groups.values().next().map_or(Revision(1), |group| group.revision);
-        Round::new("web".into(), revision, Term(self.term))
+        Report::new("web".into(), revision, Term(self.term))
     }
 
     /// The leader proposes; whoever leads has a majority.
@@ -342,9 +347,9 @@ impl World {
         sets.iter().all(|set| set.intersection(&self.up).count() >= majority(set.len()))
     }
 
-    pub(crate) fn roll(&self, silent: bool) -> Roll {
+    pub(crate) fn view(&self, silent: bool) -> MembershipView {
         let voters: BTreeSet<NodeId> = self.sets.iter().flatten().copied().collect();
-        Roll {
+        MembershipView {
             sets: self.sets.clone(),
             members: self.members.clone(),
             reached: self.members.intersection(&self.up).copied().collect(),
@@ -362,17 +367,17 @@ impl World {
 
     /// One step of the leader for its members.
     pub(crate) fn keep(&mut self, me: NodeId, silent: bool) -> bool {
-        let roll = self.roll(silent);
-        let Ok(step) = roll.next(self.state(), me) else { return false };
+        let view = self.view(silent);
+        let Ok(step) = view.next(self.state(), me) else { return false };
         match step {
             Step::Rest => return false,
-            Step::SetVoters(wanted) => {
+            Step::SetVoters(desired) => {
                 let works = self.has_majority(&self.sets);
                 let was_joint = self.sets.len() > 1;
                 // As openraft goes: by a joint set, or out of one that has it.
                 let last = self.sets.last().expect("there are voters").clone();
                 let next =
-                    if self.sets.contains(&wanted) { vec![wanted.clone()] } else { vec![last, wanted] };
+                    if self.sets.contains(&desired) { vec![desired.clone()] } else { vec![last, desired] };
                 if !works {
                     self.break_promise("I5: a change of the voters was begun without a majority");
                 }
@@ -396,12 +401,12 @@ impl World {
             }
             Step::AddLearner(id) => drop(self.members.insert(id)),
             Step::GiveUp(dead) => {
-                let voters = roll.voters();
+                let voters = view.voters();
                 let without: BTreeSet<NodeId> = voters.iter().copied().filter(|id| *id != dead).collect();
-                if bears(&without, &roll.reached) < bears(&voters, &roll.reached) {
+                if fault_tolerance(&without, &view.reached) < fault_tolerance(&voters, &view.reached) {
                     self.break_promise("I7: the cluster bears less after giving somebody up");
                 }
-                self.write(Change::Stand { nodes: vec![dead], standing: Standing::Removed });
+                self.write(Change::SetMemberRole { nodes: vec![dead], role: MemberRole::Removed });
             }
             Step::Drop(gone) => {
                 if gone.iter().any(|id| self.sets.iter().any(|set| set.contains(id))) {
@@ -421,10 +426,10 @@ impl World {
     }
 
     /// What the leader's look at the provider tells, reported at once.
-    pub(crate) fn look(&mut self) {
+    pub(crate) fn list(&mut self) {
         self.fence = self.fence.max((self.lineage(), self.term));
         self.looked = true;
-        let mut round = self.round();
+        let mut report = self.report();
         for (id, does) in self.open() {
             // Its own call is under way: whatever a look shows, the call may do something yet (model/src/plan/settle.rs).
             let under_way = self
@@ -439,46 +444,46 @@ impl World {
                 Does::Make(_) => {
                     let made = self.cloud.iter().find(|(_, it)| it.token == Some(id));
                     if let Some((instance, _)) = made {
-                        round.outcomes.push((id, Outcome::Done(InstanceId::new(instance))));
+                        report.outcomes.push((id, Outcome::Done(InstanceId::new(instance))));
                     }
                 }
                 Does::Unmake(instance) if !self.cloud.contains_key(&instance) => {
-                    round.outcomes.push((id, Outcome::Done(InstanceId::new(instance))));
+                    report.outcomes.push((id, Outcome::Done(InstanceId::new(instance))));
                 }
                 Does::Unmake(_) => {}
             }
         }
         for (slot, holder) in self.holders() {
-            if let Holder::Living { instance, .. } = &holder
+            if let Holder::Occupied { instance, .. } = &holder
                 && !self.cloud.contains_key(instance.as_str())
                 && !self.open().values().any(|it| *it == Does::Unmake(instance.to_string()))
             {
-                round.gone.push((Slot::Ordinal(slot), instance.clone()));
+                report.gone.push((Slot::Ordinal(slot), instance.clone()));
             }
         }
         // What an entry that was lost had made fills its place.
-        let known: BTreeSet<String> = self.living();
+        let known: BTreeSet<String> = self.running();
         for (id, instance) in self.cloud.iter().filter(|(id, _)| !known.contains(*id)) {
-            let told = round.outcomes.iter().any(|(_, it)| *it == Outcome::Done(InstanceId::new(id)));
+            let told = report.outcomes.iter().any(|(_, it)| *it == Outcome::Done(InstanceId::new(id)));
             let awaited = self.open().keys().any(|intent| instance.token == Some(*intent));
-            let empty = matches!(self.holders().get(&instance.slot), None | Some(Holder::Nobody));
+            let empty = matches!(self.holders().get(&instance.slot), None | Some(Holder::Empty));
             if !told && !awaited && empty {
                 let (slot, instance) = (Slot::Ordinal(instance.slot), InstanceId::new(id));
-                round.adopt.push(model::command::Adoption { slot, instance, template: Revision(1) });
+                report.adopt.push(model::command::Adoption { slot, instance, template: Revision(1) });
             }
         }
-        if !round.is_empty() {
-            self.write(Change::Round(round));
+        if !report.is_empty() {
+            self.write(Change::Report(report));
         }
     }
 
     /// The instances that hold a slot.
-    pub(crate) fn living(&self) -> BTreeSet<String> {
-        let living = |holder: Holder| match holder {
-            Holder::Living { instance, .. } => Some(instance.to_string()),
-            Holder::Nobody | Holder::Pending(_) => None,
+    pub(crate) fn running(&self) -> BTreeSet<String> {
+        let running = |holder: Holder| match holder {
+            Holder::Occupied { instance, .. } => Some(instance.to_string()),
+            Holder::Empty | Holder::Pending(_) => None,
         };
-        self.holders().into_values().filter_map(living).collect()
+        self.holders().into_values().filter_map(running).collect()
     }
 
     pub(crate) fn takes_effect(&mut self, call: &Call) {
@@ -542,12 +547,12 @@ impl World {
             for call in world.calls.clone() {
                 world.takes_effect(&call);
             }
-            world.look();
+            world.list();
             for slot in 0..2 {
-                if matches!(world.holders().get(&slot), None | Some(Holder::Nobody)) {
+                if matches!(world.holders().get(&slot), None | Some(Holder::Empty)) {
                     let claims = vec![Claim::Provision { slot: Slot::Ordinal(slot) }];
-                    let claimed = Round { claims, ..world.round() };
-                    world.write(Change::Round(claimed));
+                    let claimed = Report { claims, ..world.report() };
+                    world.write(Change::Report(claimed));
                 }
             }
             for (intent, does) in world.open() {
@@ -555,11 +560,11 @@ impl World {
             }
             let outcomes = std::mem::take(&mut world.answered);
             let outcomes = outcomes.into_iter().map(|(id, it)| (id, Outcome::Done(InstanceId::new(it))));
-            let reported = Round { outcomes: outcomes.collect(), ..world.round() };
+            let reported = Report { outcomes: outcomes.collect(), ..world.report() };
             if !reported.is_empty() {
-                world.write(Change::Round(reported));
+                world.write(Change::Report(reported));
             }
-            world.look();
+            world.list();
         }
         let voters: BTreeSet<NodeId> = world.state().voters().collect();
         let slots: BTreeSet<u32> = world.cloud.values().map(|it| it.slot).collect();

@@ -16,9 +16,9 @@ mod writes;
 
 #[tokio::main]
 async fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let all = wanted.is_empty();
-    let wants = |name: &str| all || wanted.iter().any(|it| it == name);
+    let desired: Vec<String> = std::env::args().skip(1).collect();
+    let all = desired.is_empty();
+    let wants = |name: &str| all || desired.iter().any(|it| it == name);
     let mut rows = Vec::new();
     if wants("heal") {
         rows.extend(heal().await);
@@ -105,8 +105,8 @@ async fn heal() -> Vec<Row> {
     let mut times = Vec::new();
     for n in 0..100 {
         let slot = (n * 37 % 100).to_string();
-        let wanted = Tags::from([(tags::SLOT.to_owned(), slot.clone())]);
-        let found = cluster.simulator().describe(&wanted, false).await.expect("a listing").remove(0);
+        let desired = Tags::from([(tags::SLOT.to_owned(), slot.clone())]);
+        let found = cluster.simulator().describe(&desired, false).await.expect("a listing").remove(0);
         let began = now_ms();
         cluster.simulator().destroy(&found.id, "bench", &Call::default()).await.expect("it goes");
         let made = until("a replacement is provisioned", async || {

@@ -317,7 +317,7 @@ impl Attack {
             }
             19 => {
                 self.count(DEMOTED);
-                if self.demoted.is_none() && self.stand(any, pb::Standing::Learner).await {
+                if self.demoted.is_none() && self.set_member_role(any, pb::MemberRole::Learner).await {
                     self.demoted = Some(any);
                 }
             }
@@ -329,7 +329,7 @@ impl Attack {
                     return;
                 }
                 self.count("a manager removed for good, and another in its place");
-                if self.stand(i, pb::Standing::Removed).await {
+                if self.set_member_role(i, pb::MemberRole::Removed).await {
                     self.cluster.kill(i);
                     self.wipe(i);
                     self.cluster.start(i);
@@ -349,10 +349,10 @@ impl Attack {
     }
 
     /// Whether it is heard that a manager is to be so.
-    async fn stand(&self, i: usize, standing: pb::Standing) -> bool {
+    async fn set_member_role(&self, i: usize, role: pb::MemberRole) -> bool {
         let name = format!("m{}", i + 1);
         let names = [name.as_str()];
-        let asked = self.cluster.stand(&names, standing, true);
+        let asked = self.cluster.set_member_role(&names, role, true);
         matches!(tokio::time::timeout(Duration::from_secs(4), asked).await, Ok(Ok(_)))
     }
 
@@ -403,7 +403,8 @@ impl Attack {
             self.bring_back(true);
             // An answer that was lost may have taken the vote all the same.
             for i in 0..3 {
-                if self.faults.contains_key(DEMOTED) && !self.stand(i, pb::Standing::Voter).await {
+                if self.faults.contains_key(DEMOTED) && !self.set_member_role(i, pb::MemberRole::Voter).await
+                {
                     return None;
                 }
             }

@@ -1,7 +1,7 @@
 //! Instances that are there before anybody made them.
 
 use super::*;
-use crate::command::Round;
+use crate::command::Report;
 use crate::observed::Backoff;
 use crate::{Health, InstanceId, Millis, Outcome, Slot};
 
@@ -16,7 +16,7 @@ fn instances_that_are_there_already_fill_the_slots_first() {
     let story = story.settles();
     story.is_as_declared();
     assert_eq!((story.provider.len(), story.made), (3, 1));
-    let Holder::Living { instance, .. } = &story.group().roster[&Slot::Ordinal(2)].holder else { panic!() };
+    let Holder::Occupied { instance, .. } = &story.group().roster[&Slot::Ordinal(2)].holder else { panic!() };
     assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
 }
 
@@ -29,8 +29,8 @@ fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
     story.look();
     assert_eq!(story.told(), ["label seed", "create slot 2"]);
     // The label does not come through, and the adoption is newer than the look.
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let report = story.report();
+    let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     let Admission::Granted(intent) = granted[1] else { panic!() };
     story.perform(intent);
     let Admission::Granted(label) = granted[0] else { panic!() };
@@ -52,16 +52,16 @@ fn a_label_that_was_refused_is_tried_again_after_a_pause() {
     let mut story = Story::of(1);
     story.provider.push(("seed".into(), seed_of(None), Health::Healthy));
     story.look();
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let report = story.report();
+    let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     let Admission::Granted(intent) = granted[0] else { panic!() };
-    let refused = Outcome::Refused { because: "read-only".into(), retryable: true };
-    story.apply(Change::Round(Round {
+    let refused = Outcome::Refused { message: "read-only".into(), retryable: true };
+    story.apply(Change::Report(Report {
         outcomes: vec![(intent, refused)],
-        ..Round::new(web(), story.group().revision, TERM)
+        ..Report::new(web(), story.group().revision, TERM)
     }));
     let until = story.now + Millis(2000);
-    story.observed.held_off.insert("seed".into(), Backoff { until, because: "read-only".into() });
+    story.observed.held_off.insert("seed".into(), Backoff { until, message: "read-only".into() });
     story.look();
     assert!(story.told().is_empty());
     assert!(matches!(&story.plan().waiting[0], Waiting::ForLabel { .. }), "{:?}", story.plan().waiting);
@@ -101,11 +101,11 @@ fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
     }
     assert!(rolls > 0, "it was looked at in between");
     let story = story.settles();
-    assert_eq!(story.group().living(), 3);
+    assert_eq!(story.group().running(), 3);
     assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
     assert!(story.group().roster.values().all(|member| matches!(
         &member.holder,
-        Holder::Living { template, .. } if *template == story.group().target
+        Holder::Occupied { template, .. } if *template == story.group().target
     )));
 }
 

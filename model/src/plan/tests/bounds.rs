@@ -1,7 +1,7 @@
 //! What a group may not do however much it wants to, and what only an operator can decide.
 
 use super::*;
-use crate::command::{Claim, Denial, Manager, Refusal, Round, Settle};
+use crate::command::{Claim, Denial, Manager, Refusal, Report, Settle};
 use crate::intent::Reason;
 use crate::limits::LONGEST_CALL;
 use crate::observed::Backoff;
@@ -14,8 +14,8 @@ fn set(story: &mut Story, key: &str, value: &str) -> Answer {
 /// The first claim of a plan, admitted, whose call nobody made.
 fn left_open(story: &mut Story) -> IntentId {
     story.look();
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let report = story.report();
+    let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     let Admission::Granted(intent) = granted[0] else { panic!("{granted:?}") };
     intent
 }
@@ -27,12 +27,12 @@ fn settle(story: &mut Story, intent: IntentId, attempt: u32, made: Option<&str>)
 #[test]
 fn what_a_blind_plugin_did_is_never_guessed() {
     let mut story =
-        Story { promises: Promises { class: PluginClass::Blind, lists_within: None }, ..Story::of(1) };
+        Story { guarantees: Guarantees { class: PluginClass::D, lists_within: None }, ..Story::of(1) };
     let intent = left_open(&mut story);
     for _ in 0..1000 {
         story.now = story.now + Millis::seconds(60);
         story.look();
-        assert!(story.round().is_empty() && story.told().is_empty(), "{:?}", story.plan());
+        assert!(story.report().is_empty() && story.told().is_empty(), "{:?}", story.plan());
     }
     let waits = |story: &Story| {
         story
@@ -48,20 +48,20 @@ fn what_a_blind_plugin_did_is_never_guessed() {
     late.look();
     assert_eq!(late.plan().outcomes, [(intent, Outcome::Done("late".into()))]);
     // The operator found nothing: the slot is filled under another intent.
-    let mut absent = story.clone();
-    assert_eq!(settle(&mut absent, intent, 1, None), Answer::Done);
-    absent.look();
-    assert_eq!(absent.told(), ["create slot 0"]);
+    let mut missing = story.clone();
+    assert_eq!(settle(&mut missing, intent, 1, None), Answer::Done);
+    missing.look();
+    assert_eq!(missing.told(), ["create slot 0"]);
     // The operator found it.
     assert_eq!(settle(&mut story, intent, 1, Some("found")), Answer::Done);
-    assert_eq!(story.group().living(), 1);
+    assert_eq!(story.group().running(), 1);
 }
 
 #[test]
 fn an_operators_word_counts_only_for_the_attempt_it_is_about() {
     let mut story = Story::of(1);
     let intent = left_open(&mut story);
-    story.apply(Change::Round(Round { repeats: vec![intent], ..Round::new(web(), Revision(1), TERM) }));
+    story.apply(Change::Report(Report { repeats: vec![intent], ..Report::new(web(), Revision(1), TERM) }));
     let refused = Answer::Refused(Refusal::NotInDoubt { group: web(), intent });
     assert_eq!(settle(&mut story, intent, 1, None), refused, "it is attempted again");
     assert_eq!(settle(&mut story, IntentId { index: 99, offset: 0 }, 1, None).clone(), {
@@ -75,7 +75,7 @@ fn an_operators_word_counts_only_for_the_attempt_it_is_about() {
 #[test]
 fn a_member_that_a_blind_plugin_does_not_show_is_not_buried() {
     let mut story =
-        Story { promises: Promises { class: PluginClass::Blind, lists_within: None }, ..Story::of(1) };
+        Story { guarantees: Guarantees { class: PluginClass::D, lists_within: None }, ..Story::of(1) };
     left_open(&mut story);
     let intent = *story.group().intents.keys().next().expect("it is open");
     settle(&mut story, intent, 1, Some("found"));
@@ -89,19 +89,19 @@ fn a_member_that_a_blind_plugin_does_not_show_is_not_buried() {
 #[test]
 fn nobody_is_ready_by_a_flavors_word_before_it_is_known_what_the_plugin_proves() {
     let mut story =
-        Story { promises: Promises { class: PluginClass::Blind, lists_within: None }, ..Story::of(1) };
+        Story { guarantees: Guarantees { class: PluginClass::D, lists_within: None }, ..Story::of(1) };
     let intent = left_open(&mut story);
     let tags = tags_of("h", Some(&Slot::Ordinal(0)), Some(intent));
     story.perform(intent);
     story.look();
     assert_eq!(story.plan().ready.len(), 1, "it is listed");
     // The next leader hears of its health first, and its plugin does not list it.
-    let pulses = std::mem::take(&mut story.observed).pulses;
-    story.observed.pulses = pulses.clone();
+    let health = std::mem::take(&mut story.observed).health;
+    story.observed.health = health.clone();
     assert!(story.plan().ready.is_empty());
     story.provider.clear();
     story.look();
-    story.observed.pulses = pulses;
+    story.observed.health = health;
     assert!(story.plan().ready.is_empty());
     story.provider.push(("i001".into(), tags, Health::Healthy));
     story.look();
@@ -137,7 +137,7 @@ fn no_group_gets_past_the_ceiling() {
     assert!(story.plan().wake_at.is_some());
     // Nor does a leader that does not know it.
     let claims = vec![Claim::Provision { slot: Slot::Ordinal(3) }];
-    let answer = story.apply(Change::Round(Round { claims, ..Round::new(web(), Revision(1), TERM) }));
+    let answer = story.apply(Change::Report(Report { claims, ..Report::new(web(), Revision(1), TERM) }));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::Ceiling)]));
     // A rollout does not take a member whose place it could not fill; this one can.
     let story = story.wants("v2", Allocation::Size(3)).settles();
@@ -155,7 +155,7 @@ fn a_cluster_with_too_much_under_way_says_so_and_looks_again() {
     story.observed.bounds.open = 0;
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.waiting.contains(&Waiting::ForOthers), "{plan:?}");
-    assert_eq!(plan.wake_at, Some(story.now + PULSE_EVERY));
+    assert_eq!(plan.wake_at, Some(story.now + HEALTH_EVERY));
     story.observed.bounds.open = 1;
     assert_eq!(story.told(), ["create slot 0"]);
 }
@@ -177,9 +177,9 @@ fn settings_that_mean_nothing_are_refused() {
     {
         assert_eq!(set(&mut story, key, value), Answer::Done, "{key} {value}");
     }
-    let said = Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(1)) };
-    let of = |plugin: &str| story.state.promises(&plugin.into(), said).class;
-    assert_eq!((of("x/compute"), of("y")), (PluginClass::Blind, PluginClass::Dedupes));
+    let said = Guarantees { class: PluginClass::A, lists_within: Some(Millis(1)) };
+    let of = |plugin: &str| story.state.guarantees(&plugin.into(), said).class;
+    assert_eq!((of("x/compute"), of("y")), (PluginClass::D, PluginClass::A));
 }
 
 #[test]
@@ -200,16 +200,17 @@ fn a_provider_that_eats_what_it_is_given_is_not_fed_for_ever() {
         let claims = vec![Claim::Provision { slot: Slot::Ordinal(0) }];
         let gone =
             vec![(Slot::Ordinal(0), story.group().members().next().cloned().unwrap_or_else(|| "x".into()))];
-        story.apply(Change::Round(Round { gone, claims, ..Round::new(web(), Revision(1), TERM) }));
+        story.apply(Change::Report(Report { gone, claims, ..Report::new(web(), Revision(1), TERM) }));
         let intent = story.group().intents.keys().next().copied();
         if let Some(intent) = intent {
             let outcomes = vec![(intent, Outcome::Done(format!("n{}", story.index).as_str().into()))];
-            story.apply(Change::Round(Round { outcomes, ..Round::new(web(), Revision(1), TERM) }));
+            story.apply(Change::Report(Report { outcomes, ..Report::new(web(), Revision(1), TERM) }));
         }
     }
     let claims = vec![Claim::Provision { slot: Slot::Ordinal(9) }];
     let gone = vec![(Slot::Ordinal(1), "i002".into())];
-    let answer = story.apply(Change::Round(Round { gone, claims, ..Round::new(web(), Revision(1), TERM) }));
+    let answer =
+        story.apply(Change::Report(Report { gone, claims, ..Report::new(web(), Revision(1), TERM) }));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::TooFast)]));
     story.provider.clear();
     story.look();
@@ -246,14 +247,14 @@ fn a_managers_own_machine_is_never_destroyed() {
     // It would be the first by its id.
     let mut story = story.wants("v1", Allocation::Size(2)).settles();
     assert!(story.provider.iter().any(|(id, ..)| id.as_str() == "i001"));
-    let doom = Claim::Destroy {
+    let destruction = Claim::Destroy {
         instance: "i001".into(),
         slot: Some(Slot::Ordinal(0)),
         template: Revision(1),
         reason: Reason::Terminate,
     };
-    let round = Round { claims: vec![doom], ..Round::new(web(), story.group().revision, TERM) };
-    let answer = story.apply(Change::Round(round));
+    let report = Report { claims: vec![destruction], ..Report::new(web(), story.group().revision, TERM) };
+    let answer = story.apply(Change::Report(report));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::HostsManager)]));
     let mut story = story.wants("v1", Allocation::Size(0));
     for _ in 0..10 {
@@ -289,17 +290,17 @@ fn two_instances_with_one_token_are_reported_and_left() {
     let mut story = Story::of(1).settles();
     let (_, tags, _) = story.provider[0].clone();
     let intent = intent_of(&tags).expect("it has a token");
-    story.provider.push(("twin".into(), tags, Health::Healthy));
+    story.provider.push(("duplicate".into(), tags, Health::Healthy));
     story.look();
     let view = story.observed.views.values_mut().next().expect("it was looked at");
     let view = Arc::make_mut(view);
     view.by_intent.insert(intent, "i001".into());
-    view.twins.push((intent, "twin".into()));
+    view.duplicates.push((intent, "duplicate".into()));
     let plan = story.plan();
-    let instances = ["twin".into(), "i001".into()];
+    let instances = ["duplicate".into(), "i001".into()];
     assert_eq!(plan.conditions, [Condition::SharedToken { intent, instances }]);
     assert!(plan.actions.is_empty(), "{plan:?}");
-    assert_eq!(plan.strays, [InstanceId::new("twin")]);
+    assert_eq!(plan.strays, [InstanceId::new("duplicate")]);
 }
 
 /// A pet, and a second instance of it.
@@ -335,11 +336,11 @@ fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
 
 #[test]
 fn the_end_of_a_stray_that_was_refused_is_asked_for_again_after_a_pause() {
-    let mut story = with_second_of_a_pet("twin");
+    let mut story = with_second_of_a_pet("duplicate");
     story.look();
-    assert_eq!(story.told(), ["destroy twin: terminate"]);
+    assert_eq!(story.told(), ["destroy duplicate: terminate"]);
     let until = story.now + Millis(500);
-    story.observed.held_off.insert("twin".into(), Backoff { until, because: "no".into() });
+    story.observed.held_off.insert("duplicate".into(), Backoff { until, message: "no".into() });
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.wake_at == Some(until), "{plan:?}");
     assert!(plan.waiting.iter().any(|it| matches!(it, Waiting::ForStray { .. })), "{plan:?}");
@@ -391,7 +392,7 @@ fn nobody_goes_for_a_rollout_whose_place_could_not_be_filled() {
 #[test]
 fn an_operators_word_counts_when_it_was_asked_for_and_names_what_may_be_there() {
     let mut story =
-        Story { promises: Promises { class: PluginClass::Blind, lists_within: None }, ..Story::of(2) };
+        Story { guarantees: Guarantees { class: PluginClass::D, lists_within: None }, ..Story::of(2) };
     let first = left_open(&mut story);
     story.perform(first);
     let held = story.group().members().next().cloned().expect("one is there");
@@ -457,7 +458,10 @@ fn a_pet_that_was_healed_since_the_backup_is_taken_in_and_never_destroyed() {
     let alive: Vec<&str> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(alive, ["since"], "it was neither destroyed nor doubled");
     let holder = &story.group().roster[&Slot::Logical("a".into())].holder;
-    assert!(matches!(holder, Holder::Living { instance, .. } if instance.as_str() == "since"), "{holder:?}");
+    assert!(
+        matches!(holder, Holder::Occupied { instance, .. } if instance.as_str() == "since"),
+        "{holder:?}"
+    );
 }
 
 #[test]
@@ -484,9 +488,9 @@ fn an_intent_that_was_open_in_a_backup_is_not_repeated_over_what_filled_its_slot
         };
         for filled in [true, false] {
             let mut story = Story::new(spec("v1", allocation.clone()));
-            story.apply(Change::Round(Round {
+            story.apply(Change::Report(Report {
                 claims: vec![Claim::Provision { slot: slot.clone() }],
-                ..Round::new(web(), Revision(1), TERM)
+                ..Report::new(web(), Revision(1), TERM)
             }));
             begin_anew(&mut story);
             if filled {

@@ -1,7 +1,7 @@
 //! What a look proves about who is there, and what it does not.
 
 use super::*;
-use crate::command::Round;
+use crate::command::Report;
 use crate::limits::MANY_GONE;
 use crate::{Health, Millis, Outcome, Slot};
 
@@ -18,7 +18,7 @@ fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
 #[test]
 fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
     let mut story = Story::of(3).settles();
-    story.promises = Promises::default();
+    story.guarantees = Guarantees::default();
     let made = story.provider.remove(0);
     let mut shown = story.clone();
     for _ in 0..3 {
@@ -31,7 +31,7 @@ fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
     story.look();
     assert_eq!(story.plan().gone.len(), 1, "by now it would be listed");
     // One that was listed, and is no more.
-    shown.observed.sighted.insert(made.0);
+    shown.observed.listed_once.insert(made.0);
     shown.look();
     shown.look();
     assert_eq!(shown.plan().gone.len(), 1);
@@ -64,7 +64,7 @@ fn a_listing_that_lacks_too_much_is_believed_only_when_it_goes_on() {
         // It was a fault: they are all there again.
         story.provider = all.clone();
         story.look();
-        assert!(story.round().is_empty() && story.observed.absent.is_empty());
+        assert!(story.report().is_empty() && story.observed.missing.is_empty());
         // It was none: they are gone for good.
         story.provider.truncate(left);
         story.look();
@@ -80,10 +80,10 @@ fn a_listing_that_lacks_too_much_is_believed_only_when_it_goes_on() {
 
 #[test]
 fn three_that_are_missing_at_once_are_doubted_longer_than_two() {
-    for (missing, looks) in [(2, 2), (3, 7)] {
+    for (missing, listings_seen) in [(2, 2), (3, 7)] {
         let mut story = Story::of(20).settles();
         story.provider.truncate(20 - missing);
-        for look in 1..looks {
+        for look in 1..listings_seen {
             story.now = story.now + Millis(900);
             story.look();
             assert!(story.plan().gone.is_empty(), "{missing} are missing, look {look}");
@@ -100,7 +100,7 @@ fn one_that_is_missing_is_doubted_longer_when_other_groups_miss_theirs_too() {
     story.provider.clear();
     story.provider.push(("other".into(), tags_of("x", None, None), Health::Healthy));
     story.provider[0].1.insert(tags::GROUP.into(), "another".into());
-    story.fewer = 3;
+    story.shrunk_by = 3;
     for look in 1..7 {
         story.now = story.now + Millis(900);
         story.look();
@@ -113,16 +113,16 @@ fn one_that_is_missing_is_doubted_longer_when_other_groups_miss_theirs_too() {
 
 #[test]
 fn the_destroy_of_one_without_a_slot_is_proven_by_looks_too() {
-    let promises = Promises::default();
-    let mut story = Story { promises, ..Story::new(spec("v1", ids(&["a"]))) }.settles();
+    let guarantees = Guarantees::default();
+    let mut story = Story { guarantees, ..Story::new(spec("v1", ids(&["a"]))) }.settles();
     let hash = story.group().template().hash.clone();
     let mut second = tags_of(&hash, None, None);
     second.insert(tags::LOGICAL_ID.into(), "a".into());
     story.provider.push(("second".into(), second, Health::Healthy));
     story.look();
-    let round = story.round();
-    assert_eq!(round.claims.len(), 1, "the second of a name goes");
-    story.apply(Change::Round(round));
+    let report = story.report();
+    assert_eq!(report.claims.len(), 1, "the second of a name goes");
+    story.apply(Change::Report(report));
     // It went, and nobody heard of it; every repeat is refused by a plugin that knows nobody of that name.
     story.provider.retain(|(id, ..)| id.as_str() != "second");
     story.observed = Observed { leading_since: story.now, ..Observed::default() };
@@ -132,8 +132,8 @@ fn the_destroy_of_one_without_a_slot_is_proven_by_looks_too() {
         let plan = story.plan();
         let repeats = plan.actions.iter().any(|action| matches!(action, Action::Repeat { .. }));
         if repeats || !plan.outcomes.is_empty() {
-            let round = story.round();
-            story.apply(Change::Round(round));
+            let report = story.report();
+            story.apply(Change::Report(report));
         }
     }
     assert!(story.group().intents.is_empty(), "{:?}", story.group().intents);
@@ -169,15 +169,15 @@ fn nobody_is_given_up_while_somebody_may_be_gone_already() {
 fn an_instance_that_is_given_out_twice_is_one_member() {
     let mut story = Story::of(2);
     story.look();
-    let round = story.round();
-    let Answer::Admitted(granted) = story.apply(Change::Round(round)) else { panic!() };
+    let report = story.report();
+    let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     for admission in granted {
         let Admission::Granted(intent) = admission else { panic!() };
-        let mut round = Round::new(web(), story.group().revision, TERM);
-        round.outcomes.push((intent, Outcome::Done("one".into())));
-        story.apply(Change::Round(round));
+        let mut report = Report::new(web(), story.group().revision, TERM);
+        report.outcomes.push((intent, Outcome::Done("one".into())));
+        story.apply(Change::Report(report));
     }
-    assert_eq!(story.group().living(), 1, "{:?}", story.group().roster);
+    assert_eq!(story.group().running(), 1, "{:?}", story.group().roster);
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn a_listing_that_lags_behind_takes_nobody_back_in() {
 
 #[test]
 fn a_listing_that_may_hide_somebody_ends_no_destroy() {
-    let interrupted = |promises: Promises| {
-        let mut story = Story { promises, ..Story::of(2) };
+    let interrupted = |guarantees: Guarantees| {
+        let mut story = Story { guarantees, ..Story::of(2) };
         let all = |story: &Story| story.provider.clone();
         for _ in 0..3 {
             story.step();
@@ -225,9 +225,9 @@ fn a_listing_that_may_hide_somebody_ends_no_destroy() {
         let hidden = all(&story);
         story = story.wants("v1", Allocation::Size(1));
         story.look();
-        let round = story.round();
-        assert_eq!(round.claims.len(), 1);
-        story.apply(Change::Round(round));
+        let report = story.report();
+        assert_eq!(report.claims.len(), 1);
+        story.apply(Change::Report(report));
         // The leader died before its call. The next one is shown nobody.
         story.observed = Observed::default();
         story.provider.clear();
@@ -235,7 +235,7 @@ fn a_listing_that_may_hide_somebody_ends_no_destroy() {
     };
     // It lags behind: the instance need not be listed yet, however often it is looked.
     let (mut story, hidden) =
-        interrupted(Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(60_000)) });
+        interrupted(Guarantees { class: PluginClass::A, lists_within: Some(Millis(60_000)) });
     for _ in 0..5 {
         story.now = story.now + Millis(2000);
         story.look();
@@ -243,9 +243,9 @@ fn a_listing_that_may_hide_somebody_ends_no_destroy() {
     }
     story.provider = hidden;
     let story = story.settles();
-    assert_eq!((story.provider.len(), story.group().living()), (1, 1), "nobody lives unknown");
+    assert_eq!((story.provider.len(), story.group().running()), (1, 1), "nobody lives unknown");
     // It does not: one look that shows nothing at all is still not enough, and going on it is.
-    let (mut story, _) = interrupted(Promises { class: PluginClass::Dedupes, lists_within: Some(Millis(0)) });
+    let (mut story, _) = interrupted(Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) });
     story.look();
     assert_eq!(story.plan().outcomes, vec![]);
     for _ in 0..3 {
@@ -259,7 +259,7 @@ fn a_listing_that_may_hide_somebody_ends_no_destroy() {
 fn most_of_those_that_are_shown_are_many_however_many_are_not_shown_yet() {
     let mut story = Story::of(5).settles();
     // Two of five are not listed yet, by a plugin that needs some time for it.
-    story.promises = Promises { class: PluginClass::Dedupes, lists_within: Some(Millis::seconds(60)) };
+    story.guarantees = Guarantees { class: PluginClass::A, lists_within: Some(Millis::seconds(60)) };
     story.observed.leading_since = story.now;
     let late = story.provider.split_off(3);
     story.look();

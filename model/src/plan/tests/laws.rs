@@ -40,16 +40,16 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
     story.provider.clear();
     for (n, held) in held.into_iter().enumerate() {
         let slot = Slot::Ordinal(n as u32);
-        let Holder::Living { instance, template, since, recorded, .. } = old[&slot].holder.clone() else {
+        let Holder::Occupied { instance, template, since, recorded, .. } = old[&slot].holder.clone() else {
             unreachable!()
         };
-        let living = |template, doomed| Holder::Living {
+        let running = |template, terminating| Holder::Occupied {
             instance: instance.clone(),
             template,
             since,
             recorded,
             ready: true,
-            doomed,
+            terminating,
         };
         let intent = IntentId { index: story.index, offset: n as u32 };
         let old_hash = group.template_of(template).hash.clone();
@@ -63,23 +63,23 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
             story.provider.push((instance.clone(), tags_of(template_hash, Some(&slot), token), health));
         };
         let holder = match held {
-            Held::Nobody => Holder::Nobody,
-            Held::Lost => living(new_template, None),
+            Held::Nobody => Holder::Empty,
+            Held::Lost => running(new_template, None),
             Held::Old => {
                 there(&old_hash, Health::Healthy, None);
-                living(template, None)
+                running(template, None)
             }
             Held::OldSick => {
                 there(&old_hash, Health::Unhealthy, None);
-                living(template, None)
+                running(template, None)
             }
             Held::New => {
                 there(&new_hash, Health::Healthy, None);
-                living(new_template, None)
+                running(new_template, None)
             }
             Held::NewSick => {
                 there(&new_hash, Health::Unhealthy, None);
-                living(new_template, None)
+                running(new_template, None)
             }
             Held::Pending => {
                 open(provision);
@@ -98,7 +98,7 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
                     template,
                     reason: Reason::RollingUpdate,
                 });
-                living(template, Some(intent))
+                running(template, Some(intent))
             }
         };
         group.roster.insert(slot.clone(), crate::state::Member { generation: Generation(1), holder });
@@ -130,7 +130,8 @@ fn in_every_small_state_a_step_respects_the_slots_and_the_capacity() {
         let mut story = after_a_crash(held, size);
         story.look();
         let plan = story.plan();
-        let count = |wanted: fn(&Action) -> bool| plan.actions.iter().filter(|action| wanted(action)).count();
+        let count =
+            |desired: fn(&Action) -> bool| plan.actions.iter().filter(|action| desired(action)).count();
         let provisions = count(|action| matches!(action, Action::Provision { .. }));
         let rolls = count(|action| matches!(action, Action::Destroy { reason: Reason::RollingUpdate, .. }));
         let alive =
@@ -166,8 +167,8 @@ fn every_plan_is_admitted_as_it_stands() {
     for (held, size) in every_small_group() {
         let mut story = after_a_crash(held, size);
         story.look();
-        let round = story.round();
-        let Answer::Admitted(answers) = story.apply(Change::Round(round)) else { panic!() };
+        let report = story.report();
+        let Answer::Admitted(answers) = story.apply(Change::Report(report)) else { panic!() };
         assert!(
             answers.iter().all(|answer| matches!(answer, Admission::Granted(_))),
             "{held:?} to {size}: {answers:?}"

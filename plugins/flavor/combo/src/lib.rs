@@ -108,7 +108,7 @@ impl Flavors for Combo {
             let verdict =
                 child.flavor.healthy(&child.properties, instance).await.map_err(of_child(&child.name))?;
             if verdict.health != Health::Healthy {
-                return Ok(Verdict { because: format!("{}: {}", child.name, verdict.because), ..verdict });
+                return Ok(Verdict { message: format!("{}: {}", child.name, verdict.message), ..verdict });
             }
         }
         Ok(Verdict::healthy())
@@ -161,7 +161,7 @@ mod tests {
         }
 
         async fn healthy(&self, _: &Opaque, _: &Description) -> Result<Verdict, Error> {
-            Ok(Verdict { health: self.1, because: format!("{} says so", self.0) })
+            Ok(Verdict { health: self.1, message: format!("{} says so", self.0) })
         }
 
         async fn drain(&self, _: &Opaque, _: &Description) -> Result<(), Error> {
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(combo.healthy(&both, &instance).await.expect("a verdict").health, Health::Healthy);
         let sick = Opaque::from_json(r#"[{"Plugin":"A"},{"Plugin":"C"}]"#);
         let verdict = combo.healthy(&sick, &instance).await.expect("a verdict");
-        assert_eq!((verdict.health, verdict.because.as_str()), (Health::Unhealthy, "C: C says so"));
+        assert_eq!((verdict.health, verdict.message.as_str()), (Health::Unhealthy, "C: C says so"));
         assert!(combo.drain(&sick, &instance).await.expect_err("C cannot").message.contains("C: cannot"));
 
         let told = async |properties: &str| {

@@ -167,11 +167,11 @@ impl Watch {
         let since = *first.entry(id.clone()).or_insert_with(Instant::now);
         match result {
             Ok(()) => Verdict::healthy(),
-            Err(because) if since.elapsed() < grace => Verdict {
+            Err(message) if since.elapsed() < grace => Verdict {
                 health: Health::Unknown,
-                because: format!("{because} (within its grace of {grace:?})"),
+                message: format!("{message} (within its grace of {grace:?})"),
             },
-            Err(because) => Verdict { health: Health::Unhealthy, because },
+            Err(message) => Verdict { health: Health::Unhealthy, message },
         }
     }
 

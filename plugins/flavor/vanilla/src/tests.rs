@@ -128,8 +128,8 @@ async fn a_probe_finds_out_by_tcp_http_and_command() {
         (r#"{"Command":["false"],"Grace":"1h"}"#.to_owned(), Health::Unknown),
     ] {
         let verdict = ask(health.clone()).await;
-        assert_eq!(verdict.health, expected, "{health}: {}", verdict.because);
-        assert_eq!(verdict.because.is_empty(), expected == Health::Healthy, "a bad word has a reason");
+        assert_eq!(verdict.health, expected, "{health}: {}", verdict.message);
+        assert_eq!(verdict.message.is_empty(), expected == Health::Healthy, "a bad word has a reason");
     }
 }
 

@@ -207,7 +207,7 @@ async fn flavor(plugin: &Plugin, verb: &str, request: &wire::Request) -> Result 
             done(&wire::Healthy {
                 r#type: it.r#type,
                 health: convert::health(verdict.health),
-                because: verdict.because,
+                message: verdict.message,
             })
         }
         "Drain" => {

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// Counts the calls that are under way, and lets no other begin while it is shut. Clones are one gate.
 #[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<watch::Sender<Traffic>>);
+pub(crate) struct CallGate(Arc<watch::Sender<Traffic>>);
 
 #[derive(Default)]
 struct Traffic {
@@ -16,12 +16,12 @@ struct Traffic {
 }
 
 /// A call that is under way.
-pub(crate) struct Passage(Gate);
+pub(crate) struct Passage(CallGate);
 
 /// A gate that is shut until this is dropped.
-pub(crate) struct Shut(Gate);
+pub(crate) struct Shut(CallGate);
 
-impl Gate {
+impl CallGate {
     /// Waits until the gate is open.
     pub(crate) async fn enter(&self) -> Passage {
         let mut traffic = self.0.subscribe();
@@ -75,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_begins_behind_a_shut_gate_and_what_began_is_waited_for() {
-        let gate = Gate::default();
+        let gate = CallGate::default();
         let first = gate.enter().await;
         let shut = gate.shut();
         assert!(gate.enter().now_or_never().is_none());

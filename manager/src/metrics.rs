@@ -14,7 +14,7 @@ pub(crate) type Labels = Vec<(&'static str, String)>;
 
 /// Counted since this process began.
 #[derive(Clone)]
-pub(crate) struct Meters {
+pub(crate) struct Metrics {
     /// By plugin, method and result.
     pub(crate) calls: Family<Labels, Counter>,
     /// By plugin and result.
@@ -43,7 +43,7 @@ fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-impl Default for Meters {
+impl Default for Metrics {
     fn default() -> Self {
         Self {
             calls: Family::default(),
@@ -56,7 +56,7 @@ impl Default for Meters {
     }
 }
 
-impl Meters {
+impl Metrics {
     pub(crate) fn called(&self, plugin: &PluginName, method: &'static str, result: &'static str) {
         let labels = vec![
             ("plugin", plugin.to_string()),

@@ -70,10 +70,10 @@ fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceId, PluginName)> 
     let plugin_of = |instance: &InstanceId| {
         state.groups.values().find_map(|group| {
             group.roster.values().find_map(|member| match &member.holder {
-                Holder::Living { instance: it, template, .. } if it == instance => {
+                Holder::Occupied { instance: it, template, .. } if it == instance => {
                     Some(group.template_of(*template).template.instance.plugin.clone())
                 }
-                Holder::Living { .. } | Holder::Pending(_) | Holder::Nobody => None,
+                Holder::Occupied { .. } | Holder::Pending(_) | Holder::Empty => None,
             })
         })
     };

@@ -36,13 +36,13 @@ pub(crate) enum Caller {
         user: String,
     },
     /// Whoever a certificate names that the cluster's authority has signed.
-    Certified(Shown),
+    Certified(PeerCertificate),
     Unknown,
 }
 
 /// What a certificate says that was shown when the connection was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct PeerCertificate {
     pub(crate) subject: Subject,
     /// The authority that signed it, as X.509 names it.
     pub(crate) issuer: Arc<[u8]>,
@@ -169,9 +169,9 @@ async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<Connection<TlsStr
     Ok(Connection { stream, caller })
 }
 
-fn read(certificate: &CertificateDer<'_>) -> Result<Shown, BadCertificate> {
+fn read(certificate: &CertificateDer<'_>) -> Result<PeerCertificate, BadCertificate> {
     let (issuer, until) = api::issued(certificate)?;
-    Ok(Shown { subject: Subject::of(certificate)?, issuer: issuer.into(), until })
+    Ok(PeerCertificate { subject: Subject::of(certificate)?, issuer: issuer.into(), until })
 }
 
 /// Connections through the socket, from whoever may be trusted with it.

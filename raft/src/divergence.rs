@@ -31,7 +31,7 @@ pub(crate) enum Verdict {
     /// As far as can be told.
     Agreed,
     /// A majority agrees on another state than this one after that entry.
-    Odd { index: u64 },
+    Diverged { index: u64 },
     /// These differ from this one, which is not in the minority.
     Others { index: u64, nodes: Vec<NodeId> },
 }
@@ -94,7 +94,7 @@ pub(crate) fn compare(
         }
         let agreeing = |digest: &Digest| odd.iter().filter(|(_, other)| other == digest).count();
         if odd.iter().any(|(_, other)| agreeing(other) * 2 > voters) {
-            return Verdict::Odd { index: *index };
+            return Verdict::Diverged { index: *index };
         }
         return Verdict::Others { index: *index, nodes: odd.into_iter().map(|(node, _)| node).collect() };
     }
@@ -118,8 +118,8 @@ mod tests {
     use super::*;
     use crate::store::{Batch, LOG, Store};
     use crate::{
-        Application, Dial, Disk, Identity, JoinHandler, Joined, Line, MemoryDisk, Profile, Replica, Role,
-        Speaker, Sync,
+        Application, Dial, Disk, Identity, JoinHandler, Joined, Line, MemoryDisk, PeerIdentity, Profile,
+        Replica, Role, Sync,
     };
 
     /// Past every certificate.
@@ -140,7 +140,7 @@ mod tests {
     struct NobodyJoins;
 
     impl JoinHandler for NobodyJoins {
-        fn join(&self, _: Application, _: Speaker) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
+        fn join(&self, _: Application, _: PeerIdentity) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
             async { Err(("nobody joins here".into(), true)) }.boxed()
         }
     }
@@ -236,7 +236,7 @@ mod tests {
         let (replica, _server) = start(3, &disks[2], &listeners[2]).await;
         replicas.push(replica);
         write(&replicas, "second").await;
-        assert!(matches!(replicas[2].compare().await, Verdict::Odd { .. }));
+        assert!(matches!(replicas[2].compare().await, Verdict::Diverged { .. }));
         for replica in &replicas[..2] {
             let verdict = replica.compare().await;
             assert!(
@@ -257,8 +257,8 @@ mod tests {
             (&[][..], Verdict::Agreed),
             (&[(2, &[(999, 9)][..]), (3, &[])], Verdict::Agreed),
             (&[(2, &[(1234, 2)]), (3, &[(1234, 2)])], Verdict::Agreed),
-            (&[(2, &[(1234, 3)]), (3, &[(1234, 3)])], Verdict::Odd { index: 1234 }),
-            (&[(2, &[(1000, 3)]), (3, &[(1000, 3)])], Verdict::Odd { index: 1000 }),
+            (&[(2, &[(1234, 3)]), (3, &[(1234, 3)])], Verdict::Diverged { index: 1234 }),
+            (&[(2, &[(1000, 3)]), (3, &[(1000, 3)])], Verdict::Diverged { index: 1000 }),
             (
                 &[(2, &[(1234, 3)]), (3, &[(1234, 2)])],
                 Verdict::Others { index: 1234, nodes: vec![NodeId(2)] },

@@ -1,6 +1,6 @@
 //! Protections that a simulation leaves out, one at a time, to see whether it would notice.
 //!
-//! Only with the feature `sabotage`, which nothing but the simulation asks for; otherwise every
+//! Only with the feature `failpoints`, which nothing but the simulation asks for; otherwise every
 //! protection is always there.
 
 /// What a build may leave out.
@@ -37,25 +37,25 @@ pub const PROTECTIONS: [(&str, &[Protection]); 8] = [
     ("no-restore", &[Protection::NoRestore]),
 ];
 
-#[cfg(feature = "sabotage")]
+#[cfg(feature = "failpoints")]
 std::thread_local! {
     static LEFT_OUT: std::cell::Cell<&'static [Protection]> = const { std::cell::Cell::new(&[]) };
 }
 
 /// From now on this thread goes without these.
-#[cfg(feature = "sabotage")]
+#[cfg(feature = "failpoints")]
 pub fn leave_out(protections: &'static [Protection]) {
     LEFT_OUT.set(protections);
 }
 
 /// Whether this thread goes without it.
-#[cfg(feature = "sabotage")]
+#[cfg(feature = "failpoints")]
 pub fn is_left_out(protection: Protection) -> bool {
     LEFT_OUT.get().contains(&protection)
 }
 
 /// Never.
-#[cfg(not(feature = "sabotage"))]
+#[cfg(not(feature = "failpoints"))]
 pub const fn is_left_out(_: Protection) -> bool {
     false
 }

@@ -24,25 +24,25 @@ const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 const SHORTEST_ID: usize = 8;
 
 /// Who this manager is, and how it proves that.
-pub(crate) struct Known {
+pub(crate) struct Membership {
     pub(crate) identity: Identity,
     /// It founded the cluster.
-    pub(crate) founder: bool,
+    pub(crate) bootstraps: bool,
     /// What it was given when it joined; its state says more as soon as it has one.
     pub(crate) credentials: Option<Credentials>,
 }
 
 /// Who this manager is.
-pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<Known, Error> {
+pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<Membership, Error> {
     let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
     if let Some(identity) = disk.identity().map_err(unreadable)? {
         // A restart uses the same command: --bootstrap and --join have done their work.
-        let founder = identity.node == NodeId(1);
+        let bootstraps = identity.node == NodeId(1);
         let pem = disk.credentials().map_err(unreadable)?;
         let given = pem.map(|pem| Credentials::from_pem(&String::from_utf8_lossy(&pem))).transpose();
         let credentials =
             given.map_err(|error| Error::new("the manager's certificate cannot be read", error, ""))?;
-        return Ok(Known { identity, founder, credentials });
+        return Ok(Membership { identity, bootstraps, credentials });
     }
     let (identity, credentials) = match &config.start {
         Start::Bootstrap { adopt } => {
@@ -68,16 +68,16 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
     };
     let pem = credentials.as_ref().map(Credentials::to_pem).unwrap_or_default();
     disk.bind(&identity, pem.as_bytes()).map_err(unreadable)?;
-    Ok(Known { identity, founder: matches!(config.start, Start::Bootstrap { .. }), credentials })
+    Ok(Membership { identity, bootstraps: matches!(config.start, Start::Bootstrap { .. }), credentials })
 }
 
 /// The entry that founds the cluster.
-pub(crate) fn found(identity: &Identity, me: &Manager, authority: Authority, at: Timestamp) -> Command {
+pub(crate) fn command(identity: &Identity, me: &Manager, authority: Authority, at: Timestamp) -> Command {
     Command {
         id: RequestId(raft::unique()),
         by: Actor(format!("manager:{}", me.name)),
         at,
-        change: Change::Found {
+        change: Change::Bootstrap {
             cluster: identity.cluster.clone(),
             lineage: identity.lineage,
             manager: me.clone(),
@@ -112,19 +112,19 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
     }
     let left = left_behind(&config.plugins_dir).await?;
     match adopt {
-        Some(Adopt::Cluster(wanted)) if wanted.len() < SHORTEST_ID => Err(Error::new(
-            format!("--adopt {wanted}: this is too short"),
+        Some(Adopt::Cluster(desired)) if desired.len() < SHORTEST_ID => Err(Error::new(
+            format!("--adopt {desired}: this is too short"),
             tell(&left),
             format!("give at least {SHORTEST_ID} characters of the cluster's id, or none"),
         )),
-        Some(Adopt::Cluster(wanted)) => {
-            let fits = |id: &&ClusterId| id.as_str().starts_with(wanted.as_str());
+        Some(Adopt::Cluster(desired)) => {
+            let fits = |id: &&ClusterId| id.as_str().starts_with(desired.as_str());
             let mut fitting = left.keys().filter(fits);
             match (fitting.next(), fitting.next()) {
                 (Some(id), None) => Ok((id.clone(), next_lineage(left[id].lineage))),
                 (found, _) => Err(Error::new(
                     format!(
-                        "--adopt {wanted}: {}",
+                        "--adopt {desired}: {}",
                         if found.is_some() { "several clusters" } else { "nothing" }
                     ),
                     tell(&left),

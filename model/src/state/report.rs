@@ -8,53 +8,53 @@ use std::sync::Arc;
 
 use super::State;
 use super::context::Context;
-use super::group::{GroupState, Holder, Known, Life, Member};
+use super::group::{GroupState, Holder, Lifecycle, Member, TemplateRecord};
 use crate::bounds::Bounds;
-use crate::command::{Admission, Adoption, Answer, Claim, Denial, Refusal, Round, Settle};
+use crate::command::{Admission, Adoption, Answer, Claim, Denial, Refusal, Report, Settle};
 use crate::event::Kind;
+use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{Generation, GroupId, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
 use crate::limits::MOST_OPEN;
 use crate::rollout::Event as Turn;
-use crate::sabotage::{Protection, is_left_out};
 use crate::spec::Allocation;
 
 impl State {
-    pub(super) fn round(&mut self, context: &mut Context<'_>, round: &Round) -> Answer {
-        let denied = |why| Answer::Admitted(vec![Admission::Denied(why); round.claims.len()]);
-        if context.log.term != round.term {
+    pub(super) fn report(&mut self, context: &mut Context<'_>, report: &Report) -> Answer {
+        let denied = |why| Answer::Admitted(vec![Admission::Denied(why); report.claims.len()]);
+        if context.log.term != report.term {
             return denied(Denial::OtherTerm);
         }
         let mut bounds =
-            if round.claims.is_empty() { Bounds::default() } else { self.bounds(context.log.index) };
-        let Some(group) = self.groups.get_mut(&round.group) else {
+            if report.claims.is_empty() { Bounds::default() } else { self.bounds(context.log.index) };
+        let Some(group) = self.groups.get_mut(&report.group) else {
             return denied(Denial::GroupNotManaged);
         };
-        let id = &round.group;
+        let id = &report.group;
         let group = Arc::make_mut(group);
         let phase = group.phase;
-        if !round.outcomes.is_empty() {
+        if !report.outcomes.is_empty() {
             group.forget_destroyed(context.at);
         }
-        let mut held = group.held_of(&round.outcomes);
-        for (intent, outcome) in &round.outcomes {
+        let mut held = group.held_of(&report.outcomes);
+        for (intent, outcome) in &report.outcomes {
             group.close(context, id, *intent, outcome, &mut held);
         }
-        for (slot, instance) in &round.gone {
+        for (slot, instance) in &report.gone {
             group.lose(context, id, slot, instance);
         }
-        for (slot, instance) in &round.ready {
+        for (slot, instance) in &report.ready {
             group.ready(context, id, slot, instance);
         }
-        let current = round.revision == group.revision || is_left_out(Protection::Admission);
-        for adoption in round.adopt.iter().filter(|_| current) {
+        let current = report.revision == group.revision || is_left_out(Protection::Admission);
+        for adoption in report.adopt.iter().filter(|_| current) {
             if group.adopt(context, id, adoption) {
                 bounds.instances = bounds.instances.saturating_sub(1);
             }
         }
         let mut present = group.present();
-        let mut answers = Vec::with_capacity(round.claims.len());
-        for (offset, claim) in round.claims.iter().enumerate() {
+        let mut answers = Vec::with_capacity(report.claims.len());
+        for (offset, claim) in report.claims.iter().enumerate() {
             let intent = IntentId { index: context.log.index, offset: offset as u32 };
             let admitted = if current {
                 group.admit(context, intent, claim, &mut present, &mut bounds)
@@ -66,7 +66,7 @@ impl State {
                 Err(denial) => Admission::Denied(denial),
             });
         }
-        for intent in &round.repeats {
+        for intent in &report.repeats {
             if let Some(open) = group.intents.get_mut(intent) {
                 open.attempt += 1;
                 open.admitted = context.log.index;
@@ -74,16 +74,16 @@ impl State {
                 open.since = context.at;
             }
         }
-        if let Some(at) = round.replaced {
+        if let Some(at) = report.replaced {
             group.phase = group.phase.after(Turn::AllReplaced(at));
             if group.phase != phase {
-                context.tell(Some(id), Kind::RolloutSucceeded, format!("all members are at revision {at}"));
+                context.emit(Some(id), Kind::RolloutSucceeded, format!("all members are at revision {at}"));
             }
         }
         group.forget_templates();
-        if round.finished && group.life == Life::Destroying && group.is_empty() {
+        if report.finished && group.lifecycle == Lifecycle::Destroying && group.is_empty() {
             self.groups.remove(id);
-            context.tell(Some(id), Kind::GroupDestroyed, "nothing of it is left");
+            context.emit(Some(id), Kind::GroupDestroyed, "nothing of it is left");
         }
         Answer::Admitted(answers)
     }
@@ -99,7 +99,8 @@ impl State {
         let open = group.intents.get(intent);
         let doubted =
             |open: &&Intent| open.attempt == *attempt && matches!(open.task, Task::Provision { .. });
-        let taken = made.as_ref().is_some_and(|it| group.is_held(it) || group.doomed_strays.contains(it));
+        let taken =
+            made.as_ref().is_some_and(|it| group.is_held(it) || group.terminating_strays.contains(it));
         let Some(slot) = open.filter(doubted).filter(|_| !taken).and_then(|open| open.task.slot().cloned())
         else {
             return Answer::Refused(Refusal::NotInDoubt { group: id.clone(), intent: *intent });
@@ -108,11 +109,11 @@ impl State {
         let outcome = match made {
             Some(instance) => Outcome::Done(instance.clone()),
             None => {
-                Outcome::Refused { because: "an operator says that nothing was made".into(), retryable: true }
+                Outcome::Refused { message: "an operator says that nothing was made".into(), retryable: true }
             }
         };
         let told = made.as_ref().map_or_else(|| "nothing was made".to_owned(), |it| format!("{it} was made"));
-        context.tell(Some(id), Kind::IntentSettled, format!("slot {slot}: {told}"));
+        context.emit(Some(id), Kind::IntentSettled, format!("slot {slot}: {told}"));
         let outcomes = [(*intent, outcome)];
         let mut held = group.held_of(&outcomes);
         group.close(context, id, *intent, &outcomes[0].1, &mut held);
@@ -162,52 +163,53 @@ impl GroupState {
             {
                 // A plugin that gives out one instance twice must not make it two members.
                 let message = format!("slot {slot}: {instance} holds another slot already");
-                context.tell(Some(id), Kind::ProvisionRefused, message);
-                self.place(slot, generation, Holder::Nobody);
+                context.emit(Some(id), Kind::ProvisionRefused, message);
+                self.place(slot, generation, Holder::Empty);
             }
             (Task::Provision { slot, generation, template }, Outcome::Done(instance)) => {
                 let message = format!("slot {slot} is held by {instance} (generation {generation})");
-                context.tell(Some(id), Kind::InstanceProvisioned, message);
+                context.emit(Some(id), Kind::InstanceProvisioned, message);
                 self.destroyed.remove(instance);
                 self.place(
                     slot,
                     generation,
-                    Holder::Living {
+                    Holder::Occupied {
                         instance: instance.clone(),
                         template,
                         since: context.at,
                         recorded: context.log.index,
                         ready: false,
-                        doomed: None,
+                        terminating: None,
                     },
                 );
             }
-            (Task::Provision { slot, generation, .. }, Outcome::Refused { because, .. }) => {
-                context.tell(Some(id), Kind::ProvisionRefused, format!("slot {slot}: {because}"));
-                self.place(slot, generation, Holder::Nobody);
+            (Task::Provision { slot, generation, .. }, Outcome::Refused { message, .. }) => {
+                context.emit(Some(id), Kind::ProvisionRefused, format!("slot {slot}: {message}"));
+                self.place(slot, generation, Holder::Empty);
             }
             (Task::Destroy { instance, slot, .. }, Outcome::Done(_)) => {
-                context.tell(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
+                context.emit(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
                 self.vacate(slot.as_ref(), &instance);
                 self.destroyed.insert(instance, context.at);
             }
-            (Task::Destroy { instance, slot, .. }, Outcome::Refused { because, .. }) => {
-                let message = format!("{}: {because}", of_slot(&instance, slot.as_ref()));
-                context.tell(Some(id), Kind::DestroyRefused, message);
-                self.doomed_strays.remove(&instance);
+            (Task::Destroy { instance, slot, .. }, Outcome::Refused { message, .. }) => {
+                let message = format!("{}: {message}", of_slot(&instance, slot.as_ref()));
+                context.emit(Some(id), Kind::DestroyRefused, message);
+                self.terminating_strays.remove(&instance);
                 if let Some(slot) = slot
-                    && let Some(Member { holder: Holder::Living { instance: held, doomed, .. }, .. }) =
-                        self.roster.get_mut(&slot)
+                    && let Some(Member {
+                        holder: Holder::Occupied { instance: held, terminating, .. }, ..
+                    }) = self.roster.get_mut(&slot)
                     && *held == instance
                 {
-                    *doomed = None;
+                    *terminating = None;
                 }
             }
             (Task::Label { instance, .. }, Outcome::Done(_)) => {
-                context.tell(Some(id), Kind::InstanceLabelled, format!("{instance} is to be taken in"));
+                context.emit(Some(id), Kind::InstanceLabelled, format!("{instance} is to be taken in"));
             }
-            (Task::Label { instance, .. }, Outcome::Refused { because, .. }) => {
-                context.tell(Some(id), Kind::LabelRefused, format!("{instance}: {because}"));
+            (Task::Label { instance, .. }, Outcome::Refused { message, .. }) => {
+                context.emit(Some(id), Kind::LabelRefused, format!("{instance}: {message}"));
             }
             (Task::Provision { .. } | Task::Destroy { .. } | Task::Label { .. }, Outcome::Unsure { .. }) => {
                 unreachable!("unsure outcomes returned above: they close nothing")
@@ -216,37 +218,38 @@ impl GroupState {
     }
 
     fn lose(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, lost: &InstanceId) {
-        if let Some(Member { holder: Holder::Living { instance, doomed: None, .. }, .. }) =
+        if let Some(Member { holder: Holder::Occupied { instance, terminating: None, .. }, .. }) =
             self.roster.get(slot)
             && instance == lost
         {
             self.changed = context.log.index;
-            context.tell(Some(id), Kind::InstanceLost, of_slot(lost, Some(slot)));
+            context.emit(Some(id), Kind::InstanceLost, of_slot(lost, Some(slot)));
             self.vacate(Some(slot), lost);
         }
     }
 
     fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceId) {
-        if let Some(Member { holder: Holder::Living { instance, ready, .. }, .. }) = self.roster.get_mut(slot)
+        if let Some(Member { holder: Holder::Occupied { instance, ready, .. }, .. }) =
+            self.roster.get_mut(slot)
             && instance == healthy
             && !*ready
         {
             *ready = true;
-            context.tell(Some(id), Kind::InstanceReady, of_slot(healthy, Some(slot)));
+            context.emit(Some(id), Kind::InstanceReady, of_slot(healthy, Some(slot)));
         }
     }
 
     /// Whether it was taken in.
     fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
         let Adoption { slot, instance, template } = adoption;
-        let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Nobody);
-        if !free || !self.wants(slot) || self.life != Life::Managed || self.is_held(instance) {
+        let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Empty);
+        if !free || !self.wants(slot) || self.lifecycle != Lifecycle::Managed || self.is_held(instance) {
             return false;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
             // Made from something that is not known, but by the plugin that is used now: it is kept in
             // mind, so that it is drained and destroyed there even when the plugin has changed.
-            let known = Known { template: self.template().template.clone(), hash: String::new() };
+            let known = TemplateRecord { template: self.template().template.clone(), hash: String::new() };
             self.templates.insert(*template, Arc::new(known));
         }
         let plugin = |at: &Revision| self.templates.get(at).map(|known| &known.template.instance.plugin);
@@ -256,7 +259,7 @@ impl GroupState {
             return false;
         }
         self.changed = context.log.index;
-        context.tell(Some(id), Kind::InstanceAdopted, of_slot(instance, Some(slot)));
+        context.emit(Some(id), Kind::InstanceAdopted, of_slot(instance, Some(slot)));
         if *template != self.target {
             self.phase = self.phase.after(Turn::Outdated(self.target));
         }
@@ -264,13 +267,13 @@ impl GroupState {
         self.place(
             slot.clone(),
             generation,
-            Holder::Living {
+            Holder::Occupied {
                 instance: instance.clone(),
                 template: *template,
                 since: context.at,
                 recorded: context.log.index,
                 ready: false,
-                doomed: None,
+                terminating: None,
             },
         );
         true
@@ -292,11 +295,11 @@ impl GroupState {
         }
         let task = match claim {
             Claim::Provision { slot } => {
-                if self.life != Life::Managed {
+                if self.lifecycle != Lifecycle::Managed {
                     return Err(Denial::GroupNotManaged);
                 }
                 let guarded = !is_left_out(Protection::Admission);
-                let taken = self.roster.get(slot).is_some_and(|member| member.holder != Holder::Nobody);
+                let taken = self.roster.get(slot).is_some_and(|member| member.holder != Holder::Empty);
                 if taken && guarded {
                     return Err(Denial::SlotTaken);
                 }
@@ -325,22 +328,23 @@ impl GroupState {
                 }
                 match slot {
                     Some(slot) => {
-                        let Some(Member { holder: Holder::Living { instance: held, doomed, .. }, .. }) =
-                            self.roster.get_mut(slot)
+                        let Some(Member {
+                            holder: Holder::Occupied { instance: held, terminating, .. }, ..
+                        }) = self.roster.get_mut(slot)
                         else {
                             return Err(Denial::NotThere);
                         };
-                        if held != instance || doomed.is_some() {
+                        if held != instance || terminating.is_some() {
                             return Err(Denial::NotThere);
                         }
-                        *doomed = Some(id);
+                        *terminating = Some(id);
                         *present -= 1;
                     }
                     None => {
-                        if self.doomed_strays.contains(instance) || self.is_held(instance) {
+                        if self.terminating_strays.contains(instance) || self.is_held(instance) {
                             return Err(Denial::NotThere);
                         }
-                        self.doomed_strays.insert(instance.clone());
+                        self.terminating_strays.insert(instance.clone());
                     }
                 }
                 Task::Destroy {
@@ -351,11 +355,11 @@ impl GroupState {
                 }
             }
             Claim::Label { instance } => {
-                if self.life != Life::Managed {
+                if self.lifecycle != Lifecycle::Managed {
                     return Err(Denial::GroupNotManaged);
                 }
-                let doomed = self.doomed_strays.contains(instance);
-                if doomed || self.is_held(instance) || self.is_being_labelled(instance) {
+                let terminating = self.terminating_strays.contains(instance);
+                if terminating || self.is_held(instance) || self.is_being_labelled(instance) {
                     return Err(Denial::NotThere);
                 }
                 Task::Label { instance: instance.clone(), template: self.target }
@@ -376,7 +380,7 @@ impl GroupState {
 
     /// Whether it holds a slot.
     fn is_held(&self, instance: &InstanceId) -> bool {
-        let holds = |member: &Member| matches!(&member.holder, Holder::Living { instance: held, .. } if held == instance);
+        let holds = |member: &Member| matches!(&member.holder, Holder::Occupied { instance: held, .. } if held == instance);
         self.roster.values().any(holds)
     }
 
@@ -389,12 +393,12 @@ impl GroupState {
     }
 
     fn vacate(&mut self, slot: Option<&Slot>, gone: &InstanceId) {
-        self.doomed_strays.remove(gone);
+        self.terminating_strays.remove(gone);
         if let Some(slot) = slot
             && let Some(member) = self.roster.get_mut(slot)
-            && matches!(&member.holder, Holder::Living { instance, .. } if instance == gone)
+            && matches!(&member.holder, Holder::Occupied { instance, .. } if instance == gone)
         {
-            member.holder = Holder::Nobody;
+            member.holder = Holder::Empty;
         }
     }
 }
