@@ -3,10 +3,10 @@
 use model::event::Event;
 use model::spec::HealthGate;
 use model::state::Lifecycle;
-use model::status::GroupStatus;
+use model::status::{Condition, GroupStatus};
 use model::{
     Allocation, GroupId, GroupSpec, LogicalId, Millis, Opaque, Part, PluginName, RequestId, Revision,
-    Template, Updating,
+    Template, Updating, Wait,
 };
 
 use crate::error::{Code, Error};
@@ -124,6 +124,7 @@ pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb:
         template_revision: slot.template.0,
         since_ms: slot.since.map(|at| at.0),
         message: slot.message.clone(),
+        incoming: slot.incoming,
     };
     pb::Group {
         id: status.id.to_string(),
@@ -146,16 +147,49 @@ pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb:
         converged: status.converged,
         summary: status.summary.clone(),
         slots: if with_slots { status.slots.iter().map(slot).collect() } else { Vec::new() },
-        waiting: status.waiting.clone(),
+        waits: status.waits.iter().map(wait).collect(),
+        more_waits: status.more_waits as u64,
+        state: status.state.as_str().to_owned(),
         strays: status.strays.iter().map(|id| id.to_string()).collect(),
         observed_at_ms: status.observed_at.map(|at| at.0),
         instance_plugin: template.instance.plugin.to_string(),
         flavor_plugin: template.flavor.plugin.to_string(),
-        conditions: status
-            .conditions
-            .iter()
-            .map(|(kind, message)| pb::Condition { kind: (*kind).to_owned(), message: message.clone() })
-            .collect(),
+        conditions: status.conditions.iter().map(condition).collect(),
+    }
+}
+
+fn wait(it: &Wait) -> pb::Wait {
+    pb::Wait {
+        reason: it.reason().to_owned(),
+        message: it.to_string(),
+        until_ms: it.until().map(|at| at.0),
+        subject: it.subject(),
+    }
+}
+
+fn condition(it: &Condition) -> pb::Condition {
+    pb::Condition {
+        r#type: it.kind.as_str().to_owned(),
+        status: match it.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        }
+        .to_owned(),
+        reason: it.reason.code().to_owned(),
+        message: it.reason.to_string(),
+        since_ms: it.since.map(|at| at.0),
+    }
+}
+
+impl pb::Condition {
+    /// Somebody should look at it.
+    pub fn is_trouble(&self) -> bool {
+        match self.r#type.as_str() {
+            "UnexpectedInstance" => true,
+            "Healthy" => self.status == "False",
+            _ => false,
+        }
     }
 }
 

@@ -236,6 +236,13 @@ pub(crate) enum GroupVerb {
         #[arg(long, value_name = "ID")]
         instance: Option<String>,
     },
+    /// Take no action of any kind for a group until it is resumed
+    ///
+    /// Nothing is made, destroyed, adopted or labelled, whoever leads; calls that are under way end. A commit is
+    /// stored, and takes effect when the group is resumed.
+    Pause { name: String },
+    /// Act for a paused group again
+    Resume { name: String },
     /// Stop managing a group; its instances stay
     #[command(visible_alias = "release")]
     Free {

@@ -60,12 +60,21 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 /// How long ago a time was, for people.
 pub(crate) fn ago(at_ms: u64) -> String {
     let now = jiff::Timestamp::now().as_millisecond();
-    let seconds = (now - at_ms as i64).max(0) / 1000;
+    format!("{} ago", span((now - at_ms as i64).max(0) / 1000))
+}
+
+/// How long it is until then; nothing when it has passed.
+pub(crate) fn from_now(at_ms: u64) -> Option<String> {
+    let left = at_ms as i64 - jiff::Timestamp::now().as_millisecond();
+    (left > 0).then(|| span((left + 999) / 1000))
+}
+
+fn span(seconds: i64) -> String {
     match seconds {
-        0..60 => format!("{seconds}s ago"),
-        60..3600 => format!("{}m ago", seconds / 60),
-        3600..86_400 => format!("{}h ago", seconds / 3600),
-        _ => format!("{}d ago", seconds / 86_400),
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
     }
 }
 

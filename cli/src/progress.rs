@@ -34,8 +34,8 @@ impl Progress {
     #[allow(clippy::print_stderr)]
     pub(crate) fn show(&mut self, group: &pb::Group) {
         let mut text = group.summary.clone();
-        if let Some(first) = group.waiting.first() {
-            text.push_str(&format!("; waiting {first}"));
+        if let Some(first) = group.waits.first() {
+            text.push_str(&format!("; {}", first.message));
         }
         match &self.bar {
             Some(bar) => {

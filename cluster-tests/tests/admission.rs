@@ -16,11 +16,11 @@ async fn settle(cluster: &Cluster, instance: Option<&str>) -> Result<(), api::Er
     cluster.client().call(async |mut c| c.settle(request.clone()).await).await.map(drop)
 }
 
-/// Waits until the group says that it waits for this.
+/// Waits until the group says that it waits for this reason.
 async fn waits(cluster: &Cluster, what: &str) {
     until(&format!("web waits {what}"), async || {
         let group = cluster.describe("web").await?;
-        group.waiting.iter().any(|why| why.contains(what)).then_some(())
+        group.waits.iter().any(|it| it.reason == what).then_some(())
     })
     .await;
 }
@@ -42,7 +42,7 @@ async fn what_became_of_a_call_that_no_listing_shows_is_said_by_an_operator() {
     .await;
     let early = settle(&cluster, None).await.expect_err("it may still take effect");
     assert_eq!(early.code, Code::Conflict);
-    waits(&cluster, "for an operator").await;
+    waits(&cluster, "OperatorNeeded").await;
     assert_eq!(cluster.history().made("web"), 0, "nothing was repeated");
     let nowhere = settle(&cluster, Some("no-such-instance")).await.expect_err("nobody shows it");
     assert_eq!(nowhere.code, Code::Conflict);
@@ -57,7 +57,7 @@ async fn a_cluster_never_has_more_instances_than_it_may() {
     let cluster = Cluster::of(1).await;
     cluster.set("infrakit/max-instances", "3").await.expect("it is stored");
     cluster.commit(&group("web", 5, "v1")).await.expect("it is accepted");
-    waits(&cluster, "for room").await;
+    waits(&cluster, "MaxInstances").await;
     until("three are there", async || (cluster.describe("web").await?.running == 3).then_some(())).await;
     assert_eq!(cluster.history().made("web"), 3);
     cluster.set("infrakit/max-instances", "none").await.expect("it is stored");
@@ -77,7 +77,7 @@ async fn a_managers_own_machine_outlives_its_group() {
     cluster.start(0);
     cluster.until_voters(1).await;
     cluster.commit(&group("web", 0, "v1")).await.expect("it is accepted");
-    waits(&cluster, &format!("for manager `m1` to leave {own}")).await;
+    waits(&cluster, "HostsManager").await;
     let left = until("the others are gone", async || {
         let listed = cluster.simulator().describe(&Tags::new(), false).await.ok()?;
         (listed.len() == 1).then_some(listed)
@@ -104,13 +104,16 @@ async fn an_instance_with_this_clusters_id_that_it_never_made_is_reported_and_le
         attachments: Vec::new(),
     };
     let made = cluster.simulator().provision(&stranger, &Call::default()).await.expect("it is made");
-    let group = until("the condition is told", async || {
+    let (group, condition) = until("the condition is told", async || {
         let group = cluster.describe("web").await?;
-        (!group.conditions.is_empty()).then_some(group)
+        group.conditions.iter().find(|it| it.is_trouble()).cloned().map(|it| (group, it))
     })
     .await;
-    assert_eq!(group.conditions[0].kind, "UnknownIntent");
-    assert!(group.conditions[0].message.contains(made.as_str()), "{:?}", group.conditions);
+    assert_eq!(
+        (condition.r#type.as_str(), condition.reason.as_str()),
+        ("UnexpectedInstance", "UnknownIntent")
+    );
+    assert!(condition.message.contains(made.as_str()), "{condition:?}");
     assert_eq!(group.strays, [made.to_string()]);
     let listed = cluster.simulator().describe(&Tags::new(), false).await.expect("a listing");
     assert_eq!(listed.len(), 2, "nothing is destroyed");

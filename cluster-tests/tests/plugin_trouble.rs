@@ -30,7 +30,7 @@ async fn a_call_that_takes_effect_late_is_not_made_up_for_by_another() {
     cluster.fault("provision", "refuse");
     until("a repeat was refused, and the intent is open still", async || {
         let group = cluster.describe("web").await?;
-        let told = group.waiting.iter().any(|why| why.contains("simulated: out of capacity"));
+        let told = group.waits.iter().any(|it| it.message.contains("simulated: out of capacity"));
         (told && group.slots[0].state == "Unknown").then_some(())
     })
     .await;
@@ -50,7 +50,7 @@ async fn a_refusal_is_tried_again_later_and_the_reason_is_told() {
     cluster.commit(&group("web", 2, "v1")).await.expect("it is accepted");
     until("the reason is told", async || {
         let group = cluster.describe("web").await?;
-        group.waiting.iter().any(|why| why.contains("simulated: out of capacity")).then_some(())
+        group.waits.iter().any(|it| it.message.contains("simulated: out of capacity")).then_some(())
     })
     .await;
     std::fs::remove_file(cluster.path().join("lab/faults/provision")).expect("the fault is taken back");
@@ -67,7 +67,10 @@ async fn a_hung_or_failing_listing_changes_nothing_and_holds_up_nobody_else() {
         cluster.fault("describe", fault);
         until("the trouble is told", async || {
             let group = cluster.describe("web").await?;
-            let told = group.waiting.iter().any(|why| why.contains("for plugin `simulator/compute`"));
+            let told = group
+                .waits
+                .iter()
+                .any(|it| it.reason == "PluginUnreachable" && it.subject == "simulator/compute");
             (told && group.running == 3).then_some(())
         })
         .await;
@@ -90,7 +93,7 @@ async fn a_plugin_that_dies_comes_back_and_is_used_again() {
     cluster.kill_plugins();
     until("the loss is told", async || {
         let group = cluster.describe("web").await?;
-        group.waiting.iter().any(|why| why.contains("out of reach")).then_some(())
+        group.waits.iter().any(|it| it.reason == "PluginUnreachable").then_some(())
     })
     .await;
     let error = cluster.commit(&group("api", 1, "v1")).await.expect_err("its plugins are not there");
@@ -110,9 +113,11 @@ async fn a_group_may_be_accepted_before_its_plugins_and_waits_visibly() {
     assert!(reply.committed[0].waits.contains("plugin `vanilla` does not answer"), "{reply:?}");
     until("it waits visibly", async || {
         let group = cluster.describe("web").await?;
-        let tells =
-            |why: &String| why.contains("not accepted its spec yet: simulator") && why.contains("vanilla");
-        let told = group.waiting.iter().any(tells);
+        let tells = |it: &pb::Wait| {
+            it.reason == "PluginsHaveNotAccepted"
+                && ["simulator", "vanilla"].iter().all(|plugin| it.message.contains(plugin))
+        };
+        let told = group.waits.iter().any(tells);
         (told && group.lifecycle == "PendingValidation").then_some(())
     })
     .await;

@@ -33,16 +33,16 @@ pub(crate) fn key(dir: &Path, new: bool, unlock: Option<&Secret>) -> io::Result<
     let path = dir.join(FILE);
     let what = |why: &str| io::Error::new(io::ErrorKind::ResourceBusy, format!("{}: {why}", path.display()));
     match read(&path)? {
-        AuthService::Nothing if new => {
+        Kept::Nothing if new => {
             let key = Key::draw();
             write_new(&path, &key)?;
             Ok(key)
         }
-        AuthService::Nothing => {
+        Kept::Nothing => {
             Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: No such file", path.display())))
         }
-        AuthService::Plain(key) => Ok(key),
-        AuthService::Locked(locked) => {
+        Kept::Plain(key) => Ok(key),
+        Kept::Locked(locked) => {
             let given = unlock.ok_or_else(|| what("it is locked, and no unlock key was given"))?;
             let unlocking =
                 parse(given).ok_or_else(|| what("it is locked, and what was given is no unlock key"))?;
@@ -78,30 +78,30 @@ fn parse(given: &Secret) -> Option<Key> {
 /// The key in this file, which is never locked; drawn when there is none yet and it is to be `new`.
 pub(crate) fn key_in(path: &Path, new: bool) -> io::Result<Key> {
     match read(path)? {
-        AuthService::Plain(key) => Ok(key),
-        AuthService::Nothing if new => {
+        Kept::Plain(key) => Ok(key),
+        Kept::Nothing if new => {
             let key = Key::draw();
             write_new(path, &key)?;
             Ok(key)
         }
-        AuthService::Nothing | AuthService::Locked(_) => {
+        Kept::Nothing | Kept::Locked(_) => {
             Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it is no key", path.display())))
         }
     }
 }
 
 /// What a file holds.
-enum AuthService {
+enum Kept {
     Nothing,
     Plain(Key),
     Locked(Vec<u8>),
 }
 
-fn read(path: &Path) -> io::Result<AuthService> {
+fn read(path: &Path) -> io::Result<Kept> {
     let what = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AuthService::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::Nothing),
         Err(error) => return Err(what(error.kind(), error.to_string())),
     };
     let mode = std::fs::metadata(path)?.mode();
@@ -114,8 +114,8 @@ fn read(path: &Path) -> io::Result<AuthService> {
     let text = text.trim();
     let digits = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
     let kept = match text.strip_prefix(LOCKED) {
-        Some(locked) => digits(locked).map(AuthService::Locked),
-        None => digits(text).and_then(|it| it.try_into().ok()).map(|it| AuthService::Plain(Key::new(it))),
+        Some(locked) => digits(locked).map(Kept::Locked),
+        None => digits(text).and_then(|it| it.try_into().ok()).map(|it| Kept::Plain(Key::new(it))),
     };
     kept.ok_or_else(|| what(io::ErrorKind::NotFound, "it is no key".into()))
 }

@@ -171,7 +171,7 @@ impl Probe {
         for (id, group) in &state.groups {
             let assessment = self.assessments.of(id);
             let seen = assessment.as_ref().map(|it| (&it.observed, &it.plan));
-            let status: GroupStatus = status(id, group, seen, now);
+            let status: GroupStatus = status(id, group, seen);
             let labels = vec![("group", id.to_string())];
             desired.get_or_create(&labels).set(status.desired as f64);
             converged.get_or_create(&labels).set(if status.converged { 1.0 } else { 0.0 });
@@ -188,7 +188,9 @@ impl Probe {
                 let labels = vec![("group", id.to_string()), ("state", slot.state.as_str().to_owned())];
                 instances.get_or_create(&labels).inc();
             }
-            conditions.get_or_create(&labels).set(status.conditions.len() as f64);
+            conditions
+                .get_or_create(&labels)
+                .set(status.conditions.iter().filter(|it| it.is_trouble()).count() as f64);
             let Some(assessment) = assessment else { continue };
             for (plugin, view) in &assessment.observed.views {
                 let age = now.since(view.taken_at).0 as f64 / 1000.0;

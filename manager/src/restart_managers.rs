@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::state::Holder;
 use model::{InstanceId, NodeId, PluginName, State};
 use raft::{Replica, Role};
 use rand::RngExt;
@@ -69,12 +68,8 @@ pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
 fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceId, PluginName)> {
     let plugin_of = |instance: &InstanceId| {
         state.groups.values().find_map(|group| {
-            group.roster.values().find_map(|member| match &member.holder {
-                Holder::Occupied { instance: it, template, .. } if it == instance => {
-                    Some(group.template_of(*template).template.instance.plugin.clone())
-                }
-                Holder::Occupied { .. } | Holder::Pending(_) | Holder::Empty => None,
-            })
+            let held = group.occupied(instance)?;
+            Some(group.template_of(held.template).template.instance.plugin.clone())
         })
     };
     let others = state.managers.iter().filter(|(id, _)| **id != me);

@@ -12,16 +12,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use answers::{is_done, no_group, refused, unavailable};
 use api::proto::manager_server::{Manager as ManagerRpc, ManagerServer};
 use api::{Code, Error, proto as pb};
+use forward::Forward;
 use futures_util::Stream;
 use futures_util::future::join_all;
-use model::command::{Commit, Settle};
+use model::command::{Declaration, Settle};
 use model::plan::{Unasked, operators_word};
 use model::status::GroupStatus;
 use model::{
-    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, Observed, PluginName,
-    RequestId, Revision, State, tags,
+    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, ObjectKey, Observed,
+    PluginName, RequestId, Revision, State, tags,
 };
 use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, watch};
@@ -30,13 +32,10 @@ use tonic::{Request, Response, Status};
 use crate::access::Principal;
 use crate::clock::Clock;
 use crate::dial::Secure;
-use crate::leads;
 use crate::members::Members;
 use crate::reconcile::Assessments;
-use crate::telemetry;
 use crate::world::{Plugins, Rejection, World};
-use answers::{is_done, no_group, refused, unavailable};
-use forward::Forward;
+use crate::{leads, telemetry};
 
 /// Proposals that wait at once; one more is told to come back. A majority that answers at all clears
 /// them in a fraction of a second.
@@ -198,7 +197,7 @@ impl Service {
         let group = state.group(id)?;
         let assessment = self.assessments.of(id).filter(|_| leads(&self.role));
         let seen = assessment.as_ref().map(|assessment| (&assessment.observed, &assessment.plan));
-        Some(model::status::status(id, group, seen, self.clock.now().max(state.time)))
+        Some(model::status::status(id, group, seen))
     }
 
     fn group(&self, state: &State, id: &GroupId, with_slots: bool) -> Option<pb::Group> {
@@ -216,16 +215,17 @@ impl Service {
         &self,
         asked: Vec<pb::CommitItem>,
         allow_missing: bool,
-    ) -> Result<(Vec<Commit>, Vec<Option<String>>), Error> {
-        let mut items: Vec<Commit> = Vec::new();
+    ) -> Result<(Vec<Declaration>, Vec<Option<String>>), Error> {
+        let mut items: Vec<Declaration> = Vec::new();
         for item in asked {
             let spec = api::spec_from(item.spec)?;
-            if items.iter().any(|other| other.spec.id == spec.id) {
+            if items.iter().any(|other| other.spec.key() == ObjectKey::group(&spec.id)) {
                 return Err(Error::new(Code::Invalid, format!("the group `{}` is declared twice", spec.id)));
             }
-            items.push(Commit { spec, if_revision: item.if_revision.map(Revision), unvalidated: false });
+            let if_revision = item.if_revision.map(Revision);
+            items.push(Declaration { spec: spec.into(), if_revision, unvalidated: false });
         }
-        let specs: Vec<&GroupSpec> = items.iter().map(|item| &item.spec).collect();
+        let specs: Vec<&GroupSpec> = items.iter().filter_map(|item| item.spec.as_group()).collect();
         let waits = self.accept(&specs, allow_missing).await?;
         Ok((items, waits))
     }
@@ -244,7 +244,7 @@ impl Service {
         let nothing = Observed::default();
         let plans: Vec<String> =
             items.iter().map(|item| self.forecast(&before, item, &nothing).summary).collect();
-        let Answer::Committed(list) = self.propose(id, by, Change::Commit { items }).await? else {
+        let Answer::Committed(list) = self.propose(id, by, Change::Declare { items }).await? else {
             return Err(Error::new(Code::Internal, "a commit was answered oddly"));
         };
         let cluster = &self.replica.identity().cluster;
@@ -259,6 +259,11 @@ impl Service {
         });
         Ok(pb::CommitReply { committed: committed.collect() })
     }
+}
+
+/// The group that a request is about.
+fn key(request: &pb::GroupRequest) -> ObjectKey {
+    ObjectKey::group(&request.group.as_str().into())
 }
 
 /// Who asks, as the door-keeper knows.
@@ -367,7 +372,7 @@ impl ManagerRpc for Service {
         let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
-        self.propose(id, &by, Change::Free { group: request.group.into() }).await?;
+        self.propose(id, &by, Change::Release { key: key(&request) }).await?;
         Ok(Response::new(pb::Done {}))
     }
 
@@ -376,7 +381,25 @@ impl ManagerRpc for Service {
         let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
-        self.propose(id, &by, Change::Destroy { group: request.group.into() }).await?;
+        self.propose(id, &by, Change::Destroy { key: key(&request) }).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn pause_group(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, pause_group);
+        let by = principal(&request);
+        let request = request.into_inner();
+        let id = api::request_id(&request.request_id)?;
+        self.propose(id, &by, Change::Pause { key: key(&request) }).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn resume_group(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, resume_group);
+        let by = principal(&request);
+        let request = request.into_inner();
+        let id = api::request_id(&request.request_id)?;
+        self.propose(id, &by, Change::Resume { key: key(&request) }).await?;
         Ok(Response::new(pb::Done {}))
     }
 

@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::command::Committed;
+use model::answer::Committed;
 use model::intent::Task;
 use model::{Actor, ClusterId, GroupId, Outcome, PluginName, Revision};
 use opentelemetry::trace::{

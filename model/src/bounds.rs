@@ -7,6 +7,8 @@ use crate::ids::InstanceId;
 /// What the cluster as a whole allows one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
+    /// The feature level that all managers know.
+    pub level: u32,
     /// How many more instances may be made before the ceiling is reached.
     pub instances: usize,
     /// How many more intents may be opened.
@@ -24,6 +26,7 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Bounds {
+            level: crate::command::LEVEL,
             instances: usize::MAX,
             open: usize::MAX,
             overfull: false,

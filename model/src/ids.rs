@@ -128,6 +128,19 @@ impl fmt::Display for IntentId {
     }
 }
 
+/// What kinds of objects can be declared. Closed: a replica that does not know one must stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    Group,
+}
+
+/// The name of a declared object: no two of one kind are alike (decision 5).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    pub kind: ObjectKind,
+    pub name: Arc<str>,
+}
+
 /// The lasting place of one member in its group.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Slot {
@@ -135,6 +148,35 @@ pub enum Slot {
     Ordinal(u32),
     /// Pets: the logical id.
     Logical(LogicalId),
+}
+
+impl ObjectKind {
+    /// As it is written in a file and in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ObjectKind::Group => "group",
+        }
+    }
+}
+
+impl ObjectKey {
+    /// The group of this name.
+    pub fn group(id: &GroupId) -> Self {
+        Self { kind: ObjectKind::Group, name: id.0.clone() }
+    }
+
+    /// The group that this names, if it is one.
+    pub fn as_group(&self) -> Option<GroupId> {
+        match self.kind {
+            ObjectKind::Group => Some(GroupId(self.name.clone())),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`", self.kind.as_str(), self.name)
+    }
 }
 
 impl Slot {

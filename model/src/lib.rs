@@ -5,6 +5,7 @@
 //! keep an order and the time is always an argument.
 
 pub mod access;
+pub mod answer;
 pub mod bounds;
 pub mod command;
 pub mod draft;
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod plugin;
 pub mod problem;
 pub mod quorum;
+pub mod report;
 pub mod rollout;
 pub mod secret;
 pub mod spec;
@@ -31,18 +33,19 @@ pub mod tags;
 pub mod time;
 
 pub use access::Role;
-pub use command::{Actor, Answer, Change, Command, Refusal};
+pub use answer::{Answer, Refusal};
+pub use command::{Actor, Change, Command};
 pub use ids::{
-    ClusterId, Generation, GroupId, InstanceId, IntentId, LogId, LogicalId, NodeId, PluginName, RequestId,
-    Revision, Slot, Term,
+    ClusterId, Generation, GroupId, InstanceId, IntentId, LogId, LogicalId, NodeId, ObjectKey, PluginName,
+    RequestId, Revision, Slot, Term,
 };
 pub use intent::{Intent, Outcome, Task};
 pub use lineage::Lineages;
 pub use observed::{Description, Health, Listing, Observed};
 pub use part::{Opaque, Part};
-pub use plan::{Action, Plan, Waiting, plan};
+pub use plan::{Action, Plan, Wait, plan};
 pub use problem::{Problem, Problems};
 pub use rollout::Phase;
-pub use spec::{Allocation, GroupSpec, Template, Updating};
-pub use state::{GroupState, Member, State};
+pub use spec::{Allocation, GroupSpec, Spec, Template, Updating};
+pub use state::{GroupState, State};
 pub use time::{Millis, Timestamp};

@@ -56,3 +56,24 @@ pub const MOST_SECRETS: usize = 1000;
 
 /// How many tokens are kept.
 pub const MOST_TOKENS: usize = 1000;
+
+/// How many accepted specs of one object are kept: what somebody may want to compare with, or go back to.
+pub const MOST_REVISIONS: usize = 10;
+
+/// And how many bytes of opaque properties they may have together: two of the largest.
+pub const HEAVIEST_HISTORY: usize = 1 << 20;
+
+/// How many instances above its size a group may have while it is updated: start-first, one at a time.
+pub const SURGE: usize = 1;
+
+/// How many answers in a row make a verdict of a change of health: one is perhaps a hiccup of the probe.
+pub const HEALTH_AGREES: u32 = 2;
+
+/// How soon everybody at rest is asked again how it is, when the group is small.
+pub const HEALTH_AT_REST: Millis = Millis::seconds(10);
+
+/// How many members at rest are asked in a second: a large group is gone through in turn.
+pub const ASKED_AT_REST: usize = 20;
+
+/// How many of them are asked at once.
+pub const LARGEST_ROUND: usize = 64;

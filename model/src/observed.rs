@@ -26,6 +26,9 @@ pub struct Observed {
     pub troubles: BTreeMap<PluginName, Trouble>,
     /// Answers of the flavor.
     pub health: BTreeMap<InstanceId, HealthSample>,
+    /// Who at rest was asked last how it is, and when.
+    pub patrolled: Option<Slot>,
+    pub patrolled_at: Timestamp,
     /// Intents whose call is under way here, or whose outcome is on its way to the log.
     pub in_flight: BTreeSet<IntentId>,
     pub unsure: BTreeMap<IntentId, Unsure>,

@@ -1,13 +1,13 @@
 //! Decides what to do next for one group.
 
 mod adopt;
-mod cattle;
+mod allocate;
 mod evidence;
+mod health;
 mod operator;
-mod pets;
 mod planner;
 mod presence;
-mod roll;
+mod rollout;
 mod settle;
 mod steps;
 mod waiting;
@@ -23,7 +23,7 @@ use crate::time::Timestamp;
 pub use evidence::see;
 pub use operator::{Unasked, operators_word};
 pub use steps::{Action, Plan};
-pub use waiting::{Condition, Waiting};
+pub use waiting::{Anomaly, Wait};
 
 /// The next steps for a group, in order. Empty means the group is as desired.
 ///
@@ -33,9 +33,13 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
     planner.report_strangers();
     planner.settle_intents();
     planner.check_members();
+    if let Some(paused) = &group.paused {
+        return planner.at_rest(paused);
+    }
+    planner.patrol();
     match group.lifecycle {
         Lifecycle::PendingValidation => {
-            planner.plan.waiting.push(Waiting::ForValidation { message: observed.unaccepted.clone() });
+            planner.plan.waits.push(Wait::Validation { message: observed.unaccepted.clone() });
         }
         Lifecycle::Managed => {
             planner.take_in();
@@ -51,7 +55,7 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
     if observed.bounds.open == 0 && !complete {
         // Whoever makes room does not say so here.
         planner.wake(now + HEALTH_EVERY);
-        planner.plan.waiting.push(Waiting::ForOthers);
+        planner.plan.waits.push(Wait::Others);
     }
     // Only new work is bounded: a repeat opens no intent, and must be possible however many are open.
     let repeats = planner.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();

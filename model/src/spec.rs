@@ -2,9 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use crate::ids::{GroupId, LogicalId};
+use crate::ids::{GroupId, LogicalId, ObjectKey};
 use crate::part::Part;
 use crate::time::Millis;
+
+/// Everything that can be declared. Closed: each kind has its own loop, and its own arm in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spec {
+    Group(GroupSpec),
+}
+
+impl Spec {
+    pub fn key(&self) -> ObjectKey {
+        match self {
+            Spec::Group(group) => ObjectKey::group(&group.id),
+        }
+    }
+
+    pub fn as_group(&self) -> Option<&GroupSpec> {
+        match self {
+            Spec::Group(group) => Some(group),
+        }
+    }
+}
+
+impl From<GroupSpec> for Spec {
+    fn from(group: GroupSpec) -> Self {
+        Spec::Group(group)
+    }
+}
 
 /// What an instance is made from. Two members are alike when their templates have one fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,33 +4,41 @@
 //! worth counting, whatever its size.
 
 mod access;
+mod admission;
 mod context;
 mod group;
+mod invariants;
 mod members;
+mod objects;
 mod records;
 mod recovery;
 mod report;
 mod secrets;
 mod settings;
+mod settle;
+mod slot;
 
 use std::sync::Arc;
 
 use context::Context;
 use imbl::{OrdMap, OrdSet, Vector};
 
+use crate::ObjectKey;
 use crate::access::{Authorities, Token, TokenId};
-use crate::command::{Answer, Change, Command, Commit, Committed, Manager, Refusal};
-use crate::event::{Event, Kind};
+use crate::answer::Answer;
+use crate::command::{Change, Command, Manager};
+use crate::event::Event;
 use crate::ids::{ClusterId, GroupId, LogId, NodeId, RequestId, Revision};
 use crate::limits::ANSWERS_KEPT;
 use crate::lineage::Lineages;
 use crate::secret::SecretName;
-use crate::spec::Allocation;
 use crate::time::Timestamp;
 
-pub use group::{GroupState, Holder, Lifecycle, Member, Recorded, TemplateRecord};
+pub use group::{Accepted, GroupState, Lifecycle, Paused, Recorded, TemplateRecord};
+pub use invariants::Broken;
 pub use records::{StoredSecret, Variable};
 pub use settings::RESERVED;
+pub use slot::{Incarnation, Member, Occupied, Roster, Verdict};
 
 /// Everything the managers agree on.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -41,9 +49,9 @@ pub struct State {
     /// The latest time that a proposer read. Never runs backwards.
     pub time: Timestamp,
     pub groups: OrdMap<GroupId, Arc<GroupState>>,
-    /// Revision numbers outlive their group: a group that is declared again goes on counting, so
+    /// Revision numbers outlive their object: one that is declared again goes on counting, so
     /// that an old `--if-revision` never fits by accident.
-    pub revisions: OrdMap<GroupId, Revision>,
+    pub revisions: OrdMap<ObjectKey, Revision>,
     pub managers: OrdMap<NodeId, Manager>,
     /// Managers that are to receive the log and not to vote.
     pub learners: OrdSet<NodeId>,
@@ -90,10 +98,12 @@ impl State {
                 self.bootstrap(&mut context, cluster, *lineage, manager, authority.as_ref())
             }
             Change::Join { manager, token } => self.join(&mut context, manager, token.as_ref()),
-            Change::Commit { items } => self.commit(&mut context, items),
-            Change::Validated { group, revision } => self.validated(&mut context, group, *revision),
-            Change::Free { group } => self.free(&mut context, group),
-            Change::Destroy { group } => self.destroy(&mut context, group),
+            Change::Declare { items } => self.declare(&mut context, items),
+            Change::Accepted { key, revision } => self.accepted(&mut context, key, *revision),
+            Change::Release { key } => self.release(&mut context, key),
+            Change::Destroy { key } => self.destroy(&mut context, key),
+            Change::Pause { key } => self.pause(&mut context, key),
+            Change::Resume { key } => self.resume(&mut context, key),
             Change::Report(report) => self.report(&mut context, report),
             Change::SetVariable { key, value } => self.set_variable(&context, key, value),
             Change::Settle(settle) => self.settle(&mut context, settle),
@@ -127,107 +137,6 @@ impl State {
                 self.answers_dropped += 1;
             }
         }
-    }
-
-    fn commit(&mut self, context: &mut Context<'_>, items: &[Commit]) -> Answer {
-        // All or nothing: everything is checked before anything is stored.
-        for item in items {
-            if let Some(refusal) = self.refuse_commit(item).or_else(|| self.lacks_secret(item)) {
-                return Answer::Refused(refusal);
-            }
-        }
-        let mut committed = Vec::new();
-        for item in items {
-            let id = &item.spec.id;
-            let before = self.groups.get(id).cloned();
-            let replaced = before.as_ref().map(|group| group.revision);
-            if let Some(before) = &before
-                && *before.spec == item.spec
-            {
-                let revision = before.revision;
-                committed.push(Committed { group: id.clone(), revision, replaced, unchanged: true });
-                continue;
-            }
-            let revision = Revision(self.revisions.get(id).map_or(0, |last| last.0) + 1);
-            let group = GroupState::committed(before.as_deref(), item, revision, context);
-            context.emit(
-                Some(id),
-                Kind::GroupCommitted,
-                format!("revision {revision}: {}", group.describe_spec()),
-            );
-            if let Some(before) = &before
-                && before.target != group.target
-            {
-                context.emit(
-                    Some(id),
-                    Kind::RolloutStarted,
-                    format!("to the template of revision {}", group.target),
-                );
-            }
-            self.revisions.insert(id.clone(), revision);
-            self.groups.insert(id.clone(), Arc::new(group));
-            committed.push(Committed { group: id.clone(), revision, replaced, unchanged: false });
-        }
-        Answer::Committed(committed)
-    }
-
-    fn refuse_commit(&self, item: &Commit) -> Option<Refusal> {
-        let id = &item.spec.id;
-        let stored = self.groups.get(id);
-        if let Some(expected) = item.if_revision {
-            let stored = stored.map_or(Revision(0), |group| group.revision);
-            if stored != expected {
-                return Some(Refusal::Conflict { group: id.clone(), stored, expected });
-            }
-        }
-        let stored = stored?;
-        if stored.lifecycle == Lifecycle::Destroying {
-            return Some(Refusal::BeingDestroyed { group: id.clone() });
-        }
-        match (&stored.spec.allocation, &item.spec.allocation) {
-            (Allocation::Size(_), Allocation::Size(_))
-            | (Allocation::LogicalIds(_), Allocation::LogicalIds(_)) => None,
-            // An empty group has no member to lose.
-            _ if stored.is_empty() => None,
-            _ => Some(Refusal::OtherAllocation { group: id.clone() }),
-        }
-    }
-
-    fn validated(&mut self, context: &mut Context<'_>, id: &GroupId, revision: Revision) -> Answer {
-        let Some(group) = self.groups.get_mut(id) else {
-            return Answer::Refused(Refusal::NotFound { group: id.clone() });
-        };
-        if group.revision == revision && group.lifecycle == Lifecycle::PendingValidation {
-            Arc::make_mut(group).lifecycle = Lifecycle::Managed;
-            context.emit(Some(id), Kind::GroupValidated, "its plugins have accepted it");
-        }
-        Answer::Done
-    }
-
-    fn free(&mut self, context: &mut Context<'_>, id: &GroupId) -> Answer {
-        match self.groups.remove(id) {
-            Some(group) => {
-                context.emit(
-                    Some(id),
-                    Kind::GroupFreed,
-                    format!("{} instances are left as they are", group.running()),
-                );
-                Answer::Done
-            }
-            None => Answer::Refused(Refusal::NotFound { group: id.clone() }),
-        }
-    }
-
-    fn destroy(&mut self, context: &mut Context<'_>, id: &GroupId) -> Answer {
-        let Some(group) = self.groups.get_mut(id) else {
-            return Answer::Refused(Refusal::NotFound { group: id.clone() });
-        };
-        if group.lifecycle != Lifecycle::Destroying {
-            let group = Arc::make_mut(group);
-            group.lifecycle = Lifecycle::Destroying;
-            context.emit(Some(id), Kind::GroupDestroying, format!("{} instances are to go", group.running()));
-        }
-        Answer::Done
     }
 }
 

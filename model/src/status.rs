@@ -1,11 +1,13 @@
 //! What a person is told about a group: desired beside observed, and why it does not move.
 
+use std::fmt;
+
 use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
 use crate::observed::{Health, Observed};
-use crate::plan::{Condition, Plan, Waiting};
+use crate::plan::{Anomaly, Plan, Wait};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
-use crate::state::{GroupState, Holder, Lifecycle};
+use crate::state::{GroupState, Incarnation, Lifecycle, Member, Paused, Verdict};
 use crate::time::Timestamp;
 
 /// A group at one moment.
@@ -21,23 +23,26 @@ pub struct GroupStatus {
     pub target: Revision,
     pub hash: String,
     pub desired: usize,
-    /// Living and not doomed.
+    /// Slots that are held by an instance that stays.
     pub running: usize,
-    /// Living, and called healthy by the flavor once.
+    /// Running, and healthy as far as is known.
     pub ready: usize,
-    /// Living, and made from the target's template.
+    /// Running, and made from the target's template.
     pub updated: usize,
     /// Everything is as declared, and nothing is under way.
     pub converged: bool,
     /// One sentence.
     pub summary: String,
     pub slots: Vec<SlotStatus>,
-    /// Reasons for every wait, each a sentence.
-    pub waiting: Vec<String>,
+    /// Why it does not move on: the first of many, and how many more there are.
+    pub waits: Vec<Wait>,
+    pub more_waits: usize,
     /// Instances that carry the group's tag, hold no slot, and are left alone.
     pub strays: Vec<InstanceId>,
-    /// What should not be, with its cause and what to do about it, each with a name for scripts.
-    pub conditions: Vec<(&'static str, String)>,
+    /// What holds of it, and what should not.
+    pub conditions: Vec<Condition>,
+    /// In one word.
+    pub state: GroupProgress,
     /// When the providers were last looked at; none before the first look of this leader.
     pub observed_at: Option<Timestamp>,
 }
@@ -53,6 +58,142 @@ pub struct SlotStatus {
     pub template: Revision,
     pub since: Option<Timestamp>,
     pub message: String,
+    /// It is to take the slot over from the one that holds it.
+    pub incoming: bool,
+}
+
+/// How far a group is, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupProgress {
+    Converged,
+    Converging,
+    /// Members are being replaced by those of another template.
+    RollingOut,
+    Paused,
+    PendingValidation,
+    Destroying,
+}
+
+impl GroupProgress {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GroupProgress::Converged => "Converged",
+            GroupProgress::Converging => "Converging",
+            GroupProgress::RollingOut => "RollingOut",
+            GroupProgress::Paused => "Paused",
+            GroupProgress::PendingValidation => "PendingValidation",
+            GroupProgress::Destroying => "Destroying",
+        }
+    }
+}
+
+fn progress(group: &GroupState, converged: bool) -> GroupProgress {
+    match (group.lifecycle, group.phase) {
+        _ if group.paused.is_some() => GroupProgress::Paused,
+        (Lifecycle::PendingValidation, _) => GroupProgress::PendingValidation,
+        (Lifecycle::Destroying, _) => GroupProgress::Destroying,
+        (Lifecycle::Managed, _) if converged => GroupProgress::Converged,
+        (Lifecycle::Managed, Phase::Running { .. }) => GroupProgress::RollingOut,
+        (Lifecycle::Managed, Phase::Succeeded { .. }) => GroupProgress::Converging,
+    }
+}
+
+/// Something that holds of a group, or does not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    pub kind: ConditionType,
+    /// Whether it holds; none when nobody can tell, as where no leader's observation is at hand.
+    pub status: Option<bool>,
+    pub reason: Reason,
+    /// Since when, as far as is known.
+    pub since: Option<Timestamp>,
+}
+
+/// What is said about a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionType {
+    /// Everything is as declared, and nothing is under way.
+    Converged,
+    /// Every member that is there is healthy.
+    Healthy,
+    /// No action of any kind is taken.
+    Paused,
+    /// Something carries this cluster's tags that it cannot have made.
+    UnexpectedInstance,
+}
+
+/// Why a condition is as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reason {
+    AsDeclared,
+    /// What it waits for first.
+    Waiting(Wait),
+    /// Something is under way.
+    InProgress,
+    AllHealthy,
+    Unhealthy {
+        members: usize,
+    },
+    /// The manager that was asked does not lead, or has not looked yet.
+    NotObserved,
+    Paused {
+        by: String,
+    },
+    Anomaly(Anomaly),
+}
+
+impl ConditionType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConditionType::Converged => "Converged",
+            ConditionType::Healthy => "Healthy",
+            ConditionType::Paused => "Paused",
+            ConditionType::UnexpectedInstance => "UnexpectedInstance",
+        }
+    }
+}
+
+impl Condition {
+    /// Somebody should look at it.
+    pub fn is_trouble(&self) -> bool {
+        match self.kind {
+            ConditionType::UnexpectedInstance => true,
+            ConditionType::Healthy => self.status == Some(false),
+            ConditionType::Converged | ConditionType::Paused => false,
+        }
+    }
+}
+
+impl Reason {
+    /// The code, for scripts: it stays the same whatever the sentence says.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::AsDeclared => "AsDeclared",
+            Reason::Waiting(wait) => wait.reason(),
+            Reason::InProgress => "InProgress",
+            Reason::AllHealthy => "AllHealthy",
+            Reason::Unhealthy { .. } => "MembersUnhealthy",
+            Reason::NotObserved => "NotObserved",
+            Reason::Paused { .. } => "PausedByOperator",
+            Reason::Anomaly(anomaly) => anomaly.reason(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::AsDeclared => f.write_str("everything is as declared"),
+            Reason::Waiting(wait) => wait.fmt(f),
+            Reason::InProgress => f.write_str("changes are under way"),
+            Reason::AllHealthy => f.write_str("every member is healthy"),
+            Reason::Unhealthy { members: 1 } => f.write_str("1 member is unhealthy"),
+            Reason::Unhealthy { members } => write!(f, "{members} members are unhealthy"),
+            Reason::NotObserved => f.write_str("the manager that was asked has observed nothing yet"),
+            Reason::Paused { by } => write!(f, "paused by {by}"),
+            Reason::Anomaly(anomaly) => anomaly.fmt(f),
+        }
+    }
 }
 
 /// States of a slot, as users know them (glossary).
@@ -95,17 +236,21 @@ impl SlotState {
 }
 
 /// The status of a group. A manager that does not lead knows no observation and no plan.
-pub fn status(
-    id: &GroupId,
-    group: &GroupState,
-    seen: Option<(&Observed, &Plan)>,
-    now: Timestamp,
-) -> GroupStatus {
-    let mut slots: Vec<SlotStatus> =
-        group.roster.iter().filter_map(|(slot, member)| slot_status(slot, member, group, seen)).collect();
+pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>) -> GroupStatus {
+    let mut slots: Vec<SlotStatus> = group
+        .roster
+        .iter()
+        .flat_map(|(slot, member)| {
+            let both = [(&member.current, false), (&member.incoming, true)];
+            both.into_iter().filter_map(move |(it, incoming)| Some((slot, it.as_ref()?, incoming)))
+        })
+        .map(|(slot, it, incoming)| slot_status(slot, it, incoming, group, seen))
+        .collect();
     slots.extend(unfilled(group));
+    // One that is to take a slot over counts when it has.
     let running: Vec<_> = slots
         .iter()
+        .filter(|slot| !slot.incoming)
         .filter(|slot| matches!(slot.state, SlotState::Booting | SlotState::Ready | SlotState::Unhealthy))
         .collect();
     let ready = running.iter().filter(|slot| slot.state == SlotState::Ready).count();
@@ -117,12 +262,8 @@ pub fn status(
         && (running, ready, updated) == (desired, desired, desired)
         && group.intents.is_empty()
         && seen.is_none_or(|(_, plan)| plan.is_at_rest());
-    let waiting: Vec<String> = seen.map_or_else(Vec::new, |(_, plan)| {
-        let told = plan.waiting.iter().take(MOST_REASONS).map(|waiting| explain(waiting, now));
-        let more = plan.waiting.len().saturating_sub(MOST_REASONS);
-        told.chain((more > 0).then(|| format!("and {more} more like these"))).collect()
-    });
-    let summary = summary(group, (running, ready, updated), converged);
+    let all = seen.map_or(&[][..], |(_, plan)| &plan.waits[..]);
+    let waits: Vec<Wait> = all.iter().take(MOST_REASONS).cloned().collect();
     let observed_at = seen.and_then(|(observed, _)| observed.views.values().map(|view| view.taken_at).max());
     GroupStatus {
         id: id.clone(),
@@ -138,15 +279,49 @@ pub fn status(
         ready,
         updated,
         converged,
-        summary,
+        summary: summary(group, (running, ready, updated), converged),
+        conditions: conditions(group, &slots, converged, seen),
         slots,
-        waiting,
+        more_waits: all.len() - waits.len(),
+        waits,
         strays: seen.map_or_else(Vec::new, |(_, plan)| plan.strays.clone()),
-        conditions: seen.map_or_else(Vec::new, |(_, plan)| {
-            plan.conditions.iter().take(MOST_REASONS).map(describe).collect()
-        }),
+        state: progress(group, converged),
         observed_at,
     }
+}
+
+fn conditions(
+    group: &GroupState,
+    slots: &[SlotStatus],
+    converged: bool,
+    seen: Option<(&Observed, &Plan)>,
+) -> Vec<Condition> {
+    let first = seen.and_then(|(_, plan)| plan.waits.first().cloned());
+    let why_not = if seen.is_none() { Reason::NotObserved } else { Reason::InProgress };
+    let reason = if converged { Reason::AsDeclared } else { first.map_or(why_not, Reason::Waiting) };
+    let mut all =
+        vec![Condition { kind: ConditionType::Converged, status: Some(converged), reason, since: None }];
+    let sick: Vec<&SlotStatus> = slots.iter().filter(|it| it.state == SlotState::Unhealthy).collect();
+    let (status, reason) = match (sick.len(), seen) {
+        (0, None) => (None, Reason::NotObserved),
+        (0, Some(_)) => (Some(true), Reason::AllHealthy),
+        (members, _) => (Some(false), Reason::Unhealthy { members }),
+    };
+    let since = sick.iter().filter_map(|it| it.since).min();
+    all.push(Condition { kind: ConditionType::Healthy, status, reason, since });
+    if let Some(Paused { since, by }) = &group.paused {
+        let reason = Reason::Paused { by: by.to_string() };
+        let (kind, since) = (ConditionType::Paused, Some(*since));
+        all.push(Condition { kind, status: Some(true), reason, since });
+    }
+    let anomalies = seen.map_or(&[][..], |(_, plan)| &plan.anomalies[..]);
+    all.extend(anomalies.iter().take(MOST_REASONS).map(|anomaly| Condition {
+        kind: ConditionType::UnexpectedInstance,
+        status: Some(true),
+        reason: Reason::Anomaly(anomaly.clone()),
+        since: None,
+    }));
+    all
 }
 
 /// A screen holds about so many reasons; a group of thousands would have thousands.
@@ -154,65 +329,70 @@ const MOST_REASONS: usize = 10;
 
 fn slot_status(
     slot: &Slot,
-    member: &crate::state::Member,
+    incarnation: &Incarnation,
+    incoming: bool,
     group: &GroupState,
     seen: Option<(&Observed, &Plan)>,
-) -> Option<SlotStatus> {
+) -> SlotStatus {
+    let generation = group.roster.get(slot).map_or(Generation(0), |member| member.generation);
     let base = SlotStatus {
         slot: slot.clone(),
-        generation: member.generation,
+        generation,
         instance: None,
         state: SlotState::Pending,
         template: group.target,
         since: None,
         message: String::new(),
+        incoming,
     };
-    match &member.holder {
-        // An empty slot is told only when somebody is wanted in it; see `unfilled`.
-        Holder::Empty => None,
-        Holder::Pending(id) => {
+    match incarnation {
+        Incarnation::Pending(id) => {
             let intent = group.intents.get(id);
             let unsure = seen.and_then(|(observed, _)| observed.unsure.get(id));
             let unknown = seen.is_some_and(|(observed, _)| !observed.in_flight.contains(id));
-            Some(SlotStatus {
+            SlotStatus {
                 state: if unknown { SlotState::Unknown } else { SlotState::Creating },
                 template: intent.map_or(group.target, |intent| intent.task.template()),
                 since: intent.map(|intent| intent.since),
                 message: unsure.map_or_else(String::new, |unsure| unsure.message.clone()),
                 ..base
-            })
+            }
         }
-        Holder::Occupied { instance, template, since, ready, terminating, .. } => {
-            let sample = seen.and_then(|(observed, _)| observed.health.get(instance));
-            let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| lost == instance));
-            let state = match sample.map(|sample| sample.health) {
-                _ if terminating.is_some() => SlotState::Deleting,
-                _ if gone => SlotState::Gone,
-                Some(Health::Unhealthy) => SlotState::Unhealthy,
-                Some(Health::Healthy | Health::Unknown) | None if *ready => SlotState::Ready,
-                Some(Health::Healthy | Health::Unknown) | None => SlotState::Booting,
+        Incarnation::Occupied(it) => {
+            let sample = seen.and_then(|(observed, _)| observed.health.get(&it.instance));
+            let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| *lost == it.instance));
+            // The latest answer and the verdict must agree on a member that is called ready.
+            let (state, since) = match (it.health, sample.map(|sample| sample.health)) {
+                _ if it.terminating.is_some() => (SlotState::Deleting, it.since),
+                _ if gone => (SlotState::Gone, it.since),
+                (Verdict::Unhealthy { since }, _) => (SlotState::Unhealthy, since),
+                (Verdict::Booting | Verdict::Ready, Some(Health::Unhealthy)) => {
+                    (SlotState::Unhealthy, sample.map_or(it.since, |sample| sample.since))
+                }
+                (Verdict::Ready, _) => (SlotState::Ready, it.since),
+                (Verdict::Booting, _) => (SlotState::Booting, it.since),
             };
-            Some(SlotStatus {
-                instance: Some(instance.clone()),
+            SlotStatus {
+                generation: it.generation,
+                instance: Some(it.instance.clone()),
                 state,
-                template: *template,
-                since: Some(*since),
+                template: it.template,
+                since: Some(since),
                 message: sample.map_or_else(String::new, |sample| sample.message.clone()),
                 ..base
-            })
+            }
         }
     }
 }
 
 /// Slots that are wanted and that nobody holds yet.
 fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
-    let empty = |slot: &Slot| group.roster.get(slot).is_none_or(|member| member.holder == Holder::Empty);
+    let empty = |slot: &Slot| group.roster.get(slot).is_none_or(Member::is_free);
     let slots: Vec<Slot> = match &group.spec.allocation {
         _ if group.lifecycle == Lifecycle::Destroying => Vec::new(),
         Allocation::LogicalIds(ids) => ids.iter().cloned().map(Slot::Logical).filter(empty).collect(),
         Allocation::Size(size) => {
-            let present = group.roster.values().filter(|member| member.holder.counts()).count();
-            let missing = (*size as usize).saturating_sub(present);
+            let missing = (*size as usize).saturating_sub(group.roster.present());
             (0..).map(Slot::Ordinal).filter(empty).take(missing).collect()
         }
     };
@@ -224,6 +404,7 @@ fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
         template: group.target,
         since: None,
         message: String::new(),
+        incoming: false,
     };
     slots.into_iter().map(pending).collect()
 }
@@ -233,99 +414,11 @@ fn summary(group: &GroupState, (running, ready, updated): (usize, usize, usize),
     match group.lifecycle {
         Lifecycle::PendingValidation => "waits until its plugins have accepted it".to_owned(),
         Lifecycle::Destroying => format!("is being destroyed: {running} left"),
+        Lifecycle::Managed if group.paused.is_some() => format!("is paused: {ready}/{desired} ready"),
         Lifecycle::Managed if converged => format!("{ready}/{desired} ready at revision {}", group.revision),
         Lifecycle::Managed if updated < running => {
             format!("{ready}/{desired} ready, {updated}/{desired} updated")
         }
         Lifecycle::Managed => format!("{ready}/{desired} ready"),
-    }
-}
-
-fn describe(condition: &Condition) -> (&'static str, String) {
-    match condition {
-        Condition::UnknownIntent { instance, token } => {
-            let token = if token.is_empty() { "no token".to_owned() } else { format!("the token {token}") };
-            let told = format!(
-                "{instance} carries this cluster's id and {token}, which this cluster never gave out: a copy of \
-                 it may be at work, or one that was restored from an older disk, or somebody set the tag by \
-                 hand. Nothing is destroyed because of it; stop the other managers, or correct the tags \
-                 infrakit.owner and infrakit.intent"
-            );
-            ("UnknownIntent", told)
-        }
-        Condition::SharedToken { intent, instances: [one, other] } => {
-            let told = format!(
-                "{one} and {other} both carry the token of intent {intent}, which was used once: two clusters \
-                 may act under one id. Nothing is destroyed because of it; stop the other managers, and destroy \
-                 the instance that is not a member"
-            );
-            ("SharedToken", told)
-        }
-        Condition::SecondOfName { instance, name } => {
-            let told = format!(
-                "{instance} has the name {name} as its member has, and was made by what was lost when the cluster began \
-                 anew: nobody knows which of the two is in use. Nothing is destroyed because of it; look at both, and \
-                 destroy one with `infrakit instance destroy`"
-            );
-            ("SecondOfName", told)
-        }
-    }
-}
-
-fn explain(waiting: &Waiting, now: Timestamp) -> String {
-    let ending = |message: &str| if message.is_empty() { String::new() } else { format!(": {message}") };
-    match waiting {
-        Waiting::ForValidation { message } => {
-            format!("for its plugins, which have not accepted its spec yet{}", ending(message))
-        }
-        Waiting::ForPlugin { plugin, since, message } => {
-            format!("for plugin `{plugin}`, out of reach for {}{}", now.since(*since), ending(message))
-        }
-        Waiting::ForListing { plugin } => format!("for plugin `{plugin}` to list its instances"),
-        Waiting::ForCalls { open: 1 } => "for 1 call under way".to_owned(),
-        Waiting::ForCalls { open } => format!("for {open} calls under way"),
-        Waiting::ForSettling { intent, until, message } => {
-            format!("{} until intent {intent} is looked at again{}", until.since(now), ending(message))
-        }
-        Waiting::ForBackoff { slot, until, message } => {
-            format!("{} until slot {slot} is tried again{}", until.since(now), ending(message))
-        }
-        Waiting::ForSight { plugin, members: 1 } => {
-            format!("for another look at plugin `{plugin}`, which no longer shows a member")
-        }
-        Waiting::ForSight { plugin, members } => {
-            format!("for more looks at plugin `{plugin}`, which no longer shows {members} members")
-        }
-        Waiting::ForLabel { instance, until, message } => {
-            format!(
-                "{} until {instance} is labelled again, to be taken in{}",
-                until.since(now),
-                ending(message)
-            )
-        }
-        Waiting::ForStray { instance, until, message } => {
-            let until = until.since(now);
-            format!("{until} until {instance}, which is too much, is destroyed again{}", ending(message))
-        }
-        Waiting::ForOperator { slot, message, .. } => format!(
-            "for an operator: whether slot {slot} was filled cannot be seen{}; look at the provider, and say so \
-             with `infrakit group settle`",
-            ending(message)
-        ),
-        Waiting::ForOthers => "for the calls of other groups: too many are under way".to_owned(),
-        Waiting::ForCeiling => {
-            "for room: the cluster has as many instances as infrakit/max-instances allows".to_owned()
-        }
-        Waiting::ForRate { until } => format!(
-            "{} until it makes more: it made so many in a short time that something may be destroying them; a \
-             commit of a changed spec begins a new count",
-            until.since(now)
-        ),
-        Waiting::ForManager { instance, manager } => {
-            format!("for manager `{manager}` to leave {instance}, which is not destroyed under it")
-        }
-        Waiting::ForHealth { slot, instance, message } => {
-            format!("for {instance} in slot {slot} to become healthy{}", ending(message))
-        }
     }
 }

@@ -2,7 +2,10 @@
 //! through which everything that rests on a disk passes.
 
 mod access;
+mod answer;
 mod command;
+mod report;
+mod spec;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +21,13 @@ use crate::types::{Encoded, Entry, LogId, Membership, StoredMembership, Vote};
 pub(crate) use command::{decode_command, encode_command, from_manager, manager};
 pub(crate) use state::{decode_state, encode_state};
 
-/// The version of the written forms that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The newest version of the written forms that this program reads.
+pub(crate) const FORMAT: u32 = 2;
+
+/// The version that is written at a feature level: programs that do not know it refuse it by its number.
+pub(crate) fn format_at(level: u32) -> u32 {
+    if level >= 2 { 2 } else { 1 }
+}
 
 /// Bytes that are not what they should be: a corrupt disk, or a newer program's form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -152,7 +152,10 @@ impl Replica {
     /// Safe to repeat with the same request id after `Unavailable`: the state keeps first answers.
     pub async fn propose(&self, command: &Command, term: Option<Term>) -> Result<Answer, Error> {
         let (responder, answer) = ProgressResponder::complete_only();
-        let mut write = self.raft.write(codec::encode_command(command)).responder(responder);
+        let mut write = self
+            .raft
+            .write(codec::encode_command(command, self.published.borrow().state.level))
+            .responder(responder);
         if let Some(term) = term {
             write = write.with_leader(term.0);
         }

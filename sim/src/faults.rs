@@ -132,8 +132,9 @@ impl Story {
                 // What nobody may look at is not rolled: every member would wait for it to be listed.
                 let at = raft::between(0, self.groups.len() as u64 - 2) as usize;
                 self.groups[at].version += 1;
-                // Every member is replaced once, also those that are made of the old one meanwhile.
-                self.groups[at].may_destroy += self.groups[at].most;
+                // Every member is replaced once, also those that are made of the old one meanwhile, and the one that is
+                // to take a slot over.
+                self.groups[at].may_destroy += self.groups[at].most + 1;
                 self.declare(cluster, at).await;
             }
             14 => {

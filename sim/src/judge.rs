@@ -1,11 +1,9 @@
 //! What must be true after a run: the provider's own record held against the promises.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::time::Duration;
 
 use model::ids::IntentId;
-use model::state::Holder;
 use model::{GroupId, InstanceId, Slot, State, Task, tags};
 
 use crate::cloud::{Cloud, Instance};
@@ -108,11 +106,7 @@ fn is_given_up(cloud: &Cloud, instance: &Instance) -> bool {
 
 fn members(state: &State, group: &str) -> Vec<String> {
     let Some(group) = state.group(&GroupId::new(group)) else { return Vec::new() };
-    let holds = |holder: &Holder| match holder {
-        Holder::Occupied { instance, .. } => Some(instance.to_string()),
-        Holder::Empty | Holder::Pending(_) => None,
-    };
-    group.roster.values().filter_map(|member| holds(&member.holder)).collect()
+    group.members().map(ToString::to_string).collect()
 }
 
 /// The provider's own record of one group, held against the promises.
@@ -127,7 +121,8 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         for pair in instances.windows(2) {
             // Class C: at most so many as were given up and came after all, and none in the end.
             let given_up = pair.iter().any(|it| is_given_up(cloud, it));
-            if pair[0].gone.is_none_or(|gone| gone > pair[1].born) && !given_up {
+            let replaced = !group.pets && takes_over(pair[1], pair[0]);
+            if pair[0].gone.is_none_or(|gone| gone > pair[1].born) && !given_up && !replaced {
                 violations.push(format!(
                     "{} slot {slot}: {} was made while {} lived",
                     group.name, pair[1].id, pair[0].id
@@ -153,6 +148,14 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     violations
 }
 
+/// Whether one was made to take over the slot of the other: start-first, for another template.
+fn takes_over(new: &Instance, old: &Instance) -> bool {
+    let tag = |it: &Instance, name: &str| it.tags.get(name).cloned();
+    tag(new, tags::SLOT) == tag(old, tags::SLOT)
+        && tag(new, tags::CONFIG_HASH) != tag(old, tags::CONFIG_HASH)
+        && tag(new, tags::GENERATION) != tag(old, tags::GENERATION)
+}
+
 /// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:
 /// whoever is to go does not count, though its end may take a while.
 fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
@@ -173,8 +176,15 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
                 && terminating.get(&it.id).is_none_or(|terminating| *terminating > instance.claim)
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };
-        // A claim that was repeated counts once, whatever became of each attempt.
-        let there = ours.iter().filter(counts).map(|it| it.claim).collect::<BTreeSet<_>>().len();
+        let beside: Vec<&&Instance> = ours.iter().filter(counts).collect();
+        // One that takes a slot over makes one more than are wanted, and never two.
+        let takes_over = !group.pets && beside.iter().any(|it| takes_over(instance, it));
+        let there = if takes_over {
+            // A claim that was repeated counts once, whatever became of each attempt.
+            beside.iter().map(|it| it.claim).collect::<BTreeSet<_>>().len().saturating_sub(1)
+        } else {
+            beside.iter().map(|it| it.tags.get(tags::SLOT)).collect::<BTreeSet<_>>().len()
+        };
         if there >= group.most as usize {
             violations.push(format!(
                 "{}: {} was claimed beside {there} where at most {} were wanted",

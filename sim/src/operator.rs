@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::command::Settle;
-use model::state::Holder;
+use model::state::Incarnation;
 use model::{GroupId, IntentId, tags};
 use tokio::time::Instant;
 
@@ -28,9 +28,11 @@ impl Operator {
             return Vec::new();
         };
         let cloud = cluster.cloud.lock().expect("the cloud");
-        let pending = state.roster.values().filter_map(|member| match &member.holder {
-            Holder::Pending(intent) => state.intents.get(intent),
-            Holder::Empty | Holder::Occupied { .. } => None,
+        let incarnations =
+            state.roster.values().flat_map(|member| member.current.iter().chain(&member.incoming));
+        let pending = incarnations.filter_map(|it| match it {
+            Incarnation::Pending(intent) => state.intents.get(intent),
+            Incarnation::Occupied(_) => None,
         });
         let now = Instant::now();
         let due = pending.filter(|it| *self.open.entry(it.id).or_insert(now) + COMES_AFTER <= now);

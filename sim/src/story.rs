@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::command::{Commit, Manager};
+use model::command::{Declaration, LEVEL, Manager, Program};
 use model::failpoints::Protection;
 use model::part::{Opaque, Part};
 use model::spec::{Template, Updating};
@@ -157,15 +157,14 @@ impl Story {
     async fn run(mut self) -> Run {
         self.began = Some(Instant::now());
         let mut cluster = Cluster::of(self.plan.managers, self.plan.dies_at).await;
-        let manager = Manager {
-            name: "m0".into(),
-            address: "m0:1".into(),
-            storage: "disk-0".into(),
-            instance: None,
-            program: Default::default(),
+        // Some clusters begin with managers of an older program, and are upgraded on the way.
+        let old = self.seed.is_multiple_of(4);
+        let found = Change::Bootstrap {
+            cluster: ClusterId::new(CLUSTER),
+            lineage: 1,
+            manager: founder(if old { LEVEL - 1 } else { LEVEL }),
+            authority: None,
         };
-        let found =
-            Change::Bootstrap { cluster: ClusterId::new(CLUSTER), lineage: 1, manager, authority: None };
         self.propose(&mut cluster, found).await;
         for at in 0..self.groups.len() {
             self.declare(&mut cluster, at).await;
@@ -173,7 +172,11 @@ impl Story {
         let pause = self.plan.lasts / (self.plan.faults + 1);
         let mut dead: Vec<(usize, Instant)> = Vec::new();
         let mut healed_at = Instant::now();
-        for _ in 0..self.plan.faults {
+        for fault in 0..self.plan.faults {
+            if old && fault == self.plan.faults / 2 {
+                self.tell("every manager runs the newer program");
+                self.propose(&mut cluster, Change::Join { manager: founder(LEVEL), token: None }).await;
+            }
             let wait = Duration::from_millis(raft::between(100, 2 * pause.as_millis() as u64));
             self.pass(&mut cluster, &mut dead, Instant::now() + wait, &mut healed_at).await;
             self.strike(&mut cluster, &mut dead, &mut healed_at).await;
@@ -249,8 +252,8 @@ impl Story {
     }
 
     pub(crate) async fn declare(&mut self, cluster: &mut Cluster, at: usize) {
-        let item = Commit { spec: self.spec(at), if_revision: None, unvalidated: false };
-        self.propose(cluster, Change::Commit { items: vec![item] }).await;
+        let item = Declaration { spec: self.spec(at).into(), if_revision: None, unvalidated: false };
+        self.propose(cluster, Change::Declare { items: vec![item] }).await;
         let applied = (0..cluster.size()).filter_map(|node| Some(cluster.replica(node)?.published().index));
         if let Some(index) = applied.max() {
             let size = self.groups[at].size;
@@ -360,6 +363,17 @@ impl Story {
             moments: std::mem::take(&mut self.moments),
             history: digest(&cloud.calls, self.began),
         }
+    }
+}
+
+/// The manager that founds the cluster, with a program of this feature level.
+fn founder(level: u32) -> Manager {
+    Manager {
+        name: "m0".into(),
+        address: "m0:1".into(),
+        storage: "disk-0".into(),
+        instance: None,
+        program: Program { version: String::new(), level },
     }
 }
 

@@ -156,8 +156,11 @@ pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
         output::table(&HEADER, status.groups.iter().map(row))?;
     }
     for group in &status.groups {
-        for condition in &group.conditions {
-            output::line(&format!("\ncondition {} of {}: {}", condition.kind, group.id, condition.message))?;
+        for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
+            output::line(&format!(
+                "\ncondition {} of {}: {}",
+                condition.r#type, group.id, condition.message
+            ))?;
         }
     }
     Ok(0)

@@ -145,12 +145,12 @@ fn groups(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
     let converged = status.groups.iter().filter(|group| group.converged).count();
     findings.push(Finding::good(format!("{converged} of {} groups are as declared", status.groups.len())));
     for group in &status.groups {
-        for condition in &group.conditions {
+        for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
             let what = format!("group `{}`: {}", group.id, condition.message);
             findings.push(Finding::bad(what, format!("`infrakit group describe {}`", group.id)));
         }
         if !group.converged {
-            let why = group.waiting.first().map_or(group.summary.as_str(), String::as_str);
+            let why = group.waits.first().map_or(group.summary.as_str(), |wait| wait.message.as_str());
             findings.push(Finding::odd(
                 format!("group `{}` has {} of {} members ready: {why}", group.id, group.ready, group.desired),
                 format!(

@@ -10,7 +10,7 @@ use tokio_stream::StreamExt;
 
 use super::{client, confirm, duration, read_file};
 use crate::args::{Files, Format, Global, GroupVerb, Wait};
-use crate::output::{self, ago, rfc3339};
+use crate::output::{self, ago, from_now, rfc3339};
 use crate::progress::Progress;
 use crate::report::{self, Failure};
 
@@ -24,6 +24,8 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure>
         GroupVerb::Inspect { name } => inspect(&name, global).await,
         GroupVerb::Scale { name, size, wait } => scale(&name, size, &wait, global).await,
         GroupVerb::Settle { name, slot, absent: _, instance } => settle(&name, slot, instance, global).await,
+        GroupVerb::Pause { name } => pause(&name, global).await,
+        GroupVerb::Resume { name } => resume(&name, global).await,
         GroupVerb::Free { name, yes } => free(&name, yes, global).await,
         GroupVerb::Destroy { name, yes, wait } => destroy(&name, yes, &wait, global).await,
     }
@@ -224,10 +226,10 @@ async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration
             Ok(())
         }
         Err(_) => {
-            let (summary, waiting) = last.map(|group| (group.summary, group.waiting)).unwrap_or_default();
+            let (summary, waits) = last.map(|group| (group.summary, group.waits)).unwrap_or_default();
             progress.done("is not there yet");
             Err(Failure::new(format!("group `{name}` is not as declared within {deadline:?}: {summary}"))
-                .cause(waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default())
+                .cause(waits.first().map(|first| first.message.clone()).unwrap_or_default())
                 .remedy(format!(
                     "it goes on by itself; follow it with `infrakit group describe {name} --watch`"
                 ))
@@ -251,12 +253,22 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         "updated": group.updated,
         "converged": group.converged,
         "summary": group.summary,
-        "waiting": group.waiting,
+        "state": group.state,
+        "waits": group.waits.iter().map(wait_json).collect::<Vec<_>>(),
+        "moreWaits": group.more_waits,
         "strays": group.strays,
         "conditions": group
             .conditions
             .iter()
-            .map(|it| json!({"type": it.kind, "message": it.message}))
+            .map(|it| {
+                json!({
+                    "type": it.r#type,
+                    "status": it.status,
+                    "reason": it.reason,
+                    "message": it.message,
+                    "since": it.since_ms.map(rfc3339),
+                })
+            })
             .collect::<Vec<_>>(),
         "observedAt": group.observed_at_ms.map(rfc3339),
     });
@@ -273,6 +285,7 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
                     "templateRevision": slot.template_revision,
                     "since": slot.since_ms.map(rfc3339),
                     "message": slot.message,
+                    "incoming": slot.incoming,
                 })
             })
             .collect();
@@ -281,18 +294,22 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
     value
 }
 
+fn wait_json(wait: &pb::Wait) -> Value {
+    json!({
+        "reason": wait.reason,
+        "message": wait.message,
+        "until": wait.until_ms.map(rfc3339),
+        "subject": if wait.subject.is_empty() { Value::Null } else { json!(wait.subject) },
+    })
+}
+
 /// One row of a table of groups.
 pub(super) fn row(group: &pb::Group) -> Vec<String> {
-    let state = match (group.lifecycle.as_str(), group.converged) {
-        ("Managed", true) => "Converged".to_owned(),
-        ("Managed", false) => group.phase.replace("Succeeded", "Converging").replace("Running", "RollingOut"),
-        (lifecycle, _) => lifecycle.to_owned(),
-    };
     vec![
         group.id.clone(),
         format!("{}/{}", group.ready, group.desired),
         format!("{}/{}", group.updated, group.desired),
-        state,
+        group.state.clone(),
         group.revision.to_string(),
         group.instance_plugin.clone(),
         group.flavor_plugin.clone(),
@@ -357,11 +374,18 @@ fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
         group.flavor_plugin,
         group.config_hash
     ))?;
-    for condition in &group.conditions {
-        output::line(&format!("condition {}: {}", condition.kind, condition.message))?;
+    for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
+        output::line(&format!(
+            "condition {} ({}): {}",
+            condition.r#type, condition.reason, condition.message
+        ))?;
     }
-    for waiting in &group.waiting {
-        output::line(&format!("waiting {waiting}"))?;
+    for wait in &group.waits {
+        let until = wait.until_ms.and_then(from_now).map(|left| format!(" (in {left})")).unwrap_or_default();
+        output::line(&format!("waits: {}{until}", wait.message))?;
+    }
+    if group.more_waits > 0 {
+        output::line(&format!("waits: {} more like these", group.more_waits))?;
     }
     if !group.strays.is_empty() {
         output::line(&format!(
@@ -373,7 +397,7 @@ fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
         vec![
             slot.slot.clone(),
             if slot.instance.is_empty() { "-".to_owned() } else { slot.instance.clone() },
-            slot.state.clone(),
+            if slot.incoming { format!("{} (incoming)", slot.state) } else { slot.state.clone() },
             slot.template_revision.to_string(),
             slot.generation.to_string(),
             slot.since_ms.map(ago).unwrap_or_default(),
@@ -453,6 +477,22 @@ async fn settle(name: &str, slot: String, instance: Option<String>, global: &Glo
     Ok(0)
 }
 
+async fn pause(name: &str, global: &Global) -> Result<u8, Failure> {
+    let request = about(name);
+    client(global)?.call(async |mut c| c.pause_group(request.clone()).await).await?;
+    output::line(&format!(
+        "{name}: paused; no action of any kind is taken until `infrakit group resume {name}`"
+    ))?;
+    Ok(0)
+}
+
+async fn resume(name: &str, global: &Global) -> Result<u8, Failure> {
+    let request = about(name);
+    client(global)?.call(async |mut c| c.resume_group(request.clone()).await).await?;
+    output::line(&format!("{name}: resumed"))?;
+    Ok(0)
+}
+
 async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
@@ -484,7 +524,7 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
             Err(error) => return Err(error.into()),
             Ok(group) if Instant::now() > until => {
                 return Err(Failure::new(format!("{} instances of `{name}` are still there", group.running))
-                    .cause(group.waiting.first().map(|first| format!("it waits {first}")).unwrap_or_default())
+                    .cause(group.waits.first().map(|first| first.message.clone()).unwrap_or_default())
                     .remedy("it goes on by itself")
                     .exit(report::DEADLINE));
             }

@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::command::{Admission, Report};
+use model::answer::Admission;
 use model::failpoints::{Protection, is_left_out};
 use model::intent::Task;
 use model::limits::HEALTH_EVERY;
 use model::observed::{Backoff, HealthSample, Observed, Unsure, View};
-use model::plan::Waiting;
-use model::state::{Holder, Lifecycle};
+use model::plan::Wait;
+use model::report::Report;
+use model::state::Lifecycle;
 use model::tags::{self, Tags};
 use model::{
-    Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis, Outcome, Plan,
-    PluginName, RequestId, Slot, State, Timestamp, plan,
+    Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis, ObjectKey,
+    Outcome, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
 };
 use raft::Published;
 use tokio::sync::{mpsc, watch};
@@ -95,8 +96,8 @@ impl<W: World> Reconciler<W> {
             self.refresh(&published, &group, now);
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
-            let mut report = plan.report(self.id.clone(), group.revision, self.shared.term);
-            report.outcomes.append(&mut self.outcomes);
+            let outcomes = std::mem::take(&mut self.outcomes);
+            let report = plan.report(&self.id, group.revision, self.shared.term, outcomes);
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);
             self.shared.assessments.put(&self.id, Assessment { observed: self.observed.clone(), plan });
@@ -144,10 +145,14 @@ impl<W: World> Reconciler<W> {
                 }
             }
         }
-        // Of a large group at rest nobody's health is asked, so nothing of it is kept either.
-        let watched: BTreeSet<&InstanceId> = watched(group).collect();
-        self.observed.health.retain(|id, _| watched.contains(id));
-        self.asked_at.retain(|id, _| watched.contains(id));
+        // Of whoever is well at rest nothing is kept, so that a large group costs little.
+        let worth_keeping = |id: &InstanceId, sample: &HealthSample| {
+            group.occupied(id).is_some_and(|it| {
+                group.templates.len() > 1 || !it.is_ready() || sample.health != Health::Healthy
+            })
+        };
+        self.observed.health.retain(|id, sample| worth_keeping(id, sample));
+        self.asked_at.retain(|id, _| self.observed.health.contains_key(id) || self.asking.contains(id));
         self.observed.unsure.retain(|id, _| group.intents.contains_key(id));
         self.doubts.retain(|id, _| group.intents.contains_key(id));
         let unreported: BTreeSet<IntentId> = self.outcomes.iter().map(|(id, _)| *id).collect();
@@ -229,7 +234,7 @@ impl<W: World> Reconciler<W> {
                 });
                 self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
                 if rejections.is_empty() {
-                    let change = Change::Validated { group: self.id.clone(), revision };
+                    let change = Change::Accepted { key: ObjectKey::group(&self.id), revision };
                     let (replica, command) = (self.shared.replica.clone(), self.command(change, now));
                     let term = self.shared.term;
                     self.tasks.spawn(async move {
@@ -269,17 +274,17 @@ impl<W: World> Reconciler<W> {
     fn start_side_work(&mut self, plan: &Plan, group: &GroupState, now: Timestamp) {
         // Finished tasks are forgotten as they end.
         while self.tasks.try_join_next().is_some() {}
-        for (slot, instance) in &plan.ask {
+        if let Some((slot, _)) = plan.patrol.last() {
+            (self.observed.patrolled, self.observed.patrolled_at) = (Some(slot.clone()), now);
+        }
+        for (_, instance) in plan.ask.iter().chain(&plan.patrol) {
             let due = self.asked_at.get(instance).is_none_or(|at| now.since(*at) >= HEALTH_EVERY);
             if !due || self.asking.contains(instance) || self.asking.len() >= ASKED_AT_ONCE {
                 continue;
             }
             self.asked_at.insert(instance.clone(), now);
             self.asking.insert(instance.clone());
-            let template = match group.roster.get(slot).map(|member| &member.holder) {
-                Some(Holder::Occupied { template, .. }) => *template,
-                Some(Holder::Empty | Holder::Pending(_)) | None => group.target,
-            };
+            let template = group.occupied(instance).map_or(group.target, |it| it.template);
             let known = group.template_of(template).clone();
             let seen = self.seen(&known.template.instance.plugin, instance);
             let (world, completion, instance) =
@@ -299,7 +304,7 @@ impl<W: World> Reconciler<W> {
             });
         }
         let due = self.validated_at.is_none_or(|at| now.since(at) >= Millis::seconds(1));
-        if group.lifecycle == Lifecycle::PendingValidation && due {
+        if group.lifecycle == Lifecycle::PendingValidation && group.paused.is_none() && due {
             self.validated_at = Some(now);
             let (world, completion, spec, revision) =
                 (self.shared.world.clone(), self.completion.clone(), group.spec.clone(), group.revision);
@@ -311,9 +316,9 @@ impl<W: World> Reconciler<W> {
     }
 
     fn tell_observers(&self, group: &GroupState, plan: &Plan) {
-        let wants_look = plan.waiting.iter().any(|waiting| {
-            use Waiting::{ForListing, ForSettling, ForSight};
-            matches!(waiting, ForListing { .. } | ForSettling { .. } | ForSight { .. })
+        let wants_look = plan.waits.iter().any(|wait| {
+            use Wait::{Listing, Missing, Settling};
+            matches!(wait, Listing { .. } | Settling { .. } | Missing { .. })
         });
         for plugin in self.listings.keys() {
             self.shared.observers.moving(plugin, &self.id, !plan.is_at_rest() || !group.intents.is_empty());
@@ -334,7 +339,8 @@ impl<W: World> Reconciler<W> {
 
     /// Writes the round and starts what was admitted. False when it could not be written.
     async fn write(&mut self, report: Report, now: Timestamp) -> bool {
-        let reported: Vec<(IntentId, Outcome)> = report.outcomes.clone();
+        let reported: Vec<(IntentId, Outcome)> =
+            report.outcomes().map(|(id, outcome)| (id, outcome.clone())).collect();
         let repeats = report.repeats.clone();
         let command = self.command(Change::Report(report), now);
         match self.shared.replica.propose(&command, Some(self.shared.term)).await {
@@ -479,15 +485,6 @@ async fn next(mut listing: watch::Receiver<Latest>) {
     if listing.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// The members whose health is asked: those that are not ready yet, and all while some are replaced.
-fn watched(group: &GroupState) -> impl Iterator<Item = &InstanceId> {
-    let replacing = group.templates.len() > 1;
-    group.roster.values().filter_map(move |member| match &member.holder {
-        Holder::Occupied { instance, ready, .. } if replacing || !ready => Some(instance),
-        Holder::Occupied { .. } | Holder::Empty | Holder::Pending(_) => None,
-    })
 }
 
 /// Doubles with every failure, with a fifth of chance in it, so that many slots do not come back at

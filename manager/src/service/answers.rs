@@ -1,7 +1,7 @@
 //! What the state and the replica refuse, as a person is told.
 
 use api::{Code, Error};
-use model::command::Refusal;
+use model::answer::Refusal;
 use model::{Answer, RequestId, State};
 
 pub(super) fn refused(refusal: &Refusal) -> Error {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::proto as pb;
-use model::command::{Adoption, Commit};
+use model::command::Declaration;
 use model::observed::{ListingHistory, View};
+use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, State,
-    plan,
+    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, Spec,
+    State, plan,
 };
-
 use raft::{Published, Role};
 
 use super::Service;
@@ -20,8 +20,9 @@ use crate::world::World;
 impl Service {
     /// What there is of a group at its provider: as it was last seen, or by a look now when nobody has looked for
     /// it yet. Instances of an earlier cluster are shown before it is decided what becomes of them.
-    pub(super) async fn seen(&self, published: &Published, item: &Commit) -> Observed {
-        let id = &item.spec.id;
+    pub(super) async fn seen(&self, published: &Published, item: &Declaration) -> Observed {
+        let Spec::Group(spec) = &item.spec;
+        let id = &spec.id;
         let state = &published.state;
         if let Some(assessment) = self.assessments.of(id) {
             return assessment.observed.clone();
@@ -31,7 +32,7 @@ impl Service {
             return observed;
         };
         let lease = Lease::new(self.replica.clone(), term);
-        let plugin = &item.spec.template.instance.plugin;
+        let plugin = &spec.template.instance.plugin;
         let began = self.clock.now();
         // Without an answer it is a plan without a look, as before there was one.
         if let Ok(look) = self.world.list(plugin, &lease).await {
@@ -43,15 +44,16 @@ impl Service {
     }
 
     /// What a commit would do: the same state machine and the same planner, on a copy.
-    pub(super) fn forecast(&self, state: &State, item: &Commit, observed: &Observed) -> pb::Planned {
+    pub(super) fn forecast(&self, state: &State, item: &Declaration, observed: &Observed) -> pb::Planned {
         let mut copy = state.clone();
-        let id = &item.spec.id;
+        let Spec::Group(spec) = &item.spec;
+        let id = &spec.id;
         let log = LogId { index: u64::MAX, ..LogId::default() };
         let command = Command {
             id: RequestId(raft::unique()),
             by: Actor("plan".into()),
             at: self.clock.now().max(state.time),
-            change: Change::Commit { items: vec![item.clone()] },
+            change: Change::Declare { items: vec![item.clone()] },
         };
         let stored = state.group(id).map_or(0, |group| group.revision.0);
         let mut planned = pb::Planned {
@@ -76,7 +78,9 @@ impl Service {
         }
         let plan = plan(&group, observed, command.at);
         planned.actions = plan.adopt.iter().map(adoption).collect();
-        planned.actions.extend(plan.actions.iter().map(planned_action));
+        // Whoever is replaced is told below, all of them.
+        let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
+        planned.actions.extend(now.map(planned_action));
         let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
         // The planner takes one at a time; who asks for a plan wants to see all of them.
         let terminating: BTreeSet<String> =
@@ -90,7 +94,7 @@ impl Service {
         let outdated = outdated.len();
         let (before, after) = (state.group(id).map(|group| group.desired()), group.desired());
         planned.summary =
-            summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == item.spec));
+            summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == *spec));
         if before.is_none() && planned.actions.is_empty() {
             planned.actions = creations(&group.spec.allocation);
         }
@@ -125,6 +129,7 @@ fn planned_action(action: &Action) -> pb::PlannedAction {
     };
     match action {
         Action::Provision { slot } => make("create", Some(slot), ""),
+        Action::Replace { slot } => make("replace", Some(slot), ""),
         Action::Destroy { instance, slot, reason, .. } => {
             let verb = match reason {
                 model::intent::Reason::Terminate => "destroy",

@@ -6,14 +6,14 @@ use std::ops::Bound;
 use super::evidence;
 use super::planner::Planner;
 use super::steps::Action;
-use super::waiting::{Condition, Waiting};
-use crate::command::Adoption;
+use super::waiting::{Anomaly, Wait};
 use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Intent, Reason, Task};
 use crate::limits::LISTINGS_LAG;
 use crate::observed::{Backoff, Seen, View};
+use crate::report::Adoption;
 use crate::spec::Allocation;
-use crate::state::Holder;
+use crate::state::{Member, Occupied};
 use crate::tags;
 
 impl<'a> Planner<'a> {
@@ -23,12 +23,7 @@ impl<'a> Planner<'a> {
     pub(super) fn take_in(&mut self) {
         let held: BTreeSet<&InstanceId> = self
             .group
-            .roster
-            .values()
-            .filter_map(|member| match &member.holder {
-                Holder::Occupied { instance, .. } => Some(instance),
-                Holder::Empty | Holder::Pending(_) => None,
-            })
+            .members()
             .chain(self.group.intents.values().filter_map(|intent| match &intent.task {
                 Task::Destroy { instance, .. } => Some(instance),
                 Task::Provision { .. } | Task::Label { .. } => None,
@@ -85,7 +80,7 @@ impl<'a> Planner<'a> {
         self.taken.insert(slot);
         self.present += 1;
         self.kept += 1;
-        self.wait_once(Waiting::ForListing { plugin: plugin.clone() });
+        self.wait_once(Wait::Listing { plugin: plugin.clone() });
     }
 
     fn all_held(&self, view: &View, held: &BTreeSet<&InstanceId>) -> bool {
@@ -131,7 +126,7 @@ impl<'a> Planner<'a> {
                 // Nobody knows which of the two is in use: an operator must say.
                 self.plan.strays.push(instance.clone());
                 let name = seen.logical_id().map(|id| id.to_string()).unwrap_or_default();
-                self.plan.conditions.push(Condition::SecondOfName { instance: instance.clone(), name });
+                self.plan.anomalies.push(Anomaly::SecondOfName { instance: instance.clone(), name });
             }
             None if self.is_second_of_a_pet(seen) || self.is_surplus(instance, seen) => {
                 self.destroy_stray(instance, template);
@@ -147,7 +142,7 @@ impl<'a> Planner<'a> {
             return;
         }
         if let Some(Backoff { until, message }) = self.held_off(instance) {
-            self.plan.waiting.push(Waiting::ForStray { instance: instance.clone(), until, message });
+            self.plan.waits.push(Wait::Stray { instance: instance.clone(), until, message });
             return;
         }
         self.plan.actions.push(Action::Destroy {
@@ -172,7 +167,7 @@ impl<'a> Planner<'a> {
         }
         match self.held_off(instance) {
             Some(Backoff { until, message }) => {
-                self.plan.waiting.push(Waiting::ForLabel { instance: instance.clone(), until, message });
+                self.plan.waits.push(Wait::Label { instance: instance.clone(), until, message });
             }
             None => self.plan.actions.push(Action::Label { instance: instance.clone() }),
         }
@@ -193,14 +188,14 @@ impl<'a> Planner<'a> {
                 .map(|(intent, instance)| (instance, intent.to_string()))
                 .chain(view.unknown_tokens.iter().map(|(instance, token)| (instance, token.clone())));
             for (instance, token) in unknown_tokens {
-                self.plan.conditions.push(Condition::UnknownIntent { instance: instance.clone(), token });
+                self.plan.anomalies.push(Anomaly::UnknownIntent { instance: instance.clone(), token });
             }
             for (intent, duplicate) in &view.duplicates {
                 let repeated = self.group.repeated.contains_key(intent)
                     || self.group.intents.get(intent).is_some_and(|open| open.attempt > 1);
                 if let Some(other) = view.by_intent.get(intent).filter(|_| !repeated) {
                     let instances = [duplicate.clone(), other.clone()];
-                    self.plan.conditions.push(Condition::SharedToken { intent: *intent, instances });
+                    self.plan.anomalies.push(Anomaly::SharedToken { intent: *intent, instances });
                 }
             }
         }
@@ -208,10 +203,10 @@ impl<'a> Planner<'a> {
 
     /// Whether this cluster cannot have made it, though it carries its id.
     fn is_doubtful(&self, instance: &InstanceId) -> bool {
-        self.plan.conditions.iter().any(|condition| match condition {
-            Condition::UnknownIntent { instance: it, .. } => it == instance,
-            Condition::SharedToken { instances, .. } => instances.contains(instance),
-            Condition::SecondOfName { .. } => false,
+        self.plan.anomalies.iter().any(|condition| match condition {
+            Anomaly::UnknownIntent { instance: it, .. } => it == instance,
+            Anomaly::SharedToken { instances, .. } => instances.contains(instance),
+            Anomaly::SecondOfName { .. } => false,
         })
     }
 
@@ -237,20 +232,16 @@ impl<'a> Planner<'a> {
         let slot = Slot::Logical(logical_id);
         // One that was made since a backup may be the only one there is: whoever is recorded must be there too, and
         // even then nobody knows which of the two is in use.
-        let there = |instance| self.observed.views.values().any(|view| view.seen.contains_key(instance));
-        let held = self.group.roster.get(&slot).is_some_and(|member| {
-            matches!(&member.holder, Holder::Occupied { terminating: None, instance, .. } if there(instance))
-        });
+        let there =
+            |instance: &InstanceId| self.observed.views.values().any(|view| view.seen.contains_key(instance));
+        let stays = |it: &Occupied| it.terminating.is_none() && there(&it.instance);
+        let held = self.group.roster.get(&slot).and_then(Member::occupied).is_some_and(stays);
         seen.ours && self.group.wants(&slot) && held
     }
 
     /// Whether the slot of an intent from an earlier lineage has been filled by what this one does not know.
     pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot) -> bool {
-        let held = |instance: &InstanceId| {
-            self.group.roster.values().any(
-                |member| matches!(&member.holder, Holder::Occupied { instance: it, .. } if it == instance),
-            )
-        };
+        let held = |instance: &InstanceId| self.group.roster.slot_of(instance).is_some();
         let fits = |seen: &Seen| match slot {
             Slot::Logical(id) => seen.logical_id().as_ref() == Some(id),
             Slot::Ordinal(_) => seen.tag(tags::SLOT) == Some(&slot.to_string()),

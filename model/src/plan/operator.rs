@@ -1,7 +1,7 @@
 //! What an operator says about a slot that nobody else can see into.
 
 use super::steps::Plan;
-use super::waiting::Waiting;
+use super::waiting::Wait;
 use crate::command::Settle;
 use crate::ids::{GroupId, InstanceId};
 use crate::observed::Observed;
@@ -28,8 +28,8 @@ pub fn operators_word(
     slot: &str,
     made: Option<InstanceId>,
 ) -> Result<Settle, Unasked> {
-    let asked = plan.waiting.iter().find_map(|waiting| match waiting {
-        Waiting::ForOperator { intent, slot: asked, .. } if asked.to_string() == slot => Some(intent),
+    let asked = plan.waits.iter().find_map(|wait| match wait {
+        Wait::Operator { intent, slot: asked, .. } if asked.to_string() == slot => Some(intent),
         _ => None,
     });
     let intent = asked.and_then(|intent| group.intents.get(intent)).ok_or(Unasked::Slot)?;

@@ -1,16 +1,16 @@
 //! Everything at hand while one plan is made, and the rules that all its parts share.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::evidence;
 use super::steps::{Action, Plan};
-use super::waiting::Waiting;
+use super::waiting::Wait;
 use crate::ids::{InstanceId, PluginName, Revision, Slot};
 use crate::intent::Reason;
 use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MOST_OPEN};
 use crate::observed::{Backoff, Health, Observed, View};
-use crate::plugin::PluginClass;
-use crate::state::GroupState;
+use crate::state::{GroupState, Paused, Verdict};
 use crate::time::Timestamp;
 
 /// A member that is there, as the planner sees it.
@@ -19,7 +19,15 @@ pub(super) struct RunningMember<'a> {
     pub(super) slot: &'a Slot,
     pub(super) instance: &'a InstanceId,
     pub(super) template: Revision,
-    pub(super) ready: bool,
+    pub(super) health: Verdict,
+    /// It is to take its slot over from another.
+    pub(super) incoming: bool,
+}
+
+impl RunningMember<'_> {
+    pub(super) fn is_ready(&self) -> bool {
+        self.health == Verdict::Ready
+    }
 }
 
 /// Everything at hand while one plan is made.
@@ -45,6 +53,8 @@ pub(super) struct Planner<'a> {
     /// How many more instances the group's rate allows, and the cluster's ceiling.
     pub(super) rate: usize,
     pub(super) ceiling: usize,
+    /// How many are there or coming, and not going: with those that are to take over.
+    pub(super) incarnations: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -63,6 +73,7 @@ impl<'a> Planner<'a> {
             room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH).min(observed.bounds.open),
             rate: group.may_make(now),
             ceiling: observed.bounds.instances,
+            incarnations: group.roster.incarnations(),
         }
     }
 
@@ -80,39 +91,28 @@ impl<'a> Planner<'a> {
         self.observed.health.get(instance).map_or(Health::Unknown, |sample| sample.health)
     }
 
+    /// Whether the latest word about it is a bad one.
+    pub(super) fn is_sick(&self, member: &RunningMember<'_>) -> bool {
+        let verdict = matches!(member.health, Verdict::Unhealthy { .. });
+        match self.health_of(member.instance) {
+            Health::Unhealthy => true,
+            Health::Healthy => false,
+            Health::Unknown => verdict,
+        }
+    }
+
     pub(super) fn wake(&mut self, at: Timestamp) {
         self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     pub(super) fn report_troubles(&mut self) {
         for (plugin, trouble) in &self.observed.troubles {
-            self.plan.waiting.push(Waiting::ForPlugin {
+            self.plan.waits.push(Wait::Plugin {
                 plugin: plugin.clone(),
                 since: trouble.since,
                 message: trouble.message.clone(),
             });
         }
-    }
-
-    pub(super) fn await_health(&mut self, slot: &Slot, instance: &InstanceId, template: Revision) {
-        // Who was never listed by a plugin that proves nothing is not believed to be there, whatever its
-        // flavor says; and which plugin that is, a look tells.
-        let unseen = self
-            .view_of(template)
-            .is_none_or(|view| view.guarantees.class == PluginClass::D && !view.seen.contains_key(instance));
-        let healthy = self.health_of(instance) == Health::Healthy;
-        if healthy && !unseen {
-            self.plan.ready.push((slot.clone(), instance.clone()));
-            return;
-        }
-        let sample = self.observed.health.get(instance).map_or("", |sample| &sample.message);
-        let message = if unseen { "its plugin has not listed it yet" } else { sample }.to_owned();
-        self.plan.waiting.push(Waiting::ForHealth {
-            slot: slot.clone(),
-            instance: instance.clone(),
-            message,
-        });
-        self.plan.ask.push((slot.clone(), instance.clone()));
     }
 
     /// Fills an empty slot, unless it failed a moment ago or too many are there or were made.
@@ -131,7 +131,7 @@ impl<'a> Planner<'a> {
         }
         // Whoever goes elsewhere makes room, and does not say so here.
         self.wake(self.now + HEALTH_EVERY);
-        self.wait_once(Waiting::ForCeiling);
+        self.wait_once(Wait::Ceiling);
         false
     }
 
@@ -139,7 +139,7 @@ impl<'a> Planner<'a> {
     pub(super) fn may_be_refilled(&mut self) -> bool {
         if self.observed.bounds.overfull {
             self.wake(self.now + HEALTH_EVERY);
-            self.wait_once(Waiting::ForCeiling);
+            self.wait_once(Wait::Ceiling);
         }
         !self.observed.bounds.overfull
     }
@@ -151,13 +151,13 @@ impl<'a> Planner<'a> {
         }
         let until = self.group.may_make_from(self.now);
         self.wake(until);
-        self.wait_once(Waiting::ForRate { until });
+        self.wait_once(Wait::Rate { until });
         false
     }
 
-    pub(super) fn wait_once(&mut self, waiting: Waiting) {
-        if !self.plan.waiting.contains(&waiting) {
-            self.plan.waiting.push(waiting);
+    pub(super) fn wait_once(&mut self, waiting: Wait) {
+        if !self.plan.waits.contains(&waiting) {
+            self.plan.waits.push(waiting);
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> Planner<'a> {
         let backoff = self.observed.backoff.get(slot).filter(|backoff| self.now < backoff.until);
         let Some(Backoff { until, message }) = backoff.cloned() else { return false };
         self.wake(until);
-        self.plan.waiting.push(Waiting::ForBackoff { slot: slot.clone(), until, message });
+        self.plan.waits.push(Wait::Backoff { slot: slot.clone(), until, message });
         true
     }
 
@@ -178,7 +178,7 @@ impl<'a> Planner<'a> {
             return true;
         }
         if !self.observed.troubles.contains_key(plugin) {
-            self.plan.waiting.push(Waiting::ForListing { plugin: plugin.clone() });
+            self.plan.waits.push(Wait::Listing { plugin: plugin.clone() });
         }
         false
     }
@@ -201,22 +201,31 @@ impl<'a> Planner<'a> {
     /// Whether a manager runs on it; if so, says that it stays.
     pub(super) fn hosts_a_manager(&mut self, instance: &InstanceId) -> bool {
         let Some(manager) = self.observed.bounds.hosts.get(instance).cloned() else { return false };
-        self.plan.waiting.push(Waiting::ForManager { instance: instance.clone(), manager });
+        self.plan.waits.push(Wait::Manager { instance: instance.clone(), manager });
         true
     }
 
     /// The order in which members are given up: the machines of managers last, the sick first, for they
-    /// cost no availability, then older templates, then by instance id (InfraKit's order).
+    /// cost no availability, then older templates, then the highest slots.
     pub(super) fn by_worth(&self, mut members: Vec<RunningMember<'a>>) -> Vec<RunningMember<'a>> {
         members.sort_by_cached_key(|running| {
             (
                 self.observed.bounds.hosts.contains_key(running.instance),
-                self.health_of(running.instance) != Health::Unhealthy,
+                !self.is_sick(running),
                 running.template == self.group.target,
-                running.instance.clone(),
+                // A member that stays keeps its slot, so the highest go first (decision 46).
+                Reverse(running.slot),
             )
         });
         members
+    }
+
+    /// What is known is told, and nothing is done: the group is paused.
+    pub(super) fn at_rest(mut self, paused: &Paused) -> Plan {
+        self.plan.actions.clear();
+        let (since, by) = (paused.since, paused.by.to_string());
+        self.plan.waits.insert(0, Wait::Paused { since, by });
+        self.plan
     }
 
     /// All members go; the group itself when nothing is left.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::planner::{Planner, RunningMember};
-use super::waiting::Waiting;
+use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceId, IntentId, PluginName, Revision};
+use crate::intent::{Reason, Task};
 use crate::limits::MANY_GONE;
 use crate::observed::View;
-use crate::state::Holder;
+use crate::state::{Incarnation, Lifecycle};
 
 /// Whether a member is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,44 +23,65 @@ enum Presence {
 impl<'a> Planner<'a> {
     /// Who is there, who is gone, who has become ready.
     pub(super) fn check_members(&mut self) {
-        let mut doubtful: BTreeMap<&PluginName, Vec<&InstanceId>> = BTreeMap::new();
+        let mut doubtful: BTreeMap<&PluginName, usize> = BTreeMap::new();
         let settled: BTreeSet<IntentId> = self.plan.outcomes.iter().map(|(id, _)| *id).collect();
-        for (slot, member) in &self.group.roster {
-            match &member.holder {
-                Holder::Empty => {}
-                Holder::Pending(_) => {
-                    self.taken.insert(slot.clone());
-                    self.present += 1;
-                }
-                Holder::Occupied { terminating: Some(intent), .. } => {
-                    if !settled.contains(intent) {
-                        self.taken.insert(slot.clone());
-                    }
-                }
-                Holder::Occupied { instance, template, ready, terminating: None, .. } => {
-                    let presence = self.presence(instance, *template);
-                    if presence == Presence::Gone {
-                        self.plan.gone.push((slot.clone(), instance.clone()));
+        for (slot, member) in self.group.roster.iter() {
+            let (mut taken, mut counts) = (false, false);
+            let both = [(&member.current, false), (&member.incoming, true)];
+            for (incarnation, incoming) in both.into_iter().filter_map(|(it, new)| Some((it.as_ref()?, new)))
+            {
+                let occupied = match incarnation {
+                    Incarnation::Pending(_) => {
+                        (taken, counts) = (true, true);
                         continue;
                     }
-                    self.taken.insert(slot.clone());
-                    self.present += 1;
-                    if presence == Presence::Doubtful {
-                        self.kept += 1;
-                        doubtful.entry(self.plugin_of(*template)).or_default().push(instance);
-                        continue;
-                    }
-                    if !ready {
-                        self.await_health(slot, instance, *template);
-                    }
-                    self.running.push(RunningMember { slot, instance, template: *template, ready: *ready });
+                    Incarnation::Occupied(it) => it,
+                };
+                if let Some(intent) = occupied.terminating {
+                    let over = settled.contains(&intent);
+                    taken |= !over;
+                    // Its place is kept for whoever replaces it.
+                    counts |= !over && self.is_replaced_by(intent);
+                    continue;
                 }
+                let presence = self.presence(&occupied.instance, occupied.template);
+                if presence == Presence::Gone {
+                    self.plan.gone.push((slot.clone(), occupied.instance.clone()));
+                    continue;
+                }
+                (taken, counts) = (true, true);
+                if presence == Presence::Doubtful {
+                    self.kept += 1;
+                    *doubtful.entry(self.plugin_of(occupied.template)).or_default() += 1;
+                    continue;
+                }
+                self.running.push(RunningMember {
+                    slot,
+                    instance: &occupied.instance,
+                    template: occupied.template,
+                    health: occupied.health,
+                    incoming,
+                });
+            }
+            self.present += usize::from(counts);
+            if taken {
+                self.taken.insert(slot.clone());
             }
         }
         for (plugin, members) in doubtful {
-            self.plan.waiting.push(Waiting::ForSight { plugin: plugin.clone(), members: members.len() });
+            self.plan.waits.push(Wait::Missing { plugin: plugin.clone(), members });
+        }
+        for member in self.running.clone() {
+            self.check_health(&member);
         }
         self.report_troubles();
+    }
+
+    /// Whether this intent destroys a member so that another takes its place.
+    fn is_replaced_by(&self, intent: IntentId) -> bool {
+        let task = self.group.intents.get(&intent).map(|open| &open.task);
+        matches!(task, Some(Task::Destroy { reason: Reason::RollingUpdate, .. }))
+            && self.group.lifecycle == Lifecycle::Managed
     }
 
     /// Whether an instance is there, as far as its plugin's listings prove it. None proves it by itself: a

@@ -2,7 +2,7 @@
 
 use super::planner::Planner;
 use super::steps::Action;
-use super::waiting::Waiting;
+use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::intent::{Intent, Outcome, Task};
 use crate::limits::LONGEST_CALL;
@@ -29,7 +29,7 @@ impl Planner<'_> {
             }
         }
         if under_way > 0 {
-            self.plan.waiting.push(Waiting::ForCalls { open: under_way });
+            self.plan.waits.push(Wait::Calls { open: under_way });
         }
     }
 
@@ -49,7 +49,7 @@ impl Planner<'_> {
         );
         let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
         let Some(view) = self.view_of(template) else {
-            self.plan.waiting.push(Waiting::ForListing { plugin: self.plugin_of(template).clone() });
+            self.plan.waits.push(Wait::Listing { plugin: self.plugin_of(template).clone() });
             return None;
         };
         match &intent.task {
@@ -60,10 +60,10 @@ impl Planner<'_> {
                 let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
                 if view.guarantees.class == PluginClass::D {
                     let over = ended_at + LONGEST_CALL;
-                    self.plan.waiting.push(if view.taken_at < over {
-                        Waiting::ForSettling { intent: intent.id, until: over, message }
+                    self.plan.waits.push(if view.taken_at < over {
+                        Wait::Settling { intent: intent.id, until: over, message }
                     } else {
-                        Waiting::ForOperator { intent: intent.id, slot: slot.clone(), message }
+                        Wait::Operator { intent: intent.id, slot: slot.clone(), message }
                     });
                     return None;
                 }
@@ -72,7 +72,7 @@ impl Planner<'_> {
                 let over = ended_at + LONGEST_CALL + lag;
                 let proven = view.guarantees.class.dedupes() && view.after >= intent.admitted;
                 if !proven && view.taken_at < over {
-                    self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: over, message });
+                    self.plan.waits.push(Wait::Settling { intent: intent.id, until: over, message });
                     self.wake(over);
                 } else if self.was_filled_since(intent, slot) {
                     // What was lost with the lineage before had gone further: its instance is taken in.
@@ -115,7 +115,7 @@ impl Planner<'_> {
     /// Attempts an intent again, or says until when it waits.
     fn repeat_from(&mut self, retry_at: Timestamp, intent: &Intent, message: String) {
         if self.now < retry_at {
-            self.plan.waiting.push(Waiting::ForSettling { intent: intent.id, until: retry_at, message });
+            self.plan.waits.push(Wait::Settling { intent: intent.id, until: retry_at, message });
             self.wake(retry_at);
         } else {
             self.plan.actions.push(Action::Repeat { intent: intent.id });

@@ -1,9 +1,10 @@
 //! What a plan says: verdicts, actions, and why nothing more is done.
 
-use super::waiting::{Condition, Waiting};
-use crate::command::{Adoption, Claim, Report};
+use super::waiting::{Anomaly, Wait};
+use crate::ObjectKey;
 use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
+use crate::report::{Adoption, Claim, Fact, Report};
 use crate::time::Timestamp;
 
 /// The next steps for a group. Advice for one moment, never a program to be resumed.
@@ -13,15 +14,19 @@ pub struct Plan {
     pub outcomes: Vec<(IntentId, Outcome)>,
     /// Members that are no longer there.
     pub gone: Vec<(Slot, InstanceId)>,
-    /// Members that are healthy for the first time.
+    /// Members that are healthy for the first time, or again.
     pub ready: Vec<(Slot, InstanceId)>,
+    /// Members that were ready and are not any more, and since when.
+    pub unhealthy: Vec<(Slot, InstanceId, Timestamp)>,
     /// Instances of this group that take an empty slot.
     pub adopt: Vec<Adoption>,
     pub actions: Vec<Action>,
     /// Members whose health is to be asked now.
     pub ask: Vec<(Slot, InstanceId)>,
+    /// Members at rest whose turn it is to be asked, and the last of them: the next turn begins behind it.
+    pub patrol: Vec<(Slot, InstanceId)>,
     /// Why it is not moving: the answer to the only question at three in the morning.
-    pub waiting: Vec<Waiting>,
+    pub waits: Vec<Wait>,
     /// Instances with this group's tag that hold no slot and are left alone.
     pub strays: Vec<InstanceId>,
     /// Every wanted member is ready at this template, for the first time.
@@ -31,13 +36,17 @@ pub struct Plan {
     /// When to look again though nothing has happened.
     pub wake_at: Option<Timestamp>,
     /// What should not be, and is left as it is.
-    pub conditions: Vec<Condition>,
+    pub anomalies: Vec<Anomaly>,
 }
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     Provision {
+        slot: Slot,
+    },
+    /// Make an instance that is to take the slot over: start-first.
+    Replace {
         slot: Slot,
     },
     Destroy {
@@ -57,20 +66,34 @@ pub enum Action {
 }
 
 impl Plan {
-    /// What this plan writes to the log.
-    pub fn report(&self, group: GroupId, revision: Revision, term: Term) -> Report {
-        let mut report = Report {
-            outcomes: self.outcomes.clone(),
-            gone: self.gone.clone(),
-            ready: self.ready.clone(),
-            adopt: self.adopt.clone(),
-            replaced: self.replaced,
-            finished: self.finished,
-            ..Report::new(group, revision, term)
-        };
+    /// What this plan writes to the log, with outcomes that came from elsewhere.
+    pub fn report(
+        &self,
+        group: &GroupId,
+        revision: Revision,
+        term: Term,
+        outcomes: impl IntoIterator<Item = (IntentId, Outcome)>,
+    ) -> Report {
+        let mut report = Report::new(ObjectKey::group(group), revision, term);
+        let outcomes = self.outcomes.iter().cloned().chain(outcomes);
+        report.facts.extend(outcomes.map(|(intent, outcome)| Fact::Outcome(intent, outcome)));
+        let gone = self.gone.iter().cloned().map(|(slot, instance)| Fact::Gone { slot, instance });
+        report.facts.extend(gone);
+        let ready = self.ready.iter().cloned().map(|(slot, instance)| Fact::Ready { slot, instance });
+        report.facts.extend(ready);
+        let unhealthy = self.unhealthy.iter().cloned();
+        report.facts.extend(unhealthy.map(|(slot, instance, since)| Fact::Unhealthy {
+            slot,
+            instance,
+            since,
+        }));
+        report.facts.extend(self.adopt.iter().cloned().map(Fact::Adopted));
+        report.facts.extend(self.replaced.map(Fact::AllReplaced));
+        report.facts.extend(self.finished.then_some(Fact::Emptied));
         for action in &self.actions {
             match action {
                 Action::Provision { slot } => report.claims.push(Claim::Provision { slot: slot.clone() }),
+                Action::Replace { slot } => report.claims.push(Claim::Replace { slot: slot.clone() }),
                 Action::Destroy { instance, slot, template, reason } => report.claims.push(Claim::Destroy {
                     instance: instance.clone(),
                     slot: slot.clone(),
@@ -78,7 +101,9 @@ impl Plan {
                     reason: *reason,
                 }),
                 Action::Repeat { intent } => report.repeats.push(*intent),
-                Action::Label { instance } => report.claims.push(Claim::Label { instance: instance.clone() }),
+                Action::Label { instance } => {
+                    report.claims.push(Claim::Label { instance: instance.clone() });
+                }
             }
         }
         report
@@ -90,7 +115,6 @@ impl Plan {
             && self.outcomes.is_empty()
             && self.gone.is_empty()
             && self.adopt.is_empty()
-            && self.ask.is_empty()
-            && self.waiting.is_empty()
+            && self.waits.iter().all(Wait::is_at_rest)
     }
 }

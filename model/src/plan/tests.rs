@@ -8,18 +8,21 @@ mod laws;
 use std::sync::Arc;
 
 use super::*;
-use crate::command::{Admission, Answer, Change, Command, Commit, Report};
+use crate::answer::{Admission, Answer, Denial};
+use crate::command::{Change, Command, Declaration};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
 use crate::intent::{Intent, Task};
 use crate::limits::LONGEST_CALL;
 use crate::observed::{Description, HealthSample, Seen, View};
 use crate::part::{Opaque, Part};
 use crate::plugin::{Guarantees, PluginClass};
+use crate::report::{Claim, Fact, Report};
 use crate::rollout::Phase;
 use crate::spec::{GroupSpec, HealthGate, Template, Updating};
-use crate::state::{Holder, State};
+use crate::state::{Member, Occupied, State, Verdict};
 use crate::{
-    Actor, GroupId, Health, InstanceId, IntentId, Millis, Outcome, Revision, Slot, Term, Timestamp, tags,
+    Actor, GroupId, Health, InstanceId, IntentId, Millis, ObjectKey, Outcome, Revision, Slot, Term,
+    Timestamp, tags,
 };
 
 /// A group, the provider it lives on, and the clock, told in the domain's words.
@@ -68,6 +71,7 @@ impl Story {
             state: State {
                 cluster: Some(ClusterId::new("0123456789abcdef0123456789abcdef")),
                 lineages: 1.into(),
+                level: crate::command::LEVEL,
                 ..State::default()
             },
             index: 0,
@@ -91,18 +95,30 @@ impl Story {
         self.index += 1;
         let command =
             Command { id: RequestId(u128::from(self.index)), by: Actor("test".into()), at: self.now, change };
-        self.state.apply(LogId { term: TERM, index: self.index }, &command).answer
+        let answer = self.state.apply(LogId { term: TERM, index: self.index }, &command).answer;
+        self.state.check().unwrap_or_else(|broken| panic!("{broken}: {:?}", self.state));
+        answer
     }
 
     fn commit(&mut self, spec: GroupSpec) {
-        let answer = self
-            .apply(Change::Commit { items: vec![Commit { spec, if_revision: None, unvalidated: false }] });
+        let answer = self.apply(Change::Declare {
+            items: vec![Declaration { spec: spec.into(), if_revision: None, unvalidated: false }],
+        });
         assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
     }
 
     fn wants(mut self, version: &str, allocation: Allocation) -> Self {
         self.commit(spec(version, allocation));
         self
+    }
+
+    fn generation(&self, slot: &Slot) -> Generation {
+        self.group().roster.get(slot).expect("the slot was held").generation
+    }
+
+    /// Who holds a slot.
+    fn held_by(&self, slot: &Slot) -> Option<&Occupied> {
+        self.group().roster.get(slot).and_then(Member::occupied)
     }
 
     fn group(&self) -> &GroupState {
@@ -151,7 +167,7 @@ impl Story {
 
     /// What the next plan writes.
     fn report(&self) -> Report {
-        self.plan().report(web(), self.group().revision, TERM)
+        self.plan().report(&web(), self.group().revision, TERM, [])
     }
 
     fn plan(&self) -> Plan {
@@ -163,11 +179,10 @@ impl Story {
         self.now = self.now + Millis(1000);
         self.look();
         let plan = self.plan();
-        let report = plan.report(web(), self.group().revision, TERM);
+        let report = plan.report(&web(), self.group().revision, TERM, []);
         if report.is_empty() {
-            let listings_seen =
-                |it: &Waiting| matches!(it, Waiting::ForListing { .. } | Waiting::ForSight { .. });
-            return plan.waiting.iter().any(listings_seen);
+            let listings_seen = |it: &Wait| matches!(it, Wait::Listing { .. } | Wait::Missing { .. });
+            return plan.waits.iter().any(listings_seen);
         }
         let claims = report.claims.len();
         let repeats = report.repeats.clone();
@@ -218,8 +233,8 @@ impl Story {
                 Outcome::Done(instance.clone())
             }
         };
-        let mut report = Report::new(web(), self.group().revision, TERM);
-        report.outcomes.push((id, outcome));
+        let mut report = Report::new(ObjectKey::group(&web()), self.group().revision, TERM);
+        report.facts.push(Fact::Outcome(id, outcome));
         self.apply(Change::Report(report));
     }
 
@@ -241,14 +256,7 @@ impl Story {
         assert_eq!(group.running(), group.desired(), "{group:?}");
         assert!(current.len() >= group.desired(), "{:?}", self.provider);
         assert_eq!(group.phase, Phase::Succeeded { at: group.target }, "{group:?}");
-        let mut held: Vec<_> = group
-            .roster
-            .values()
-            .filter_map(|member| match &member.holder {
-                Holder::Occupied { instance, .. } => Some(instance),
-                Holder::Empty | Holder::Pending(_) => None,
-            })
-            .collect();
+        let mut held: Vec<_> = group.members().collect();
         let count = held.len();
         held.sort();
         held.dedup();
@@ -262,6 +270,7 @@ impl Story {
             .iter()
             .map(|action| match action {
                 Action::Provision { slot } => format!("create slot {slot}"),
+                Action::Replace { slot } => format!("replace slot {slot}"),
                 Action::Destroy { instance, reason, .. } => {
                     format!("destroy {instance}: {}", reason.as_str())
                 }
@@ -312,7 +321,7 @@ fn ids(names: &[&str]) -> Allocation {
 fn nothing_is_made_before_somebody_has_looked() {
     let mut story = Story::of(2);
     assert!(story.told().is_empty());
-    assert!(matches!(story.plan().waiting[0], Waiting::ForListing { .. }));
+    assert!(matches!(story.plan().waits[0], Wait::Listing { .. }));
     story.look();
     assert_eq!(story.told(), ["create slot 0", "create slot 1"]);
 }
@@ -331,49 +340,172 @@ fn a_lost_member_is_replaced_in_its_slot_with_the_next_generation() {
     story.provider.remove(1);
     let story = story.settles();
     story.is_as_declared();
-    assert_eq!(story.group().roster[&Slot::Ordinal(1)].generation, Generation(2));
-    assert_eq!(story.group().roster[&Slot::Ordinal(0)].generation, Generation(1));
+    assert_eq!(story.generation(&Slot::Ordinal(1)), Generation(2));
+    assert_eq!(story.generation(&Slot::Ordinal(0)), Generation(1));
 }
 
 #[test]
-fn scaling_in_takes_the_sick_then_the_old_then_the_lowest_id() {
+fn scaling_in_takes_the_sick_then_the_old_then_the_highest_slot() {
     let mut story = Story::of(4).settles();
     story.provider[2].2 = Health::Unhealthy;
     let mut story = story.wants("v1", Allocation::Size(2));
     story.look();
-    assert_eq!(story.told(), ["destroy i003: terminate", "destroy i001: terminate"]);
+    assert_eq!(story.told(), ["destroy i003: terminate", "destroy i004: terminate"]);
     let story = story.settles().wants("v1", Allocation::Size(0)).settles();
     assert!(story.provider.is_empty());
     story.is_as_declared();
     let story = story.wants("v1", Allocation::Size(1)).settles();
-    assert_eq!(
-        story.group().roster[&Slot::Ordinal(0)].generation,
-        Generation(2),
-        "the lowest free slot is used again"
-    );
+    assert_eq!(story.generation(&Slot::Ordinal(0)), Generation(2), "the lowest free slot is used again");
 }
 
 #[test]
-fn a_new_template_replaces_one_member_at_a_time_and_waits_for_health() {
+fn a_new_template_makes_the_next_one_first_and_takes_the_old_when_it_is_healthy() {
     let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
     story.look();
-    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
+    assert_eq!(story.told(), ["replace slot 0"]);
     story.step();
-    story.look();
-    assert_eq!(story.told(), ["create slot 0"]);
-    story.step();
-    story.look();
     let sick = story.provider.iter_mut().find(|(id, ..)| id.as_str() == "i004").expect("it was made");
     sick.2 = Health::Unhealthy;
     for _ in 0..3 {
         story.step();
         assert!(story.told().is_empty(), "the new one is not well yet");
-        assert!(story.plan().waiting.iter().any(|w| matches!(w, Waiting::ForHealth { .. })));
+        assert!(story.plan().waits.iter().any(|w| matches!(w, Wait::Health { .. })));
+        assert_eq!(story.provider.len(), 4, "nobody is taken away for it");
     }
     story.provider.iter_mut().for_each(|(_, _, health)| *health = Health::Healthy);
+    story.step();
+    story.look();
+    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
     let story = story.settles();
     story.is_as_declared();
-    assert_eq!(story.made, 6);
+    assert_eq!((story.made, story.provider.len()), (6, 3));
+    assert_eq!(story.generation(&Slot::Ordinal(2)), Generation(2), "each keeps its slot");
+}
+
+#[test]
+fn pets_are_replaced_one_at_a_time_and_the_old_goes_first() {
+    let mut story = Story::new(spec("v1", ids(&["a", "b"]))).settles().wants("v2", ids(&["a", "b"]));
+    story.look();
+    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
+    story.step();
+    story.look();
+    assert_eq!(story.told(), ["create slot a"]);
+    story.settles().is_as_declared();
+}
+
+#[test]
+fn what_older_managers_do_not_know_is_not_planned() {
+    let mut story = Story::of(2).settles();
+    story.state.level = 1;
+    let mut story = story.wants("v2", Allocation::Size(2));
+    story.look();
+    assert_eq!(story.told(), ["destroy i001: rolling_update"], "as they do it");
+    let healthy = story.held_by(&Slot::Ordinal(1)).expect("it is held").instance.clone();
+    let sample =
+        HealthSample { health: Health::Unhealthy, since: story.now, streak: 9, message: "no".into() };
+    story.observed.health.insert(healthy, sample);
+    assert!(story.plan().unhealthy.is_empty());
+    assert_eq!(story.report().level(), 0);
+    story.settles().is_as_declared();
+}
+
+#[test]
+fn a_template_that_changes_while_one_is_taken_over_ends_with_the_last() {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    story.step();
+    assert_eq!(story.provider.len(), 4);
+    let story = story.wants("v3", Allocation::Size(3)).settles();
+    story.is_as_declared();
+    assert_eq!(story.provider.len(), 3);
+}
+
+#[test]
+fn a_group_that_gets_smaller_while_one_is_taken_over_ends_with_as_many_as_are_wanted() {
+    for size in 0..3 {
+        let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+        story.step();
+        let story = story.wants("v2", Allocation::Size(size)).settles();
+        story.is_as_declared();
+        assert_eq!(story.provider.len(), size as usize);
+    }
+}
+
+#[test]
+fn at_the_ceiling_the_old_goes_first() {
+    let mut story = Story::of(2).settles();
+    story.apply(Change::SetVariable { key: "infrakit/max-instances".into(), value: "2".into() });
+    let mut story = story.wants("v2", Allocation::Size(2));
+    story.look();
+    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
+    story.settles().is_as_declared();
+}
+
+#[test]
+fn a_paused_group_is_left_alone_and_goes_on_when_it_is_resumed() {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(4));
+    let key = ObjectKey::group(&web());
+    assert_eq!(story.apply(Change::Pause { key: key.clone() }), Answer::Done);
+    story.provider.remove(1);
+    for _ in 0..5 {
+        story.step();
+        let plan = story.plan();
+        assert!(plan.actions.is_empty() && plan.adopt.is_empty(), "{plan:?}");
+        assert!(matches!(plan.waits[0], Wait::Paused { .. }));
+    }
+    let claims = [Claim::Provision { slot: Slot::Ordinal(3) }];
+    let report = Report::new(key.clone(), story.group().revision, TERM).with_claims(claims);
+    let answer = story.apply(Change::Report(report));
+    assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::Paused)]), "no leader gets past it");
+    assert_eq!((story.provider.len(), story.made), (2, 3));
+    story.apply(Change::Resume { key });
+    let story = story.settles();
+    story.is_as_declared();
+    assert_eq!(story.provider.len(), 4);
+}
+
+#[test]
+fn a_member_that_falls_ill_is_not_called_ready_and_why_it_stays_is_said() {
+    let mut story = Story::of(2).settles();
+    let instance = story.held_by(&Slot::Ordinal(1)).expect("it is held").instance.clone();
+    let since = story.now;
+    let answer = |story: &mut Story, health, streak| {
+        let sample = HealthSample { health, since, streak, message: "503".into() };
+        story.observed.health.insert(instance.clone(), sample);
+        let report = story.report();
+        story.apply(Change::Report(report));
+        (story.held_by(&Slot::Ordinal(1)).expect("it is held").health, story.plan())
+    };
+    let (health, plan) = answer(&mut story, Health::Unhealthy, 1);
+    assert_eq!(health, Verdict::Ready, "one answer is no verdict");
+    assert_eq!(plan.ask.len(), 1, "it is asked again");
+    let (health, plan) = answer(&mut story, Health::Unhealthy, 2);
+    assert_eq!(health, Verdict::Unhealthy { since });
+    assert!(plan.actions.is_empty() && matches!(plan.waits[0], Wait::Unhealthy { .. }), "{plan:?}");
+    assert!(plan.waits[0].to_string().contains("not replaced for its health"));
+    assert!(plan.is_at_rest(), "nothing is in motion because of it");
+    let (health, _) = answer(&mut story, Health::Unknown, 3);
+    assert_eq!(health, Verdict::Unhealthy { since }, "not to know is not to be well");
+    let (health, _) = answer(&mut story, Health::Healthy, 2);
+    assert_eq!(health, Verdict::Ready);
+}
+
+#[test]
+fn everybody_at_rest_is_asked_in_turn() {
+    let mut story = Story::of(200).settles();
+    story.observed.health.clear();
+    let mut asked = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        let plan = story.plan();
+        assert!(plan.patrol.len() <= crate::limits::LARGEST_ROUND);
+        if let Some((slot, _)) = plan.patrol.last() {
+            story.observed.patrolled = Some(slot.clone());
+            story.observed.patrolled_at = story.now;
+        }
+        asked.extend(plan.patrol.into_iter().map(|(slot, _)| slot));
+        story.now = plan.wake_at.expect("the next turn comes");
+    }
+    assert_eq!(asked.len(), 200);
+    assert!(story.now.since(story.observed.patrolled_at) < Millis::seconds(10));
 }
 
 #[test]
@@ -421,10 +553,13 @@ fn changing_the_plugin_leaves_nobody_behind() {
     describe_spec.template.instance.plugin = "file".into();
     story.commit(describe_spec);
     story.look();
-    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
-    let plan = story.plan();
-    let Action::Destroy { template, .. } = &plan.actions[0] else { panic!("{plan:?}") };
-    assert_eq!(story.group().template_of(*template).template.instance.plugin.as_str(), "simulator/compute");
+    let old = story.held_by(&Slot::Ordinal(0)).expect("it is held").template;
+    assert_eq!(story.group().template_of(old).template.instance.plugin.as_str(), "simulator/compute");
+    assert_eq!(
+        story.told(),
+        ["replace slot 0"],
+        "by the new plugin, and the old one's is destroyed by the old"
+    );
 }
 
 #[test]
@@ -546,7 +681,7 @@ fn a_failed_slot_is_tried_again_after_its_pause_and_says_why() {
         .backoff
         .insert(Slot::Ordinal(0), crate::observed::Backoff { until, message: "quota".into() });
     assert_eq!(story.told(), ["create slot 1"]);
-    assert!(matches!(&story.plan().waiting[..], [Waiting::ForBackoff { message, .. }] if message == "quota"));
+    assert!(matches!(&story.plan().waits[..], [Wait::Backoff { message, .. }] if message == "quota"));
     assert_eq!(story.plan().wake_at, Some(until));
     story.now = until;
     assert_eq!(story.told(), ["create slot 0", "create slot 1"]);
@@ -556,7 +691,7 @@ fn a_failed_slot_is_tried_again_after_its_pause_and_says_why() {
 fn destroying_leaves_nothing_and_then_forgets_the_group() {
     let mut story = Story::of(3).settles();
     story.provider.push(("foreign".into(), tags::Tags::new(), Health::Healthy));
-    story.apply(Change::Destroy { group: web() });
+    story.apply(Change::Destroy { key: ObjectKey::group(&web()) });
     for _ in 0..5 {
         if story.state.group(&web()).is_none() {
             break;

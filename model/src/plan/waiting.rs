@@ -1,83 +1,240 @@
-//! Why a group does not move on, and what should not be: values, which `status` puts into words.
+//! Why a group does not move on, and what should not be: values with a reason code; sentences only by `Display`.
+
+use std::fmt;
 
 use crate::ids::{InstanceId, IntentId, PluginName, Slot};
 use crate::time::Timestamp;
 
 /// Why a group does not move on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waiting {
-    ForValidation {
-        message: String,
-    },
-    ForPlugin {
-        plugin: PluginName,
-        since: Timestamp,
-        message: String,
-    },
-    ForListing {
-        plugin: PluginName,
-    },
-    ForCalls {
-        open: usize,
-    },
-    ForSettling {
-        intent: IntentId,
-        until: Timestamp,
-        message: String,
-    },
-    ForBackoff {
-        slot: Slot,
-        until: Timestamp,
-        message: String,
-    },
-    ForHealth {
-        slot: Slot,
-        instance: InstanceId,
-        message: String,
-    },
-    ForLabel {
-        instance: InstanceId,
-        until: Timestamp,
-        message: String,
-    },
-    ForStray {
-        instance: InstanceId,
-        until: Timestamp,
-        message: String,
-    },
+pub enum Wait {
+    /// An operator paused it: no action of any kind is taken.
+    Paused { since: Timestamp, by: String },
+    /// Its plugins have not accepted its spec yet.
+    Validation { message: String },
+    /// The plugin cannot be reached.
+    Plugin { plugin: PluginName, since: Timestamp, message: String },
+    /// The plugin has still to list its instances.
+    Listing { plugin: PluginName },
+    /// Calls are under way.
+    Calls { open: usize },
+    /// What became of an attempt is not known yet.
+    Settling { intent: IntentId, until: Timestamp, message: String },
+    /// The slot failed a moment ago.
+    Backoff { slot: Slot, until: Timestamp, message: String },
+    /// A member is not healthy, and the next step needs it to be.
+    Health { slot: Slot, instance: InstanceId, message: String },
+    /// A member was ready and is not any more. Nobody replaces it for that.
+    Unhealthy { slot: Slot, instance: InstanceId, since: Timestamp, message: String },
+    /// A label failed a moment ago.
+    Label { instance: InstanceId, until: Timestamp, message: String },
+    /// The end of an instance that is too much failed a moment ago.
+    Stray { instance: InstanceId, until: Timestamp, message: String },
     /// Its plugin cannot show whether it was made: only a person can find out.
-    ForOperator {
-        intent: IntentId,
-        slot: Slot,
-        message: String,
-    },
+    Operator { intent: IntentId, slot: Slot, message: String },
     /// So many intents of other groups are open that none may be added.
-    ForOthers,
+    Others,
     /// The cluster has as many instances as it may have.
-    ForCeiling,
+    Ceiling,
     /// The group has made too many instances in a short time.
-    ForRate {
-        until: Timestamp,
-    },
+    Rate { until: Timestamp },
     /// A manager runs on the instance that is to go.
-    ForManager {
-        instance: InstanceId,
-        manager: String,
-    },
-    /// Members that the latest look did not show: it is looked again before they are taken for gone.
-    ForSight {
-        plugin: PluginName,
-        members: usize,
-    },
+    Manager { instance: InstanceId, manager: String },
+    /// Members that the latest listing did not show: another must agree before they are taken for gone.
+    Missing { plugin: PluginName, members: usize },
+}
+
+impl Wait {
+    /// The code of the reason, for scripts: it stays the same whatever the sentence says.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Wait::Paused { .. } => "Paused",
+            Wait::Validation { .. } => "PluginsHaveNotAccepted",
+            Wait::Plugin { .. } => "PluginUnreachable",
+            Wait::Listing { .. } => "ListingAwaited",
+            Wait::Calls { .. } => "CallsUnderWay",
+            Wait::Settling { .. } => "OutcomeUnknown",
+            Wait::Backoff { .. } => "SlotBackoff",
+            Wait::Health { .. } => "NotHealthyYet",
+            Wait::Unhealthy { .. } => "UnhealthyNotReplaced",
+            Wait::Label { .. } => "LabelBackoff",
+            Wait::Stray { .. } => "DestroyBackoff",
+            Wait::Operator { .. } => "OperatorNeeded",
+            Wait::Others => "TooManyOpenIntents",
+            Wait::Ceiling => "MaxInstances",
+            Wait::Rate { .. } => "RateLimited",
+            Wait::Manager { .. } => "HostsManager",
+            Wait::Missing { .. } => "MembersMissing",
+        }
+    }
+
+    /// When it ends by itself, as far as is known.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Wait::Settling { until, .. }
+            | Wait::Backoff { until, .. }
+            | Wait::Label { until, .. }
+            | Wait::Stray { until, .. }
+            | Wait::Rate { until } => Some(*until),
+            Wait::Paused { .. }
+            | Wait::Validation { .. }
+            | Wait::Plugin { .. }
+            | Wait::Listing { .. }
+            | Wait::Calls { .. }
+            | Wait::Health { .. }
+            | Wait::Unhealthy { .. }
+            | Wait::Operator { .. }
+            | Wait::Others
+            | Wait::Ceiling
+            | Wait::Manager { .. }
+            | Wait::Missing { .. } => None,
+        }
+    }
+
+    /// The slot, instance, intent or plugin that it is about; empty when it is about the whole group.
+    pub fn subject(&self) -> String {
+        match self {
+            Wait::Plugin { plugin, .. } | Wait::Listing { plugin } | Wait::Missing { plugin, .. } => {
+                plugin.to_string()
+            }
+            Wait::Settling { intent, .. } => intent.to_string(),
+            Wait::Backoff { slot, .. }
+            | Wait::Operator { slot, .. }
+            | Wait::Health { slot, .. }
+            | Wait::Unhealthy { slot, .. } => slot.to_string(),
+            Wait::Label { instance, .. } | Wait::Stray { instance, .. } | Wait::Manager { instance, .. } => {
+                instance.to_string()
+            }
+            Wait::Paused { .. }
+            | Wait::Validation { .. }
+            | Wait::Calls { .. }
+            | Wait::Others
+            | Wait::Ceiling
+            | Wait::Rate { .. } => String::new(),
+        }
+    }
+
+    /// Nothing moves because of it, and nothing has to be looked at more often.
+    pub fn is_at_rest(&self) -> bool {
+        matches!(self, Wait::Paused { .. } | Wait::Unhealthy { .. })
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let because = |message: &str| {
+            if message.is_empty() { String::new() } else { format!(": {message}") }
+        };
+        match self {
+            Wait::Paused { by, .. } => {
+                write!(f, "paused by {by}: no action is taken until `infrakit group resume`")
+            }
+            Wait::Validation { message } => {
+                write!(f, "its plugins have not accepted its spec yet{}", because(message))
+            }
+            Wait::Plugin { plugin, message, .. } => {
+                write!(f, "plugin `{plugin}` is unreachable{}", because(message))
+            }
+            Wait::Listing { plugin } => write!(f, "plugin `{plugin}` is to list its instances"),
+            Wait::Calls { open: 1 } => f.write_str("1 call is under way"),
+            Wait::Calls { open } => write!(f, "{open} calls are under way"),
+            Wait::Settling { intent, message, .. } => {
+                write!(f, "the outcome of intent {intent} is not known{}", because(message))
+            }
+            Wait::Backoff { slot, message, .. } => {
+                write!(f, "slot {slot} failed, and is tried again{}", because(message))
+            }
+            Wait::Health { slot, instance, message } => {
+                write!(f, "{instance} in slot {slot} is not healthy yet{}", because(message))
+            }
+            Wait::Unhealthy { slot, instance, message, .. } => write!(
+                f,
+                "{instance} in slot {slot} is unhealthy{}; a member that is listed is not replaced for its health: \
+                 `infrakit instance destroy` lets another take its slot, and a commit of a changed template \
+                 replaces the unhealthy first",
+                because(message)
+            ),
+            Wait::Label { instance, message, .. } => {
+                write!(f, "{instance} is labelled again, to be adopted{}", because(message))
+            }
+            Wait::Stray { instance, message, .. } => {
+                write!(f, "{instance}, which is one too many, is destroyed again{}", because(message))
+            }
+            Wait::Operator { slot, message, .. } => write!(
+                f,
+                "an operator is needed: whether slot {slot} was filled cannot be seen{}; look at the provider, and \
+                 say so with `infrakit group resolve`",
+                because(message)
+            ),
+            Wait::Others => f.write_str("too many calls of other groups are under way"),
+            Wait::Ceiling => {
+                f.write_str("the cluster has as many instances as infrakit/max-instances allows")
+            }
+            Wait::Rate { .. } => f.write_str(
+                "it made so many instances in a short time that something may be destroying them; a commit of a \
+                 changed spec begins a new count",
+            ),
+            Wait::Manager { instance, manager } => {
+                write!(f, "manager `{manager}` runs on {instance}, which is not destroyed under it")
+            }
+            Wait::Missing { plugin, members: 1 } => {
+                write!(f, "plugin `{plugin}` no longer lists a member; another listing is to confirm it")
+            }
+            Wait::Missing { plugin, members } => {
+                write!(f, "plugin `{plugin}` no longer lists {members} members; other listings are to confirm it")
+            }
+        }
+    }
 }
 
 /// Something at the provider that this cluster cannot have done. Nothing is destroyed because of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum Anomaly {
     /// It carries this cluster's id, and a token that was never given out; empty when it has none.
     UnknownIntent { instance: InstanceId, token: String },
     /// Two instances carry one token, which was used once.
     SharedToken { intent: IntentId, instances: [InstanceId; 2] },
     /// A second instance of one logical id, made by an earlier lineage in what was lost of its log.
     SecondOfName { instance: InstanceId, name: String },
+}
+
+impl Anomaly {
+    /// The code of the reason, for scripts.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Anomaly::UnknownIntent { .. } => "UnknownIntent",
+            Anomaly::SharedToken { .. } => "SharedToken",
+            Anomaly::SecondOfName { .. } => "SecondOfName",
+        }
+    }
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Anomaly::UnknownIntent { instance, token } => {
+                let token =
+                    if token.is_empty() { "no token".to_owned() } else { format!("the token {token}") };
+                write!(
+                    f,
+                    "{instance} carries this cluster's id and {token}, which this cluster never gave out: a copy of \
+                     it may be at work, or one that was restored from an older disk, or somebody set the tag by \
+                     hand. Nothing is destroyed because of it; stop the other managers, or correct the tags \
+                     infrakit.owner and infrakit.intent"
+                )
+            }
+            Anomaly::SharedToken { intent, instances: [one, other] } => write!(
+                f,
+                "{one} and {other} both carry the token of intent {intent}, which was used once: two clusters \
+                 may act under one id. Nothing is destroyed because of it; stop the other managers, and destroy \
+                 the instance that is not a member"
+            ),
+            Anomaly::SecondOfName { instance, name } => write!(
+                f,
+                "{instance} has the name {name} as its member has, and was made by what was lost when the cluster \
+                 began anew: nobody knows which of the two is in use. Nothing is destroyed because of it; look at \
+                 both, and destroy one with `infrakit instance destroy`"
+            ),
+        }
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::State;
 use super::context::Context;
 use crate::access::{Authorities, Authority, BadToken, Newcomer, Rotation, Token, TokenId};
-use crate::command::{Answer, NewToken, Refusal};
+use crate::answer::{Answer, Refusal};
+use crate::command::NewToken;
 use crate::event::Kind;
 use crate::limits::MOST_TOKENS;
 

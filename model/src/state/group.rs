@@ -5,14 +5,16 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::context::Context;
-use crate::command::{Actor, Commit};
-use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot};
+use crate::command::Actor;
+use crate::ids::{InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Task};
 use crate::limits::{
-    DESTROYED_KEPT, FORGOTTEN_AFTER, MOST_REPEATED, RATE_BASE, RATE_PER_MEMBER, RATE_WINDOW,
+    DESTROYED_KEPT, FORGOTTEN_AFTER, HEAVIEST_HISTORY, MOST_REPEATED, MOST_REVISIONS, RATE_BASE,
+    RATE_PER_MEMBER, RATE_WINDOW,
 };
 use crate::rollout::{Event as Turn, Phase};
 use crate::spec::{Allocation, GroupSpec, Template};
+use crate::state::{Member, Occupied, Roster, Verdict};
 use crate::time::{Millis, Timestamp};
 
 /// A group: what is wanted, how far it has come, who holds which slot, and what is under way.
@@ -22,15 +24,18 @@ pub struct GroupState {
     pub revision: Revision,
     pub committed_at: Timestamp,
     pub committed_by: Actor,
+    /// The latest accepted specs, this one among them: history, diff and undo. Since feature level 2.
+    pub revisions: OrdMap<Revision, Accepted>,
     pub lifecycle: Lifecycle,
+    /// Since when, and by whom: no action of any kind is taken.
+    pub paused: Option<Paused>,
     /// The revision whose template members should have: the oldest one with that template.
     pub target: Revision,
     /// Templates by the revision that brought them: the target's, and every one that still has a
     /// living member, so that old members are drained and destroyed by their own plugins.
     pub templates: OrdMap<Revision, Arc<TemplateRecord>>,
     pub phase: Phase,
-    /// The roster. A slot that has lost its member stays, to remember its generation.
-    pub roster: OrdMap<Slot, Member>,
+    pub roster: Roster,
     pub intents: OrdMap<IntentId, Intent>,
     /// The instances that are being destroyed though they hold no slot.
     pub terminating_strays: OrdSet<InstanceId>,
@@ -50,6 +55,21 @@ pub struct GroupState {
     pub paid_until: Timestamp,
 }
 
+/// A spec that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub spec: Arc<GroupSpec>,
+    pub at: Timestamp,
+    pub by: Actor,
+}
+
+/// Nothing is done for an object until an operator resumes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paused {
+    pub since: Timestamp,
+    pub by: Actor,
+}
+
 /// A template with its fingerprint, computed once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateRecord {
@@ -67,14 +87,6 @@ pub enum Lifecycle {
     Destroying,
 }
 
-/// One entry of the roster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The incarnation that holds the slot, or held it last.
-    pub generation: Generation,
-    pub holder: Holder,
-}
-
 /// An instance that a listing should show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded<'a> {
@@ -86,60 +98,32 @@ pub struct Recorded<'a> {
     pub ready: bool,
 }
 
-/// Who holds a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
-    Empty,
-    /// An instance is being made under this intent. It counts as present.
-    Pending(IntentId),
-    Occupied {
-        instance: InstanceId,
-        /// The template it was made from; 0 when it is none that is known.
-        template: Revision,
-        since: Timestamp,
-        /// The log index that recorded it.
-        recorded: u64,
-        /// Its flavor has called it healthy once.
-        ready: bool,
-        /// The intent that destroys it. It no longer counts.
-        terminating: Option<IntentId>,
-    },
-}
-
-impl Holder {
-    /// Counts toward the wanted number: it is there or coming, and not going.
-    pub fn counts(&self) -> bool {
-        match self {
-            Holder::Empty => false,
-            Holder::Pending(_) => true,
-            Holder::Occupied { terminating, .. } => terminating.is_none(),
-        }
-    }
-}
-
 impl GroupState {
     /// The group after a commit; `before` is what it was, if it was.
     pub(super) fn committed(
         before: Option<&GroupState>,
-        item: &Commit,
+        spec: &GroupSpec,
+        unvalidated: bool,
         revision: Revision,
         context: &Context<'_>,
     ) -> Self {
-        let spec = Arc::new(item.spec.clone());
+        let spec = Arc::new(spec.clone());
         let hash = spec.template.fingerprint();
         let fresh = || Arc::new(TemplateRecord { template: spec.template.clone(), hash: hash.clone() });
-        let lifecycle = if item.unvalidated { Lifecycle::PendingValidation } else { Lifecycle::Managed };
+        let lifecycle = if unvalidated { Lifecycle::PendingValidation } else { Lifecycle::Managed };
         let mut group = match before {
             None => GroupState {
                 spec: spec.clone(),
                 revision,
                 committed_at: context.at,
                 committed_by: context.by.clone(),
+                revisions: OrdMap::new(),
                 lifecycle,
+                paused: None,
                 target: revision,
                 templates: OrdMap::unit(revision, fresh()),
                 phase: Phase::Running { to: revision },
-                roster: OrdMap::new(),
+                roster: Roster::default(),
                 intents: OrdMap::new(),
                 terminating_strays: OrdSet::new(),
                 destroyed: OrdMap::new(),
@@ -177,6 +161,21 @@ impl GroupState {
         group
     }
 
+    /// Keeps the spec for history and undo, the oldest of too many no longer.
+    pub(super) fn keep_revision(&mut self) {
+        let accepted =
+            Accepted { spec: self.spec.clone(), at: self.committed_at, by: self.committed_by.clone() };
+        self.revisions.insert(self.revision, accepted);
+        let weight =
+            |all: &OrdMap<Revision, Accepted>| -> usize { all.values().map(|it| it.spec.weight()).sum() };
+        while self.revisions.len() > 1
+            && (self.revisions.len() > MOST_REVISIONS || weight(&self.revisions) > HEAVIEST_HISTORY)
+        {
+            let (_, rest) = self.revisions.without_min();
+            self.revisions = rest;
+        }
+    }
+
     /// The template that members should have.
     pub fn template(&self) -> &Arc<TemplateRecord> {
         self.templates
@@ -189,29 +188,29 @@ impl GroupState {
         self.templates.get(&revision).unwrap_or_else(|| self.template())
     }
 
-    /// The instances that hold a slot.
+    /// The instances that hold a slot, or are to take one over.
     pub fn members(&self) -> impl Iterator<Item = &InstanceId> {
-        self.roster.values().filter_map(|member| match &member.holder {
-            Holder::Occupied { instance, .. } => Some(instance),
-            Holder::Empty | Holder::Pending(_) => None,
-        })
+        self.roster.instances()
     }
 
-    /// Everybody whom a listing should show: the instances that hold a slot, and those without one that
-    /// are being destroyed.
+    /// An instance as it stands in its slot.
+    pub fn occupied(&self, instance: &InstanceId) -> Option<&Occupied> {
+        let slot = self.roster.slot_of(instance)?;
+        self.roster.get(slot)?.instances().find(|it| it.instance == *instance)
+    }
+
+    /// Everybody whom a listing should show: the instances in slots, and those without one that are being
+    /// destroyed.
     pub fn recorded(&self) -> impl Iterator<Item = Recorded<'_>> {
-        let members = self.roster.values().filter_map(|member| match &member.holder {
-            Holder::Occupied { instance, template, recorded, since, ready, .. } => Some(Recorded {
-                instance,
-                template: *template,
-                index: *recorded,
-                since: *since,
-                ready: *ready,
-            }),
-            Holder::Empty | Holder::Pending(_) => None,
+        let members = self.roster.values().flat_map(Member::instances).map(|it| Recorded {
+            instance: &it.instance,
+            template: it.template,
+            index: it.recorded,
+            since: it.since,
+            ready: it.health != Verdict::Booting,
         });
         let strays = self.intents.values().filter_map(|intent| match &intent.task {
-            // They were listed when they were doomed, so there is nothing to wait for.
+            // They were listed when they were claimed, so there is nothing to wait for.
             Task::Destroy { instance, slot: None, template, .. } => {
                 let (index, since) = (intent.id.index, Timestamp(0));
                 Some(Recorded { instance, template: *template, index, since, ready: false })
@@ -221,25 +220,23 @@ impl GroupState {
         members.chain(strays)
     }
 
-    /// The living members of other templates than the wanted one.
+    /// The members of other templates than the wanted one, which stay as yet.
     pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceId)> {
-        self.roster.iter().filter_map(|(slot, member)| match &member.holder {
-            Holder::Occupied { instance, template, terminating: None, .. } if *template != self.target => {
-                Some((slot, instance))
-            }
-            Holder::Occupied { .. } | Holder::Empty | Holder::Pending(_) => None,
+        self.roster.iter().flat_map(|(slot, member)| {
+            let old = member.instances().filter(|it| it.terminating.is_none() && it.template != self.target);
+            old.map(move |it| (slot, &it.instance))
         })
     }
 
-    /// How many members are living and not doomed.
+    /// How many slots are held by an instance that stays.
     pub fn running(&self) -> usize {
-        let alive = |member: &&Member| matches!(&member.holder, Holder::Occupied { terminating: None, .. });
-        self.roster.values().filter(alive).count()
+        let stays = |member: &&Member| member.instances().any(|it| it.terminating.is_none());
+        self.roster.values().filter(stays).count()
     }
 
-    /// How many members are there or coming, and not going.
+    /// How many slots count toward the wanted number: somebody is there or coming, and not going.
     pub fn present(&self) -> usize {
-        self.roster.values().filter(|member| member.holder.counts()).count()
+        self.roster.present()
     }
 
     /// Whether an intent to label this instance is open.
@@ -250,7 +247,7 @@ impl GroupState {
 
     /// Nobody holds a slot and nothing is under way.
     pub fn is_empty(&self) -> bool {
-        self.intents.is_empty() && self.roster.values().all(|member| member.holder == Holder::Empty)
+        self.intents.is_empty() && self.roster.values().all(Member::is_free)
     }
 
     /// How many members there should be now.
@@ -338,10 +335,8 @@ impl GroupState {
             return;
         }
         let mut needed = OrdSet::unit(self.target);
-        for member in self.roster.values() {
-            if let Holder::Occupied { template, .. } = &member.holder {
-                needed.insert(*template);
-            }
+        for member in self.roster.values().flat_map(Member::instances) {
+            needed.insert(member.template);
         }
         for intent in self.intents.values() {
             needed.insert(intent.task.template());
@@ -360,18 +355,12 @@ mod tests {
 
     #[test]
     fn what_was_destroyed_last_is_remembered_whatever_a_clock_says() {
-        let commit = Commit {
-            spec: GroupSpec {
-                id: "web".into(),
-                allocation: Allocation::Size(1),
-                template: Template {
-                    instance: crate::part::Part { plugin: "p".into(), properties: crate::Opaque::null() },
-                    flavor: crate::part::Part { plugin: "f".into(), properties: crate::Opaque::null() },
-                },
-                updating: crate::Updating::default(),
-            },
-            if_revision: None,
-            unvalidated: false,
+        let part = |name: &str| crate::part::Part { plugin: name.into(), properties: crate::Opaque::null() };
+        let spec = GroupSpec {
+            id: "web".into(),
+            allocation: Allocation::Size(1),
+            template: Template { instance: part("p"), flavor: part("f") },
+            updating: crate::Updating::default(),
         };
         let by = Actor("test".into());
         let context = Context {
@@ -381,7 +370,7 @@ mod tests {
             by: &by,
             events: Vec::new(),
         };
-        let mut group = GroupState::committed(None, &commit, Revision(1), &context);
+        let mut group = GroupState::committed(None, &spec, false, Revision(1), &context);
         let count = DESTROYED_KEPT as u64 + 10;
         for n in 0..count {
             group.destroyed.insert(format!("i{n:05}").as_str().into(), Timestamp(n));

@@ -3,7 +3,8 @@
 use super::State;
 use super::context::Context;
 use crate::access::{Authorities, Authority, Newcomer, TokenId};
-use crate::command::{Answer, Manager, MemberRole, Refusal};
+use crate::answer::{Answer, Refusal};
+use crate::command::{Manager, MemberRole};
 use crate::event::Kind;
 use crate::ids::{ClusterId, NodeId};
 

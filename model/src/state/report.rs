@@ -1,23 +1,20 @@
-//! One turn of the reconciler, applied: outcomes and verdicts first, then admission.
-//!
-//! Admission happens here, on every replica alike, so that not even a faulty or deposed leader
-//! gets past it (ha-raft §3.2).
+//! One turn of the reconciler, applied: facts first, then claims.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::State;
 use super::context::Context;
-use super::group::{GroupState, Holder, Lifecycle, Member, TemplateRecord};
+use super::group::{GroupState, Lifecycle, TemplateRecord};
+use super::slot::{Incarnation, Member, Occupied, Verdict};
+use crate::answer::{Admission, Answer, Denial};
 use crate::bounds::Bounds;
-use crate::command::{Admission, Adoption, Answer, Claim, Denial, Refusal, Report, Settle};
 use crate::event::Kind;
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{Generation, GroupId, InstanceId, IntentId, Revision, Slot};
+use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
-use crate::limits::MOST_OPEN;
+use crate::report::{Adoption, Fact, Report};
 use crate::rollout::Event as Turn;
-use crate::spec::Allocation;
+use crate::time::Timestamp;
 
 impl State {
     pub(super) fn report(&mut self, context: &mut Context<'_>, report: &Report) -> Answer {
@@ -27,37 +24,23 @@ impl State {
         }
         let mut bounds =
             if report.claims.is_empty() { Bounds::default() } else { self.bounds(context.log.index) };
-        let Some(group) = self.groups.get_mut(&report.group) else {
+        let Some(id) = report.key.as_group() else { return denied(Denial::GroupNotManaged) };
+        let Some(group) = self.groups.get_mut(&id) else {
             return denied(Denial::GroupNotManaged);
         };
-        let id = &report.group;
         let group = Arc::make_mut(group);
-        let phase = group.phase;
-        if !report.outcomes.is_empty() {
+        if report.outcomes().next().is_some() {
             group.forget_destroyed(context.at);
         }
-        let mut held = group.held_of(&report.outcomes);
-        for (intent, outcome) in &report.outcomes {
-            group.close(context, id, *intent, outcome, &mut held);
-        }
-        for (slot, instance) in &report.gone {
-            group.lose(context, id, slot, instance);
-        }
-        for (slot, instance) in &report.ready {
-            group.ready(context, id, slot, instance);
-        }
         let current = report.revision == group.revision || is_left_out(Protection::Admission);
-        for adoption in report.adopt.iter().filter(|_| current) {
-            if group.adopt(context, id, adoption) {
-                bounds.instances = bounds.instances.saturating_sub(1);
-            }
+        for fact in &report.facts {
+            group.learn(context, &id, fact, current, &mut bounds);
         }
-        let mut present = group.present();
         let mut answers = Vec::with_capacity(report.claims.len());
         for (offset, claim) in report.claims.iter().enumerate() {
             let intent = IntentId { index: context.log.index, offset: offset as u32 };
             let admitted = if current {
-                group.admit(context, intent, claim, &mut present, &mut bounds)
+                group.admit(context, intent, claim, &mut bounds)
             } else {
                 Err(Denial::OtherRevision)
             };
@@ -66,162 +49,159 @@ impl State {
                 Err(denial) => Admission::Denied(denial),
             });
         }
-        for intent in &report.repeats {
-            if let Some(open) = group.intents.get_mut(intent) {
+        if group.paused.is_none() {
+            group.repeat(context, &report.repeats);
+        }
+        group.forget_templates();
+        let emptied = report.facts.contains(&Fact::Emptied);
+        if emptied && group.lifecycle == Lifecycle::Destroying && group.is_empty() {
+            self.groups.remove(&id);
+            context.emit(Some(&id), Kind::GroupDestroyed, "nothing of it is left");
+        }
+        Answer::Admitted(answers)
+    }
+}
+
+impl GroupState {
+    fn learn(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &GroupId,
+        fact: &Fact,
+        current: bool,
+        bounds: &mut Bounds,
+    ) {
+        match fact {
+            Fact::Outcome(intent, outcome) => self.close(context, id, *intent, outcome),
+            Fact::Gone { slot, instance } => self.lose(context, id, slot, instance),
+            Fact::Ready { slot, instance } => self.ready(context, id, slot, instance),
+            Fact::Unhealthy { slot, instance, since } => {
+                self.unhealthy(context, id, slot, instance, *since);
+            }
+            Fact::Adopted(adoption) => {
+                if current && self.adopt(context, id, adoption) {
+                    bounds.instances = bounds.instances.saturating_sub(1);
+                }
+            }
+            Fact::AllReplaced(at) => {
+                let before = self.phase;
+                self.phase = self.phase.after(Turn::AllReplaced(*at));
+                if self.phase != before {
+                    let what = format!("all members are at revision {at}");
+                    context.emit(Some(id), Kind::RolloutSucceeded, what);
+                }
+            }
+            // Counts when everything else was applied: see `report`.
+            Fact::Emptied => {}
+        }
+    }
+
+    fn repeat(&mut self, context: &Context<'_>, repeats: &[IntentId]) {
+        for intent in repeats {
+            if let Some(open) = self.intents.get_mut(intent) {
                 open.attempt += 1;
                 open.admitted = context.log.index;
                 open.term = context.log.term;
                 open.since = context.at;
             }
         }
-        if let Some(at) = report.replaced {
-            group.phase = group.phase.after(Turn::AllReplaced(at));
-            if group.phase != phase {
-                context.emit(Some(id), Kind::RolloutSucceeded, format!("all members are at revision {at}"));
-            }
-        }
-        group.forget_templates();
-        if report.finished && group.lifecycle == Lifecycle::Destroying && group.is_empty() {
-            self.groups.remove(id);
-            context.emit(Some(id), Kind::GroupDestroyed, "nothing of it is left");
-        }
-        Answer::Admitted(answers)
-    }
-}
-
-impl State {
-    /// An operator's word: it counts only while nobody else has found out, or tries, again.
-    pub(super) fn settle(&mut self, context: &mut Context<'_>, settle: &Settle) -> Answer {
-        let Settle { group: id, intent, attempt, made } = settle;
-        let Some(group) = self.groups.get_mut(id) else {
-            return Answer::Refused(Refusal::NotFound { group: id.clone() });
-        };
-        let open = group.intents.get(intent);
-        let doubted =
-            |open: &&Intent| open.attempt == *attempt && matches!(open.task, Task::Provision { .. });
-        let taken =
-            made.as_ref().is_some_and(|it| group.is_held(it) || group.terminating_strays.contains(it));
-        let Some(slot) = open.filter(doubted).filter(|_| !taken).and_then(|open| open.task.slot().cloned())
-        else {
-            return Answer::Refused(Refusal::NotInDoubt { group: id.clone(), intent: *intent });
-        };
-        let group = Arc::make_mut(group);
-        let outcome = match made {
-            Some(instance) => Outcome::Done(instance.clone()),
-            None => {
-                Outcome::Refused { message: "an operator says that nothing was made".into(), retryable: true }
-            }
-        };
-        let told = made.as_ref().map_or_else(|| "nothing was made".to_owned(), |it| format!("{it} was made"));
-        context.emit(Some(id), Kind::IntentSettled, format!("slot {slot}: {told}"));
-        let outcomes = [(*intent, outcome)];
-        let mut held = group.held_of(&outcomes);
-        group.close(context, id, *intent, &outcomes[0].1, &mut held);
-        group.remember_repeated(*intent, made.clone());
-        Answer::Done
-    }
-}
-
-impl GroupState {
-    /// The instances among the outcomes that hold a slot already.
-    fn held_of(&self, outcomes: &[(IntentId, Outcome)]) -> BTreeSet<InstanceId> {
-        let made = |(_, outcome): &'_ (IntentId, Outcome)| match outcome {
-            Outcome::Done(instance) => Some(instance.clone()),
-            Outcome::Refused { .. } | Outcome::Unsure { .. } => None,
-        };
-        let made: BTreeSet<InstanceId> = outcomes.iter().filter_map(made).collect();
-        if made.is_empty() {
-            return made;
-        }
-        self.members().filter(|instance| made.contains(*instance)).cloned().collect()
     }
 
-    fn close(
+    /// Ends an intent, unless its outcome is not known.
+    pub(super) fn close(
         &mut self,
         context: &mut Context<'_>,
         id: &GroupId,
         intent: IntentId,
         outcome: &Outcome,
-        held: &mut BTreeSet<InstanceId>,
     ) {
+        let done = match outcome {
+            Outcome::Unsure { .. } => return,
+            Outcome::Done(instance) => Ok(instance),
+            Outcome::Refused { message, .. } => Err(message),
+        };
         // What is not open was closed before: a repeated report changes nothing.
-        if matches!(outcome, Outcome::Unsure { .. }) {
-            return;
-        }
         let Some(open) = self.intents.remove(&intent) else { return };
         if open.attempt > 1 && matches!(open.task, Task::Provision { .. }) {
-            let kept = if let Outcome::Done(instance) = outcome { Some(instance.clone()) } else { None };
-            self.remember_repeated(intent, kept);
+            self.remember_repeated(intent, done.ok().cloned());
         }
         // A refusal is no news of who is there.
-        if matches!(outcome, Outcome::Done(_)) {
+        if done.is_ok() {
             self.changed = context.log.index;
         }
-        match (open.task, outcome) {
-            (Task::Provision { slot, generation, .. }, Outcome::Done(instance))
-                if !held.insert(instance.clone()) =>
-            {
-                // A plugin that gives out one instance twice must not make it two members.
-                let message = format!("slot {slot}: {instance} holds another slot already");
-                context.emit(Some(id), Kind::ProvisionRefused, message);
-                self.place(slot, generation, Holder::Empty);
-            }
-            (Task::Provision { slot, generation, template }, Outcome::Done(instance)) => {
-                let message = format!("slot {slot} is held by {instance} (generation {generation})");
-                context.emit(Some(id), Kind::InstanceProvisioned, message);
-                self.destroyed.remove(instance);
-                self.place(
-                    slot,
-                    generation,
-                    Holder::Occupied {
-                        instance: instance.clone(),
-                        template,
-                        since: context.at,
-                        recorded: context.log.index,
-                        ready: false,
-                        terminating: None,
-                    },
-                );
-            }
-            (Task::Provision { slot, generation, .. }, Outcome::Refused { message, .. }) => {
-                context.emit(Some(id), Kind::ProvisionRefused, format!("slot {slot}: {message}"));
-                self.place(slot, generation, Holder::Empty);
-            }
-            (Task::Destroy { instance, slot, .. }, Outcome::Done(_)) => {
-                context.emit(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
-                self.vacate(slot.as_ref(), &instance);
-                self.destroyed.insert(instance, context.at);
-            }
-            (Task::Destroy { instance, slot, .. }, Outcome::Refused { message, .. }) => {
-                let message = format!("{}: {message}", of_slot(&instance, slot.as_ref()));
-                context.emit(Some(id), Kind::DestroyRefused, message);
-                self.terminating_strays.remove(&instance);
-                if let Some(slot) = slot
-                    && let Some(Member {
-                        holder: Holder::Occupied { instance: held, terminating, .. }, ..
-                    }) = self.roster.get_mut(&slot)
-                    && *held == instance
-                {
-                    *terminating = None;
+        match open.task {
+            Task::Provision { .. } => self.close_provision(context, id, &open, done),
+            Task::Destroy { instance, slot, .. } => match done {
+                Ok(_) => {
+                    context.emit(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
+                    self.vacate(slot.as_ref(), &instance);
+                    self.destroyed.insert(instance, context.at);
                 }
+                Err(message) => {
+                    let what = format!("{}: {message}", of_slot(&instance, slot.as_ref()));
+                    context.emit(Some(id), Kind::DestroyRefused, what);
+                    self.terminating_strays.remove(&instance);
+                    if slot.is_some() && slot.as_ref() == self.roster.slot_of(&instance) {
+                        self.roster.update_instance(&instance, |it| it.terminating = None);
+                    }
+                }
+            },
+            Task::Label { instance, .. } => match done {
+                Ok(_) => {
+                    let what = format!("{instance} is to be taken in");
+                    context.emit(Some(id), Kind::InstanceLabelled, what);
+                }
+                Err(message) => {
+                    context.emit(Some(id), Kind::LabelRefused, format!("{instance}: {message}"));
+                }
+            },
+        }
+    }
+
+    fn close_provision(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &GroupId,
+        open: &Intent,
+        done: Result<&InstanceId, &String>,
+    ) {
+        let Task::Provision { slot, generation, template } = &open.task else { return };
+        match done {
+            // A plugin that gives out one instance twice must not make it two members.
+            Ok(instance) if self.roster.slot_of(instance).is_some() => {
+                let what = format!("slot {slot}: {instance} holds another slot already");
+                context.emit(Some(id), Kind::ProvisionRefused, what);
+                self.roster.settle(slot, open.id, None);
             }
-            (Task::Label { instance, .. }, Outcome::Done(_)) => {
-                context.emit(Some(id), Kind::InstanceLabelled, format!("{instance} is to be taken in"));
+            Ok(instance) => {
+                let what = format!("slot {slot} is held by {instance} (generation {generation})");
+                context.emit(Some(id), Kind::InstanceProvisioned, what);
+                self.destroyed.remove(instance);
+                let made = Occupied {
+                    instance: instance.clone(),
+                    generation: *generation,
+                    template: *template,
+                    since: context.at,
+                    recorded: context.log.index,
+                    health: Verdict::Booting,
+                    terminating: None,
+                };
+                self.roster.settle(slot, open.id, Some(made));
             }
-            (Task::Label { instance, .. }, Outcome::Refused { message, .. }) => {
-                context.emit(Some(id), Kind::LabelRefused, format!("{instance}: {message}"));
-            }
-            (Task::Provision { .. } | Task::Destroy { .. } | Task::Label { .. }, Outcome::Unsure { .. }) => {
-                unreachable!("unsure outcomes returned above: they close nothing")
+            Err(message) => {
+                context.emit(Some(id), Kind::ProvisionRefused, format!("slot {slot}: {message}"));
+                self.roster.settle(slot, open.id, None);
             }
         }
     }
 
+    /// The instance of a slot, when it is the one that is meant.
+    fn in_slot(&self, slot: &Slot, instance: &InstanceId) -> Option<&Occupied> {
+        self.roster.get(slot)?.instances().find(|it| it.instance == *instance)
+    }
+
     fn lose(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, lost: &InstanceId) {
-        if let Some(Member { holder: Holder::Occupied { instance, terminating: None, .. }, .. }) =
-            self.roster.get(slot)
-            && instance == lost
-        {
+        if self.in_slot(slot, lost).is_some_and(|it| it.terminating.is_none()) {
             self.changed = context.log.index;
             context.emit(Some(id), Kind::InstanceLost, of_slot(lost, Some(slot)));
             self.vacate(Some(slot), lost);
@@ -229,21 +209,33 @@ impl GroupState {
     }
 
     fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceId) {
-        if let Some(Member { holder: Holder::Occupied { instance, ready, .. }, .. }) =
-            self.roster.get_mut(slot)
-            && instance == healthy
-            && !*ready
-        {
-            *ready = true;
+        if self.in_slot(slot, healthy).is_some_and(|it| !it.is_ready()) {
+            self.roster.update_instance(healthy, |it| it.health = Verdict::Ready);
             context.emit(Some(id), Kind::InstanceReady, of_slot(healthy, Some(slot)));
+        }
+    }
+
+    fn unhealthy(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &GroupId,
+        slot: &Slot,
+        sick: &InstanceId,
+        since: Timestamp,
+    ) {
+        if self.in_slot(slot, sick).is_some_and(Occupied::is_ready) {
+            self.roster.update_instance(sick, |it| it.health = Verdict::Unhealthy { since });
+            context.emit(Some(id), Kind::InstanceUnhealthy, of_slot(sick, Some(slot)));
         }
     }
 
     /// Whether it was taken in.
     fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
         let Adoption { slot, instance, template } = adoption;
-        let free = self.roster.get(slot).is_none_or(|member| member.holder == Holder::Empty);
-        if !free || !self.wants(slot) || self.lifecycle != Lifecycle::Managed || self.is_held(instance) {
+        let free = self.roster.get(slot).is_none_or(Member::is_free);
+        let known = self.roster.slot_of(instance).is_some();
+        let acted_on = self.lifecycle == Lifecycle::Managed && self.paused.is_none();
+        if !free || !self.wants(slot) || !acted_on || known {
             return false;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
@@ -255,7 +247,7 @@ impl GroupState {
         let plugin = |at: &Revision| self.templates.get(at).map(|known| &known.template.instance.plugin);
         let elsewhere = *template == Revision(0) && plugin(template) != plugin(&self.target);
         if plugin(template).is_none() || elsewhere {
-            // The template was forgotten meanwhile: the next look decides anew.
+            // The template was forgotten meanwhile: the next listing decides anew.
             return false;
         }
         self.changed = context.log.index;
@@ -263,142 +255,27 @@ impl GroupState {
         if *template != self.target {
             self.phase = self.phase.after(Turn::Outdated(self.target));
         }
-        let generation = self.next_generation(slot);
-        self.place(
-            slot.clone(),
+        let generation = self.roster.next_generation(slot);
+        let adopted = Occupied {
+            instance: instance.clone(),
             generation,
-            Holder::Occupied {
-                instance: instance.clone(),
-                template: *template,
-                since: context.at,
-                recorded: context.log.index,
-                ready: false,
-                terminating: None,
-            },
-        );
-        true
-    }
-
-    /// The rules that no leader gets past: one living or pending instance a slot, never more members than
-    /// wanted or than the cluster may have, not too many in a short time, a destroy only of a named and not
-    /// yet doomed instance, and never of one that a manager runs on (ha-raft §3.2, A1 to A6).
-    fn admit(
-        &mut self,
-        context: &Context<'_>,
-        id: IntentId,
-        claim: &Claim,
-        present: &mut usize,
-        bounds: &mut Bounds,
-    ) -> Result<(), Denial> {
-        if self.intents.len() >= MOST_OPEN || bounds.open == 0 {
-            return Err(Denial::TooManyOpen);
-        }
-        let task = match claim {
-            Claim::Provision { slot } => {
-                if self.lifecycle != Lifecycle::Managed {
-                    return Err(Denial::GroupNotManaged);
-                }
-                let guarded = !is_left_out(Protection::Admission);
-                let taken = self.roster.get(slot).is_some_and(|member| member.holder != Holder::Empty);
-                if taken && guarded {
-                    return Err(Denial::SlotTaken);
-                }
-                let enough = match &self.spec.allocation {
-                    Allocation::Size(size) => *present >= *size as usize,
-                    Allocation::LogicalIds(_) => false,
-                };
-                if (enough || !self.wants(slot)) && guarded {
-                    return Err(Denial::EnoughMembers);
-                }
-                if bounds.instances == 0 {
-                    return Err(Denial::Ceiling);
-                }
-                if !self.pay(context.said) {
-                    return Err(Denial::TooFast);
-                }
-                bounds.instances -= 1;
-                let generation = self.next_generation(slot);
-                self.place(slot.clone(), generation, Holder::Pending(id));
-                *present += 1;
-                Task::Provision { slot: slot.clone(), generation, template: self.target }
-            }
-            Claim::Destroy { instance, slot, template, reason } => {
-                if bounds.hosts.contains_key(instance) {
-                    return Err(Denial::HostsManager);
-                }
-                match slot {
-                    Some(slot) => {
-                        let Some(Member {
-                            holder: Holder::Occupied { instance: held, terminating, .. }, ..
-                        }) = self.roster.get_mut(slot)
-                        else {
-                            return Err(Denial::NotThere);
-                        };
-                        if held != instance || terminating.is_some() {
-                            return Err(Denial::NotThere);
-                        }
-                        *terminating = Some(id);
-                        *present -= 1;
-                    }
-                    None => {
-                        if self.terminating_strays.contains(instance) || self.is_held(instance) {
-                            return Err(Denial::NotThere);
-                        }
-                        self.terminating_strays.insert(instance.clone());
-                    }
-                }
-                Task::Destroy {
-                    instance: instance.clone(),
-                    slot: slot.clone(),
-                    template: *template,
-                    reason: *reason,
-                }
-            }
-            Claim::Label { instance } => {
-                if self.lifecycle != Lifecycle::Managed {
-                    return Err(Denial::GroupNotManaged);
-                }
-                let terminating = self.terminating_strays.contains(instance);
-                if terminating || self.is_held(instance) || self.is_being_labelled(instance) {
-                    return Err(Denial::NotThere);
-                }
-                Task::Label { instance: instance.clone(), template: self.target }
-            }
-        };
-        bounds.open -= 1;
-        let intent = Intent {
-            id,
-            task,
-            attempt: 1,
-            admitted: context.log.index,
-            term: context.log.term,
+            template: *template,
             since: context.at,
+            recorded: context.log.index,
+            health: Verdict::Booting,
+            terminating: None,
         };
-        self.intents.insert(id, intent);
-        Ok(())
-    }
-
-    /// Whether it holds a slot.
-    fn is_held(&self, instance: &InstanceId) -> bool {
-        let holds = |member: &Member| matches!(&member.holder, Holder::Occupied { instance: held, .. } if held == instance);
-        self.roster.values().any(holds)
-    }
-
-    fn next_generation(&self, slot: &Slot) -> Generation {
-        Generation(self.roster.get(slot).map_or(0, |member| member.generation.0) + 1)
-    }
-
-    fn place(&mut self, slot: Slot, generation: Generation, holder: Holder) {
-        self.roster.insert(slot, Member { generation, holder });
+        self.roster.update(slot, |member| {
+            member.generation = generation;
+            member.current = Some(Incarnation::Occupied(adopted));
+        });
+        true
     }
 
     fn vacate(&mut self, slot: Option<&Slot>, gone: &InstanceId) {
         self.terminating_strays.remove(gone);
-        if let Some(slot) = slot
-            && let Some(member) = self.roster.get_mut(slot)
-            && matches!(&member.holder, Holder::Occupied { instance, .. } if instance == gone)
-        {
-            member.holder = Holder::Empty;
+        if slot.is_some() && slot == self.roster.slot_of(gone) {
+            self.roster.vacate(gone);
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use super::State;
 use super::context::Context;
+use crate::Spec;
 use crate::access::Secret;
-use crate::command::{Answer, Commit, Refusal};
+use crate::answer::{Answer, Refusal};
+use crate::command::Declaration;
 use crate::event::Kind;
 use crate::limits::MOST_SECRETS;
 use crate::secret::{SecretName, named_in};
@@ -47,12 +49,13 @@ impl State {
     }
 
     /// Why a spec cannot be taken: it refers to what there is not.
-    pub(super) fn lacks_secret(&self, item: &Commit) -> Option<Refusal> {
+    pub(super) fn lacks_secret(&self, item: &Declaration) -> Option<Refusal> {
         // Managers of a lower level take it for a text like any other, and all must answer alike.
         if self.level < 1 {
             return None;
         }
-        let template = &item.spec.template;
+        let Spec::Group(spec) = &item.spec;
+        let template = &spec.template;
         let named = [&template.instance, &template.flavor].map(|part| named_in(&part.properties));
         let missing = named.into_iter().flatten().find(|name| !self.secrets.contains_key(name));
         missing.map(|name| Refusal::NoSecret { name })

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::State;
 use super::context::Context;
 use super::records::Variable;
+use crate::answer::{Answer, Refusal};
 use crate::bounds::Bounds;
-use crate::command::{Answer, Refusal};
 use crate::ids::PluginName;
 use crate::limits::MOST_OPEN_IN_CLUSTER;
 use crate::plugin::{Guarantees, PluginClass};
@@ -123,9 +123,9 @@ impl State {
         Guarantees { class, ..said }
     }
 
-    /// How many instances are there or coming, and not going, in all groups.
+    /// How many instances are there or coming, and not going, in all groups: with those that are to take over.
     pub(super) fn present(&self) -> usize {
-        self.groups.values().map(|group| group.present()).sum()
+        self.groups.values().map(|group| group.roster.incarnations()).sum()
     }
 
     /// How many intents are open in all groups.
@@ -137,9 +137,11 @@ impl State {
     pub fn bounds(&self, index: u64) -> Bounds {
         let machine =
             |manager: &crate::command::Manager| Some((manager.instance.clone()?, manager.name.clone()));
+        let present = self.present();
         Bounds {
-            instances: self.ceiling().map_or(usize::MAX, |most| most.saturating_sub(self.present())),
-            overfull: self.ceiling().is_some_and(|most| self.present() > most),
+            level: self.level,
+            instances: self.ceiling().map_or(usize::MAX, |most| most.saturating_sub(present)),
+            overfull: self.ceiling().is_some_and(|most| present > most),
             open: MOST_OPEN_IN_CLUSTER.saturating_sub(self.open()),
             hosts: self.managers.values().filter_map(machine).collect(),
             index,

@@ -1,13 +1,15 @@
 use super::*;
-use crate::Actor;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
-use crate::command::{Admission, Claim, Denial, MemberRole, NewToken, Program, Report};
+use crate::answer::{Admission, Denial};
+use crate::command::{Declaration, MemberRole, NewToken, Program};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::limits::MOST_OPEN;
 use crate::part::{Opaque, Part};
+use crate::report::{Adoption, Claim, Fact, Report};
 use crate::spec::{GroupSpec, Template, Updating};
 use crate::time::Millis;
+use crate::{Actor, Allocation, Refusal};
 
 fn spec(id: &str, allocation: Allocation) -> GroupSpec {
     let part = |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::null() };
@@ -49,7 +51,9 @@ impl Machine {
     fn repeat(&mut self, id: RequestId, change: Change) -> Answer {
         let log = LogId { term: Term(self.term), index: self.index };
         let command = Command { id, by: Actor("test".into()), at: Timestamp(self.index), change };
-        self.state.apply(log, &command).answer
+        let answer = self.state.apply(log, &command).answer;
+        self.state.check().unwrap_or_else(|broken| panic!("{broken}: {:?}", self.state));
+        answer
     }
 
     fn commit(&mut self, spec: GroupSpec) -> Answer {
@@ -58,11 +62,11 @@ impl Machine {
 
     fn report(&self) -> Report {
         let revision = self.state.group(&"web".into()).map_or(Revision(0), |group| group.revision);
-        Report::new("web".into(), revision, Term(self.term))
+        Report::new(ObjectKey::group(&"web".into()), revision, Term(self.term))
     }
 
     fn claim(&mut self, claims: Vec<Claim>) -> Vec<Admission> {
-        let report = Report { claims, ..self.report() };
+        let report = self.report().with_claims(claims);
         match self.apply(Change::Report(report)) {
             Answer::Admitted(answers) => answers,
             other => panic!("a round is answered by admissions, not {other:?}"),
@@ -71,13 +75,13 @@ impl Machine {
 
     fn done(&mut self, intent: IntentId, instance: &str) {
         let mut report = self.report();
-        report.outcomes.push((intent, Outcome::Done(instance.into())));
+        report.facts.push(Fact::Outcome(intent, Outcome::Done(instance.into())));
         self.apply(Change::Report(report));
     }
 }
 
 fn commit(spec: GroupSpec, if_revision: Option<Revision>) -> Change {
-    Change::Commit { items: vec![Commit { spec, if_revision, unvalidated: false }] }
+    Change::Declare { items: vec![Declaration { spec: spec.into(), if_revision, unvalidated: false }] }
 }
 
 fn provision(n: u32) -> Claim {
@@ -134,9 +138,8 @@ fn a_deposed_leaders_round_changes_nothing() {
     machine.commit(spec("web", Allocation::Size(1)));
     machine.term = 2;
     let before = machine.state.groups.clone();
-    let mut late = Report { term: Term(1), ..machine.report() };
-    late.claims = vec![provision(0)];
-    late.gone = vec![(Slot::Ordinal(0), InstanceId::new("i0"))];
+    let gone = Fact::Gone { slot: Slot::Ordinal(0), instance: InstanceId::new("i0") };
+    let late = Report { term: Term(1), ..machine.report().with_facts([gone]).with_claims([provision(0)]) };
     let answer = machine.apply(Change::Report(late));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherTerm)]));
     assert_eq!(machine.state.groups, before);
@@ -146,13 +149,8 @@ fn a_deposed_leaders_round_changes_nothing() {
 fn a_claim_that_was_planned_before_a_commit_is_denied() {
     let mut machine = Machine::new();
     machine.commit(spec("web", Allocation::Size(3)));
-    let mut planned = machine.report();
-    planned.claims = vec![provision(0)];
-    planned.adopt = vec![crate::command::Adoption {
-        slot: Slot::Ordinal(1),
-        instance: "i".into(),
-        template: Revision(1),
-    }];
+    let adoption = Adoption { slot: Slot::Ordinal(1), instance: "i".into(), template: Revision(1) };
+    let planned = machine.report().with_facts([Fact::Adopted(adoption)]).with_claims([provision(0)]);
     let mut moved = spec("web", Allocation::Size(3));
     moved.template.instance.plugin = "file".into();
     machine.commit(moved);
@@ -161,7 +159,7 @@ fn a_claim_that_was_planned_before_a_commit_is_denied() {
     let group = machine.state.group(&"web".into()).expect("it is there").clone();
     assert!(group.is_empty(), "nobody at the new plugin has been looked for yet");
     // The same after the group was freed and declared again: revisions go on counting.
-    machine.apply(Change::Free { group: "web".into() });
+    machine.apply(Change::Release { key: ObjectKey::group(&"web".into()) });
     machine.commit(spec("web", Allocation::Size(3)));
     assert_eq!(machine.apply(Change::Report(planned)), answer);
 }
@@ -200,13 +198,13 @@ fn a_repeated_request_gets_the_first_answer() {
 fn several_documents_are_committed_all_or_none() {
     let mut machine = Machine::new();
     machine.commit(spec("api", Allocation::Size(1)));
-    let item = |id: &str, size, if_revision| Commit {
-        spec: spec(id, Allocation::Size(size)),
+    let item = |id: &str, size, if_revision| Declaration {
+        spec: spec(id, Allocation::Size(size)).into(),
         if_revision,
         unvalidated: false,
     };
     let answer = machine
-        .apply(Change::Commit { items: vec![item("web", 1, None), item("api", 2, Some(Revision(9)))] });
+        .apply(Change::Declare { items: vec![item("web", 1, None), item("api", 2, Some(Revision(9)))] });
     let refusal = Refusal::Conflict { group: "api".into(), stored: Revision(1), expected: Revision(9) };
     assert_eq!(answer, Answer::Refused(refusal));
     assert!(machine.state.group(&"web".into()).is_none(), "nothing of it was stored");
@@ -218,7 +216,7 @@ fn the_same_spec_again_is_unchanged_and_revisions_outlive_the_group() {
     machine.commit(spec("web", Allocation::Size(1)));
     let Answer::Committed(again) = machine.commit(spec("web", Allocation::Size(1))) else { panic!() };
     assert!(again[0].unchanged && again[0].revision == Revision(1));
-    assert_eq!(machine.apply(Change::Free { group: "web".into() }), Answer::Done);
+    assert_eq!(machine.apply(Change::Release { key: ObjectKey::group(&"web".into()) }), Answer::Done);
     let Answer::Committed(anew) = machine.commit(spec("web", Allocation::Size(1))) else { panic!() };
     assert_eq!((anew[0].revision, anew[0].replaced), (Revision(2), None));
 }
@@ -421,11 +419,17 @@ fn a_cluster_that_begins_anew_keeps_everything_but_whom_it_cannot_know() {
     };
     machine.apply(token(true, "once"));
     machine.apply(token(false, "often"));
-    machine.apply(Change::Commit {
-        items: vec![Commit { spec: spec("web", Allocation::Size(2)), if_revision: None, unvalidated: false }],
+    machine.apply(Change::Declare {
+        items: vec![Declaration {
+            spec: spec("web", Allocation::Size(2)).into(),
+            if_revision: None,
+            unvalidated: false,
+        }],
     });
     let claims = vec![Claim::Provision { slot: Slot::Ordinal(0) }];
-    machine.apply(Change::Report(Report { claims, ..Report::new("web".into(), Revision(1), Term(1)) }));
+    machine.apply(Change::Report(
+        Report::new(ObjectKey::group(&"web".into()), Revision(1), Term(1)).with_claims(claims),
+    ));
     let before = machine.state.clone();
     let open = *before.groups[&GroupId::new("web")].intents.keys().next().expect("one is open");
     let until = machine.index;
@@ -479,8 +483,8 @@ fn a_secret_is_there_before_a_spec_refers_to_it_and_stays_as_long_as_one_does() 
     machine.state.level = 1;
     let mut web = spec("web", Allocation::Size(2));
     web.template.flavor.properties = Opaque::from_json(r#"{"Init":["login secret://reg"]}"#);
-    let commit = |spec: &GroupSpec| Change::Commit {
-        items: vec![Commit { spec: spec.clone(), if_revision: None, unvalidated: false }],
+    let commit = |spec: &GroupSpec| Change::Declare {
+        items: vec![Declaration { spec: spec.clone().into(), if_revision: None, unvalidated: false }],
     };
     let name = crate::secret::SecretName::new("reg");
     let missing = Answer::Refused(Refusal::NoSecret { name: name.clone() });
@@ -501,7 +505,7 @@ fn a_secret_is_there_before_a_spec_refers_to_it_and_stays_as_long_as_one_does() 
     );
     let in_use = Answer::Refused(Refusal::SecretInUse { name: name.clone(), group: "web".into() });
     assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), in_use);
-    machine.apply(Change::Free { group: "web".into() });
+    machine.apply(Change::Release { key: ObjectKey::group(&"web".into()) });
     assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), Answer::Done);
     assert!(machine.state.secrets.is_empty());
 }

@@ -3,26 +3,31 @@
 use std::sync::Arc;
 
 use model::access::Secret;
+use model::ids::ObjectKind;
 use model::intent::{Intent, Task};
 use model::lineage::{Era, Lineages};
 use model::secret::SecretName;
-use model::state::{Holder, Lifecycle, Member, StoredSecret, TemplateRecord, Variable};
+use model::state::{
+    Accepted, Incarnation, Lifecycle, Member, Occupied, Paused, StoredSecret, TemplateRecord, Variable,
+    Verdict,
+};
 use model::{
-    Actor, ClusterId, Generation, GroupState, InstanceId, NodeId, Phase, Revision, State, Term, Timestamp,
+    Actor, ClusterId, Generation, GroupState, InstanceId, NodeId, ObjectKey, Phase, Revision, Slot, State,
+    Term, Timestamp,
 };
 use prost::Message;
 
 use super::access::{authorities, from_authorities, from_token, token};
-use super::command::{
-    answer, destruction, from_answer, from_destruction, from_intent_id, from_manager, from_slot, from_spec,
-    from_template, intent_id, manager, request_id, slot, spec, template,
-};
-use super::{Corrupt, FORMAT};
+use super::answer::{answer, from_answer};
+use super::command::{from_manager, manager, request_id};
+use super::report::{destruction, from_destruction, from_intent_id, from_slot, intent_id, slot};
+use super::spec::{from_spec, from_template, spec, template, unknown_kind};
+use super::{Corrupt, FORMAT, format_at};
 use crate::proto as pb;
 
 pub(crate) fn encode_state(state: &State) -> Vec<u8> {
     let written = pb::State {
-        format: FORMAT,
+        format: format_at(state.level),
         cluster: state.cluster.as_ref().map(ClusterId::to_string),
         lineage: state.lineages.now,
         time: state.time.0,
@@ -30,7 +35,12 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
         revisions: state
             .revisions
             .iter()
-            .map(|(id, revision)| pb::RevisionOf { group: id.to_string(), revision: revision.0 })
+            .map(|(key, revision)| {
+                let object = match key.kind {
+                    ObjectKind::Group => pb::revision_of::Object::Group(key.name.to_string()),
+                };
+                pb::RevisionOf { object: Some(object), revision: revision.0 }
+            })
             .collect(),
         managers: state
             .managers
@@ -96,7 +106,10 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
         state.groups.insert(group.spec.id.clone(), Arc::new(group));
     }
     for it in read.revisions {
-        state.revisions.insert(it.group.into(), Revision(it.revision));
+        let key = match it.object.ok_or_else(unknown_kind)? {
+            pb::revision_of::Object::Group(name) => ObjectKey::group(&name.into()),
+        };
+        state.revisions.insert(key, Revision(it.revision));
     }
     for it in read.managers {
         state.managers.insert(NodeId(it.id), from_manager(it.manager)?);
@@ -159,15 +172,7 @@ fn group(group: &GroupState) -> pb::Group {
             Phase::Running { to } => pb::group::Phase::RunningTo(to.0),
             Phase::Succeeded { at } => pb::group::Phase::SucceededAt(at.0),
         }),
-        roster: group
-            .roster
-            .iter()
-            .map(|(at, member)| pb::Member {
-                slot: Some(slot(at)),
-                generation: member.generation.0,
-                holder: Some(holder(&member.holder)),
-            })
-            .collect(),
+        roster: group.roster.iter().map(|(at, it)| member(at, it)).collect(),
         intents: group.intents.values().map(intent).collect(),
         terminating_strays: group.terminating_strays.iter().map(InstanceId::to_string).collect(),
         changed: group.changed,
@@ -186,6 +191,8 @@ fn group(group: &GroupState) -> pb::Group {
             })
             .collect(),
         paid_until: group.paid_until.0,
+        revisions: group.revisions.iter().map(|(at, it)| accepted(*at, it)).collect(),
+        paused: group.paused.as_ref().map(|it| pb::Paused { since: it.since.0, by: it.by.0.clone() }),
     }
 }
 
@@ -207,7 +214,9 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
             pb::group::Phase::RunningTo(to) => Phase::Running { to: Revision(to) },
             pb::group::Phase::SucceededAt(at) => Phase::Succeeded { at: Revision(at) },
         },
-        roster: Default::default(),
+        roster: read.roster.into_iter().map(from_member).collect::<Result<_, Corrupt>>()?,
+        revisions: read.revisions.into_iter().map(from_accepted).collect::<Result<_, Corrupt>>()?,
+        paused: read.paused.map(|it| Paused { since: Timestamp(it.since), by: Actor(it.by) }),
         intents: Default::default(),
         terminating_strays: read.terminating_strays.into_iter().map(InstanceId::from).collect(),
         changed: read.changed,
@@ -231,11 +240,6 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
     if !group.templates.contains_key(&group.target) {
         return Err(Corrupt(format!("group `{}` has no template for its target", group.spec.id)));
     }
-    for it in read.roster {
-        let holder = from_holder(it.holder.ok_or_else(|| Corrupt::missing("holder"))?)?;
-        let member = Member { generation: Generation(it.generation), holder };
-        group.roster.insert(from_slot(it.slot)?, member);
-    }
     for it in read.intents {
         let intent = from_intent(it)?;
         group.intents.insert(intent.id, intent);
@@ -243,35 +247,80 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
     Ok(group)
 }
 
-fn holder(holder: &Holder) -> pb::member::Holder {
-    match holder {
-        Holder::Empty => pb::member::Holder::Empty(pb::Blank {}),
-        Holder::Pending(id) => pb::member::Holder::Pending(intent_id(*id)),
-        Holder::Occupied { instance, template, since, recorded, ready, terminating } => {
-            pb::member::Holder::Occupied(pb::Occupied {
-                instance: instance.to_string(),
-                template: template.0,
-                since: since.0,
-                recorded: *recorded,
-                ready: *ready,
-                terminating: terminating.map(intent_id),
-            })
-        }
+fn accepted(at: Revision, it: &Accepted) -> pb::AcceptedSpec {
+    pb::AcceptedSpec { revision: at.0, spec: Some(spec(&it.spec)), at: it.at.0, by: it.by.0.clone() }
+}
+
+fn from_accepted(it: pb::AcceptedSpec) -> Result<(Revision, Accepted), Corrupt> {
+    let spec = Arc::new(from_spec(it.spec)?);
+    Ok((Revision(it.revision), Accepted { spec, at: Timestamp(it.at), by: Actor(it.by) }))
+}
+
+fn member(at: &Slot, it: &Member) -> pb::Member {
+    pb::Member {
+        slot: Some(slot(at)),
+        generation: it.generation.0,
+        holder: Some(match &it.current {
+            None => pb::member::Holder::Empty(pb::Blank {}),
+            Some(Incarnation::Pending(id)) => pb::member::Holder::Pending(intent_id(*id)),
+            Some(Incarnation::Occupied(held)) => pb::member::Holder::Occupied(occupied(held, it.generation)),
+        }),
+        incoming: it.incoming.as_ref().map(|next| match next {
+            Incarnation::Pending(id) => pb::member::Incoming::IncomingPending(intent_id(*id)),
+            Incarnation::Occupied(next) => {
+                pb::member::Incoming::IncomingOccupied(occupied(next, it.generation))
+            }
+        }),
     }
 }
 
-fn from_holder(holder: pb::member::Holder) -> Result<Holder, Corrupt> {
-    Ok(match holder {
-        pb::member::Holder::Empty(_) => Holder::Empty,
-        pb::member::Holder::Pending(id) => Holder::Pending(from_intent_id(Some(id))?),
-        pb::member::Holder::Occupied(it) => Holder::Occupied {
-            instance: it.instance.into(),
-            template: Revision(it.template),
-            since: Timestamp(it.since),
-            recorded: it.recorded,
-            ready: it.ready,
-            terminating: it.terminating.map(|id| from_intent_id(Some(id))).transpose()?,
+fn from_member(read: pb::Member) -> Result<(Slot, Member), Corrupt> {
+    let generation = Generation(read.generation);
+    let pending = |id| Ok::<_, Corrupt>(Incarnation::Pending(from_intent_id(Some(id))?));
+    let held = |it| Ok::<_, Corrupt>(Incarnation::Occupied(from_occupied(it, generation)?));
+    let current = match read.holder.ok_or_else(|| Corrupt::missing("holder"))? {
+        pb::member::Holder::Empty(_) => None,
+        pb::member::Holder::Pending(id) => Some(pending(id)?),
+        pb::member::Holder::Occupied(it) => Some(held(it)?),
+    };
+    let incoming = match read.incoming {
+        None => None,
+        Some(pb::member::Incoming::IncomingPending(id)) => Some(pending(id)?),
+        Some(pb::member::Incoming::IncomingOccupied(it)) => Some(held(it)?),
+    };
+    Ok((from_slot(read.slot)?, Member { generation, current, incoming }))
+}
+
+/// `latest` is the generation of its slot: what most have is not written again.
+fn occupied(it: &Occupied, latest: Generation) -> pb::Occupied {
+    pb::Occupied {
+        instance: it.instance.to_string(),
+        template: it.template.0,
+        since: it.since.0,
+        recorded: it.recorded,
+        ready: it.health != Verdict::Booting,
+        terminating: it.terminating.map(intent_id),
+        generation: (it.generation != latest).then_some(it.generation.0),
+        unhealthy_since: match it.health {
+            Verdict::Unhealthy { since } => Some(since.0),
+            Verdict::Booting | Verdict::Ready => None,
         },
+    }
+}
+
+fn from_occupied(it: pb::Occupied, latest: Generation) -> Result<Occupied, Corrupt> {
+    Ok(Occupied {
+        instance: it.instance.into(),
+        generation: it.generation.map_or(latest, Generation),
+        template: Revision(it.template),
+        since: Timestamp(it.since),
+        recorded: it.recorded,
+        health: match (it.ready, it.unhealthy_since) {
+            (_, Some(since)) => Verdict::Unhealthy { since: Timestamp(since) },
+            (true, None) => Verdict::Ready,
+            (false, None) => Verdict::Booting,
+        },
+        terminating: it.terminating.map(|id| from_intent_id(Some(id))).transpose()?,
     })
 }
 

@@ -1,10 +1,11 @@
 use model::access::{Authority, Role, Secret, TokenId};
-use model::command::{Adoption, Claim, Commit, Manager, MemberRole, NewToken, Program, Report, Settle};
+use model::command::{Declaration, Manager, MemberRole, NewToken, Program, Settle};
 use model::intent::Reason;
+use model::report::{Adoption, Claim, Fact, Report};
 use model::spec::HealthGate;
 use model::{
-    Actor, Allocation, Change, Command, GroupSpec, IntentId, Millis, NodeId, Opaque, Outcome, Part,
-    RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
+    Actor, Allocation, Change, Command, GroupSpec, IntentId, Millis, NodeId, ObjectKey, Opaque, Outcome,
+    Part, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
 };
 
 use super::*;
@@ -35,12 +36,18 @@ fn manager(n: u32) -> Manager {
 }
 
 fn commit(spec: GroupSpec, if_revision: Option<Revision>) -> Change {
-    Change::Commit { items: vec![Commit { spec, if_revision, unvalidated: false }] }
+    Change::Declare { items: vec![Declaration { spec: spec.into(), if_revision, unvalidated: false }] }
 }
 
 /// One of every change, so that together they fill every field of the state.
 fn changes() -> Vec<Change> {
-    let of = |revision| Report::new("web".into(), Revision(revision), Term(1));
+    let key = |name: &str| ObjectKey::group(&name.into());
+    let of = |revision| Report::new(key("web"), Revision(revision), Term(1));
+    let done = |id, instance: &str| Fact::Outcome(id, Outcome::Done(instance.into()));
+    let refused = |id| Fact::Outcome(id, Outcome::Refused { message: "quota".into(), retryable: true });
+    let unsure = |id| Fact::Outcome(id, Outcome::Unsure { message: "deadline".into() });
+    let ready = Fact::Ready { slot: Slot::Ordinal(0), instance: "i0".into() };
+    let seed = Adoption { slot: Slot::Ordinal(1), instance: "seed".into(), template: Revision(0) };
     // The first lines were written before a round named its revision.
     let web = || of(0);
     let slot = Slot::Ordinal;
@@ -57,73 +64,54 @@ fn changes() -> Vec<Change> {
         Change::Join { manager: Manager { address: "10.0.0.2:7701".into(), ..manager(4) }, token: None },
         commit(spec("web", "v1", Allocation::Size(3)), Some(Revision(0))),
         commit(spec("pets", "v1", Allocation::LogicalIds(vec!["a".into(), "b".into()])), None),
-        Change::Report(Report {
-            claims: (0..3).map(|n| Claim::Provision { slot: slot(n) }).collect(),
-            ..web()
-        }),
-        Change::Report(Report {
-            outcomes: vec![
-                (at(7, 0), Outcome::Done("i0".into())),
-                (at(7, 1), Outcome::Refused { message: "quota".into(), retryable: true }),
-                (at(7, 2), Outcome::Unsure { message: "deadline".into() }),
-            ],
-            ready: vec![(slot(0), "i0".into())],
-            adopt: vec![Adoption { slot: slot(1), instance: "seed".into(), template: Revision(0) }],
-            repeats: vec![at(7, 2)],
-            ..web()
-        }),
+        Change::Report(web().with_claims((0..3).map(|n| Claim::Provision { slot: slot(n) }))),
+        Change::Report(
+            web()
+                .with_facts([done(at(7, 0), "i0"), refused(at(7, 1)), unsure(at(7, 2)), ready.clone()])
+                .with_facts([Fact::Adopted(seed.clone())])
+                .with_repeats([at(7, 2)]),
+        ),
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(1))),
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(9))),
-        Change::Report(Report {
-            claims: vec![
-                Claim::Destroy {
-                    instance: "i0".into(),
-                    slot: Some(slot(0)),
-                    template: Revision(1),
-                    reason: Reason::RollingUpdate,
-                },
-                Claim::Destroy {
-                    instance: "twin".into(),
-                    slot: None,
-                    template: Revision(2),
-                    reason: Reason::Terminate,
-                },
-            ],
-            gone: vec![(slot(1), "seed".into())],
-            replaced: Some(Revision(1)),
-            ..web()
-        }),
-        Change::Validated { group: "web".into(), revision: Revision(2) },
+        Change::Report(
+            web()
+                .with_facts([Fact::Gone { slot: slot(1), instance: "seed".into() }])
+                .with_facts([Fact::AllReplaced(Revision(1))])
+                .with_claims([
+                    Claim::Destroy {
+                        instance: "i0".into(),
+                        slot: Some(slot(0)),
+                        template: Revision(1),
+                        reason: Reason::RollingUpdate,
+                    },
+                    Claim::Destroy {
+                        instance: "twin".into(),
+                        slot: None,
+                        template: Revision(2),
+                        reason: Reason::Terminate,
+                    },
+                ]),
+        ),
+        Change::Accepted { key: key("web"), revision: Revision(2) },
         Change::SetVariable { key: "k".into(), value: "ä".into() },
-        Change::Destroy { group: "pets".into() },
-        Change::Report(Report { finished: true, ..Report::new("pets".into(), Revision(0), Term(1)) }),
-        Change::Free { group: "nosuch".into() },
-        Change::Report(Report {
-            claims: (0..3).map(|n| Claim::Provision { slot: slot(n) }).collect(),
-            ..of(2)
-        }),
-        Change::Report(Report {
-            outcomes: vec![
-                (at(17, 0), Outcome::Done("i0".into())),
-                (at(17, 1), Outcome::Refused { message: "quota".into(), retryable: true }),
-                (at(17, 2), Outcome::Unsure { message: "deadline".into() }),
-            ],
-            ready: vec![(slot(0), "i0".into())],
-            adopt: vec![Adoption { slot: slot(1), instance: "seed".into(), template: Revision(0) }],
-            repeats: vec![at(17, 2)],
-            ..of(2)
-        }),
-        Change::Report(Report {
-            claims: vec![Claim::Destroy {
-                instance: "i0".into(),
-                slot: Some(slot(0)),
-                template: Revision(2),
-                reason: Reason::RollingUpdate,
-            }],
-            ..of(2)
-        }),
+        Change::Destroy { key: key("pets") },
+        Change::Report(Report::new(key("pets"), Revision(0), Term(1)).with_facts([Fact::Emptied])),
+        Change::Release { key: key("nosuch") },
+        Change::Report(of(2).with_claims((0..3).map(|n| Claim::Provision { slot: slot(n) }))),
+        Change::Report(
+            of(2)
+                .with_facts([done(at(17, 0), "i0"), refused(at(17, 1)), unsure(at(17, 2)), ready.clone()])
+                .with_facts([Fact::Adopted(seed.clone())])
+                .with_repeats([at(17, 2)]),
+        ),
+        Change::Report(of(2).with_claims([Claim::Destroy {
+            instance: "i0".into(),
+            slot: Some(slot(0)),
+            template: Revision(2),
+            reason: Reason::RollingUpdate,
+        }])),
         Change::Join { manager: Manager { instance: Some("machine".into()), ..manager(5) }, token: None },
-        Change::Report(Report { claims: vec![Claim::Label { instance: "seed2".into() }], ..of(2) }),
+        Change::Report(of(2).with_claims([Claim::Label { instance: "seed2".into() }])),
         Change::Settle(Settle {
             group: "web".into(),
             intent: at(17, 2),
@@ -190,7 +178,70 @@ fn authority(n: u8) -> Authority {
     Authority { certificate: [n, 1].as_slice().into(), key: Secret::new([n, 2].as_slice()) }
 }
 
+/// What feature level 2 brought, one of each.
+fn changes_of_level_2() -> Vec<Change> {
+    let key = || ObjectKey::group(&"web".into());
+    let of = |revision| Report::new(key(), Revision(revision), Term(1));
+    let at = |index, offset| IntentId { index, offset };
+    let done = |id, instance: &str| Fact::Outcome(id, Outcome::Done(instance.into()));
+    let slot = Slot::Ordinal;
+    let founder = Manager { program: Program { version: "0.3.0".into(), level: 2 }, ..manager(1) };
+    let old = Claim::Destroy {
+        instance: "i1".into(),
+        slot: Some(slot(1)),
+        template: Revision(1),
+        reason: Reason::RollingUpdate,
+    };
+    vec![
+        Change::Bootstrap {
+            cluster: "0123456789abcdef0123456789abcdef".into(),
+            lineage: 1,
+            manager: founder,
+            authority: None,
+        },
+        commit(spec("web", "v1", Allocation::Size(2)), None),
+        Change::Report(of(1).with_claims((0..2).map(|n| Claim::Provision { slot: slot(n) }))),
+        Change::Report(
+            of(1)
+                .with_facts((0..2).map(|n| done(at(3, n), &format!("i{n}"))))
+                .with_facts((0..2).map(|n| Fact::Ready { slot: slot(n), instance: format!("i{n}").into() }))
+                .with_facts([Fact::AllReplaced(Revision(1))]),
+        ),
+        Change::Report(of(1).with_facts([Fact::Unhealthy {
+            slot: slot(0),
+            instance: "i0".into(),
+            since: Timestamp(1_700_000_000_003),
+        }])),
+        commit(spec("web", "v2", Allocation::Size(2)), None),
+        Change::Report(
+            of(2).with_claims([Claim::Replace { slot: slot(1) }, Claim::Replace { slot: slot(0) }]),
+        ),
+        Change::Report(of(2).with_facts([done(at(7, 0), "i2")]).with_claims([old.clone()])),
+        Change::Report(
+            of(2).with_facts([Fact::Ready { slot: slot(1), instance: "i2".into() }]).with_claims([old]),
+        ),
+        Change::Pause { key: key() },
+        Change::Report(of(2).with_claims([Claim::Replace { slot: slot(0) }]).with_repeats([at(9, 0)])),
+        Change::Report(of(2).with_facts([done(at(9, 0), "i1")])),
+        Change::Resume { key: key() },
+        Change::Report(of(2).with_claims([Claim::Replace { slot: slot(0) }])),
+        commit(spec("api", "v1", Allocation::LogicalIds(vec!["a".into()])), None),
+        Change::Release { key: ObjectKey::group(&"api".into()) },
+        Change::Accepted { key: key(), revision: Revision(2) },
+        Change::Destroy { key: key() },
+        Change::Pause { key: key() },
+    ]
+}
+
+fn log_of_level_2() -> Vec<(model::LogId, Command)> {
+    entries(changes_of_level_2())
+}
+
 fn log() -> Vec<(model::LogId, Command)> {
+    entries(changes())
+}
+
+fn entries(changes: Vec<Change>) -> Vec<(model::LogId, Command)> {
     let entry = |(n, change)| {
         let index = n as u64 + 1;
         let command = Command {
@@ -201,12 +252,13 @@ fn log() -> Vec<(model::LogId, Command)> {
         };
         (model::LogId { term: Term(1), index }, command)
     };
-    changes().into_iter().enumerate().map(entry).collect()
+    changes.into_iter().enumerate().map(entry).collect()
 }
 
 fn replay(mut state: State, log: &[(model::LogId, Command)]) -> State {
     for (id, command) in log {
         state.apply(*id, command);
+        state.check().unwrap_or_else(|broken| panic!("after {id:?}: {broken}"));
     }
     state
 }
@@ -214,24 +266,36 @@ fn replay(mut state: State, log: &[(model::LogId, Command)]) -> State {
 #[test]
 fn every_command_comes_back_as_it_was_written() {
     for (_, command) in log() {
-        assert_eq!(decode_command(&encode_command(&command)), Ok(command));
+        for level in [1, 2] {
+            assert_eq!(decode_command(&encode_command(&command, level)).as_ref(), Ok(&command), "{level}");
+        }
+    }
+    for (_, command) in log_of_level_2() {
+        assert_eq!(decode_command(&encode_command(&command, 2)), Ok(command));
     }
 }
 
 #[test]
 fn a_snapshot_in_the_middle_changes_nothing() {
-    let log = log();
-    let whole = replay(State::default(), &log);
+    let whole = replay(State::default(), &log());
     let web = whole.group(&"web".into()).expect("the log says enough");
     assert!(web.intents.len() == 2 && web.running() == 2 && web.templates.len() == 2, "{web:?}");
     assert_eq!(web.repeated.len(), 1, "{web:?}");
     assert_eq!((whole.tokens.len(), whole.managers.len()), (5, 3), "{whole:?}");
     let authorities = whole.authorities.as_ref().expect("there is one");
     assert_eq!((&authorities.signing, authorities.trusted().count()), (&authority(2), 2), "{whole:?}");
-    for cut in 0..=log.len() {
-        let restored =
-            decode_state(&encode_state(&replay(State::default(), &log[..cut]))).expect("it can be read");
-        assert_eq!(replay(restored, &log[cut..]), whole, "cut at {cut}");
+    assert!(web.revisions.is_empty(), "what older managers do not know is not in the state");
+    let newer = replay(State::default(), &log_of_level_2());
+    let web = newer.group(&"web".into()).expect("the log says enough");
+    assert_eq!((web.revisions.len(), web.intents.len(), web.roster.incarnations()), (2, 1, 3), "{web:?}");
+    assert!(web.paused.is_some(), "{web:?}");
+    for log in [log(), log_of_level_2()] {
+        let whole = replay(State::default(), &log);
+        for cut in 0..=log.len() {
+            let restored =
+                decode_state(&encode_state(&replay(State::default(), &log[..cut]))).expect("it can be read");
+            assert_eq!(replay(restored, &log[cut..]), whole, "cut at {cut}");
+        }
     }
 }
 
@@ -260,23 +324,47 @@ fn entries_votes_and_memberships_come_back_as_they_were_written() {
     }
 }
 
-/// The frozen form: what was written by any earlier program must be read for ever. Lines are added,
-/// never edited.
+/// The frozen forms: what was written by any earlier program must be read for ever. Lines are added, never edited.
 #[test]
 fn golden_commands_are_still_read_and_written_alike() {
-    let golden = include_str!("golden.txt");
-    let lines: Vec<&str> = golden.lines().collect();
-    let written: Vec<String> = log().iter().map(|(_, command)| hex(&encode_command(command).0)).collect();
-    assert_eq!(written, lines, "to add lines, append: {:#?}", &written[lines.len().min(written.len())..]);
-    for (line, (_, command)) in lines.iter().zip(log()) {
-        assert_eq!(decode_command(&Encoded(unhex(line).into())), Ok(command));
+    let forms = [(include_str!("golden.txt"), log(), 1), (include_str!("golden_2.txt"), log_of_level_2(), 2)];
+    for (golden, log, level) in forms {
+        let lines: Vec<&str> = golden.lines().collect();
+        let written: Vec<String> =
+            log.iter().map(|(_, command)| hex(&encode_command(command, level).0)).collect();
+        let added = &written[lines.len().min(written.len())..];
+        assert_eq!(written, lines, "to add lines, append: {added:#?}");
+        for (line, (_, command)) in lines.iter().zip(log) {
+            assert_eq!(decode_command(&Encoded(unhex(line).into())), Ok(command));
+        }
     }
+}
+
+#[test]
+fn an_object_of_an_unknown_kind_stops_the_reader_before_anything_is_applied() {
+    let declared = pb::command::Change::Commit(pb::Commit { items: vec![pb::CommitItem::default()] });
+    let accepted = pb::command::Change::Validated(pb::Validated::default());
+    let released = pb::command::Change::Release(pb::Key::default());
+    for change in [declared, accepted, released] {
+        let written = pb::Command {
+            format: FORMAT,
+            id: vec![7; 16].into(),
+            by: "user:ann".into(),
+            at: 1,
+            change: Some(change),
+        };
+        let error = decode_command(&Encoded(written.encode_to_vec().into())).expect_err("it is unknown");
+        assert!(error.to_string().contains("of a kind that this program does not know"), "{error}");
+    }
+    let (revisions, format) = (vec![pb::RevisionOf::default()], FORMAT);
+    let state = pb::State { revisions, format, ..pb::State::default() };
+    assert!(decode_state(&state.encode_to_vec()).is_err());
 }
 
 #[test]
 fn a_newer_form_stops_the_reader_with_a_clear_word() {
     let (_, command) = log().remove(0);
-    let mut written: pb::Command = decode(encode_command(&command).0).expect("protobuf");
+    let mut written: pb::Command = decode(encode_command(&command, 2).0).expect("protobuf");
     written.format = FORMAT + 1;
     let error = decode_command(&Encoded(written.encode_to_vec().into())).expect_err("it is newer");
     assert!(error.to_string().contains("use the newer program"), "{error}");

@@ -11,13 +11,13 @@ mod world;
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
-use model::command::{Claim, Commit, Manager, MemberRole, Report};
+use model::command::{Declaration, Manager, MemberRole};
 use model::intent::Reason;
-use model::state::Holder;
+use model::report::{Claim, Fact};
+use model::state::Member;
 use model::{Answer, Change, InstanceId, NodeId, Opaque, Outcome, Slot, Term};
 use stateright::{Checker, Model, Property};
-
-use world::{Act, Agreed, Budget, Call, Wish, World, manager, spec};
+use world::{Act, Agreed, Budget, Call, Does, Instance, Wish, World, manager, spec};
 
 const TWICE: &str = "I2: one living instance a token, and one a slot";
 
@@ -104,7 +104,12 @@ impl Model for Protocol {
         if left.claims > 0 && world.looked {
             // One more than there are: it must be denied.
             acts.extend((0..3).map(Act::Claim));
+            if world.state().revisions.values().any(|it| it.0 > 1) {
+                acts.extend((0..2).map(Act::Replace));
+            }
         }
+        let both = |it: &Member| it.occupied().is_some() && it.incoming_occupied().is_some();
+        acts.extend(world.holders().iter().filter(|(_, it)| both(it)).map(|(slot, _)| Act::TakeOver(*slot)));
         if left.dooms > 0 {
             acts.extend((0..2).map(Act::Doom));
         }
@@ -142,8 +147,8 @@ impl Model for Protocol {
                 world.left.commits -= 1;
                 let mut spec = spec();
                 spec.template.instance.properties = Opaque::from_json(format!("{}", world.left.commits));
-                let item = Commit { spec, if_revision: None, unvalidated: false };
-                world.write(Change::Commit { items: vec![item] });
+                let item = Declaration { spec: spec.into(), if_revision: None, unvalidated: false };
+                world.write(Change::Declare { items: vec![item] });
             }
             Act::Elect(id) => world.elect(id),
             Act::Recover { node: id, stale } => {
@@ -214,28 +219,29 @@ impl Model for Protocol {
             }
             Act::Claim(slot) => {
                 world.left.claims -= 1;
-                let claims = vec![Claim::Provision { slot: Slot::Ordinal(slot) }];
-                let report = Report { claims, ..world.report() };
+                let report = world.report().with_claims([Claim::Provision { slot: Slot::Ordinal(slot) }]);
                 world.write(Change::Report(report));
             }
             Act::Doom(slot) => {
                 world.left.dooms -= 1;
-                let Some(Holder::Occupied { instance, template, .. }) = world.holders().get(&slot).cloned()
-                else {
-                    return None;
-                };
-                let reason = Reason::RollingUpdate;
-                let claims =
-                    vec![Claim::Destroy { instance, slot: Some(Slot::Ordinal(slot)), template, reason }];
-                let report = Report { claims, ..world.report() };
+                let held = world.holders().get(&slot)?.occupied()?.clone();
+                let (instance, template, reason) = (held.instance, held.template, Reason::RollingUpdate);
+                let claim = Claim::Destroy { instance, slot: Some(Slot::Ordinal(slot)), template, reason };
+                let report = world.report().with_claims([claim]);
                 world.write(Change::Report(report));
             }
+            Act::Replace(slot) => {
+                world.left.claims -= 1;
+                let report = world.report().with_claims([Claim::Replace { slot: Slot::Ordinal(slot) }]);
+                world.write(Change::Report(report));
+            }
+            Act::TakeOver(slot) => world.take_over(slot),
             Act::Send(intent) => {
                 let does = world.open().remove(&intent)?;
                 let group = world.state().groups.values().next()?;
                 if group.intents[&intent].term != Term(world.term) {
                     // It is attempted again, under the same token, and everybody knows first.
-                    let again = Report { repeats: vec![intent], ..world.report() };
+                    let again = world.report().with_repeats([intent]);
                     world.write(Change::Report(again));
                 }
                 world.called.insert(intent);
@@ -245,8 +251,7 @@ impl Model for Protocol {
             Act::Lose(call) => drop(world.calls.remove(&call)),
             Act::Report(intent) => {
                 let instance = InstanceId::new(world.answered.remove(&intent)?);
-                let outcomes = vec![(intent, Outcome::Done(instance))];
-                let report = Report { outcomes, ..world.report() };
+                let report = world.report().with_facts([Fact::Outcome(intent, Outcome::Done(instance))]);
                 world.write(Change::Report(report));
             }
             Act::Listed => world.list(),
@@ -264,19 +269,26 @@ impl Model for Protocol {
                 world.broken.is_none()
             }),
             Property::always(TWICE, |_, world: &World| {
-                let mut slots: Vec<u32> = world.cloud.values().map(|it| it.slot).collect();
-                slots.sort_unstable();
-                slots.windows(2).all(|pair| pair[0] != pair[1])
+                // One that was made to take a slot over may stand beside the other.
+                let replaces = |it: &&Instance| {
+                    let does = it.token.and_then(|token| world.granted.get(&token));
+                    matches!(does, Some(Does::Replace(_)))
+                };
+                let mut slots: Vec<u32> =
+                    world.cloud.values().filter(|it| !replaces(it)).map(|it| it.slot).collect();
+                let mut taking: Vec<u32> = world.cloud.values().filter(replaces).map(|it| it.slot).collect();
+                let once = |slots: &mut Vec<u32>| {
+                    slots.sort_unstable();
+                    slots.windows(2).all(|pair| pair[0] != pair[1])
+                };
+                once(&mut slots) && once(&mut taking)
             }),
             Property::always("I14: no more are claimed than wanted", |_, world: &World| {
-                // One that is to go counts no more.
-                let counts = |it: &&Holder| match it {
-                    Holder::Empty => false,
-                    Holder::Pending(_) => true,
-                    Holder::Occupied { terminating, .. } => terminating.is_none(),
-                };
-                let taken = world.holders().values().filter(counts).count();
-                taken <= 2
+                // One that is to go counts no more; and one more may be there to take a slot over.
+                let holders = world.holders();
+                let incarnations = holders.values().flat_map(|it| it.current.iter().chain(&it.incoming));
+                let there = incarnations.filter(|it| it.counts()).count();
+                holders.values().filter(|it| it.counts()).count() <= 2 && there <= 3
             }),
             Property::always("L1 to L3: once faults stop, it settles", |_, world: &World| {
                 // A sample: whoever can be reached from there is reached from its neighbours too.

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use model::command::{Claim, Commit, Manager, MemberRole, Program, Report};
-use model::intent::Task;
+use model::command::{Declaration, LEVEL, Manager, MemberRole, Program};
+use model::intent::{Reason, Task};
 use model::membership::{MembershipView, Step};
 use model::quorum::{fault_tolerance, majority};
-use model::state::Holder;
+use model::report::{Claim, Fact, Report};
+use model::state::{Incarnation, Member, Occupied};
 use model::{
-    Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, IntentId, LogId, NodeId, Opaque,
-    Outcome, Part, Phase, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
+    Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, IntentId, LogId, NodeId, ObjectKey,
+    Opaque, Outcome, Part, Phase, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
 };
 
 /// How much may go wrong and be wished for in one history.
@@ -80,6 +81,8 @@ pub(crate) struct Call {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Does {
     Make(u32),
+    /// An instance that is to take its slot over.
+    Replace(u32),
     Unmake(String),
 }
 
@@ -160,6 +163,9 @@ pub(crate) enum Act {
         silent: bool,
     },
     Claim(u32),
+    /// Another is to take this slot over; and the other is ready, so the first goes.
+    Replace(u32),
+    TakeOver(u32),
     Doom(u32),
     Send(IntentId),
     Effect(Call),
@@ -183,7 +189,7 @@ pub(crate) fn manager(n: u64) -> Manager {
         storage: format!("disk{n}"),
         // The second runs on a member of the group that it manages.
         instance: (n == 2).then(|| InstanceId::new("host")),
-        program: Program::default(),
+        program: Program { version: String::new(), level: LEVEL },
     }
 }
 
@@ -233,14 +239,14 @@ impl World {
         });
         world.write(Change::Join { manager: manager(2), token: None });
         world.write(Change::Join { manager: manager(3), token: None });
-        let item = Commit { spec: spec(), if_revision: None, unvalidated: false };
-        world.write(Change::Commit { items: vec![item] });
-        let host = model::command::Adoption {
+        let item = Declaration { spec: spec().into(), if_revision: None, unvalidated: false };
+        world.write(Change::Declare { items: vec![item] });
+        let host = model::report::Adoption {
             slot: Slot::Ordinal(0),
             instance: "host".into(),
             template: Revision(1),
         };
-        let adopted = Report { adopt: vec![host], ..world.report() };
+        let adopted = world.report().with_facts([Fact::Adopted(host)]);
         world.write(Change::Report(adopted));
         let voters: BTreeSet<NodeId> = world.state().managers.keys().copied().collect();
         (world.members, world.up) = (voters.clone(), voters.clone());
@@ -259,7 +265,7 @@ impl World {
 
     pub(crate) fn report(&self) -> Report {
         let revision = self.state().groups.values().next().map_or(Revision(1), |group| group.revision);
-        Report::new("web".into(), revision, Term(self.term))
+        Report::new(ObjectKey::group(&"web".into()), revision, Term(self.term))
     }
 
     /// The leader proposes; whoever leads has a majority.
@@ -325,22 +331,28 @@ impl World {
 
     pub(crate) fn open(&self) -> BTreeMap<IntentId, Does> {
         let Some(group) = self.state().groups.values().next() else { return BTreeMap::new() };
-        let does = |task: &Task| match task {
+        let takes_over =
+            |id: IntentId| group.roster.values().any(|it| it.incoming == Some(Incarnation::Pending(id)));
+        let does = |id: IntentId, task: &Task| match task {
+            Task::Provision { slot: Slot::Ordinal(slot), .. } if takes_over(id) => Does::Replace(*slot),
             Task::Provision { slot: Slot::Ordinal(slot), .. } => Does::Make(*slot),
             Task::Destroy { instance, .. } => Does::Unmake(instance.to_string()),
             other => unreachable!("nobody asks for {other:?}"),
         };
-        group.intents.iter().map(|(id, intent)| (*id, does(&intent.task))).collect()
+        // What it was granted for it remains, though the one that it was to replace may be gone.
+        let granted =
+            |id: IntentId, task: &Task| self.granted.get(&id).cloned().unwrap_or_else(|| does(id, task));
+        group.intents.iter().map(|(id, intent)| (*id, granted(*id, &intent.task))).collect()
     }
 
     /// Who holds each slot.
-    pub(crate) fn holders(&self) -> BTreeMap<u32, Holder> {
+    pub(crate) fn holders(&self) -> BTreeMap<u32, Member> {
         let Some(group) = self.state().groups.values().next() else { return BTreeMap::new() };
         let ordinal = |slot: &Slot| match slot {
             Slot::Ordinal(n) => *n,
             Slot::Logical(_) => unreachable!("they are cattle"),
         };
-        group.roster.iter().map(|(slot, member)| (ordinal(slot), member.holder.clone())).collect()
+        group.roster.iter().map(|(slot, member)| (ordinal(slot), member.clone())).collect()
     }
 
     pub(crate) fn has_majority(&self, sets: &[BTreeSet<NodeId>]) -> bool {
@@ -441,35 +453,37 @@ impl World {
                 continue;
             }
             match does {
-                Does::Make(_) => {
+                Does::Make(_) | Does::Replace(_) => {
                     let made = self.cloud.iter().find(|(_, it)| it.token == Some(id));
                     if let Some((instance, _)) = made {
-                        report.outcomes.push((id, Outcome::Done(InstanceId::new(instance))));
+                        report.facts.push(Fact::Outcome(id, Outcome::Done(InstanceId::new(instance))));
                     }
                 }
                 Does::Unmake(instance) if !self.cloud.contains_key(&instance) => {
-                    report.outcomes.push((id, Outcome::Done(InstanceId::new(instance))));
+                    report.facts.push(Fact::Outcome(id, Outcome::Done(InstanceId::new(instance))));
                 }
                 Does::Unmake(_) => {}
             }
         }
-        for (slot, holder) in self.holders() {
-            if let Holder::Occupied { instance, .. } = &holder
-                && !self.cloud.contains_key(instance.as_str())
-                && !self.open().values().any(|it| *it == Does::Unmake(instance.to_string()))
-            {
-                report.gone.push((Slot::Ordinal(slot), instance.clone()));
+        for (slot, member) in self.holders() {
+            for Occupied { instance, .. } in member.instances() {
+                if !self.cloud.contains_key(instance.as_str())
+                    && !self.open().values().any(|it| *it == Does::Unmake(instance.to_string()))
+                {
+                    report.facts.push(Fact::Gone { slot: Slot::Ordinal(slot), instance: instance.clone() });
+                }
             }
         }
         // What an entry that was lost had made fills its place.
         let known: BTreeSet<String> = self.running();
         for (id, instance) in self.cloud.iter().filter(|(id, _)| !known.contains(*id)) {
-            let told = report.outcomes.iter().any(|(_, it)| *it == Outcome::Done(InstanceId::new(id)));
+            let told = report.outcomes().any(|(_, it)| *it == Outcome::Done(InstanceId::new(id)));
             let awaited = self.open().keys().any(|intent| instance.token == Some(*intent));
-            let empty = matches!(self.holders().get(&instance.slot), None | Some(Holder::Empty));
+            let empty = self.is_free(instance.slot);
             if !told && !awaited && empty {
                 let (slot, instance) = (Slot::Ordinal(instance.slot), InstanceId::new(id));
-                report.adopt.push(model::command::Adoption { slot, instance, template: Revision(1) });
+                let adoption = model::report::Adoption { slot, instance, template: Revision(1) };
+                report.facts.push(Fact::Adopted(adoption));
             }
         }
         if !report.is_empty() {
@@ -479,11 +493,12 @@ impl World {
 
     /// The instances that hold a slot.
     pub(crate) fn running(&self) -> BTreeSet<String> {
-        let running = |holder: Holder| match holder {
-            Holder::Occupied { instance, .. } => Some(instance.to_string()),
-            Holder::Empty | Holder::Pending(_) => None,
-        };
-        self.holders().into_values().filter_map(running).collect()
+        let holders = self.holders();
+        holders.values().flat_map(Member::instances).map(|it| it.instance.to_string()).collect()
+    }
+
+    pub(crate) fn is_free(&self, slot: u32) -> bool {
+        self.holders().get(&slot).is_none_or(Member::is_free)
     }
 
     pub(crate) fn takes_effect(&mut self, call: &Call) {
@@ -498,7 +513,7 @@ impl World {
         }
         self.fence = (call.lineage, call.term);
         let answer = match &call.does {
-            Does::Make(slot) => {
+            Does::Make(slot) | Does::Replace(slot) => {
                 let made =
                     self.cloud.iter().find(|(_, it)| it.token == Some(call.intent)).map(|(id, _)| id.clone());
                 made.unwrap_or_else(|| {
@@ -525,6 +540,25 @@ impl World {
         }
     }
 
+    /// Ends a replacement: the one that takes over is ready, and the other goes.
+    pub(crate) fn take_over(&mut self, slot: u32) {
+        let Some(member) = self.holders().remove(&slot) else { return };
+        let (Some(old), Some(new)) = (member.occupied(), member.incoming_occupied()) else { return };
+        if old.terminating.is_some() {
+            return;
+        }
+        let slot = Slot::Ordinal(slot);
+        let ready = Fact::Ready { slot: slot.clone(), instance: new.instance.clone() };
+        let claim = Claim::Destroy {
+            instance: old.instance.clone(),
+            slot: Some(slot),
+            template: old.template,
+            reason: Reason::RollingUpdate,
+        };
+        let report = self.report().with_facts([ready]).with_claims([claim]);
+        self.write(Change::Report(report));
+    }
+
     /// When faults stop, everything becomes as it should be: after how many rounds, or never.
     pub(crate) fn settles(&self) -> bool {
         let mut world = self.clone();
@@ -549,18 +583,20 @@ impl World {
             }
             world.list();
             for slot in 0..2 {
-                if matches!(world.holders().get(&slot), None | Some(Holder::Empty)) {
-                    let claims = vec![Claim::Provision { slot: Slot::Ordinal(slot) }];
-                    let claimed = Report { claims, ..world.report() };
+                if world.is_free(slot) {
+                    let claimed =
+                        world.report().with_claims([Claim::Provision { slot: Slot::Ordinal(slot) }]);
                     world.write(Change::Report(claimed));
                 }
+                world.take_over(slot);
             }
             for (intent, does) in world.open() {
                 world.takes_effect(&Call { intent, lineage: world.lineage(), term: world.term, does });
             }
             let outcomes = std::mem::take(&mut world.answered);
-            let outcomes = outcomes.into_iter().map(|(id, it)| (id, Outcome::Done(InstanceId::new(it))));
-            let reported = Report { outcomes: outcomes.collect(), ..world.report() };
+            let outcomes =
+                outcomes.into_iter().map(|(id, it)| Fact::Outcome(id, Outcome::Done(InstanceId::new(it))));
+            let reported = world.report().with_facts(outcomes);
             if !reported.is_empty() {
                 world.write(Change::Report(reported));
             }

@@ -1,9 +1,10 @@
 //! Instances that are there before anybody made them.
 
 use super::*;
-use crate::command::Report;
 use crate::observed::Backoff;
-use crate::{Health, InstanceId, Millis, Outcome, Slot};
+use crate::report::Report;
+use crate::state::Member;
+use crate::{Health, InstanceId, Millis, ObjectKey, Outcome, Slot};
 
 #[test]
 fn instances_that_are_there_already_fill_the_slots_first() {
@@ -16,7 +17,7 @@ fn instances_that_are_there_already_fill_the_slots_first() {
     let story = story.settles();
     story.is_as_declared();
     assert_eq!((story.provider.len(), story.made), (3, 1));
-    let Holder::Occupied { instance, .. } = &story.group().roster[&Slot::Ordinal(2)].holder else { panic!() };
+    let instance = &story.held_by(&Slot::Ordinal(2)).expect("it is held").instance;
     assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
 }
 
@@ -36,8 +37,8 @@ fn a_look_from_before_the_last_change_makes_nothing_where_a_seed_may_belong() {
     let Admission::Granted(label) = granted[0] else { panic!() };
     story.observed.in_flight.insert(label);
     assert!(story.told().is_empty(), "{:?}", story.told());
-    let waits_for_a_look = |waiting: &Waiting| matches!(waiting, Waiting::ForListing { .. });
-    assert!(story.plan().waiting.iter().any(waits_for_a_look), "{:?}", story.plan().waiting);
+    let waits_for_a_look = |waiting: &Wait| matches!(waiting, Wait::Listing { .. });
+    assert!(story.plan().waits.iter().any(waits_for_a_look), "{:?}", story.plan().waits);
     // Nor is it known whether it came through at all: it is tried again.
     story.observed.in_flight.clear();
     story.look();
@@ -56,15 +57,15 @@ fn a_label_that_was_refused_is_tried_again_after_a_pause() {
     let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     let Admission::Granted(intent) = granted[0] else { panic!() };
     let refused = Outcome::Refused { message: "read-only".into(), retryable: true };
-    story.apply(Change::Report(Report {
-        outcomes: vec![(intent, refused)],
-        ..Report::new(web(), story.group().revision, TERM)
-    }));
+    story.apply(Change::Report(
+        Report::new(ObjectKey::group(&web()), story.group().revision, TERM)
+            .with_facts([Fact::Outcome(intent, refused)]),
+    ));
     let until = story.now + Millis(2000);
     story.observed.held_off.insert("seed".into(), Backoff { until, message: "read-only".into() });
     story.look();
     assert!(story.told().is_empty());
-    assert!(matches!(&story.plan().waiting[0], Waiting::ForLabel { .. }), "{:?}", story.plan().waiting);
+    assert!(matches!(&story.plan().waits[0], Wait::Label { .. }), "{:?}", story.plan().waits);
     assert_eq!(story.plan().wake_at, Some(until));
     story.now = until;
     assert_eq!(story.told(), ["label seed"]);
@@ -92,7 +93,7 @@ fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
         let plan = story.plan();
         rolls += plan.actions.iter().filter(|it| matches!(it, Action::Destroy { .. })).count();
         if plan.actions.iter().any(|it| matches!(it, Action::Destroy { .. })) {
-            assert_eq!(well(&story), 3, "nobody is taken while somebody is missing");
+            assert!(well(&story) >= 3, "nobody is taken while somebody is missing");
         }
         if !story.step() {
             break;
@@ -103,10 +104,8 @@ fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
     let story = story.settles();
     assert_eq!(story.group().running(), 3);
     assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
-    assert!(story.group().roster.values().all(|member| matches!(
-        &member.holder,
-        Holder::Occupied { template, .. } if *template == story.group().target
-    )));
+    let target = story.group().target;
+    assert!(story.group().roster.values().flat_map(Member::instances).all(|it| it.template == target));
 }
 
 #[test]

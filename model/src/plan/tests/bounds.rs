@@ -1,11 +1,13 @@
 //! What a group may not do however much it wants to, and what only an operator can decide.
 
 use super::*;
-use crate::command::{Claim, Denial, Manager, Refusal, Report, Settle};
+use crate::answer::{Denial, Refusal};
+use crate::command::{Manager, Program, Settle};
 use crate::intent::Reason;
 use crate::limits::LONGEST_CALL;
 use crate::observed::Backoff;
-use crate::{Health, InstanceId, IntentId, Millis, Outcome, Revision, Slot};
+use crate::report::{Claim, Report};
+use crate::{Health, InstanceId, IntentId, Millis, ObjectKey, Outcome, Revision, Slot};
 
 fn set(story: &mut Story, key: &str, value: &str) -> Answer {
     story.apply(Change::SetVariable { key: key.into(), value: value.into() })
@@ -35,11 +37,7 @@ fn what_a_blind_plugin_did_is_never_guessed() {
         assert!(story.report().is_empty() && story.told().is_empty(), "{:?}", story.plan());
     }
     let waits = |story: &Story| {
-        story
-            .plan()
-            .waiting
-            .iter()
-            .any(|it| matches!(it, Waiting::ForOperator { slot: Slot::Ordinal(0), .. }))
+        story.plan().waits.iter().any(|it| matches!(it, Wait::Operator { slot: Slot::Ordinal(0), .. }))
     };
     assert!(waits(&story));
     // The tags come late: then it is known.
@@ -61,7 +59,9 @@ fn what_a_blind_plugin_did_is_never_guessed() {
 fn an_operators_word_counts_only_for_the_attempt_it_is_about() {
     let mut story = Story::of(1);
     let intent = left_open(&mut story);
-    story.apply(Change::Report(Report { repeats: vec![intent], ..Report::new(web(), Revision(1), TERM) }));
+    story.apply(Change::Report(
+        Report::new(ObjectKey::group(&web()), Revision(1), TERM).with_repeats(vec![intent]),
+    ));
     let refused = Answer::Refused(Refusal::NotInDoubt { group: web(), intent });
     assert_eq!(settle(&mut story, intent, 1, None), refused, "it is attempted again");
     assert_eq!(settle(&mut story, IntentId { index: 99, offset: 0 }, 1, None).clone(), {
@@ -133,11 +133,12 @@ fn no_group_gets_past_the_ceiling() {
     assert_eq!(set(&mut story, "infrakit/max-instances", "3"), Answer::Done);
     let mut story = story.settles();
     assert_eq!(story.made, 3);
-    assert!(story.plan().waiting.contains(&Waiting::ForCeiling), "{:?}", story.plan().waiting);
+    assert!(story.plan().waits.contains(&Wait::Ceiling), "{:?}", story.plan().waits);
     assert!(story.plan().wake_at.is_some());
     // Nor does a leader that does not know it.
     let claims = vec![Claim::Provision { slot: Slot::Ordinal(3) }];
-    let answer = story.apply(Change::Report(Report { claims, ..Report::new(web(), Revision(1), TERM) }));
+    let answer = story
+        .apply(Change::Report(Report::new(ObjectKey::group(&web()), Revision(1), TERM).with_claims(claims)));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::Ceiling)]));
     // A rollout does not take a member whose place it could not fill; this one can.
     let story = story.wants("v2", Allocation::Size(3)).settles();
@@ -154,7 +155,7 @@ fn a_cluster_with_too_much_under_way_says_so_and_looks_again() {
     story.look();
     story.observed.bounds.open = 0;
     let plan = story.plan();
-    assert!(plan.actions.is_empty() && plan.waiting.contains(&Waiting::ForOthers), "{plan:?}");
+    assert!(plan.actions.is_empty() && plan.waits.contains(&Wait::Others), "{plan:?}");
     assert_eq!(plan.wake_at, Some(story.now + HEALTH_EVERY));
     story.observed.bounds.open = 1;
     assert_eq!(story.told(), ["create slot 0"]);
@@ -198,19 +199,26 @@ fn a_provider_that_eats_what_it_is_given_is_not_fed_for_ever() {
     let mut story = Story::of(5).settles();
     for _ in 0..most {
         let claims = vec![Claim::Provision { slot: Slot::Ordinal(0) }];
-        let gone =
-            vec![(Slot::Ordinal(0), story.group().members().next().cloned().unwrap_or_else(|| "x".into()))];
-        story.apply(Change::Report(Report { gone, claims, ..Report::new(web(), Revision(1), TERM) }));
+        let held = story.held_by(&Slot::Ordinal(0)).map(|it| it.instance.clone());
+        let instance = held.unwrap_or_else(|| "x".into());
+        let gone = [Fact::Gone { slot: Slot::Ordinal(0), instance }];
+        story.apply(Change::Report(
+            Report::new(ObjectKey::group(&web()), Revision(1), TERM).with_facts(gone).with_claims(claims),
+        ));
         let intent = story.group().intents.keys().next().copied();
         if let Some(intent) = intent {
-            let outcomes = vec![(intent, Outcome::Done(format!("n{}", story.index).as_str().into()))];
-            story.apply(Change::Report(Report { outcomes, ..Report::new(web(), Revision(1), TERM) }));
+            let made = Outcome::Done(format!("n{}", story.index).as_str().into());
+            let outcomes = [Fact::Outcome(intent, made)];
+            story.apply(Change::Report(
+                Report::new(ObjectKey::group(&web()), Revision(1), TERM).with_facts(outcomes),
+            ));
         }
     }
     let claims = vec![Claim::Provision { slot: Slot::Ordinal(9) }];
-    let gone = vec![(Slot::Ordinal(1), "i002".into())];
-    let answer =
-        story.apply(Change::Report(Report { gone, claims, ..Report::new(web(), Revision(1), TERM) }));
+    let gone = [Fact::Gone { slot: Slot::Ordinal(1), instance: "i002".into() }];
+    let answer = story.apply(Change::Report(
+        Report::new(ObjectKey::group(&web()), Revision(1), TERM).with_facts(gone).with_claims(claims),
+    ));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::TooFast)]));
     story.provider.clear();
     story.look();
@@ -241,7 +249,7 @@ fn a_managers_own_machine_is_never_destroyed() {
         address: "m1:1".into(),
         storage: "d1".into(),
         instance: Some("i001".into()),
-        program: Default::default(),
+        program: Program { version: String::new(), level: crate::command::LEVEL },
     };
     story.apply(Change::Join { manager, token: None });
     // It would be the first by its id.
@@ -253,7 +261,8 @@ fn a_managers_own_machine_is_never_destroyed() {
         template: Revision(1),
         reason: Reason::Terminate,
     };
-    let report = Report { claims: vec![destruction], ..Report::new(web(), story.group().revision, TERM) };
+    let report =
+        Report::new(ObjectKey::group(&web()), story.group().revision, TERM).with_claims(vec![destruction]);
     let answer = story.apply(Change::Report(report));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::HostsManager)]));
     let mut story = story.wants("v1", Allocation::Size(0));
@@ -262,8 +271,8 @@ fn a_managers_own_machine_is_never_destroyed() {
     }
     let left: Vec<_> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(left, ["i001"]);
-    let waits = |it: &Waiting| matches!(it, Waiting::ForManager { manager, .. } if manager == "m1");
-    assert!(story.plan().waiting.iter().any(waits), "{:?}", story.plan().waiting);
+    let waits = |it: &Wait| matches!(it, Wait::Manager { manager, .. } if manager == "m1");
+    assert!(story.plan().waits.iter().any(waits), "{:?}", story.plan().waits);
 }
 
 #[test]
@@ -279,8 +288,8 @@ fn what_this_cluster_cannot_have_made_is_reported_and_left() {
     }
     assert_eq!(story.provider.len(), 2, "a second instance of a pet, and still not destroyed");
     assert_eq!(
-        story.plan().conditions,
-        [Condition::UnknownIntent { instance: "other".into(), token: to_come.to_string() }]
+        story.plan().anomalies,
+        [Anomaly::UnknownIntent { instance: "other".into(), token: to_come.to_string() }]
     );
     assert_eq!(story.plan().strays, [InstanceId::new("other")]);
 }
@@ -298,7 +307,7 @@ fn two_instances_with_one_token_are_reported_and_left() {
     view.duplicates.push((intent, "duplicate".into()));
     let plan = story.plan();
     let instances = ["duplicate".into(), "i001".into()];
-    assert_eq!(plan.conditions, [Condition::SharedToken { intent, instances }]);
+    assert_eq!(plan.anomalies, [Anomaly::SharedToken { intent, instances }]);
     assert!(plan.actions.is_empty(), "{plan:?}");
     assert_eq!(plan.strays, [InstanceId::new("duplicate")]);
 }
@@ -321,7 +330,7 @@ fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
         address: "m1:1".into(),
         storage: "d1".into(),
         instance: Some("host".into()),
-        program: Default::default(),
+        program: Program { version: String::new(), level: crate::command::LEVEL },
     };
     story.apply(Change::Join { manager: manager.clone(), token: None });
     story.look();
@@ -343,7 +352,7 @@ fn the_end_of_a_stray_that_was_refused_is_asked_for_again_after_a_pause() {
     story.observed.held_off.insert("duplicate".into(), Backoff { until, message: "no".into() });
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.wake_at == Some(until), "{plan:?}");
-    assert!(plan.waiting.iter().any(|it| matches!(it, Waiting::ForStray { .. })), "{plan:?}");
+    assert!(plan.waits.iter().any(|it| matches!(it, Wait::Stray { .. })), "{plan:?}");
 }
 
 #[test]
@@ -354,7 +363,7 @@ fn a_label_for_whoever_is_gone_or_not_wanted_any_more_holds_up_nobody() {
         let label = left_open(&mut story);
         story.observed = Observed::default();
         if destroyed {
-            story.apply(Change::Destroy { group: web() });
+            story.apply(Change::Destroy { key: ObjectKey::group(&web()) });
         } else {
             story.provider.clear();
         }
@@ -384,7 +393,7 @@ fn nobody_goes_for_a_rollout_whose_place_could_not_be_filled() {
         story.step();
     }
     assert_eq!(story.provider.len(), 3);
-    assert!(story.plan().waiting.contains(&Waiting::ForCeiling), "{:?}", story.plan().waiting);
+    assert!(story.plan().waits.contains(&Wait::Ceiling), "{:?}", story.plan().waits);
     set(&mut story, "infrakit/max-instances", "3");
     story.settles().is_as_declared();
 }
@@ -439,7 +448,7 @@ fn begin_anew(story: &mut Story) {
         address: "m1:1".into(),
         storage: "d1".into(),
         instance: None,
-        program: Default::default(),
+        program: Program { version: String::new(), level: crate::command::LEVEL },
     };
     story.state = story.state.begun_anew(2, story.index, crate::NodeId(story.index + 1000), me);
     story.index += 1000;
@@ -457,11 +466,8 @@ fn a_pet_that_was_healed_since_the_backup_is_taken_in_and_never_destroyed() {
     let story = story.settles();
     let alive: Vec<&str> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(alive, ["since"], "it was neither destroyed nor doubled");
-    let holder = &story.group().roster[&Slot::Logical("a".into())].holder;
-    assert!(
-        matches!(holder, Holder::Occupied { instance, .. } if instance.as_str() == "since"),
-        "{holder:?}"
-    );
+    let holder = story.held_by(&Slot::Logical("a".into()));
+    assert!(holder.is_some_and(|it| it.instance.as_str() == "since"), "{holder:?}");
 }
 
 #[test]
@@ -473,10 +479,7 @@ fn of_two_that_hold_a_name_since_a_backup_nobody_is_destroyed_by_itself() {
     story.look();
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.strays == [InstanceId::new("since")], "{plan:?}");
-    assert!(
-        matches!(&plan.conditions[..], [Condition::SecondOfName { .. }]),
-        "an operator is told: {plan:?}"
-    );
+    assert!(matches!(&plan.anomalies[..], [Anomaly::SecondOfName { .. }]), "an operator is told: {plan:?}");
 }
 
 #[test]
@@ -488,10 +491,10 @@ fn an_intent_that_was_open_in_a_backup_is_not_repeated_over_what_filled_its_slot
         };
         for filled in [true, false] {
             let mut story = Story::new(spec("v1", allocation.clone()));
-            story.apply(Change::Report(Report {
-                claims: vec![Claim::Provision { slot: slot.clone() }],
-                ..Report::new(web(), Revision(1), TERM)
-            }));
+            story.apply(Change::Report(
+                Report::new(ObjectKey::group(&web()), Revision(1), TERM)
+                    .with_claims(vec![Claim::Provision { slot: slot.clone() }]),
+            ));
             begin_anew(&mut story);
             if filled {
                 let tags = made_since(&story, &slot);

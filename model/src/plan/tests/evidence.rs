@@ -1,9 +1,9 @@
 //! What a look proves about who is there, and what it does not.
 
 use super::*;
-use crate::command::Report;
 use crate::limits::MANY_GONE;
-use crate::{Health, Millis, Outcome, Slot};
+use crate::report::{Fact, Report};
+use crate::{Health, Millis, ObjectKey, Outcome, Slot};
 
 #[test]
 fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
@@ -44,7 +44,7 @@ fn one_look_buries_nobody_and_a_second_one_does() {
     story.look();
     let plan = story.plan();
     assert!(plan.gone.is_empty() && plan.actions.is_empty(), "{plan:?}");
-    assert!(plan.waiting.iter().any(|it| matches!(it, Waiting::ForSight { members: 1, .. })), "{plan:?}");
+    assert!(plan.waits.iter().any(|it| matches!(it, Wait::Missing { members: 1, .. })), "{plan:?}");
     story.look();
     assert_eq!((story.plan().gone.len(), story.told()), (1, vec!["create slot 1".to_owned()]));
 }
@@ -173,8 +173,8 @@ fn an_instance_that_is_given_out_twice_is_one_member() {
     let Answer::Admitted(granted) = story.apply(Change::Report(report)) else { panic!() };
     for admission in granted {
         let Admission::Granted(intent) = admission else { panic!() };
-        let mut report = Report::new(web(), story.group().revision, TERM);
-        report.outcomes.push((intent, Outcome::Done("one".into())));
+        let mut report = Report::new(ObjectKey::group(&web()), story.group().revision, TERM);
+        report.facts.push(Fact::Outcome(intent, Outcome::Done("one".into())));
         story.apply(Change::Report(report));
     }
     assert_eq!(story.group().running(), 1, "{:?}", story.group().roster);
@@ -195,7 +195,7 @@ fn an_added_name_is_looked_for_before_it_is_made() {
 
 #[test]
 fn a_listing_that_lags_behind_takes_nobody_back_in() {
-    let mut story = Story::of(1).settles().wants("v2", Allocation::Size(1));
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles().wants("v2", ids(&["a"]));
     let ghost = story.provider[0].clone();
     story.step();
     let destroyed_at = story.now;
@@ -203,7 +203,7 @@ fn a_listing_that_lags_behind_takes_nobody_back_in() {
     // The provider still shows it for a while.
     story.provider.push(ghost);
     story.look();
-    assert_eq!(story.told(), ["create slot 0"]);
+    assert_eq!(story.told(), ["create slot a"]);
     story.step();
     story.now = destroyed_at + crate::limits::LISTINGS_LAG;
     story.look();

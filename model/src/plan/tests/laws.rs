@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::intent::Reason;
+use crate::state::{Incarnation, Member, Occupied, Verdict};
 use crate::{Health, IntentId, Slot};
 
 /// What one slot of a small group may hold, for laws over all of them.
@@ -40,16 +41,15 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
     story.provider.clear();
     for (n, held) in held.into_iter().enumerate() {
         let slot = Slot::Ordinal(n as u32);
-        let Holder::Occupied { instance, template, since, recorded, .. } = old[&slot].holder.clone() else {
-            unreachable!()
-        };
-        let running = |template, terminating| Holder::Occupied {
-            instance: instance.clone(),
-            template,
-            since,
-            recorded,
-            ready: true,
-            terminating,
+        let before = old.get(&slot).and_then(Member::occupied).expect("it has settled").clone();
+        let Occupied { instance, template, since, .. } = before.clone();
+        let running = |template, terminating| {
+            Some(Incarnation::Occupied(Occupied {
+                template,
+                terminating,
+                health: Verdict::Ready,
+                ..before.clone()
+            }))
         };
         let intent = IntentId { index: story.index, offset: n as u32 };
         let old_hash = group.template_of(template).hash.clone();
@@ -63,7 +63,7 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
             story.provider.push((instance.clone(), tags_of(template_hash, Some(&slot), token), health));
         };
         let holder = match held {
-            Held::Nobody => Holder::Empty,
+            Held::Nobody => None,
             Held::Lost => running(new_template, None),
             Held::Old => {
                 there(&old_hash, Health::Healthy, None);
@@ -83,12 +83,12 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
             }
             Held::Pending => {
                 open(provision);
-                Holder::Pending(intent)
+                Some(Incarnation::Pending(intent))
             }
             Held::PendingDone => {
                 there(&new_hash, Health::Healthy, Some(intent));
                 open(provision);
-                Holder::Pending(intent)
+                Some(Incarnation::Pending(intent))
             }
             Held::Doomed => {
                 there(&old_hash, Health::Healthy, None);
@@ -101,7 +101,9 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
                 running(template, Some(intent))
             }
         };
-        group.roster.insert(slot.clone(), crate::state::Member { generation: Generation(1), holder });
+        group.roster.update(&slot, |member| {
+            *member = Member { generation: Generation(2), current: holder, incoming: None };
+        });
     }
     story.state.groups.insert(web(), Arc::new(group));
     story.wants("v2", Allocation::Size(size))

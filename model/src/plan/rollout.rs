@@ -1,17 +1,17 @@
-//! Replaces members of older templates, one at a time.
+//! Replaces members of older templates: one at a time, and the new one first where there is room for it.
 
 use super::planner::{Planner, RunningMember};
 use super::steps::Action;
-use super::waiting::Waiting;
-use crate::ids::Revision;
+use super::waiting::Wait;
+use crate::ids::{Revision, Slot};
 use crate::intent::Reason;
-use crate::limits::HEALTH_EVERY;
+use crate::limits::{HEALTH_EVERY, SURGE};
 use crate::observed::{Health, HealthSample};
 use crate::rollout::Phase;
 use crate::spec::HealthGate;
 
 impl<'a> Planner<'a> {
-    /// Replaces members of older templates, one at a time, when all others are well.
+    /// Takes the next step towards the target's template, when all others are well.
     pub(super) fn roll(&mut self) {
         let Phase::Running { to } = self.group.phase else { return };
         let outdated: Vec<RunningMember<'a>> =
@@ -24,8 +24,10 @@ impl<'a> Planner<'a> {
             && self.plan.gone.is_empty()
             && self.plan.adopt.is_empty();
         let complete = self.present == self.group.desired();
-        let all_ready = self.running.iter().all(|running| running.ready || running.template != to);
+        let new_ready =
+            self.running.iter().all(|running| running.health.is_settled() || running.template != to);
         if outdated.is_empty() {
+            let all_ready = self.running.iter().all(RunningMember::is_ready);
             if quiet && complete && all_ready {
                 self.plan.replaced = Some(to);
             }
@@ -36,10 +38,48 @@ impl<'a> Planner<'a> {
         // how often it really asks; the planner only says what it wants to know.
         self.wake(self.now + HEALTH_EVERY);
         self.plan.ask.extend(outdated.iter().map(|old| (old.slot.clone(), old.instance.clone())));
-        if quiet && complete && all_ready && well && self.rate_allows() && self.may_be_refilled() {
-            let first = self.by_worth(outdated).remove(0);
+        if quiet && complete && new_ready && well {
+            self.replace_next(outdated);
+        }
+    }
+
+    /// Everybody of the new template is well: the next of the old goes, or gets a successor first.
+    fn replace_next(&mut self, outdated: Vec<RunningMember<'a>>) {
+        // An incoming one of a template that is not wanted any more has replaced nobody.
+        if let Some(late) = outdated.iter().find(|it| it.incoming) {
+            let late = late.clone();
+            self.destroy(&late, Reason::RollingUpdate);
+            return;
+        }
+        if let Some(old) = outdated.iter().find(|it| self.is_being_replaced(it.slot)) {
+            let old = old.clone();
+            self.destroy(&old, Reason::RollingUpdate);
+            return;
+        }
+        if !self.rate_allows() {
+            return;
+        }
+        let Some(first) = self.first_to_go(outdated) else { return };
+        let named = matches!(first.slot, Slot::Logical(_));
+        let surges = self.observed.bounds.level >= 2
+            && !named
+            && self.ceiling > 0
+            && self.incarnations < self.group.desired() + SURGE;
+        if surges {
+            if self.can_provision() && !self.is_held_back(first.slot) {
+                self.plan.actions.push(Action::Replace { slot: first.slot.clone() });
+            }
+        } else if self.may_be_refilled() {
             self.destroy(&first, Reason::RollingUpdate);
         }
+    }
+
+    /// The sick first, for they cost no availability; the machines of managers last; then the lowest slots.
+    fn first_to_go(&self, outdated: Vec<RunningMember<'a>>) -> Option<RunningMember<'a>> {
+        outdated.into_iter().min_by_key(|it| {
+            let hosts = self.observed.bounds.hosts.contains_key(it.instance);
+            (hosts, !self.is_sick(it), it.slot)
+        })
     }
 
     /// Whether every member of the new template has been well for as long as was asked.
@@ -48,7 +88,7 @@ impl<'a> Planner<'a> {
         let current: Vec<RunningMember<'a>> =
             self.running.iter().filter(|running| running.template == to).cloned().collect();
         let mut all_well = true;
-        for running in current.iter().filter(|running| running.ready) {
+        for running in current.iter().filter(|running| running.health.is_settled()) {
             self.wake(self.now + HEALTH_EVERY);
             self.plan.ask.push((running.slot.clone(), running.instance.clone()));
             let sample = self.observed.health.get(running.instance);
@@ -79,7 +119,7 @@ impl<'a> Planner<'a> {
                     (Some(sample), _) => sample.message.clone(),
                     (None, _) => String::new(),
                 };
-                self.plan.waiting.push(Waiting::ForHealth {
+                self.plan.waits.push(Wait::Health {
                     slot: running.slot.clone(),
                     instance: running.instance.clone(),
                     message,

@@ -1,0 +1,103 @@
+//! Who is asked how it is, and which answers are verdicts.
+
+use super::planner::{Planner, RunningMember};
+use super::waiting::Wait;
+use crate::ids::{InstanceId, Slot};
+use crate::limits::{ASKED_AT_REST, HEALTH_AGREES, HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
+use crate::observed::{Health, HealthSample};
+use crate::plugin::PluginClass;
+use crate::state::Verdict;
+use crate::time::Millis;
+
+impl Planner<'_> {
+    /// What the latest answers about a member come to; asks again whoever is not known to be well.
+    pub(super) fn check_health(&mut self, member: &RunningMember<'_>) {
+        match member.health {
+            Verdict::Booting => self.await_health(member),
+            Verdict::Ready => self.check_ready(member),
+            Verdict::Unhealthy { since } => {
+                let sample = self.sample_of(member.instance);
+                if sample.is_some_and(|it| it.health == Health::Healthy && it.streak >= HEALTH_AGREES) {
+                    self.plan.ready.push((member.slot.clone(), member.instance.clone()));
+                    return;
+                }
+                let message = sample.map_or_else(String::new, |it| it.message.clone());
+                self.plan.waits.push(Wait::Unhealthy {
+                    slot: member.slot.clone(),
+                    instance: member.instance.clone(),
+                    since,
+                    message,
+                });
+                self.ask(member.slot, member.instance);
+            }
+        }
+    }
+
+    fn sample_of(&self, instance: &InstanceId) -> Option<&HealthSample> {
+        self.observed.health.get(instance)
+    }
+
+    fn ask(&mut self, slot: &Slot, instance: &InstanceId) {
+        self.wake(self.now + HEALTH_EVERY);
+        self.plan.ask.push((slot.clone(), instance.clone()));
+    }
+
+    fn await_health(&mut self, member: &RunningMember<'_>) {
+        let (slot, instance) = (member.slot, member.instance);
+        // Who was never listed by a plugin that proves nothing is not believed to be there, whatever its
+        // flavor says; and which plugin that is, a listing tells.
+        let unseen = self
+            .view_of(member.template)
+            .is_none_or(|view| view.guarantees.class == PluginClass::D && !view.seen.contains_key(instance));
+        if self.health_of(instance) == Health::Healthy && !unseen {
+            self.plan.ready.push((slot.clone(), instance.clone()));
+            return;
+        }
+        let sample = self.sample_of(instance).map_or("", |sample| &sample.message);
+        let message = if unseen { "its plugin has not listed it yet" } else { sample }.to_owned();
+        let (slot, instance) = (slot.clone(), instance.clone());
+        self.plan.waits.push(Wait::Health { slot: slot.clone(), instance: instance.clone(), message });
+        self.plan.ask.push((slot, instance));
+    }
+
+    /// A member that was ready last: one bad answer is asked about again, and the next makes a verdict.
+    fn check_ready(&mut self, member: &RunningMember<'_>) {
+        let Some(sample) = self.sample_of(member.instance) else { return };
+        match sample.health {
+            Health::Healthy | Health::Unknown => {}
+            // Not the managers' own word yet, whose programs do not know it.
+            Health::Unhealthy if sample.streak >= HEALTH_AGREES && self.observed.bounds.level >= 2 => {
+                let verdict = (member.slot.clone(), member.instance.clone(), sample.since);
+                self.plan.unhealthy.push(verdict);
+            }
+            Health::Unhealthy => self.ask(member.slot, member.instance),
+        }
+    }
+
+    /// Everybody else is asked in turn: a small group every ten seconds, a large one as often as is cheap, so that
+    /// nobody is called ready for long who is not.
+    pub(super) fn patrol(&mut self) {
+        let resting: Vec<(Slot, InstanceId)> = self
+            .running
+            .iter()
+            .filter(|it| it.is_ready() && !self.observed.health.contains_key(it.instance))
+            .map(|it| (it.slot.clone(), it.instance.clone()))
+            .collect();
+        if resting.is_empty() {
+            return;
+        }
+        let batch = resting.len().min(LARGEST_ROUND);
+        let share = HEALTH_AT_REST.0 * batch as u64 / resting.len() as u64;
+        let cheap = 1000 * batch as u64 / ASKED_AT_REST as u64;
+        let every = if batch == resting.len() { HEALTH_AT_REST } else { Millis(share.max(cheap)) };
+        let due = self.observed.patrolled_at + every;
+        if self.now < due {
+            self.wake(due);
+            return;
+        }
+        self.wake(self.now + every);
+        let last = self.observed.patrolled.as_ref();
+        let from = last.map_or(0, |last| resting.partition_point(|(slot, _)| slot <= last));
+        self.plan.patrol = resting.iter().cycle().skip(from).take(batch).cloned().collect();
+    }
+}

@@ -1,0 +1,178 @@
+//! The rules that no leader gets past, not even a faulty or deposed one: they are applied on every replica alike
+//! (ha-raft §3.2, A1 to A6).
+
+use super::context::Context;
+use super::group::{GroupState, Lifecycle};
+use super::slot::{Incarnation, Member, Occupied};
+use crate::answer::Denial;
+use crate::bounds::Bounds;
+use crate::failpoints::{Protection, is_left_out};
+use crate::ids::{InstanceId, IntentId, Revision, Slot};
+use crate::intent::{Intent, Reason, Task};
+use crate::limits::{MOST_OPEN, SURGE};
+use crate::report::Claim;
+use crate::spec::Allocation;
+
+impl GroupState {
+    /// Opens an intent: at most one living or pending instance a slot, and one that takes it over; never more
+    /// members than wanted or than the cluster may have, not too many in a short time, a destroy only of a named
+    /// and not yet terminating instance, and never of one that a manager runs on.
+    pub(super) fn admit(
+        &mut self,
+        context: &Context<'_>,
+        id: IntentId,
+        claim: &Claim,
+        bounds: &mut Bounds,
+    ) -> Result<(), Denial> {
+        if self.intents.len() >= MOST_OPEN || bounds.open == 0 {
+            return Err(Denial::TooManyOpen);
+        }
+        if self.paused.is_some() {
+            return Err(Denial::Paused);
+        }
+        let task = match claim {
+            Claim::Provision { slot } => self.admit_provision(context, id, slot, bounds)?,
+            Claim::Replace { slot } => self.admit_replace(context, id, slot, bounds)?,
+            Claim::Destroy { instance, slot, template, reason } => {
+                self.admit_destroy(id, instance, slot.as_ref(), *template, *reason, bounds)?
+            }
+            Claim::Label { instance } => self.admit_label(instance)?,
+        };
+        bounds.open -= 1;
+        let intent = Intent {
+            id,
+            task,
+            attempt: 1,
+            admitted: context.log.index,
+            term: context.log.term,
+            since: context.at,
+        };
+        self.intents.insert(id, intent);
+        Ok(())
+    }
+
+    fn admit_provision(
+        &mut self,
+        context: &Context<'_>,
+        id: IntentId,
+        slot: &Slot,
+        bounds: &mut Bounds,
+    ) -> Result<Task, Denial> {
+        if self.lifecycle != Lifecycle::Managed {
+            return Err(Denial::GroupNotManaged);
+        }
+        let guarded = !is_left_out(Protection::Admission);
+        let taken = self.roster.get(slot).is_some_and(|member| !member.is_free());
+        if taken && guarded {
+            return Err(Denial::SlotTaken);
+        }
+        let enough = match &self.spec.allocation {
+            Allocation::Size(size) => self.roster.present() >= *size as usize,
+            Allocation::LogicalIds(_) => false,
+        };
+        if (enough || !self.wants(slot)) && guarded {
+            return Err(Denial::EnoughMembers);
+        }
+        self.pay_for_one(context, bounds)?;
+        Ok(self.make(id, slot, |member| &mut member.current))
+    }
+
+    /// The one that holds the slot stays until the other is ready.
+    fn admit_replace(
+        &mut self,
+        context: &Context<'_>,
+        id: IntentId,
+        slot: &Slot,
+        bounds: &mut Bounds,
+    ) -> Result<Task, Denial> {
+        if self.lifecycle != Lifecycle::Managed {
+            return Err(Denial::GroupNotManaged);
+        }
+        let Some(member) = self.roster.get(slot) else { return Err(Denial::NotThere) };
+        let old = |it: &Occupied| it.terminating.is_none() && it.template != self.target;
+        if !member.occupied().is_some_and(old) {
+            return Err(Denial::NotThere);
+        }
+        if member.incoming.is_some() {
+            return Err(Denial::SlotTaken);
+        }
+        if self.roster.incarnations() >= self.desired() + SURGE {
+            return Err(Denial::EnoughMembers);
+        }
+        self.pay_for_one(context, bounds)?;
+        Ok(self.make(id, slot, |member| &mut member.incoming))
+    }
+
+    fn admit_destroy(
+        &mut self,
+        id: IntentId,
+        instance: &InstanceId,
+        slot: Option<&Slot>,
+        template: Revision,
+        reason: Reason,
+        bounds: &Bounds,
+    ) -> Result<Task, Denial> {
+        if bounds.hosts.contains_key(instance) {
+            return Err(Denial::HostsManager);
+        }
+        match slot {
+            Some(slot) => {
+                let member = self.roster.get(slot).ok_or(Denial::NotThere)?;
+                let held = member.instances().find(|it| it.instance == *instance).ok_or(Denial::NotThere)?;
+                if held.terminating.is_some() {
+                    return Err(Denial::NotThere);
+                }
+                let taken_over = member.occupied() == Some(held) && member.incoming.is_some();
+                let ready = member.incoming_occupied().is_some_and(Occupied::is_ready);
+                if taken_over && reason == Reason::RollingUpdate && !ready {
+                    return Err(Denial::NotReady);
+                }
+                self.roster.update_instance(instance, |it| it.terminating = Some(id));
+            }
+            None => {
+                if self.terminating_strays.contains(instance) || self.roster.slot_of(instance).is_some() {
+                    return Err(Denial::NotThere);
+                }
+                self.terminating_strays.insert(instance.clone());
+            }
+        }
+        Ok(Task::Destroy { instance: instance.clone(), slot: slot.cloned(), template, reason })
+    }
+
+    fn admit_label(&self, instance: &InstanceId) -> Result<Task, Denial> {
+        if self.lifecycle != Lifecycle::Managed {
+            return Err(Denial::GroupNotManaged);
+        }
+        let terminating = self.terminating_strays.contains(instance);
+        if terminating || self.roster.slot_of(instance).is_some() || self.is_being_labelled(instance) {
+            return Err(Denial::NotThere);
+        }
+        Ok(Task::Label { instance: instance.clone(), template: self.target })
+    }
+
+    fn pay_for_one(&mut self, context: &Context<'_>, bounds: &mut Bounds) -> Result<(), Denial> {
+        if bounds.instances == 0 {
+            return Err(Denial::Ceiling);
+        }
+        if !self.pay(context.said) {
+            return Err(Denial::TooFast);
+        }
+        bounds.instances -= 1;
+        Ok(())
+    }
+
+    /// Marks the place in a slot as being filled under this intent.
+    fn make(
+        &mut self,
+        id: IntentId,
+        slot: &Slot,
+        place: impl FnOnce(&mut Member) -> &mut Option<Incarnation>,
+    ) -> Task {
+        let generation = self.roster.next_generation(slot);
+        self.roster.update(slot, |member| {
+            member.generation = generation;
+            *place(member) = Some(Incarnation::Pending(id));
+        });
+        Task::Provision { slot: slot.clone(), generation, template: self.target }
+    }
+}
