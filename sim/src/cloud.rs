@@ -35,6 +35,8 @@ pub(crate) struct Instance {
     pub(crate) claim: IntentId,
     pub(crate) born: Instant,
     pub(crate) gone: Option<Instant>,
+    /// From when its flavor calls it healthy.
+    pub(crate) healthy_from: Instant,
     /// From when it is listed.
     listed_from: Instant,
     /// Who asked for its end: the token of a destroy, or nobody when it died by itself.
@@ -67,6 +69,8 @@ impl fmt::Display for Call {
 
 #[derive(Default)]
 pub(crate) struct Cloud {
+    /// How long an instance takes to be healthy, in milliseconds, at least and at most.
+    pub(crate) boots: (u64, u64),
     pub(crate) instances: Vec<Instance>,
     pub(crate) by_token: BTreeMap<(PluginName, String), usize>,
     pub(crate) calls: Vec<Call>,
@@ -144,6 +148,7 @@ impl Cloud {
             None => 0,
         };
         let listed_from = Instant::now() + Duration::from_millis(lag);
+        let boots = if self.boots.1 > 0 { raft::between(self.boots.0, self.boots.1) } else { 0 };
         let id = InstanceId::new(format!("i-{:05}", self.instances.len()));
         self.by_token.insert(key, self.instances.len());
         self.instances.push(Instance {
@@ -152,6 +157,7 @@ impl Cloud {
             tags: work.tags.clone(),
             claim: work.intent.id,
             born: Instant::now(),
+            healthy_from: Instant::now() + Duration::from_millis(boots),
             gone: None,
             listed_from,
             ended_by: None,
@@ -374,8 +380,12 @@ impl World for Sight {
     async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;
-        let there = self.cloud().running().any(|it| it.id == instance.id);
-        (if there { Health::Healthy } else { Health::Unknown }, String::new())
+        let cloud = self.cloud();
+        let Some(it) = cloud.running().find(|it| it.id == instance.id) else {
+            return (Health::Unknown, String::new());
+        };
+        let healthy = it.healthy_from <= Instant::now();
+        (if healthy { Health::Healthy } else { Health::Unhealthy }, String::new())
     }
 
     async fn validate(&self, _: &GroupSpec) -> Vec<Rejection> {

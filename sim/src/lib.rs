@@ -11,6 +11,7 @@ mod moment;
 mod net;
 mod operator;
 mod register;
+mod rollout;
 mod story;
 
 pub use moment::Moment;

@@ -31,6 +31,9 @@ struct Args {
     /// must notice
     #[arg(long)]
     without: Option<String>,
+    /// A group of five changes its template again and again while leaders die, and is never short of a member
+    #[arg(long, conflicts_with_all = ["sweep", "without"])]
+    rollouts: bool,
     /// Faults in one run
     #[arg(long, default_value_t = 10)]
     faults: u32,
@@ -48,7 +51,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let plan = Plan { faults: args.faults, ..Plan::default() };
+    let size = if args.rollouts { 5 } else { Plan::default().size };
+    let plan = Plan { faults: args.faults, rollouts: args.rollouts, size, ..Plan::default() };
     if let Some(seed) = args.seed {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
@@ -102,9 +106,10 @@ fn run_all(runs: u64, jobs: usize, what: impl Fn(u64) -> (u64, Plan) + Sync) -> 
                     } else {
                         format!(" --faults {}", plan.faults)
                     };
+                    let rollouts = if plan.rollouts { " --rollouts" } else { "" };
                     for violation in &run.violations {
                         println!(
-                            "seed {seed}{moment}: {violation}\n   repeat it with: sim --seed {seed}{moment}{faults}"
+                            "seed {seed}{moment}: {violation}\n   repeat it with: sim --seed {seed}{moment}{faults}{rollouts}"
                         );
                     }
                     // Only what the report needs: there may be thousands.

@@ -34,6 +34,8 @@ pub struct Plan {
     pub loud: bool,
     /// Go without one protection, in a build that can.
     pub without: &'static [Protection],
+    /// One group, rolled out again and again, instead of everything at once.
+    pub rollouts: bool,
     /// A manager dies at this moment, beside everything else.
     pub dies_at: Option<Moment>,
 }
@@ -47,6 +49,7 @@ impl Default for Plan {
             lasts: Duration::from_secs(240),
             loud: false,
             without: &[],
+            rollouts: false,
             dies_at: None,
         }
     }
@@ -89,7 +92,8 @@ pub fn run(seed: u64, plan: &Plan) -> Run {
     #[cfg(tokio_unstable)]
     runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
-    let run = runtime.block_on(Story::new(seed, *plan).run());
+    let story = Story::new(seed, *plan);
+    let run = if plan.rollouts { runtime.block_on(story.roll()) } else { runtime.block_on(story.run()) };
     runtime.shutdown_background();
     run
 }
@@ -154,18 +158,31 @@ impl Story {
         *self.faults.entry(fault).or_default() += 1;
     }
 
-    async fn run(mut self) -> Run {
+    /// The managers, and the first entry of their log.
+    pub(crate) async fn found(&mut self) -> Cluster {
         self.began = Some(Instant::now());
         let mut cluster = Cluster::of(self.plan.managers, self.plan.dies_at).await;
-        // Some clusters begin with managers of an older program, and are upgraded on the way.
-        let old = self.seed.is_multiple_of(4);
         let found = Change::Bootstrap {
             cluster: ClusterId::new(CLUSTER),
             lineage: 1,
-            manager: founder(if old { LEVEL - 1 } else { LEVEL }),
+            manager: founder(if self.begins_old() { LEVEL - 1 } else { LEVEL }),
             authority: None,
         };
         self.propose(&mut cluster, found).await;
+        cluster
+    }
+
+    /// Some clusters begin with managers of an older program, and are upgraded on the way.
+    fn begins_old(&self) -> bool {
+        self.seed.is_multiple_of(4) && !self.plan.rollouts
+    }
+
+    pub(crate) fn break_promise(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    async fn run(mut self) -> Run {
+        let mut cluster = self.found().await;
         for at in 0..self.groups.len() {
             self.declare(&mut cluster, at).await;
         }
@@ -173,7 +190,7 @@ impl Story {
         let mut dead: Vec<(usize, Instant)> = Vec::new();
         let mut healed_at = Instant::now();
         for fault in 0..self.plan.faults {
-            if old && fault == self.plan.faults / 2 {
+            if self.begins_old() && fault == self.plan.faults / 2 {
                 self.tell("every manager runs the newer program");
                 self.propose(&mut cluster, Change::Join { manager: founder(LEVEL), token: None }).await;
             }
@@ -188,7 +205,7 @@ impl Story {
     }
 
     /// Lets time pass; the dead come back, and what was cut or slow is mended, when it is due.
-    async fn pass(
+    pub(crate) async fn pass(
         &mut self,
         cluster: &mut Cluster,
         dead: &mut Vec<(usize, Instant)>,
@@ -289,7 +306,7 @@ impl Story {
     }
 
     /// Everything is mended; waits until every group is as declared, in the state and at the provider.
-    async fn settle(&mut self, cluster: &mut Cluster) -> Duration {
+    pub(crate) async fn settle(&mut self, cluster: &mut Cluster) -> Duration {
         let limit = SETTLES_IN + ONE_MEMBER * judge::outdated(cluster) + judge::slow_to_show(cluster);
         let mut operator = Operator::default();
         cluster.mend().await;
@@ -327,7 +344,7 @@ impl Story {
         }
     }
 
-    fn judge(&mut self, cluster: &Cluster) -> Run {
+    pub(crate) fn judge(&mut self, cluster: &Cluster) -> Run {
         let mut violations = std::mem::take(&mut self.violations);
         violations.extend(judge::violations(cluster, &self.groups));
         let cloud = cluster.cloud.lock().expect("the cloud");

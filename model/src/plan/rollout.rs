@@ -60,6 +60,9 @@ impl<'a> Planner<'a> {
             return;
         }
         let Some(first) = self.first_to_go(outdated) else { return };
+        if self.hosts_a_manager(first.instance) {
+            return;
+        }
         let named = matches!(first.slot, Slot::Logical(_));
         let surges = self.observed.bounds.level >= 2
             && !named

@@ -93,6 +93,10 @@ impl GroupState {
         if !member.occupied().is_some_and(old) {
             return Err(Denial::NotThere);
         }
+        // It could not be destroyed afterwards, and both would stay.
+        if member.occupied().is_some_and(|it| bounds.hosts.contains_key(&it.instance)) {
+            return Err(Denial::HostsManager);
+        }
         if member.incoming.is_some() {
             return Err(Denial::SlotTaken);
         }
