@@ -49,6 +49,10 @@ fn request_id() -> Vec<u8> {
     api::request_id_bytes(model::RequestId(rand::random()))
 }
 
+fn fresh() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
 /// Ports of this machine that nobody listens on; no two alike.
 pub fn free_ports(n: usize) -> Vec<u16> {
     // Held together, so that none is given twice.
@@ -72,17 +76,21 @@ impl Cluster {
     }
 
     pub async fn with(n: usize, options: Options) -> Self {
-        Self::start_all(n, options, true).await
+        Self::start_all(fresh(), n, options, true).await
+    }
+
+    /// One manager and its plugins where others were before: `m1` holds its data, and `lab` the history.
+    pub async fn on(dir: TempDir, options: Options) -> Self {
+        Self::start_all(dir, 1, options, true).await
     }
 
     /// As [`Cluster::of`], with a simulator that writes nothing down: for measurements.
     pub async fn without_history(n: usize) -> Self {
-        Self::start_all(n, Options::default(), false).await
+        Self::start_all(fresh(), n, Options::default(), false).await
     }
 
-    async fn start_all(n: usize, options: Options, recorded: bool) -> Self {
+    async fn start_all(dir: TempDir, n: usize, options: Options, recorded: bool) -> Self {
         let ports = free_ports(n);
-        let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir_all(dir.path().join("lab/faults")).expect("a directory");
         let managers = (0..n).map(|_| None).collect();
         let network = options.network.then(|| Network::of(n).expect("root may set up a network"));

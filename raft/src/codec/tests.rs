@@ -10,6 +10,8 @@ use model::{
 
 use super::*;
 
+mod old_state;
+
 fn spec(id: &str, image: &str, allocation: Allocation) -> GroupSpec {
     GroupSpec {
         id: id.into(),
