@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::{Code, Error, Subject};
+use api::{Code, Error, Subject, proto as pb};
 use futures_util::future::BoxFuture;
 use http_body_util::Limited;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use model::secret::SCHEME;
 use model::{Role, State};
 use raft::{PeerIdentity, Published};
 use rustls::pki_types::CertificateDer;
@@ -61,6 +62,18 @@ pub(crate) fn needed(method: &str) -> Option<Role> {
         }
         _ => Some(Role::Admin),
     }
+}
+
+/// Whoever only looks has no plugin told a secret: what plugins do with it, and say of it, is theirs.
+pub(crate) fn may_name_secrets(role: Role, request: &pb::CommitRequest) -> Result<(), Error> {
+    let specs = request.items.iter().filter_map(|item| item.spec.as_ref());
+    let parts = specs.flat_map(|spec| spec.instance.iter().chain(&spec.flavor));
+    if role >= Role::Operator || parts.into_iter().all(|part| !part.properties.contains(SCHEME)) {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, "a plan with secrets in it asks for the role operator")
+        .cause(format!("who asks has the role {role}, and plugins would be told the secrets"))
+        .remedy("log in with a token of that role; nothing was changed"))
 }
 
 /// Puts a door-keeper before every service.

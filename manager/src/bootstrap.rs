@@ -12,9 +12,9 @@ use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
 use raft::{Disk, Identity, Replica};
 use spi::{Class, Directory, Found, Instances, interface};
 
-use crate::Error;
 use crate::config::{Adopt, Config, Start};
-use crate::members;
+use crate::error::Error;
+use crate::join::join;
 use crate::recovery::next_lineage;
 
 /// How long a plugin has to show what it has before a cluster is founded without its word.
@@ -55,7 +55,7 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
                 Error::new("there is no token to join with", why, remedy)
             })?;
             let token = token.flatten();
-            let (identity, credentials) = members::join(addresses, token.as_ref(), me).await?;
+            let (identity, credentials) = join(addresses, token.as_ref(), me).await?;
             (identity, Some(credentials))
         }
         Start::Restart => {

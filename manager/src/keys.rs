@@ -10,9 +10,11 @@ use raft::{Identity, Replica};
 use rand::RngExt;
 use tokio::time::Instant;
 
+use crate::ca;
 use crate::clock::Clock;
+use crate::error::Error;
+use crate::members::is_fresh;
 use crate::metrics::Metrics;
-use crate::{Error, ca};
 
 /// A certificate is signed anew when between half and four fifths of its life are over (as SwarmKit's are).
 const RENEWED_FROM: f64 = 0.5;
@@ -92,7 +94,7 @@ pub(crate) async fn rotate(replica: Replica, clock: Clock, term: Term) {
         let me = replica.identity().node;
         let everybody = replica.members().iter().all(|member| {
             let has = member.lag.is_some_and(|lag| published.index.saturating_sub(lag) >= after);
-            member.node == me || (has && crate::members::is_fresh(member))
+            member.node == me || (has && is_fresh(member))
         });
         if !everybody {
             reached = None;

@@ -52,6 +52,11 @@ where
     }
 }
 
+/// Whether this manager leads.
+pub(crate) fn leads(role: &watch::Receiver<Role>) -> bool {
+    matches!(*role.borrow(), Role::Leader { .. })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

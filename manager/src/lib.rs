@@ -9,6 +9,9 @@ mod call_gate;
 mod clock;
 mod config;
 mod dial;
+mod disk;
+mod error;
+mod join;
 pub mod keyfile;
 mod keys;
 mod leadership;
@@ -31,14 +34,15 @@ use std::time::Duration;
 use api::tls::Tls;
 use api::{BadCertificate, Credentials};
 use futures_util::future::BoxFuture;
-use model::access::{Authorities, Authority, Secret};
+use model::access::{Authorities, Authority};
 use model::command::Manager;
-use raft::{Disk, Replica, Role};
+use raft::Replica;
 use tokio::net::{TcpListener, UnixListener};
 use tonic::transport::Server;
 
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
+pub use error::Error;
 pub use lease::Lease;
 pub use monitor::Probe;
 pub use raft::Profile;
@@ -49,27 +53,13 @@ use access::AuthLayer;
 use bootstrap::Membership;
 use call_gate::CallGate;
 use dial::Secure;
+use disk::DB;
 use members::Members;
 use metrics::Metrics;
 use reconcile::Assessments;
 use replica_thread::{Away, ReplicaThread};
 use service::Service;
 use world::Plugins;
-
-/// Why a manager cannot start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct Error {
-    pub what: String,
-    pub cause: String,
-    pub remedy: String,
-}
-
-impl Error {
-    fn new(what: impl Into<String>, cause: impl ToString, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), cause: cause.to_string(), remedy: remedy.into() }
-    }
-}
 
 /// A manager that runs until it is told to stop.
 pub struct Running {
@@ -136,7 +126,7 @@ pub async fn start(
     };
 
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
-    let disk = open_disk(&config.data_dir, config.unlock.as_ref()).await?;
+    let disk = disk::open(&config.data_dir, config.unlock.as_ref()).await?;
     let me = Manager {
         name: config.name.clone(),
         address: address.clone(),
@@ -150,7 +140,7 @@ pub async fn start(
             // Whoever asked to join may have been taken in: its disk must stay the one that asked.
             if !matches!(config.start, Start::Join(_)) {
                 drop(disk);
-                leave_as_found(&config.data_dir, new);
+                disk::leave_as_found(&config.data_dir, new);
             }
             return Err(error);
         }
@@ -317,46 +307,6 @@ pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, 
     leadership::while_leading(role, work).await;
 }
 
-/// Takes back what this start made on the disk, and nothing that was there before: nothing is changed when
-/// nothing comes of it.
-fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
-    // What cannot be removed is used by the next start.
-    if new_db {
-        let _ = std::fs::remove_dir_all(data_dir.join(DB));
-        let _ = std::fs::remove_file(data_dir.join(keyfile::FILE));
-    }
-    if new_dir {
-        let _ = std::fs::remove_dir(data_dir);
-    }
-}
-
-async fn open_disk(data_dir: &std::path::Path, unlock: Option<&Secret>) -> Result<Disk, Error> {
-    let (dir, unlock) = (data_dir.to_owned(), unlock.cloned());
-    let opened = tokio::task::spawn_blocking(move || {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let key = keyfile::key(&dir, !Disk::exists(&dir.join(DB)), unlock.as_ref())?;
-        Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
-    });
-    let failed = |cause: String, remedy| {
-        Error::new(format!("the data directory {} cannot be opened", data_dir.display()), cause, remedy)
-    };
-    match opened.await {
-        Ok(Ok(disk)) => Ok(disk),
-        Ok(Err(error)) => {
-            let remedy = match error.kind() {
-                std::io::ErrorKind::InvalidData => DAMAGED,
-                std::io::ErrorKind::Unsupported => NEWER,
-                std::io::ErrorKind::ResourceBusy => keyfile::UNLOCK_REMEDY,
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => keyfile::REMEDY,
-                _ => IN_USE,
-            };
-            Err(failed(error.to_string(), remedy))
-        }
-        Err(error) => Err(failed(error.to_string(), IN_USE)),
-    }
-}
-
 /// The addresses by which those on this machine mean this manager.
 fn here(config: &Config, address: &str, local: std::net::SocketAddr) -> Vec<String> {
     let mut all = vec![address.to_owned(), local.to_string(), config.listen.clone()];
@@ -407,9 +357,6 @@ const CLOSED_IN: Duration = Duration::from_secs(5);
 /// How long a new leader says where it runs before it does anything else.
 const ANNOUNCED_IN: Duration = Duration::from_secs(5);
 
-/// The database in the data directory.
-const DB: &str = "db";
-
 /// What helps when a replica has stopped by itself.
 const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
                       long as they are a majority";
@@ -417,15 +364,3 @@ const DIVERGED: &str = "look at the machine's memory and disk; then let it join 
                          empty --data-dir; the others go on as long as they are a majority";
 const EXPELLED: &str = "nothing is lost, for the others hold what it held; to run a manager here again, let it \
                         join anew with an empty --data-dir";
-
-/// What helps when a data directory does not open.
-const IN_USE: &str = "stop the manager that uses it, or choose another --data-dir; nothing was changed";
-const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";
-const DAMAGED: &str = "look at the machine's disk; what was stored there is not what is there now, and using it \
-                       could lose what this manager agreed to: let it join anew under another name with an empty \
-                       --data-dir";
-
-/// Who leads, for the files of this crate that ask.
-fn leads(role: &tokio::sync::watch::Receiver<Role>) -> bool {
-    matches!(*role.borrow(), Role::Leader { .. })
-}

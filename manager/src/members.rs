@@ -3,26 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use api::{BadCertificate, CertificateRequest, Credentials, JoinToken, tls};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use hyper_util::rt::TokioIo;
 use model::access::Newcomer;
 use model::command::{Manager, MemberRole};
 use model::membership::{MembershipView, Step};
 use model::quorum::Unsafe;
 use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
-use raft::{Application, Dial, Identity, JoinHandler, Joined, MemberStatus, PeerIdentity, Replica, Role};
+use raft::{Application, Dial, JoinHandler, Joined, MemberStatus, PeerIdentity, Replica, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::Status;
-use tower::service_fn;
 
 use crate::ca;
 use crate::call_gate::CallGate;
 use crate::clock::Clock;
 use crate::dial::Secure;
-use crate::{Error, leads};
+use crate::join::is_final;
+use crate::leadership::leads;
 
 /// A learner that is this close behind gets a vote.
 const CAUGHT_UP: u64 = 100;
@@ -30,14 +27,9 @@ const CAUGHT_UP: u64 = 100;
 const FRESH: Duration = Duration::from_secs(2);
 /// How often the leader looks after its members.
 const EVERY: Duration = Duration::from_millis(100);
-/// How long a new manager tries to be taken in: a leader may be elected meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long whoever changes a member waits for it to be done.
 const STANDS_IN: Duration = Duration::from_secs(10);
-
-/// How often it says meanwhile that it is not.
-const TELL_EVERY: Duration = Duration::from_secs(3);
 
 /// How often a manager says at most what is not heard.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(60);
@@ -380,90 +372,5 @@ impl JoinHandler for Members {
     ) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
         let vouched = self.is_vouched(&application, from);
         self.take_in(Application { vouched, ..application }).boxed()
-    }
-}
-
-/// Whether asking again is in vain.
-fn is_final(status: &Status) -> bool {
-    let refused = matches!(
-        status.code(),
-        tonic::Code::FailedPrecondition
-            | tonic::Code::InvalidArgument
-            | tonic::Code::AlreadyExists
-            | tonic::Code::PermissionDenied
-    );
-    refused || api::is_stranger(status)
-}
-
-/// Asks the managers at `addresses`, one after another, to take this one in.
-pub(crate) async fn join(
-    addresses: &[String],
-    token: Option<&JoinToken>,
-    me: &Manager,
-) -> Result<(Identity, Credentials), Error> {
-    let no_key = |error: BadCertificate| Error::new("no certificate can be asked for", error, "");
-    let tls = token.map(|token| tls::newcomer(token.authority)).transpose().map_err(no_key)?;
-    let request = CertificateRequest::new().map_err(no_key)?;
-    let application = Application {
-        manager: me.clone(),
-        token: token.map(|token| token.secret.clone()),
-        csr: request.der().to_vec().into(),
-        vouched: false,
-    };
-    let deadline = Instant::now() + PATIENCE;
-    let mut told = Instant::now();
-    loop {
-        let mut last = String::new();
-        for address in addresses {
-            let (at, tls) = (address.clone(), tls.clone());
-            let connector = service_fn(move |_| {
-                let (at, tls) = (at.clone(), tls.clone());
-                async move {
-                    // Whoever has a token says which cluster is meant, and a socket does not.
-                    let stream: Box<dyn api::Stream> = match tls {
-                        Some(tls) => Box::new(tls::connect(&at, tls).await?),
-                        None => api::reach(&at, None).await?,
-                    };
-                    Ok::<_, std::io::Error>(TokioIo::new(stream))
-                }
-            });
-            let asked = match raft::line(address, connector) {
-                Ok(line) => raft::join(line, &application, Duration::from_secs(10)).await,
-                Err(why) => Err(Status::invalid_argument(why)),
-            };
-            match asked {
-                Ok(joined) => {
-                    let identity =
-                        Identity { cluster: joined.cluster, lineage: joined.lineage, node: joined.node };
-                    let trusted = joined.trusted.iter().map(|it| it.to_vec()).collect();
-                    return Ok((identity, request.granted(joined.certificate.to_vec(), trusted)));
-                }
-                Err(status) if is_final(&status) => {
-                    let remedy = if api::is_stranger(&status) || status.message().contains("token") {
-                        "give --token with one that `infrakit token create --role manager` prints; nothing was changed"
-                    } else {
-                        "choose another --name or address, or a fresh --data-dir; nothing was changed"
-                    };
-                    return Err(Error::new(
-                        format!("manager `{}` was not taken in", me.name),
-                        format!("{address}: {}", status.message()),
-                        remedy,
-                    ));
-                }
-                Err(status) => last = format!("{address}: {}", status.message()),
-            }
-        }
-        if Instant::now() > deadline {
-            return Err(Error::new(
-                format!("no manager took `{}` in within {PATIENCE:?}", me.name),
-                last,
-                "name managers that run with --join, and see that a majority of them is up",
-            ));
-        }
-        if told.elapsed() > TELL_EVERY {
-            told = Instant::now();
-            tracing::warn!(message = last, "not taken in yet; trying for {PATIENCE:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -10,7 +10,9 @@ use model::command::{Manager, Program};
 use model::{NodeId, State};
 use raft::{Backup, Disk, Holding, Identity};
 
-use crate::{DB, Error, keyfile, open_disk};
+use crate::disk::{self, DB};
+use crate::error::Error;
+use crate::keyfile;
 
 /// How long a manager of the lost majority is tried.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -47,7 +49,7 @@ impl Survivor {
         if !Disk::exists(&dir.join(DB)) {
             return Err(nothing());
         }
-        let disk = open_disk(dir, unlock).await?;
+        let disk = disk::open(dir, unlock).await?;
         let read = tokio::task::spawn_blocking(move || disk.holding().map(|holding| (disk, holding))).await;
         match read.map_err(std::io::Error::other).and_then(|it| it) {
             Ok((disk, Some(holding))) => Ok(Self { dir: dir.to_owned(), holding, disk }),
@@ -83,7 +85,7 @@ impl Survivor {
 
 /// Makes a new data directory from a backup: that of the only manager of a new lineage of its cluster.
 pub async fn restore(backup: Backup, dir: &Path, name: &str, address: &str) -> Result<Identity, Error> {
-    let disk = open_disk(dir, None).await?;
+    let disk = disk::open(dir, None).await?;
     let me = Manager {
         name: name.to_owned(),
         address: address.to_owned(),

@@ -10,7 +10,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
-use crate::Error;
+use crate::error::Error;
 
 /// A thread of its own for the replica and the doors: heartbeats, votes and answers never wait behind
 /// the reconcilers, however large a listing they read, and hop between no threads.

@@ -27,10 +27,10 @@ use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 
-use crate::access::Principal;
+use crate::access::{Principal, may_name_secrets};
 use crate::clock::Clock;
 use crate::dial::Secure;
-use crate::leads;
+use crate::leadership::leads;
 use crate::members::Members;
 use crate::reconcile::Assessments;
 use crate::telemetry;
@@ -296,7 +296,7 @@ impl ManagerRpc for Service {
         at_leader!(self, request, plan);
         let role = role(&request);
         let request = request.into_inner();
-        secrets::may_name(role, &request)?;
+        may_name_secrets(role, &request)?;
         let published = self.read().await?;
         let (items, _) = self.commits(request.items, request.allow_missing_plugins).await?;
         let mut planned = Vec::new();
