@@ -142,7 +142,8 @@ impl CertificateRequest {
     }
 }
 
-/// Who signed a certificate, as X.509 names them, and when it ceases to be valid, in seconds since the Unix epoch.
+/// Who signed a certificate, as X.509 names them, and when it ceases to be valid, in seconds since the Unix
+/// epoch.
 pub fn issued(certificate: &CertificateDer<'_>) -> Result<(Vec<u8>, i64), BadCertificate> {
     let (_, read) = parse(certificate)?;
     Ok((read.issuer().as_raw().to_vec(), read.validity().not_after.timestamp()))

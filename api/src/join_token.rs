@@ -1,5 +1,5 @@
-//! The text of a token: `IKTKN-1-<digest of the authority>-<secret>`, both in base 32. It says which cluster is
-//! meant before anything is sent to it (as SwarmKit's does).
+//! The text of a token: `IKTKN-1-<digest of the authority>-<secret>`, both in base 32. It says which cluster
+//! is meant before anything is sent to it (as SwarmKit's does).
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,13 +1,13 @@
-//! Managers on this machine: each has a local socket, found by the address it listens on, and whoever may open
-//! it is trusted.
+//! Managers on this machine: each has a local socket, found by the address it listens on, and whoever may
+//! open it is trusted.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where the sockets of this user's managers are found: `$INFRAKIT_RUNTIME_DIR`, or `/run/infrakit` for root and for
-/// whoever it belongs to, or
-/// `$XDG_RUNTIME_DIR/infrakit`, or a directory of the user's own among the temporary files.
+/// Where the sockets of this user's managers are found: `$INFRAKIT_RUNTIME_DIR`, or `/run/infrakit` for root
+/// and for whoever it belongs to, or `$XDG_RUNTIME_DIR/infrakit`, or a directory of the user's own among the
+/// temporary files.
 pub fn runtime_dir() -> PathBuf {
     let named = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
     let user = rustix::process::geteuid();

@@ -57,9 +57,8 @@ pub(crate) fn needed(method: &str) -> Option<Role> {
         "Login" => None,
         "GetAuthority" | "Plan" | "ListGroups" | "DescribeGroup" | "InspectGroup" | "WatchGroup"
         | "Status" | "Events" | "GetVariable" | "ListSecrets" => Some(Role::Viewer),
-        "Commit" | "Scale" | "Free" | "Destroy" | "Settle" | "SetVariable" | "SetSecret" | "RemoveSecret" => {
-            Some(Role::Operator)
-        }
+        "Commit" | "Scale" | "Free" | "Destroy" | "Resolve" | "SetVariable" | "SetSecret"
+        | "RemoveSecret" => Some(Role::Operator),
         _ => Some(Role::Admin),
     }
 }

@@ -171,7 +171,7 @@ impl Service {
     }
 
     /// The change that an operator's word comes to.
-    fn in_doubt(&self, state: &State, request: &pb::SettleRequest) -> Result<Settle, Error> {
+    fn in_doubt(&self, state: &State, request: &pb::ResolveRequest) -> Result<Settle, Error> {
         let id = GroupId::new(&request.group);
         let group = state.group(&id).ok_or_else(|| no_group(&request.group))?;
         let assessment = self.assessments.of(&id);
@@ -348,8 +348,8 @@ impl ManagerRpc for Service {
         .into())
     }
 
-    async fn settle(&self, request: Request<pb::SettleRequest>) -> Answered<pb::Done> {
-        at_leader!(self, request, settle);
+    async fn resolve(&self, request: Request<pb::ResolveRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, resolve);
         let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
