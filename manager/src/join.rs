@@ -62,7 +62,7 @@ pub(crate) async fn join(
                     return Ok((identity, request.granted(joined.certificate.to_vec(), trusted)));
                 }
                 Err(status) if is_final(&status) => {
-                    let remedy = if api::is_stranger(&status) || status.message().contains("token") {
+                    let remedy = if api::is_unauthenticated(&status) || status.message().contains("token") {
                         "give --token with one that `infrakit token create --role manager` prints; nothing was changed"
                     } else {
                         "choose another --name or address, or a fresh --data-dir; nothing was changed"
@@ -100,5 +100,5 @@ pub(crate) fn is_final(status: &Status) -> bool {
             | tonic::Code::AlreadyExists
             | tonic::Code::PermissionDenied
     );
-    refused || api::is_stranger(status)
+    refused || api::is_unauthenticated(status)
 }
