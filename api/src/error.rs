@@ -180,8 +180,8 @@ impl From<Status> for Error {
 }
 
 /// What to do about a call that was not authenticated.
-pub const LOG_IN: &str = "log in with `infrakit login` and a token of the cluster; on the machine of a manager, run the \
-                          command as its user, or with --host DATA_DIR/manager.sock";
+pub const LOG_IN: &str = "log in with `infrakit login` and a token of the cluster; on the machine of a \
+                          manager, run the command as its user, or with --host DATA_DIR/manager.sock";
 
 /// Whether a connection failed because one side did not authenticate the other.
 pub fn is_unauthenticated(status: &Status) -> bool {

@@ -1,4 +1,4 @@
-//! The database in a manager's data directory: opened with its key, or left as it was found.
+//! The database in the data directory of a manager: opens it with its key.
 
 use std::path::Path;
 use std::{fs, io};
@@ -12,12 +12,12 @@ use crate::keyfile;
 /// The database in the data directory.
 pub(crate) const DB: &str = "db";
 
-/// What helps when a data directory does not open.
+/// Remedies for a data directory that cannot be opened.
 const IN_USE: &str = "stop the manager that uses it, or choose another --data-dir; nothing was changed";
-const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";
-const DAMAGED: &str = "look at the machine's disk; what was stored there is not what is there now, and using it \
-                       could lose what this manager agreed to: let it join anew under another name with an empty \
-                       --data-dir";
+const NEWER: &str = "use the version of infrakit that wrote it, or a newer one; nothing was changed";
+const DAMAGED: &str = "check the disk of this machine: stored data were lost or changed, and using them \
+                       could break what this manager has acknowledged; let it join again under another \
+                       name with an empty --data-dir";
 
 /// Opens the database in the data directory, with its key.
 pub(crate) async fn open(data_dir: &Path, unlock: Option<&Secret>) -> Result<Disk, Error> {
@@ -47,10 +47,9 @@ pub(crate) async fn open(data_dir: &Path, unlock: Option<&Secret>) -> Result<Dis
     }
 }
 
-/// Takes back what this start made on the disk, and nothing that was there before: nothing is changed when
-/// nothing comes of it.
+/// Removes what a failed start has created on the disk, and nothing that existed before.
 pub(crate) fn leave_as_found(data_dir: &Path, (new_dir, new_db): (bool, bool)) {
-    // What cannot be removed is used by the next start.
+    // If something cannot be removed, the next start uses it.
     if new_db {
         let _ = fs::remove_dir_all(data_dir.join(DB));
         let _ = fs::remove_file(data_dir.join(keyfile::FILE));

@@ -1,11 +1,14 @@
-//! What a manager says when it cannot go on.
+//! The error of a manager that cannot start or continue.
 
 /// Why a manager cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Error {
+    /// What failed, in one sentence.
     pub what: String,
+    /// Why; may be empty.
     pub cause: String,
+    /// What the operator can do about it; may be empty.
     pub remedy: String,
 }
 

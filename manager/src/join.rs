@@ -1,4 +1,4 @@
-//! Asks to be taken in: what a manager does that belongs to no cluster yet.
+//! Joins a cluster: the request of a manager that is not a member yet.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use tower::service_fn;
 
 use crate::error::Error;
 
-/// How long a new manager tries to be taken in: a leader may be elected meanwhile.
+/// How long a new manager tries to join: a leader may be elected meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it says meanwhile that it is not.
-const TELL_EVERY: Duration = Duration::from_secs(3);
+/// Interval of the log messages meanwhile.
+const LOG_EVERY: Duration = Duration::from_secs(3);
 
-/// Asks the managers at `addresses`, one after another, to take this one in.
+/// Joins the cluster through the managers at `addresses`, one after another.
 pub(crate) async fn join(
     addresses: &[String],
     token: Option<&JoinToken>,
     me: &Manager,
 ) -> Result<(Identity, Credentials), Error> {
-    let no_key = |error: BadCertificate| Error::new("no certificate can be asked for", error, "");
+    let no_key = |error: BadCertificate| Error::new("a certificate cannot be requested", error, "");
     let tls = token.map(|token| tls::newcomer(token.authority)).transpose().map_err(no_key)?;
     let request = CertificateRequest::new().map_err(no_key)?;
     let application = Application {
@@ -34,7 +34,7 @@ pub(crate) async fn join(
         vouched: false,
     };
     let deadline = Instant::now() + PATIENCE;
-    let mut told = Instant::now();
+    let mut logged = Instant::now();
     loop {
         let mut last = String::new();
         for address in addresses {
@@ -42,7 +42,7 @@ pub(crate) async fn join(
             let connector = service_fn(move |_| {
                 let (at, tls) = (at.clone(), tls.clone());
                 async move {
-                    // Whoever has a token says which cluster is meant, and a socket does not.
+                    // A token pins the cluster; a local socket does not.
                     let stream: Box<dyn api::Stream> = match tls {
                         Some(tls) => Box::new(tls::connect(&at, tls).await?),
                         None => api::reach(&at, None).await?,
@@ -63,12 +63,12 @@ pub(crate) async fn join(
                 }
                 Err(status) if is_final(&status) => {
                     let remedy = if api::is_unauthenticated(&status) || status.message().contains("token") {
-                        "give --token with one that `infrakit token create --role manager` prints; nothing was changed"
+                        "give --token from `infrakit token create --role manager`; nothing was changed"
                     } else {
-                        "choose another --name or address, or a fresh --data-dir; nothing was changed"
+                        "choose another --name or address, or an empty --data-dir; nothing was changed"
                     };
                     return Err(Error::new(
-                        format!("manager `{}` was not taken in", me.name),
+                        format!("manager `{}` could not join", me.name),
                         format!("{address}: {}", status.message()),
                         remedy,
                     ));
@@ -78,20 +78,20 @@ pub(crate) async fn join(
         }
         if Instant::now() > deadline {
             return Err(Error::new(
-                format!("no manager took `{}` in within {PATIENCE:?}", me.name),
+                format!("manager `{}` could not join within {PATIENCE:?}", me.name),
                 last,
-                "name managers that run with --join, and see that a majority of them is up",
+                "give addresses of running managers with --join; a majority of the managers must be up",
             ));
         }
-        if told.elapsed() > TELL_EVERY {
-            told = Instant::now();
-            tracing::warn!(message = last, "not taken in yet; trying for {PATIENCE:?}");
+        if logged.elapsed() > LOG_EVERY {
+            logged = Instant::now();
+            tracing::warn!(message = last, "not joined yet; retrying for {PATIENCE:?}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Whether asking again is in vain.
+/// Whether a retry is pointless.
 pub(crate) fn is_final(status: &Status) -> bool {
     let refused = matches!(
         status.code(),

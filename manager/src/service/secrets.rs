@@ -1,4 +1,4 @@
-//! Secrets and backups: what is asked for, and what is never shown.
+//! Secrets: set, listed without their values, removed.
 
 use api::{Code, Error, proto as pb};
 use model::access::Secret;
@@ -21,10 +21,10 @@ impl Service {
         let name = name(&request.name)?;
         let invalid = |what: String| Error::new(Code::Invalid, what).remedy("nothing was changed");
         let text = std::str::from_utf8(&request.value);
-        // It comes to stand within texts.
-        let text = text.map_err(|_| invalid(format!("the value of secret `{name}` is no text in UTF-8")))?;
+        // It is substituted within texts.
+        let text = text.map_err(|_| invalid(format!("the value of secret `{name}` is not valid UTF-8")))?;
         if text.is_empty() || text.len() > LARGEST || text.contains('\0') {
-            return Err(invalid(format!("a secret has 1 to {LARGEST} bytes, none of them 0")));
+            return Err(invalid(format!("a secret must have 1 to {LARGEST} bytes, none of them 0")));
         }
         let value = Secret::new(request.value);
         self.propose(id, by, Change::SetSecret { name, value }).await.map(drop)
