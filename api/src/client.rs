@@ -1,4 +1,4 @@
-//! A client that knows the managers' addresses and goes on to the next when one does not answer.
+//! A client of all managers: it tries the next address if one does not answer.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -11,43 +11,44 @@ use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::credentials::Credentials;
-use crate::error::{Code, Error, is_stranger};
+use crate::error::{Code, Error, is_unauthenticated};
 use crate::proto::manager_client::ManagerClient;
 use crate::{local, tls};
 
-/// Where the managers are: `host:port`, or the path of a local socket, one or several.
+/// Addresses of managers: `host:port` or paths of local sockets, one or more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses(Vec<String>);
 
-/// The largest answer: a group of 100,000 with its slots.
+/// The largest reply: a group of 100,000 with its slots.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// How long every address may refuse before the managers are taken for gone: a restart takes less.
+/// How long all addresses may refuse connections before the call fails: a restart takes less.
 const GONE: Duration = Duration::from_secs(4);
 
-/// Between two rounds: a lead that is given away is taken within milliseconds, an election takes longer.
+/// Pauses between rounds: a leadership transfer takes milliseconds, an election longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A manager that lives answers a connect at once; the next one is tried after this.
+/// A running manager accepts a connection immediately; the next address is tried after this.
 const CONNECT: Duration = Duration::from_secs(1);
 
 impl Addresses {
+    /// The addresses, in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
 
-    /// Reads `host:port[,host:port…]`; a part that begins with `/` is a socket.
+    /// Parses `host:port[,host:port…]`; a part that begins with `/` is a socket.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parts: Vec<String> =
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
         if parts.is_empty() {
-            return Err(Error::new(Code::Invalid, "no address of a manager is given"));
+            return Err(Error::new(Code::Invalid, "no manager address was given"));
         }
         for part in &parts {
             let port = part.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
             if !part.starts_with('/') && port.is_none() {
-                return Err(Error::new(Code::Invalid, format!("`{part}` is not an address of a manager"))
+                return Err(Error::new(Code::Invalid, format!("`{part}` is not a manager address"))
                     .remedy("write HOST:PORT[,HOST:PORT...], such as 127.0.0.1:7701"));
             }
         }
@@ -61,7 +62,8 @@ impl std::fmt::Display for Addresses {
     }
 }
 
-/// Calls whichever manager answers. A call with a request id is safe to repeat at the next.
+/// Calls any manager that answers. A call with a request id is idempotent, so it can be retried at the next
+/// one.
 #[derive(Clone)]
 pub struct Client {
     managers: Vec<(String, ManagerClient<Channel>)>,
@@ -69,11 +71,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// How long a call may take altogether, over all managers. An election takes up to two seconds,
-    /// and whoever asks while there is none should not have to ask again.
+    /// The default deadline of a call, over all managers. It outlasts an election, so that callers need not
+    /// retry.
     pub const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// Connects when it is first used. Without credentials, only to managers on this machine.
+    /// A client that connects on first use. Without credentials it can only reach managers on this machine.
     pub fn new(addresses: &Addresses, credentials: Option<&Credentials>) -> Result<Self, Error> {
         let unusable = |error| {
             Error::new(Code::Forbidden, "the saved credentials cannot be used").cause(format!("{error}"))
@@ -82,7 +84,7 @@ impl Client {
         Self::with_tls(addresses, config)
     }
 
-    /// As [`Client::new`], with TLS as it is.
+    /// As [`Client::new`], with this TLS configuration.
     pub fn with_tls(addresses: &Addresses, tls: Option<Arc<ClientConfig>>) -> Result<Self, Error> {
         let managers = addresses
             .0
@@ -97,14 +99,15 @@ impl Client {
         Ok(Self { managers, deadline: Self::DEADLINE })
     }
 
+    /// With another deadline for each call.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// Makes a call at one manager after another until one gives a real answer, or the time is up.
+    /// Makes a call at one manager after another until one answers it, or the deadline passes.
     ///
-    /// Safe to repeat for reads, and for writes that carry a request id.
+    /// `call` may run several times, so it must be a read, or a write with a request id.
     pub async fn call<T>(
         &self,
         call: impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
@@ -115,18 +118,18 @@ impl Client {
         let ask_all = async {
             loop {
                 let mut all_are_gone = true;
-                let mut stranger = None;
+                let mut unauthenticated = None;
                 let mut reachable = false;
                 for (address, client) in &self.managers {
                     match call(client.clone()).await {
                         Ok(response) => return Ok(response.into_inner()),
                         Err(status) => {
-                            let (gone, strange) = (is_refused(&status), is_stranger(&status));
+                            let (gone, unknown) = (is_refused(&status), is_unauthenticated(&status));
                             all_are_gone &= gone;
                             let error = Error::from(status);
-                            if strange {
-                                // Another of them may know who asks.
-                                stranger = Some(error);
+                            if unknown {
+                                // Another manager may accept the credentials.
+                                unauthenticated = Some(error);
                                 continue;
                             }
                             reachable |= !gone;
@@ -137,7 +140,7 @@ impl Client {
                         }
                     }
                 }
-                if let Some(error) = stranger.filter(|_| !reachable) {
+                if let Some(error) = unauthenticated.filter(|_| !reachable) {
                     return Err(error);
                 }
                 if all_are_gone && began.elapsed() > GONE {
@@ -157,14 +160,14 @@ impl Client {
         let asked: Vec<&str> = self.managers.iter().map(|(address, _)| address.as_str()).collect();
         Error {
             what: format!("no manager answered within {waited:?}"),
-            cause: format!("asked {}; the last said: {}", asked.join(", "), last.cause),
-            remedy: "start a majority of the managers, or name others with --host".into(),
+            cause: format!("tried {}; last error: {}", asked.join(", "), last.cause),
+            remedy: "start a majority of the managers, or name running ones with --host".into(),
             ..last
         }
     }
 }
 
-/// Whether nobody listens there, which a manager that lives never shows.
+/// Whether nothing listens at the address.
 fn is_refused(status: &tonic::Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
@@ -176,13 +179,13 @@ fn is_refused(status: &tonic::Status) -> bool {
     false
 }
 
-/// A stream of bytes to a manager.
+/// A byte stream to a manager.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Opens a stream to the manager at `address`: through its socket when it runs on this machine and belongs to
-/// the same user, which proves who asks; otherwise with TLS, when it is known how.
+/// Opens a stream to the manager at `address`: through its local socket if it runs on this machine as the
+/// same user, which authenticates the caller; otherwise with TLS.
 pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
     if address.starts_with('/') {
         return Ok(Box::new(UnixStream::connect(address).await?));
@@ -200,12 +203,9 @@ pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<
     match absent {
         Some(error) => Err(error),
         None => {
-            // Nobody there is another trouble than nobody known.
+            // If nothing listens there, that error is the better one.
             drop(TcpStream::connect(address).await?);
-            Err(io::Error::new(
-                ErrorKind::PermissionDenied,
-                format!("there are no credentials for {address}"),
-            ))
+            Err(io::Error::new(ErrorKind::PermissionDenied, format!("no credentials for {address}")))
         }
     }
 }
@@ -221,7 +221,7 @@ fn channel(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Channel, Err
     };
     let endpoint = endpoint
         .connect_timeout(CONNECT)
-        // A manager that is stopped while it answers must not hold its callers for ever.
+        // A manager that is frozen during a call must not block its callers forever.
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(3));
     let address = address.to_owned();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_nobody_answers_the_error_says_who_was_asked() {
+    async fn when_nobody_answers_the_error_says_what_was_tried() {
         let client = Client::new(&Addresses::parse("127.0.0.1:1,/no/such.sock").expect("addresses"), None)
             .expect("a client");
         let client = client.with_deadline(Duration::from_millis(300));

@@ -1,4 +1,4 @@
-//! Who somebody is, as X.509 certificates say it.
+//! X.509 credentials: the identity in a certificate, keys, and certificate requests.
 
 use std::fmt;
 
@@ -11,38 +11,38 @@ use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
-/// The attribute of a subject that says by which token a person was let in, or of which lineage a manager is:
+/// The subject attribute with the token that a user logged in with, or the lineage of a manager:
 /// X.520 `serialNumber`.
 const SERIAL: [u64; 4] = [2, 5, 4, 5];
 
-/// Whom a certificate names.
+/// The subject of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
-    /// A manager belongs to one lineage of its cluster.
+    /// A manager, in one lineage of its cluster.
     Manager { cluster: ClusterId, lineage: u32, node: NodeId },
-    /// A person is known as long as the token of the login is.
+    /// A user; the certificate is valid as long as the token of the login is.
     Person { cluster: ClusterId, name: String, role: Role, token: TokenId },
 }
 
-/// What one side of a connection presents, and whom it trusts.
+/// What one side of a connection presents, and the authorities that it trusts.
 #[derive(Clone)]
 pub struct Credentials {
-    /// Certificate authorities.
+    /// The trusted certificate authorities.
     pub trusted: Vec<CertificateDer<'static>>,
-    /// Its own certificate, and the key of it.
+    /// Its own certificate.
     pub certificate: CertificateDer<'static>,
-    /// What leads from it to an authority that others may trust alone.
+    /// A cross-signed certificate for peers that trust the previous authority only.
     pub(crate) bridge: Option<CertificateDer<'static>>,
     key: Vec<u8>,
 }
 
-/// A key, and the request for a certificate of it.
+/// A new key and its certificate signing request.
 pub struct CertificateRequest {
     key: KeyPair,
     der: Vec<u8>,
 }
 
-/// Why a certificate, or a text that should hold some, is of no use.
+/// A certificate, key or PEM text that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadCertificate(pub String);
@@ -61,7 +61,7 @@ impl Subject {
         }
     }
 
-    /// The name in its written form.
+    /// The subject as an X.509 name.
     pub fn distinguished_name(&self) -> DistinguishedName {
         let mut name = DistinguishedName::new();
         name.push(DnType::OrganizationalUnitName, self.role().as_str());
@@ -80,24 +80,25 @@ impl Subject {
         name
     }
 
-    /// Whom a certificate names, whoever has signed it.
+    /// The subject of a certificate. Its signature is not checked.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, BadCertificate> {
-        let bad = |why: &str| BadCertificate::new("a certificate that is none of ours", why);
+        let bad = |why: &str| BadCertificate::new("not a certificate of an infrakit cluster", why);
         let (_, read) = X509Certificate::from_der(certificate).map_err(|error| bad(&error.to_string()))?;
         let name = read.subject();
         let one = |found: Option<&str>, what| found.map(str::to_owned).ok_or_else(|| bad(what));
-        let cluster = ClusterId::new(one(first(name.iter_organization()), "it names no cluster")?);
-        let common = one(first(name.iter_common_name()), "it names nobody")?;
-        let role = one(first(name.iter_organizational_unit()), "it names no role")?;
+        let cluster =
+            ClusterId::new(one(first(name.iter_organization()), "it has no organization (cluster)")?);
+        let common = one(first(name.iter_common_name()), "it has no common name")?;
+        let role = one(first(name.iter_organizational_unit()), "it has no organizational unit (role)")?;
         match role.parse::<Role>().map_err(|why| bad(&why))? {
             Role::Manager => {
-                let node = common.parse().map_err(|_| bad("its manager has no number"))?;
+                let node = common.parse().map_err(|_| bad("its common name is not a manager id"))?;
                 let lineage = serial(name).and_then(|text| text.parse().ok());
-                let lineage = lineage.ok_or_else(|| bad("its manager has no lineage"))?;
+                let lineage = lineage.ok_or_else(|| bad("it has no lineage"))?;
                 Ok(Subject::Manager { cluster, lineage, node: NodeId(node) })
             }
             role => {
-                let token = TokenId::new(one(serial(name), "it names no token")?);
+                let token = TokenId::new(one(serial(name), "it has no token id")?);
                 Ok(Subject::Person { cluster, name: common, role, token })
             }
         }
@@ -115,23 +116,23 @@ fn serial<'a>(name: &'a X509Name<'a>) -> Option<&'a str> {
 }
 
 impl CertificateRequest {
-    /// Draws a key.
+    /// Generates a key.
     pub fn new() -> Result<Self, BadCertificate> {
-        let bad = |error: rcgen::Error| BadCertificate::new("no key could be made", error);
+        let bad = |error: rcgen::Error| BadCertificate::new("a key could not be generated", error);
         let key = KeyPair::generate().map_err(bad)?;
         let mut params = CertificateParams::default();
-        // Whoever signs says who it is; what is asked for is not looked at.
+        // The signer sets the subject; the one in the request is ignored.
         params.distinguished_name = DistinguishedName::new();
         let der = params.serialize_request(&key).map_err(bad)?.der().to_vec();
         Ok(Self { key, der })
     }
 
-    /// The request, as PKCS #10 in DER.
+    /// The request: PKCS #10, in DER.
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// With the certificate that was given for it.
+    /// The credentials with the certificate that was issued for this request.
     pub fn granted(self, certificate: Vec<u8>, trusted: Vec<Vec<u8>>) -> Credentials {
         Credentials {
             trusted: trusted.into_iter().map(CertificateDer::from).collect(),
@@ -142,13 +143,13 @@ impl CertificateRequest {
     }
 }
 
-/// Who signed a certificate, as X.509 names them, and when it ceases to be valid, in seconds since the Unix epoch.
+/// The issuer of a certificate, as an X.509 name, and its expiry in seconds since the Unix epoch.
 pub fn issued(certificate: &CertificateDer<'_>) -> Result<(Vec<u8>, i64), BadCertificate> {
     let (_, read) = parse(certificate)?;
     Ok((read.issuer().as_raw().to_vec(), read.validity().not_after.timestamp()))
 }
 
-/// Whom a certificate names, as X.509 does.
+/// The subject of a certificate, as an X.509 name.
 pub fn named(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, BadCertificate> {
     Ok(parse(certificate)?.1.subject().as_raw().to_vec())
 }
@@ -158,13 +159,13 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<(&'a [u8], X509Certi
         .map_err(|error| BadCertificate::new("a certificate cannot be read", error))
 }
 
-/// Reads a request whose sender proves to have the key.
+/// Parses a certificate signing request and verifies its proof of possession.
 pub fn read_request(der: &[u8]) -> Result<CertificateSigningRequestParams, BadCertificate> {
     CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))
-        .map_err(|error| BadCertificate::new("the request for a certificate cannot be read", error))
+        .map_err(|error| BadCertificate::new("the certificate signing request cannot be read", error))
 }
 
-/// What the key of a request for a certificate is known by: whoever repeats the request has the same.
+/// The SHA-256 of the public key of a certificate signing request: a repeated request has the same.
 pub fn key_digest(der: &[u8]) -> Result<String, BadCertificate> {
     use rcgen::PublicKeyData;
     let request = read_request(der)?;
@@ -173,7 +174,7 @@ pub fn key_digest(der: &[u8]) -> Result<String, BadCertificate> {
 }
 
 impl Credentials {
-    /// Of a key in PKCS #8.
+    /// Credentials with a private key in PKCS #8.
     pub fn new(
         trusted: Vec<CertificateDer<'static>>,
         certificate: CertificateDer<'static>,
@@ -182,7 +183,7 @@ impl Credentials {
         Self { trusted, certificate, bridge: None, key }
     }
 
-    /// Shown together with a certificate that another authority has signed for the one that signed this.
+    /// Presents this cross-signed certificate too: the issuing authority, signed by the previous one.
     #[must_use]
     pub fn by_way_of(self, bridge: Option<Vec<u8>>) -> Self {
         Self { bridge: bridge.map(CertificateDer::from), ..self }
@@ -192,13 +193,13 @@ impl Credentials {
         PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.key.clone()))
     }
 
-    /// When the own certificate begins and ceases to be valid, in seconds since the Unix epoch.
+    /// The validity of the own certificate, in seconds since the Unix epoch.
     pub fn validity(&self) -> Result<(i64, i64), BadCertificate> {
         let (_, read) = parse(&self.certificate)?;
         Ok((read.validity().not_before.timestamp(), read.validity().not_after.timestamp()))
     }
 
-    /// As a text: the key, the certificate, and the authorities that are trusted.
+    /// The private key, the certificate and the trusted authorities, in PEM.
     pub fn to_pem(&self) -> String {
         let part = |tag: &str, bytes: &[u8]| pem::encode(&pem::Pem::new(tag, bytes));
         let trusted = self.trusted.iter().map(|it| part("CERTIFICATE", it));
@@ -206,9 +207,9 @@ impl Credentials {
         own.into_iter().chain(trusted).collect()
     }
 
-    /// The other way round.
+    /// Parses what [`Credentials::to_pem`] has written.
     pub fn from_pem(text: &str) -> Result<Self, BadCertificate> {
-        let bad = |why: &dyn fmt::Display| BadCertificate::new("these are no credentials", why);
+        let bad = |why: &dyn fmt::Display| BadCertificate::new("not valid credentials", why);
         let key = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()).map_err(|error| bad(&error))?;
         let mut certificates = CertificateDer::pem_slice_iter(text.as_bytes());
         let certificate = certificates
@@ -217,7 +218,7 @@ impl Credentials {
             .map_err(|error| bad(&error))?;
         let trusted = certificates.collect::<Result<Vec<_>, _>>().map_err(|error| bad(&error))?;
         if trusted.is_empty() {
-            return Err(bad(&"no authority is trusted"));
+            return Err(bad(&"the certificate authorities are missing"));
         }
         Ok(Self { trusted, certificate, bridge: None, key: key.secret_pkcs8_der().to_vec() })
     }

@@ -1,4 +1,4 @@
-//! One failure, as a person is told: a stable code, what, why, and what to do.
+//! Errors of the API: a stable code, what failed, the cause, and a remedy.
 
 use std::fmt;
 
@@ -7,38 +7,42 @@ use tonic::Status;
 
 use crate::proto::{Failure, Objection};
 
-/// What kind of failure it is. The number is stable; the exit code follows from it.
+/// The kind of a failure. Its number is stable, and determines the exit code of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The spec or the request is wrong.
+    /// The spec or the request is invalid.
     Invalid,
     /// A plugin does not answer.
     PluginUnavailable,
-    /// A plugin refused the spec.
+    /// A plugin rejected the spec.
     PluginRefused,
+    /// The named object does not exist.
     NotFound,
-    /// The stored state is not what the author saw, or forbids the change.
+    /// The stored state has changed, or does not allow the change.
     Conflict,
-    /// A guard forbids it: it would cost the cluster its quorum, or some of its tolerance.
+    /// A safety check refused it: it would lose the quorum, or decrease fault tolerance.
     Guarded,
-    /// The caller is not known, or its role does not allow it.
+    /// The caller is unauthenticated, or its role does not allow the call.
     Forbidden,
     /// No manager can be reached, or no majority of them.
     Unavailable,
-    /// Too much is under way; try again.
+    /// Too many requests are in progress; try again.
     Busy,
-    /// A defect, or a replica that has stopped.
+    /// A bug, or a replica that has stopped.
     Internal,
 }
 
-/// A failed call.
+/// An error of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     pub code: Code,
+    /// What failed, in one sentence.
     pub what: String,
+    /// Why; may be empty.
     pub cause: String,
+    /// What the user can do about it; may be empty.
     pub remedy: String,
-    /// What plugins find wrong with the specs of the request.
+    /// Objections of plugins to the specs of the request.
     pub objections: Vec<Objection>,
 }
 
@@ -91,15 +95,18 @@ impl Code {
 }
 
 impl Error {
+    /// An error without cause and remedy.
     pub fn new(code: Code, what: impl Into<String>) -> Self {
         Self { code, what: what.into(), cause: String::new(), remedy: String::new(), objections: Vec::new() }
     }
 
+    /// With this cause.
     #[must_use]
     pub fn cause(self, cause: impl Into<String>) -> Self {
         Self { cause: cause.into(), ..self }
     }
 
+    /// With this remedy.
     #[must_use]
     pub fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }
@@ -133,7 +140,7 @@ impl From<Error> for Status {
 }
 
 impl From<Status> for Error {
-    /// The failure in the details; otherwise what gRPC itself says.
+    /// The failure in the details of the status, or one derived from the gRPC code.
     fn from(status: Status) -> Self {
         if !status.details().is_empty()
             && let Ok(failure) = Failure::decode(status.details())
@@ -147,13 +154,13 @@ impl From<Status> for Error {
                 objections: failure.objections,
             };
         }
-        if let Some(why) = stranger(&status) {
-            return Error::new(Code::Forbidden, "the managers do not know who asks")
+        if let Some(why) = unauthenticated(&status) {
+            return Error::new(Code::Forbidden, "unauthenticated: no valid credentials for this cluster")
                 .cause(why)
-                .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it, or with --host DATA_DIR/manager.sock");
+                .remedy(LOG_IN);
         }
         let code = match status.code() {
-            // Managers always say what is wrong; a bare unknown or internal error is a line that broke.
+            // Managers send details; a bare unknown or internal error is a broken connection.
             tonic::Code::Unavailable
             | tonic::Code::DeadlineExceeded
             | tonic::Code::Cancelled
@@ -168,17 +175,21 @@ impl From<Status> for Error {
             }
             _ => Code::Internal,
         };
-        Error::new(code, "the manager could not answer").cause(status.message())
+        Error::new(code, "the call failed").cause(status.message())
     }
 }
 
-/// Whether a connection did not come about because one side does not know the other.
-pub fn is_stranger(status: &Status) -> bool {
-    stranger(status).is_some()
+/// What to do about a call that was not authenticated.
+pub const LOG_IN: &str = "log in with `infrakit login` and a token of the cluster; on the machine of a \
+                          manager, run the command as its user, or with --host DATA_DIR/manager.sock";
+
+/// Whether a connection failed because one side did not authenticate the other.
+pub fn is_unauthenticated(status: &Status) -> bool {
+    unauthenticated(status).is_some()
 }
 
-/// Why a connection did not come about, when it was because one side does not know the other.
-fn stranger(status: &Status) -> Option<String> {
+/// Why a connection failed, if one side did not authenticate the other.
+fn unauthenticated(status: &Status) -> Option<String> {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
@@ -203,7 +214,7 @@ mod tests {
         for broken in
             [Status::unavailable("gone"), Status::unknown("transport error"), Status::internal("h2")]
         {
-            assert_eq!(Error::from(broken).code, Code::Unavailable, "it is asked again at another manager");
+            assert_eq!(Error::from(broken).code, Code::Unavailable, "another manager is tried");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The text of a token: `IKTKN-1-<digest of the authority>-<secret>`, both in base 32. It says which cluster is
-//! meant before anything is sent to it (as SwarmKit's does).
+//! The text of a token: `IKTKN-1-<digest of the authority>-<secret>`, both in base 32. The digest
+//! authenticates the cluster before the secret is sent to it, as in SwarmKit.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const PREFIX: &str = "IKTKN-1-";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
-/// What lets somebody in, and tells where.
+/// A join or login token: the fingerprint of the authority, and a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinToken {
     pub authority: Fingerprint,
@@ -24,6 +24,7 @@ pub struct JoinToken {
 }
 
 impl Fingerprint {
+    /// The fingerprint of this certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate).into())
     }
@@ -41,7 +42,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Where a token is found.
+/// Where a token is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenFrom {
     Text(Secret),
@@ -50,7 +51,7 @@ pub enum TokenFrom {
 }
 
 impl TokenFrom {
-    /// The token; none when there is nothing. The error is a sentence that does not tell the text.
+    /// The token; none if the text is empty. The error does not contain the text.
     pub fn read(&self) -> Result<Option<JoinToken>, String> {
         let text = match self {
             TokenFrom::Text(text) => String::from_utf8_lossy(text.expose()).into_owned(),
@@ -66,22 +67,23 @@ impl TokenFrom {
     }
 }
 
-/// The name of the token of this secret.
+/// The id of the token with this secret: its SHA-256.
 pub fn token_id(secret: &[u8]) -> TokenId {
     TokenId::new(data_encoding::HEXLOWER.encode(&Sha256::digest(secret)))
 }
 
 impl JoinToken {
-    /// A token of a fresh secret of 128 bits.
+    /// A token with a new random secret of 128 bits.
     pub fn draw(authority: Fingerprint) -> Self {
         Self { authority, secret: Secret::new(rand::random::<[u8; 16]>().as_slice()) }
     }
 
+    /// The id of this token.
     pub fn id(&self) -> TokenId {
         token_id(self.secret.expose())
     }
 
-    /// The whole of it, to be shown once to whoever asked for it.
+    /// The text of the token, secret included.
     pub fn expose(&self) -> String {
         let secret = BASE32_NOPAD.encode(self.secret.expose()).to_lowercase();
         format!("{PREFIX}{}-{secret}", self.authority)
@@ -92,7 +94,7 @@ impl FromStr for JoinToken {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("this is no token: one begins with {PREFIX} and has two parts more");
+        let bad = || format!("not a valid token: it must have the form {PREFIX}DIGEST-SECRET");
         let (authority, secret) =
             text.trim().strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).ok_or_else(bad)?;
         let decode = |part: &str| BASE32_NOPAD.decode(part.to_uppercase().as_bytes()).map_err(|_| bad());

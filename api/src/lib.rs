@@ -1,4 +1,5 @@
-//! Speaks with people's tools: the public API, its conversions, and a client that finds the managers.
+//! The public API of the managers: its messages, conversions to the model, credentials, and a client with
+//! failover.
 
 mod client;
 mod convert;
@@ -8,7 +9,7 @@ mod join_token;
 pub mod local;
 pub mod tls;
 
-/// The generated messages, client and server.
+/// The generated messages, client and server of `infrakit.v1`.
 #[allow(clippy::all, unreachable_pub)]
 pub mod proto {
     tonic::include_proto!("infrakit.v1");
@@ -19,5 +20,5 @@ pub use convert::{event, group, request_id, request_id_bytes, spec, spec_from};
 pub use credentials::{
     BadCertificate, CertificateRequest, Credentials, Subject, issued, key_digest, named, read_request,
 };
-pub use error::{Code, Error, is_stranger};
+pub use error::{Code, Error, LOG_IN, is_unauthenticated};
 pub use join_token::{Fingerprint, JoinToken, TokenFrom, token_id};

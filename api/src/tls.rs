@@ -1,5 +1,5 @@
-//! TLS 1.3 between managers and their clients. What is presented and trusted may change while it is in use: a
-//! connection takes what holds when it is made.
+//! TLS 1.3 between managers and their clients. Credentials can be replaced at run time: a new connection uses
+//! the current ones.
 
 use std::io;
 use std::sync::{Arc, RwLock};
@@ -17,13 +17,13 @@ use tokio_rustls::client::TlsStream;
 use crate::credentials::{BadCertificate, Credentials};
 use crate::join_token::Fingerprint;
 
-/// The name in the certificate of every manager. A certificate authority signs for one cluster alone.
+/// The DNS name in the certificate of every manager. An authority signs for one cluster only.
 pub const SERVER_NAME: &str = "manager.infrakit";
 
-/// The protocol that is spoken inside: HTTP/2.
+/// HTTP/2.
 const ALPN: &[u8] = b"h2";
 
-/// The configurations for both ends, when it is known who this is.
+/// The current configurations for clients and servers, once there are credentials.
 #[derive(Clone, Default)]
 pub struct Tls(Arc<RwLock<Option<Ends>>>);
 
@@ -34,7 +34,7 @@ struct Ends {
 }
 
 impl Tls {
-    /// From now on, connections are made so.
+    /// Uses these credentials for new connections.
     pub fn set(&self, credentials: &Credentials) -> Result<(), BadCertificate> {
         let ends = Ends { client: client(credentials)?, server: server(credentials)? };
         *self.0.write().expect("nobody panics while holding it") = Some(ends);
@@ -43,15 +43,15 @@ impl Tls {
 
     fn ends(&self) -> io::Result<Ends> {
         let known = self.0.read().expect("nobody panics while holding it").clone();
-        known.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "it is not known yet who this is"))
+        known.ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "there are no credentials yet"))
     }
 
-    /// For a connection that is made.
+    /// The configuration for an outgoing connection.
     pub fn client(&self) -> io::Result<Arc<ClientConfig>> {
         Ok(self.ends()?.client)
     }
 
-    /// For a connection that is accepted.
+    /// The configuration for an incoming connection.
     pub fn server(&self) -> io::Result<Arc<ServerConfig>> {
         Ok(self.ends()?.server)
     }
@@ -68,19 +68,19 @@ fn bad(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> BadCertificate 
 fn roots(trusted: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, BadCertificate> {
     let mut roots = RootCertStore::empty();
     for authority in trusted {
-        roots.add(authority.clone()).map_err(|error| bad("a certificate authority")(&error))?;
+        roots.add(authority.clone()).map_err(|error| bad("invalid certificate authority")(&error))?;
     }
     Ok(Arc::new(roots))
 }
 
-/// What is shown: the certificate, and what leads from it to an authority that the other side may know alone.
+/// The presented chain: the certificate, and the cross-signed authority during a rotation.
 fn own(credentials: &Credentials) -> Vec<CertificateDer<'static>> {
     std::iter::once(&credentials.certificate).chain(&credentials.bridge).cloned().collect()
 }
 
-/// For whoever has credentials.
+/// A client configuration with these credentials.
 pub fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>, BadCertificate> {
-    let bad = bad("the credentials");
+    let bad = bad("invalid credentials");
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad(&error))?
@@ -91,7 +91,7 @@ pub fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>, BadCertifi
     Ok(Arc::new(config))
 }
 
-/// For whoever has nothing but a token yet: it says by which authority the cluster is known.
+/// A client configuration without credentials, for whoever has only a token: it pins the authority.
 pub fn newcomer(authority: Fingerprint) -> Result<Arc<ClientConfig>, BadCertificate> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
@@ -105,14 +105,14 @@ pub fn newcomer(authority: Fingerprint) -> Result<Arc<ClientConfig>, BadCertific
     Ok(Arc::new(config))
 }
 
-/// A manager asks who calls, and takes those who have no certificate for strangers.
+/// A manager requests a client certificate; callers without one are unauthenticated.
 fn server(credentials: &Credentials) -> Result<Arc<ServerConfig>, BadCertificate> {
-    let bad = bad("the credentials");
+    let bad = bad("invalid credentials");
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(&credentials.trusted)?, provider())
         .allow_unauthenticated()
         .build()
         .map_err(|error| bad(&error))?;
-    // Newcomers know the authority by its fingerprint alone, and must be shown the whole of it.
+    // Clients with a token know only the fingerprint of the authority, so its certificate is presented too.
     let chain = own(credentials).into_iter().chain(credentials.trusted.iter().cloned()).collect();
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -124,7 +124,7 @@ fn server(credentials: &Credentials) -> Result<Arc<ServerConfig>, BadCertificate
     Ok(Arc::new(config))
 }
 
-/// Trusts the managers of the cluster whose authority has this fingerprint.
+/// Trusts managers whose authority has this fingerprint.
 #[derive(Debug)]
 struct Pinned {
     authority: Fingerprint,
@@ -142,9 +142,7 @@ impl ServerCertVerifier for Pinned {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let meant = chain.iter().find(|it| Fingerprint::of(it) == self.authority).ok_or_else(|| {
-            rustls::Error::General(
-                "this is another cluster than the token's, or its authority changed".into(),
-            )
+            rustls::Error::General("the token is for another cluster, or the authority was rotated".into())
         })?;
         let mut roots = RootCertStore::empty();
         roots.add(meant.clone().into_owned())?;
@@ -160,7 +158,7 @@ impl ServerCertVerifier for Pinned {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not spoken".into()))
+        Err(rustls::Error::General("TLS 1.2 is not supported".into()))
     }
 
     fn verify_tls13_signature(
@@ -177,7 +175,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Connects to a manager.
+/// Connects to a manager with TLS.
 pub async fn connect(address: &str, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use manager::{ManagerStart, ManagerVerb, Profile, TokenArg};
 pub(crate) use recovery::{BackupArgs, RecoverArgs, RestoreArgs};
 
-/// Declare groups of instances; the managers keep them real.
+/// Declare groups of instances; the managers create, heal and update them.
 #[derive(Parser)]
 #[command(name = "infrakit", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -24,19 +24,19 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Managers: HOST:PORT[,HOST:PORT...], the path of a manager's socket, or the name of a saved context
-    /// [default: the context `default`, else the managers on this machine's ports 7701 to 7703]
+    /// [default: the context `default`, else 127.0.0.1 on ports 7701 to 7703]
     #[arg(short = 'H', long, global = true, env = "INFRAKIT_HOST", hide_env_values = true)]
     pub(crate) host: Option<String>,
-    /// How data is printed
+    /// Output format
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
-    /// Where plugins are found [default: $INFRAKIT_HOME/plugins, else ~/.infrakit/plugins]
+    /// Directory of the plugin sockets [default: $INFRAKIT_HOME/plugins, else ~/.infrakit/plugins]
     #[arg(long, global = true, env = "INFRAKIT_PLUGINS_DIR", hide_env_values = true)]
     pub(crate) plugins_dir: Option<PathBuf>,
-    /// How much the daemons log: error, warn, info, debug or trace
+    /// Log level of the daemons: error, warn, info, debug or trace
     #[arg(long, global = true, env = "INFRAKIT_LOG", default_value = "info", hide_default_value = true)]
     pub(crate) log_level: String,
-    /// How the daemons log
+    /// Log format of the daemons
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, hide_default_value = true)]
     pub(crate) log_format: LogFormat,
 }
@@ -59,92 +59,94 @@ pub(crate) enum Verb {
     /// Run a manager
     #[command(subcommand)]
     Manager(ManagerVerb),
-    /// Run and examine plugins
+    /// Run, list and test plugins
     #[command(subcommand)]
     Plugin(PluginVerb),
-    /// Declare groups and look at them
+    /// Declare and inspect groups
     #[command(subcommand, visible_alias = "groups")]
     Group(GroupVerb),
-    /// Speak with an instance plugin directly, past the managers
+    /// Call an instance plugin directly, without the managers
     #[command(subcommand)]
     Instance(InstanceVerb),
-    /// Speak with a flavor plugin directly, past the managers
+    /// Call a flavor plugin directly, without the managers
     #[command(subcommand)]
     Flavor(FlavorVerb),
-    /// The managers of the cluster
+    /// List and change the managers of the cluster
     #[command(subcommand)]
     Node(NodeVerb),
-    /// The cluster in one look: leader, members, groups
+    /// Show the cluster: leader, members, groups
     Status,
-    /// The managers' Raft, in the words of Consul and Nomad
+    /// Raft commands under the names that Consul and Nomad use
     #[command(subcommand)]
     Operator(OperatorVerb),
-    /// What happened, and who did it
+    /// Show the events of the cluster and who caused them
     #[command(visible_alias = "history")]
     Events(EventsArgs),
-    /// Look for what is wrong, and say what to do about it; exits with 1 when something is
+    /// Diagnose problems and suggest remedies; exits with 1 if there is an error
     Doctor,
-    /// What lets managers and persons in
+    /// Manage tokens for managers and users
     #[command(subcommand, visible_alias = "tokens")]
     Token(TokenVerb),
-    /// Show a token to a cluster on other machines, and be known there from then on
+    /// Log in to a remote cluster with a token
     ///
-    /// The certificate that is given is saved, with the addresses, as a context that --host names. It lasts
-    /// for 90 days, or until the token is revoked.
+    /// The issued certificate is saved with the addresses as a context that --host can name. It is valid for
+    /// 90 days, or until the token is revoked.
     Login(Login),
-    /// The clusters that this user has logged in to
+    /// Manage saved logins
     #[command(subcommand)]
     Context(ContextVerb),
-    /// The certificate authority by which managers and persons are known
+    /// Show or rotate the certificate authority of the cluster
     #[command(subcommand)]
     Ca(CaVerb),
-    /// What stands for `secret://NAME` in specs: kept sealed, given to the plugin that needs it, shown to nobody
+    /// Manage the secrets that specs reference as `secret://NAME`
+    ///
+    /// Values are stored encrypted, passed to the plugin whose properties reference them, and never printed.
     #[command(subcommand, visible_alias = "secrets")]
     Secret(SecretVerb),
-    /// Write the whole state of the cluster into a sealed file
+    /// Write the whole state of the cluster to an encrypted file
     Backup(BackupArgs),
-    /// Make a new data directory from a backup, when every manager is lost
+    /// Create a data directory from a backup, after the loss of every manager
     ///
-    /// It becomes that of the only manager of a new lineage of the cluster: start it, and let others join it.
-    /// Managers of before are not heard any more.
+    /// It belongs to the only manager of a new lineage of the cluster: start that manager, then join others
+    /// to it. Managers of earlier lineages are rejected.
     Restore(RestoreArgs),
-    /// Go on from what is left on a manager's disk, when a majority of the managers is lost for good
+    /// Recover the cluster from a survivor's disk, after the permanent loss of a majority
     ///
-    /// Stop every survivor first, and name all their data directories that are on this machine, or look at each
-    /// with --dry-run: the newest is the one to go on from. Its manager becomes the only one of a new lineage of
-    /// the cluster: start it with its old command, and let others join it. Managers of before are not heard any
-    /// more.
+    /// Stop every survivor first. Name all of their data directories that are on this machine, or inspect
+    /// each one with --dry-run: the newest is the one to recover from. Its manager becomes the only one of a
+    /// new lineage of the cluster: start it with its old command, then join others to it. Managers of earlier
+    /// lineages are rejected.
     Recover(RecoverArgs),
-    /// Small replicated texts
+    /// Replicated key-value variables and cluster settings
     #[command(subcommand)]
     Var(VarVerb),
-    /// The version of this program
+    /// Print the version of this program
     Version,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum PluginVerb {
-    /// Start plugins in this process and stay in the foreground
+    /// Start plugins in this process, in the foreground
     ///
-    /// KIND is simulator, file, docker, vanilla or combo; the name is the kind unless given. Another
-    /// KIND starts the program infrakit-plugin-KIND.
+    /// KIND is simulator, file, docker, vanilla or combo; NAME defaults to KIND. Any other KIND runs the
+    /// program infrakit-plugin-KIND.
     Start {
         #[arg(required = true, value_name = "KIND[:NAME]")]
         plugins: Vec<String>,
-        /// An option for every plugin started here that knows it, as KEY=VALUE
+        /// An option for every plugin started here that supports it, as KEY=VALUE
         ///
         /// simulator: types, store (mem or file), dir, lab, describe-delay, provision-delay; file:
         /// dir; docker: host, namespace; vanilla: scripts, commands.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         options: Vec<String>,
     },
-    /// List the plugins that have an entry in the plugin directory, dead ones too
+    /// List the plugins in the plugin directory, including those that do not answer
     Ls,
-    /// Hold a plugin to its contract; makes instances and destroys them again
+    /// Run the conformance tests against a plugin; creates and destroys instances
     Test {
         /// NAME or NAME/TYPE
         plugin: String,
-        /// The properties to use, as JSON
+        /// Properties for the test instances, as JSON
         #[arg(long, default_value = "{}")]
         properties: String,
     },
@@ -152,16 +154,16 @@ pub(crate) enum PluginVerb {
 
 #[derive(Args)]
 pub(crate) struct Files {
-    /// Files with groups, in JSON or YAML; `-` is the standard input
+    /// Files with groups, in JSON or YAML; `-` reads the standard input
     #[arg(required_unless_present = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The same, as kubectl has it
+    /// The same, as in kubectl
     #[arg(short, long, value_name = "FILE")]
     file: Vec<PathBuf>,
-    /// Accept groups whose plugins are absent; they wait until the plugins have accepted them
+    /// Accept groups whose plugins are not running; the groups wait until the plugins have validated them
     #[arg(long)]
     pub(crate) allow_missing_plugins: bool,
-    /// Refuse when the stored revision is another; 0 means that the group must not exist yet
+    /// Fail unless the stored revision is N; 0 means that the group must not exist yet
     #[arg(long, value_name = "N")]
     pub(crate) if_revision: Option<u64>,
 }
@@ -174,30 +176,30 @@ impl Files {
 
 #[derive(Args)]
 pub(crate) struct Wait {
-    /// Wait until it is so, and show the progress
+    /// Wait for completion and show the progress
     #[arg(long)]
     pub(crate) wait: bool,
-    /// How long to wait, such as 30s or 10m; then exit with 3
+    /// How long to wait, such as 30s or 10m, before exiting with 3
     #[arg(long, default_value = "10m", value_name = "TIME")]
     pub(crate) timeout: String,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum GroupVerb {
-    /// Show what a commit would do; changes nothing
+    /// Show what a commit would do, without changing anything
     Plan {
         #[command(flatten)]
         files: Files,
-        /// Exit with 2 when there is something to do
+        /// Exit with 2 if the plan has changes
         #[arg(long)]
         detailed_exitcode: bool,
     },
-    /// Declare groups: all of them, or none when one is wrong
+    /// Declare groups; if one is invalid, none is committed
     #[command(visible_alias = "apply")]
     Commit {
         #[command(flatten)]
         files: Files,
-        /// Only show what it would do
+        /// Only show what the commit would do
         #[arg(long)]
         pretend: bool,
         #[command(flatten)]
@@ -205,11 +207,11 @@ pub(crate) enum GroupVerb {
     },
     /// List the groups
     Ls,
-    /// Show a group: its members, and why it does not move
+    /// Show a group: its members, its conditions and what it waits for
     #[command(visible_alias = "show")]
     Describe {
         name: String,
-        /// Go on at every change
+        /// Print the group again at every change
         #[arg(short, long)]
         watch: bool,
     },
@@ -222,17 +224,18 @@ pub(crate) enum GroupVerb {
         #[command(flatten)]
         wait: Wait,
     },
-    /// Say what became of a slot whose plugin cannot show it
+    /// Resolve an in-doubt slot
     ///
-    /// For a slot that `group describe` shows as Unknown and that waits for an operator. Look at the
-    /// provider first: what is said here is believed.
-    Settle {
+    /// For a slot that `group describe` shows as Unknown and that waits for an operator. Check the provider
+    /// first: the answer is trusted.
+    #[command(alias = "settle")]
+    Resolve {
         name: String,
         slot: String,
-        /// Nothing was made: the slot is filled anew
+        /// No instance was created: the slot is filled again
         #[arg(long, required_unless_present = "instance", conflicts_with = "instance")]
         absent: bool,
-        /// This instance was made, and holds the slot from now on
+        /// This instance was created; it holds the slot from now on
         #[arg(long, value_name = "ID")]
         instance: Option<String>,
     },
@@ -247,14 +250,14 @@ pub(crate) enum GroupVerb {
     #[command(visible_alias = "release")]
     Free {
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
-    /// Drain and destroy all members of a group, then forget it
+    /// Drain and destroy all members of a group, then delete it
     Destroy {
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
         #[command(flatten)]
@@ -266,25 +269,25 @@ pub(crate) enum GroupVerb {
 pub(crate) enum InstanceVerb {
     /// List instances
     Ls {
-        /// NAME or NAME/TYPE; all instance plugins when left out
+        /// NAME or NAME/TYPE; defaults to all instance plugins
         plugins: Vec<String>,
-        /// Only those with these tags
+        /// Only instances with these tags
         #[arg(long = "tag", value_name = "KEY=VALUE")]
         tags: Vec<String>,
     },
     /// Show one instance with its properties
     #[command(visible_alias = "show")]
     Describe { plugin: String, id: String },
-    /// Make an instance from a spec {Properties, Tags, Init, LogicalID, Attachments}
+    /// Create an instance from a spec {Properties, Tags, Init, LogicalID, Attachments}
     Provision { plugin: String, file: PathBuf },
-    /// Check an instance plugin's properties
+    /// Validate the properties for an instance plugin
     Validate { plugin: String, file: PathBuf },
     /// Destroy instances
     Destroy {
         plugin: String,
         #[arg(required = true)]
         ids: Vec<String>,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
@@ -296,27 +299,27 @@ pub(crate) struct FlavorArgs {
     pub(crate) plugin: String,
     /// The flavor's properties, in JSON or YAML
     pub(crate) file: PathBuf,
-    /// The size of the group it is for
+    /// The size of the group
     #[arg(long, default_value_t = 1, conflicts_with = "logical_ids")]
     pub(crate) size: u32,
-    /// The logical ids of the group it is for
+    /// The logical ids of the group
     #[arg(long, value_delimiter = ',')]
     pub(crate) logical_ids: Vec<String>,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum FlavorVerb {
-    /// Check a flavor's properties
+    /// Validate the properties for a flavor
     Validate(FlavorArgs),
     /// Show the instance spec that a flavor prepares
     Prepare(FlavorArgs),
-    /// Ask a flavor how an instance is
+    /// Ask a flavor about the health of an instance
     Healthy {
         #[command(flatten)]
         flavor: FlavorArgs,
-        /// The instance plugin that has it
+        /// The plugin of the instance
         instance_plugin: String,
-        /// Its id
+        /// The id of the instance
         id: String,
     },
 }
@@ -327,83 +330,83 @@ pub(crate) enum NodeVerb {
     Ls,
     /// Show one manager
     Inspect {
-        /// Its name, or its id
+        /// Its name or id
         manager: String,
     },
-    /// Let managers vote again, as soon as they have caught up
+    /// Promote managers to voters, as soon as they have caught up
     Promote {
-        /// Their names, or ids
+        /// Their names or ids
         #[arg(required = true)]
         managers: Vec<String>,
     },
-    /// Let managers receive the log and vote no more
+    /// Demote managers to learners, which receive the log and do not vote
     Demote {
-        /// Their names, or ids
+        /// Their names or ids
         #[arg(required = true)]
         managers: Vec<String>,
-        /// Also when the cluster bears the loss of fewer managers then
+        /// Proceed even if fault tolerance decreases
         #[arg(long)]
         force: bool,
     },
-    /// Remove managers for good: none of their disks ever joins again
+    /// Remove managers permanently; their data directories cannot join again
     ///
-    /// Name all that are dead at once: what they leave is judged together. A leader gives its lead away
+    /// Name all failed managers at once: the change is checked and made as one. A leader transfers leadership
     /// first.
     Rm {
-        /// Their names, or ids
+        /// Their names or ids
         #[arg(required = true)]
         managers: Vec<String>,
-        /// Also when the cluster bears the loss of fewer managers then
+        /// Proceed even if fault tolerance decreases
         #[arg(long)]
         force: bool,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
-    /// Give the lead to another voter
+    /// Transfer leadership to another voter
     #[command(visible_alias = "transfer-leader")]
     TransferLeadership {
-        /// Its name, or its id; by default the one that is closest behind
+        /// Its name or id [default: the most up-to-date voter]
         manager: Option<String>,
     },
 }
 
 #[derive(Args)]
 pub(crate) struct EventsArgs {
-    /// Only of this group
+    /// Only events of this group
     pub(crate) group: Option<String>,
-    /// Go on with what follows
+    /// Keep printing new events
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum TokenVerb {
-    /// Make a token and print it; it is shown this once, and stored nowhere
+    /// Create a token and print it; it cannot be shown again
     Create {
-        /// viewer looks, operator declares groups, admin does everything, manager joins as a manager
+        /// viewer: read only; operator: declare groups; admin: everything; manager: join as a manager
         #[arg(long)]
         role: model::Role,
-        /// How long it lets somebody in, such as 24h, or never to end
+        /// Validity of the token, such as 24h; `never` for no expiry
         #[arg(long, default_value = "24h", value_name = "TIME|never")]
         expires: String,
-        /// It lets one in and no second
+        /// Valid for a single use
         #[arg(long)]
         once: bool,
-        /// Only the manager that is started with this --instance
+        /// Only for the manager that is started with this --instance
         #[arg(long, value_name = "ID")]
         instance: Option<String>,
     },
     /// List the tokens
     Ls,
-    /// Make a token in place of another, which lets nobody in any more; who logged in by it logs in anew
+    /// Replace a token: revoke it, with the sessions issued with it, and print a new one
     Rotate {
-        /// Its id, or the beginning of it
+        /// Its id, or a prefix of it
         id: String,
     },
-    /// Let nobody in by it any more; whoever logged in by it is known no more
+    /// Revoke a token and the sessions issued with it
     Revoke {
-        /// Its id, or the beginning of it
+        /// Its id, or a prefix of it
         id: String,
     },
 }
@@ -414,77 +417,77 @@ pub(crate) struct Login {
     pub(crate) managers: String,
     #[command(flatten)]
     pub(crate) token: TokenArg,
-    /// The name under which what you do is recorded [default: $USER]
+    /// The user name to record for your actions [default: $USER]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// The name of the context
+    /// The name of the context to save
     #[arg(long = "as", value_name = "CONTEXT", default_value = "default")]
     pub(crate) context: String,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum ContextVerb {
-    /// List them
+    /// List the saved contexts
     Ls,
-    /// Forget one, and its certificate
+    /// Remove a saved context and its certificate
     Rm { name: String },
 }
 
 #[derive(Subcommand)]
 pub(crate) enum CaVerb {
-    /// Show which authority signs, and how far a change of it is
+    /// Show the active authority and the progress of a rotation
     Show,
-    /// Change it: a new one is trusted at first, then signs, then the old one is trusted no more
+    /// Rotate the authority: the new one is trusted, then signs, then the old one is no longer trusted
     ///
-    /// Managers get new certificates by themselves, and no request fails meanwhile. Tokens that were printed
-    /// before, and logins, end with the old one.
+    /// Managers renew their certificates automatically, and requests keep working. Existing tokens and logins
+    /// are invalid once the old authority is no longer trusted.
     Rotate,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum OperatorVerb {
-    #[command(subcommand, about = "Peers, the lead, snapshots")]
+    #[command(subcommand, about = "Peers, leadership, snapshots")]
     Raft(RaftVerb),
 }
 
 #[derive(Subcommand)]
 pub(crate) enum RaftVerb {
-    /// As `node ls`
+    /// Same as `node ls`
     #[command(visible_alias = "peers")]
     ListPeers,
-    /// As `node rm`
+    /// Same as `node rm`
     RemovePeer {
-        /// Its name, or its id
+        /// Its name or id
         manager: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
-    /// As `node transfer-leadership`
+    /// Same as `node transfer-leadership`
     TransferLeader {
-        /// Its name, or its id; by default the one that is closest behind
+        /// Its name or id [default: the most up-to-date voter]
         manager: Option<String>,
     },
-    /// As `backup`
+    /// Same as `backup`
     Snapshot(BackupArgs),
 }
 
 #[derive(Subcommand)]
 pub(crate) enum SecretVerb {
-    /// Store a secret, or another value in place of the one before; members get it when they are made anew
+    /// Store or replace a secret; existing members keep the old value until they are replaced
     Set {
-        /// Letters, digits and any of - _ .
+        /// Letters, digits, `-`, `_` and `.`
         name: String,
-        /// The file that holds it; `-` is the standard input. A newline at the end is no part of it
+        /// The file with the value; `-` reads the standard input. A trailing newline is removed
         #[arg(long, value_name = "FILE", default_value = "-")]
         file: PathBuf,
     },
     /// List the names of the secrets
     Ls,
-    /// Remove a secret that no group refers to
+    /// Remove a secret that no group references
     Rm {
         name: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },
@@ -496,11 +499,18 @@ pub(crate) enum VarVerb {
     Get { key: String },
     /// Store a variable
     ///
-    /// The managers obey names that begin with infrakit/: infrakit/max-instances (a number, or none) is the
-    /// most instances that all groups together may have; infrakit/dead-manager-after (300s, or never) is how
-    /// long a voter may be silent before it is given up; infrakit/start-managers-after (30s, or never) is how long
-    /// nobody may lead before the machines of managers are started again; infrakit/certificate-life (2592000s) is how long a
-    /// manager's certificate is valid; infrakit/plugin/NAME/class (C, D or none) is what a
-    /// plugin is held to that does not say so itself.
+    /// Names that begin with `infrakit/` are cluster settings:
+    ///
+    /// infrakit/max-instances (a number or `none`): limit on the instances of all groups together.
+    ///
+    /// infrakit/dead-manager-after (300s, or `never`): autopilot removes a voter that has been unreachable
+    /// for this long.
+    ///
+    /// infrakit/start-managers-after (30s, or `never`): without a leader for this long, the machines of
+    /// managers are restarted.
+    ///
+    /// infrakit/certificate-life (2592000s): validity of the managers' certificates.
+    ///
+    /// infrakit/plugin/NAME/class (C, D or `none`): class of a plugin that does not report one.
     Set { key: String, value: String },
 }

@@ -1,4 +1,4 @@
-//! The verbs, a file for each noun.
+//! The commands, one file for each noun, and what they share.
 
 pub(crate) mod access;
 pub(crate) mod cluster;
@@ -26,18 +26,18 @@ use crate::contexts;
 use crate::output;
 use crate::report::{self, Failure};
 
-/// Runs a verb until Ctrl-C.
-pub(crate) async fn interruptible(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+/// Runs a command until it ends or Ctrl-C is pressed.
+pub(crate) async fn interruptible(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
     tokio::select! {
-        result = verb => result,
+        result = command => result,
         _ = tokio::signal::ctrl_c() => Ok(report::INTERRUPTED),
     }
 }
 
-/// The managers on this machine, when nobody says which.
+/// The default addresses: managers on this machine.
 const ON_THIS_MACHINE: &str = "127.0.0.1:7701,127.0.0.1:7702,127.0.0.1:7703";
 
-/// The managers that the user named, and how this user is known there.
+/// A client of the managers that the user named, with the saved credentials for them.
 pub(crate) fn client(global: &Global) -> Result<Client, Failure> {
     let named = global.host.as_deref().filter(|host| !host.is_empty());
     let context = match named {
@@ -62,13 +62,13 @@ pub(crate) fn addresses(host: &str) -> Result<Addresses, Failure> {
     Addresses::parse(host).map_err(|error| Failure::from(error).exit(report::USAGE))
 }
 
-/// The plugin directory, by InfraKit's rules.
+/// The plugin directory: `--plugins-dir`, or as the environment says.
 pub(crate) fn plugins_dir(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(path) = global.plugins_dir.clone().filter(|path| !path.as_os_str().is_empty()) {
         return Ok(path);
     }
     Directory::by_environment(|name| std::env::var(name).ok(), std::env::home_dir())
-        .ok_or_else(|| Failure::usage("no plugin directory is known").remedy("give --plugins-dir"))
+        .ok_or_else(|| Failure::usage("no plugin directory is set").remedy("give --plugins-dir"))
 }
 
 /// A plugin by its name.
@@ -77,13 +77,13 @@ pub(crate) fn plugin(global: &Global, name: &str) -> Result<(PluginName, spi::Cl
     let directory = Directory::new(plugins_dir(global)?);
     let found = directory.find(&name).map_err(|error| {
         Failure::from(error)
-            .cause(format!("nothing of that name is in {}", directory.path().display()))
-            .remedy("`infrakit plugin ls` lists what is there")
+            .cause(format!("there is no entry of that name in {}", directory.path().display()))
+            .remedy("`infrakit plugin ls` lists the plugins")
     })?;
     Ok((name, found.client()))
 }
 
-/// A plugin by its name, if it is of the kind that is meant.
+/// A plugin by its name, if it serves the interface.
 pub(crate) async fn plugin_of_kind(
     global: &Global,
     name: &str,
@@ -96,13 +96,13 @@ pub(crate) async fn plugin_of_kind(
     }
     Err(Failure::usage(format!("`{name}` does not serve {interface}"))
         .cause(hello.lacks(interface, name.subtype()))
-        .remedy("`infrakit plugin ls` lists who serves what"))
+        .remedy("`infrakit plugin ls` lists the interfaces of each plugin"))
 }
 
 pub(crate) fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     if path.as_os_str() == "-" {
         let mut bytes = Vec::new();
-        // One byte more than is accepted tells that it is too much.
+        // One byte above the limit, so that a file that is too large is noticed.
         let limit = model::draft::LARGEST_FILE as u64 + 1;
         let read = std::io::stdin().lock().take(limit).read_to_end(&mut bytes);
         read.map_err(|error| Failure::new("the standard input cannot be read").cause(error.to_string()))?;
@@ -115,7 +115,7 @@ pub(crate) fn read_file(path: &Path) -> Result<(String, Vec<u8>), Failure> {
     Ok((name, bytes))
 }
 
-/// What unlocks the key of a data directory: from this file, or from the environment.
+/// The unlock key of a data directory: from this file, or from the environment.
 pub(crate) fn unlock_key(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
     match file {
         Some(file) => read_file(file).map(|(_, bytes)| Some(Secret::new(bytes))),
@@ -130,7 +130,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     Millis::parse_go(text).map(|span| Duration::from_millis(span.0)).map_err(Failure::usage)
 }
 
-/// Asks before something is destroyed. Without a terminal and without --yes it is refused.
+/// Asks for confirmation. Without a terminal and without --yes it fails.
 #[allow(clippy::print_stderr)]
 pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure> {
     if yes {
@@ -138,10 +138,10 @@ pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure
     }
     let refuse = |what: &str| Failure::new(what).exit(report::REFUSED);
     if !std::io::stdin().is_terminal() {
-        return Err(refuse(&format!("{effect}: this needs a confirmation"))
+        return Err(refuse(&format!("{effect}: confirmation required"))
             .remedy("give --yes, or run it on a terminal; nothing was changed"));
     }
-    eprint!("{effect}.\nType `{name}` to go on: ");
+    eprint!("{effect}.\nType `{name}` to continue: ");
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
@@ -152,7 +152,7 @@ pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure
     }
 }
 
-/// Logs of the daemons go to the standard error; colours only on a terminal.
+/// Sends the logs of a daemon to the standard error, in colour only on a terminal.
 pub(crate) fn start_logging(global: &Global) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(format!("openraft=error,{}", global.log_level))
         .map_err(|error| Failure::usage(format!("--log-level: {error}")))?;

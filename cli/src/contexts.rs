@@ -1,4 +1,4 @@
-//! Clusters that this user has logged in to: where their managers are, and the certificate that was given.
+//! Saved logins: the addresses of a remote cluster and the certificate issued by it.
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Failure;
 
-/// The one that is meant when none is named.
+/// The context that is used when none is named.
 pub(crate) const DEFAULT: &str = "default";
 
-/// What is saved.
+/// A saved login.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Context {
     /// HOST:PORT[,HOST:PORT...]
     pub(crate) managers: String,
-    /// The name under which this user is known there.
+    /// The user name in the certificate.
     pub(crate) user: String,
     pub(crate) role: String,
-    /// The key, the certificate and the authorities, in PEM.
+    /// The private key, the certificate and the trusted authorities, in PEM.
     pub(crate) credentials: String,
 }
 
@@ -35,14 +35,15 @@ impl Context {
 fn dir() -> Result<PathBuf, Failure> {
     let named = std::env::var_os("XDG_CONFIG_HOME").filter(|it| !it.is_empty()).map(PathBuf::from);
     let config = named.or_else(|| Some(std::env::home_dir()?.join(".config")));
-    let config = config.ok_or_else(|| Failure::new("this user has no home").remedy("set XDG_CONFIG_HOME"))?;
+    let config = config
+        .ok_or_else(|| Failure::new("this user has no home directory").remedy("set XDG_CONFIG_HOME"))?;
     Ok(config.join("infrakit/contexts"))
 }
 
 fn path(name: &str) -> Result<PathBuf, Failure> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(fits) {
-        return Err(Failure::usage(format!("`{name}` is no name of a context"))
+        return Err(Failure::usage(format!("`{name}` is not a valid context name"))
             .remedy("use letters, digits, - and _"));
     }
     Ok(dir()?.join(format!("{name}.json")))
@@ -52,9 +53,9 @@ fn failed(path: &Path, why: &dyn std::fmt::Display) -> Failure {
     Failure::new(format!("{} cannot be used", path.display())).cause(why.to_string())
 }
 
-/// The context of this name, when there is one.
+/// The context of this name, if there is one.
 pub(crate) fn load(name: &str) -> Result<Option<Context>, Failure> {
-    // Without a home there is none.
+    // Without a home directory there are none.
     let Ok(path) = path(name) else { return Ok(None) };
     let text = match std::fs::read(&path) {
         Ok(text) => text,
@@ -64,7 +65,7 @@ pub(crate) fn load(name: &str) -> Result<Option<Context>, Failure> {
     serde_json::from_slice(&text).map(Some).map_err(|error| failed(&path, &error))
 }
 
-/// The names of all, in order.
+/// The names of all contexts, sorted.
 pub(crate) fn names() -> Result<Vec<String>, Failure> {
     let dir = dir()?;
     let entries = match std::fs::read_dir(&dir) {
@@ -80,7 +81,7 @@ pub(crate) fn names() -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// The first context that has one of these managers.
+/// The first context that has one of these addresses.
 pub(crate) fn of(addresses: &Addresses) -> Result<Option<Context>, Failure> {
     for name in names().unwrap_or_default() {
         if let Some(context) = load(&name)?
@@ -92,13 +93,13 @@ pub(crate) fn of(addresses: &Addresses) -> Result<Option<Context>, Failure> {
     Ok(None)
 }
 
-/// Saves a context, readable to this user alone. Gives the file.
+/// Saves a context, readable by this user only, and returns its path.
 pub(crate) fn save(name: &str, context: &Context) -> Result<PathBuf, Failure> {
     let path = path(name)?;
     let written = || -> std::io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("."));
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // Whole or not at all.
+        // Written to a temporary file and renamed, so that it is never incomplete.
         let unfinished = path.with_extension("new");
         let mut file = std::fs::File::options();
         let mut file = file.create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
@@ -110,7 +111,7 @@ pub(crate) fn save(name: &str, context: &Context) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// Removes a context. Whether there was one.
+/// Removes a context; false if there was none.
 pub(crate) fn remove(name: &str) -> Result<bool, Failure> {
     let path = path(name)?;
     match std::fs::remove_file(&path) {

@@ -1,4 +1,4 @@
-//! `infrakit`: the manager, the plugins, and a person's verbs, in one binary.
+//! `infrakit`: the manager, the plugins and the client commands, in one binary.
 
 mod args;
 mod commands;
@@ -23,12 +23,12 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let command = match settings::configured(Cli::command(), &arguments) {
         Ok(command) => command,
-        Err(failure) => return report::tell(&failure),
+        Err(failure) => return report::print(&failure),
     };
     let parsed = command.try_get_matches_from(arguments).and_then(|it| Cli::from_arg_matches(&it));
     let cli = match parsed {
         Ok(cli) => cli,
-        // Help and version are answers; anything else is a misuse (exit code 64).
+        // Help and version are answers; anything else is wrong usage (exit code 64).
         Err(error) => {
             let code = if error.use_stderr() { report::USAGE } else { 0 };
             // A closed pipe is the reader's choice.
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return report::tell(&Failure::new("the program cannot start").cause(error.to_string()));
+            return report::print(&Failure::new("the program cannot start").cause(error.to_string()));
         }
     };
     let result = runtime.block_on(run(cli));
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => report::tell(&failure),
+        Err(failure) => report::print(&failure),
     }
 }
 

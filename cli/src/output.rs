@@ -11,7 +11,7 @@ use crate::report::Failure;
 /// The version that every printed object carries.
 const API_VERSION: &str = "infrakit/v1";
 
-/// Writes a text and a newline. A reader that has gone away ends the program quietly.
+/// Writes a line. If the reader has closed the pipe, the program exits quietly.
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
@@ -23,7 +23,7 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints one object as JSON or YAML, with its version and kind; false when a table is wanted.
+/// Prints one object as JSON or YAML, with its version and kind; false if the format is a table.
 pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<bool, Failure> {
     if let Value::Object(map) = &mut value {
         map.insert("apiVersion".into(), json!(API_VERSION));
@@ -34,8 +34,9 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
         Format::Json if std::io::stdout().is_terminal() => line(&format!("{value:#}"))?,
         Format::Json => line(&value.to_string())?,
         Format::Yaml => {
-            let text = serde_yaml_ng::to_string(&value)
-                .map_err(|error| Failure::new("this cannot be written as YAML").cause(error.to_string()))?;
+            let text = serde_yaml_ng::to_string(&value).map_err(|error| {
+                Failure::new("the output cannot be written as YAML").cause(error.to_string())
+            })?;
             line(&format!("---\n{}", text.trim_end()))?;
         }
     }

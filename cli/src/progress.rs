@@ -1,4 +1,4 @@
-//! Shows a group on its way: a bar on a terminal, plain lines otherwise.
+//! The progress of a group: a bar on a terminal, plain lines otherwise.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use api::proto as pb;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two plain lines though nothing changes, so that a log shows that it lives.
+/// A plain line is repeated after this time without a change, so that a log shows progress is still awaited.
 const STILL_HERE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Progress {
@@ -44,9 +44,9 @@ impl Progress {
                 bar.set_message(text);
             }
             None => {
-                let told =
+                let printed =
                     self.last.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < STILL_HERE);
-                if !told {
+                if !printed {
                     eprintln!("{} [{:6.2}s] {text}", self.group, self.began.elapsed().as_secs_f64());
                     self.last = Some((text, Instant::now()));
                 }

@@ -1,14 +1,14 @@
-//! Failures to text and exit code: the only place.
+//! Failures: their text and exit code, in one place.
 
 use std::process::ExitCode;
 
 use api::Code;
 
-/// What a person is told when something went wrong.
+/// A failure as it is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: u8,
-    /// The stable number; none for a plain failure.
+    /// The stable error number, if it has one.
     pub(crate) number: Option<u32>,
     pub(crate) what: String,
     pub(crate) cause: String,
@@ -18,15 +18,15 @@ pub(crate) struct Failure {
 pub(crate) const FAILED: u8 = 1;
 /// A plan has changes, and --detailed-exitcode was given.
 pub(crate) const CHANGES: u8 = 2;
-/// The deadline passed while waiting.
+/// `--wait` reached its timeout.
 pub(crate) const DEADLINE: u8 = 3;
 pub(crate) const NOT_FOUND: u8 = 4;
 pub(crate) const CONFLICT: u8 = 5;
-/// A guard or a missing confirmation.
+/// Refused by a safety check, or not confirmed.
 pub(crate) const REFUSED: u8 = 6;
-/// Not known, or not allowed.
+/// Unauthenticated, or not allowed.
 pub(crate) const FORBIDDEN: u8 = 7;
-/// No manager, no leader.
+/// No manager or no leader can be reached.
 pub(crate) const UNREACHABLE: u8 = 8;
 pub(crate) const USAGE: u8 = 64;
 pub(crate) const INVALID_FILE: u8 = 65;
@@ -79,7 +79,7 @@ impl From<api::Error> for Failure {
 }
 
 impl From<model::Problems> for Failure {
-    /// The problems themselves are the message: one line each, as compilers print them.
+    /// One line for each problem, as compilers print them.
     fn from(problems: model::Problems) -> Self {
         let count = problems.list.len();
         let what = match count {
@@ -88,7 +88,7 @@ impl From<model::Problems> for Failure {
         };
         Self { number: Some(Code::Invalid.number()), ..Self::new(what) }
             .exit(INVALID_FILE)
-            .remedy("correct the file; nothing was changed")
+            .remedy("fix the file; nothing was changed")
     }
 }
 
@@ -112,7 +112,7 @@ impl From<spi::Error> for Failure {
 
 /// Prints a failure to the standard error and gives its exit code.
 #[allow(clippy::print_stderr)]
-pub(crate) fn tell(failure: &Failure) -> ExitCode {
+pub(crate) fn print(failure: &Failure) -> ExitCode {
     match failure.number {
         Some(number) => eprintln!("error[E{number}]: {}", failure.what),
         None => eprintln!("error: {}", failure.what),
@@ -126,7 +126,7 @@ pub(crate) fn tell(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.exit)
 }
 
-/// Prints something worth knowing that is no failure.
+/// Prints a warning to the standard error.
 #[allow(clippy::print_stderr)]
 pub(crate) fn warn(text: &str) {
     eprintln!("warning: {text}");

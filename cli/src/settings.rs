@@ -1,5 +1,5 @@
-//! The configuration file of a manager: the options of `manager start` under their own names. What the command line
-//! or the environment says holds against it.
+//! The configuration file of a manager: the options of `manager start` by their long names. The command line
+//! and the environment take precedence over it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,13 +9,13 @@ use serde_yaml_ng::{Mapping, Value};
 
 use crate::report::{Failure, INVALID_FILE};
 
-/// Options that exclude each other: one on the command line silences the others in the file.
+/// Options that exclude each other: one on the command line overrides the others in the file.
 const EITHER: [&[&str]; 2] = [&["bootstrap", "join"], &["token", "token-file"]];
 
-/// Global options that concern a manager.
+/// Global options that apply to a manager.
 const GLOBAL: [&str; 3] = ["plugins-dir", "log-level", "log-format"];
 
-/// The command with what the configuration file says as its defaults, when a manager is started with one.
+/// The command with the values of the configuration file as defaults, if a manager is started with one.
 pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Command, Failure> {
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let manager = words.iter().position(|word| word == "manager");
@@ -25,7 +25,7 @@ pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Com
     let given = |option: &str| {
         let flag = format!("--{option}");
         let said = words[at..].iter().any(|word| *word == flag || word.starts_with(&format!("{flag}=")));
-        // As the other options have it, the environment holds against the file.
+        // As for the other options, the environment takes precedence over the file.
         said || option == "token" && std::env::var_os("INFRAKIT_TOKEN").is_some_and(|it| !it.is_empty())
     };
     let named = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--config") {
@@ -38,7 +38,7 @@ pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Com
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::new(format!("{path} cannot be read"))
             .cause(error.to_string())
-            .remedy("name another file with --config, or leave it out")
+            .remedy("name another file with --config, or omit it")
             .exit(INVALID_FILE)
     })?;
     let mut settings = read(Path::new(&path), &text, &command)?;
@@ -50,7 +50,7 @@ pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Com
     Ok(with_defaults(command, settings))
 }
 
-/// The options that a file may have, by their long names.
+/// The long names of the options that a file may set.
 fn known(command: &Command) -> Vec<String> {
     let start = command
         .find_subcommand("manager")
@@ -61,13 +61,18 @@ fn known(command: &Command) -> Vec<String> {
     own.map(str::to_owned).chain(GLOBAL.map(str::to_owned)).collect()
 }
 
-/// Reads a file: each option with its values. Every problem of it is told at once, with its line.
+/// The option that had this name before.
+fn renamed<'a>(command: &'a Command, name: &str) -> Option<&'a str> {
+    let start = command.find_subcommand("manager")?.find_subcommand("start")?;
+    let had = |arg: &&clap::Arg| arg.get_all_aliases().is_some_and(|all| all.contains(&name));
+    start.get_arguments().find(had)?.get_long()
+}
+
+/// Reads a file: each option with its values. All problems are reported together, each with its line.
 fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<String>)>, Failure> {
     let path = path.display();
     let invalid = |what: String| {
-        Failure::new(what)
-            .remedy("correct the file; deploy/infrakit.yaml shows every option")
-            .exit(INVALID_FILE)
+        Failure::new(what).remedy("fix the file; deploy/infrakit.yaml shows every option").exit(INVALID_FILE)
     };
     let map: Mapping = match serde_yaml_ng::from_str(text) {
         Ok(Value::Mapping(map)) => map,
@@ -75,7 +80,7 @@ fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<S
         Ok(_) => return Err(invalid(format!("{path}:1: write OPTION: VALUE on each line"))),
         Err(error) => {
             let line = error.location().map_or(1, |at| at.line());
-            return Err(invalid(format!("{path}:{line}: it is no YAML")).cause(error.to_string()));
+            return Err(invalid(format!("{path}:{line}: not valid YAML")).cause(error.to_string()));
         }
     };
     let known = known(command);
@@ -85,19 +90,20 @@ fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<S
     };
     let (mut settings, mut problems) = (Vec::new(), Vec::new());
     for (key, value) in &map {
-        let key = key.as_str().unwrap_or_default();
-        let at = format!("{path}:{}", line_of(key));
+        let written = key.as_str().unwrap_or_default();
+        let key = renamed(command, written).unwrap_or(written);
+        let at = format!("{path}:{}", line_of(written));
         if !known.iter().any(|option| option == key) {
             let nearest = known.iter().map(|option| (strsim::damerau_levenshtein(option, key), option)).min();
             let meant = nearest.filter(|(distance, _)| *distance <= 3);
             let meant = meant.map_or_else(String::new, |(_, option)| format!("; did you mean `{option}`?"));
-            problems.push(format!("{at}: there is no option `{key}`{meant}"));
+            problems.push(format!("{at}: unknown option `{written}`{meant}"));
             continue;
         }
         match values(value) {
             Some(values) => settings.push((key.to_owned(), values)),
             None => problems
-                .push(format!("{at}: `{key}` takes a text, a number, true, false, or a list of texts")),
+                .push(format!("{at}: `{key}` takes a string, a number, true, false, or a list of strings")),
         }
     }
     for either in EITHER {
@@ -134,7 +140,7 @@ fn values(value: &Value) -> Option<Vec<String>> {
 fn with_defaults(command: Command, settings: Vec<(String, Vec<String>)>) -> Command {
     let set = |command: Command, option: &str, values: Vec<String>| {
         let id = option.replace('-', "_");
-        // What a file says need not be said again.
+        // An option that the file sets is no longer required.
         command.mut_arg(id, |arg| arg.required(false).default_values(values))
     };
     settings.into_iter().filter(|(_, values)| !values.is_empty()).fold(
@@ -195,13 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_holds_against_the_file_and_the_file_against_the_defaults() {
+    fn the_command_line_precedes_the_file_and_the_file_the_defaults() {
         let file = "name: m1\ndata-dir: /d\njoin: [a:1, b:2]\nbackup-dir: /b\nbackup-keep: 3\n";
         let as_filed = start(file, &[]).expect("it is read");
         assert_eq!((as_filed.name.as_str(), as_filed.join.len(), as_filed.backup_keep), ("m1", 2, 3));
         assert_eq!(as_filed.listen, "127.0.0.1:7701");
         let said = start(file, &["--name", "m2", "--join=c:3"]).expect("it is read");
         assert_eq!((said.name.as_str(), said.join), ("m2", vec!["c:3".to_owned()]));
+        let renamed = "name: m1\ndata-dir: /d\nno-rescue: true\n";
+        assert!(start(renamed, &[]).expect("it is read").no_restart_managers);
         let bootstraps = start(file, &["--bootstrap"]).expect("it is read");
         assert!(bootstraps.bootstrap && bootstraps.join.is_empty());
         assert!(start("name: m1\ndata-dir: /d\nbootstrap: true\n", &[]).expect("it is read").bootstrap);
@@ -209,21 +217,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_with_its_line() {
-        let told = |file: &str| match start(file, &[]) {
+    fn what_is_wrong_with_a_file_is_reported_with_its_line() {
+        let reported = |file: &str| match start(file, &[]) {
             Err(failure) => {
                 assert_eq!(failure.exit, INVALID_FILE, "{}", failure.what);
                 failure.what
             }
             Ok(_) => panic!("{file} was accepted"),
         };
-        let both = told("# a comment\nnam: m1\ndata-dir: /d\njoin: {a: b}\n");
+        let both = reported("# a comment\nnam: m1\ndata-dir: /d\njoin: {a: b}\n");
         assert!(both.starts_with("2 problems"), "{both}");
-        assert!(both.contains("infrakit.yaml:2: there is no option `nam`; did you mean `name`?"), "{both}");
+        assert!(both.contains("infrakit.yaml:2: unknown option `nam`; did you mean `name`?"), "{both}");
         assert!(both.contains("infrakit.yaml:4: `join` takes"), "{both}");
-        let both = told("name: m1\ndata-dir: /d\njoin: [a:1]\nbootstrap: true\n");
+        let both = reported("name: m1\ndata-dir: /d\njoin: [a:1]\nbootstrap: true\n");
         assert!(both.contains("infrakit.yaml:4: bootstrap and join exclude each other"), "{both}");
-        assert!(told("name: [").contains("it is no YAML"));
-        assert!(told("- m1\n").contains(":1: write OPTION: VALUE"));
+        assert!(reported("name: [").contains("not valid YAML"));
+        assert!(reported("- m1\n").contains(":1: write OPTION: VALUE"));
     }
 }

@@ -6,14 +6,14 @@ use model::tags::{self, Tags};
 use model::{ClusterId, IntentId, Opaque};
 use spi::{Call, InstanceSpec, Instances};
 
-async fn settle(cluster: &Cluster, instance: Option<&str>) -> Result<(), api::Error> {
-    let request = pb::SettleRequest {
+async fn resolve(cluster: &Cluster, instance: Option<&str>) -> Result<(), api::Error> {
+    let request = pb::ResolveRequest {
         group: "web".into(),
         slot: "0".into(),
         instance: instance.map(str::to_owned),
         ..Default::default()
     };
-    cluster.client().call(async |mut c| c.settle(request.clone()).await).await.map(drop)
+    cluster.client().call(async |mut c| c.resolve(request.clone()).await).await.map(drop)
 }
 
 /// Waits until the group says that it waits for this reason.
@@ -40,13 +40,13 @@ async fn what_became_of_a_call_that_no_listing_shows_is_said_by_an_operator() {
         (group.slots[0].state == "Unknown").then_some(())
     })
     .await;
-    let early = settle(&cluster, None).await.expect_err("it may still take effect");
+    let early = resolve(&cluster, None).await.expect_err("it may still take effect");
     assert_eq!(early.code, Code::Conflict);
     waits(&cluster, "OperatorNeeded").await;
     assert_eq!(cluster.history().made("web"), 0, "nothing was repeated");
-    let nowhere = settle(&cluster, Some("no-such-instance")).await.expect_err("nobody shows it");
+    let nowhere = resolve(&cluster, Some("no-such-instance")).await.expect_err("nobody shows it");
     assert_eq!(nowhere.code, Code::Conflict);
-    settle(&cluster, None).await.expect("it is believed");
+    resolve(&cluster, None).await.expect("it is believed");
     cluster.settles("web", 1).await;
     assert_eq!(cluster.history().made("web"), 1);
     cluster.history().shows_nothing_twice();

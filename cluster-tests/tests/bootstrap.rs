@@ -72,15 +72,14 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     assert!(!dir.exists(), "nothing is left of it");
     std::fs::create_dir_all(dir.join("db")).expect("a directory");
     std::fs::write(dir.join("db/mine"), "kept").expect("a file");
-    for (whose, why) in [("ffffffff", "nothing"), (&id[..4], "this is too short"), ("", "this is too short")]
-    {
+    for (whose, why) in [("ffffffff", "no such cluster"), (&id[..4], "too short"), ("", "too short")] {
         let said = refused(&["--adopt", whose]).await;
         assert!(said.contains(&format!("--adopt {whose}: {why}")), "{said}");
     }
     assert!(dir.join("db/mine").exists(), "what was there before is not its own to remove");
     cluster.fault("describe", "error");
     let said = refused(&[]).await;
-    assert!(said.contains("plugin `simulator/compute` does not show"), "{said}");
+    assert!(said.contains("plugin `simulator/compute` cannot list its instances"), "{said}");
     std::fs::remove_file(cluster.path().join("lab/faults/describe")).expect("the fault is taken back");
 
     // It lives: the new one leaves its instances alone, whatever their group is called.

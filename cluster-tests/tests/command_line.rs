@@ -46,7 +46,7 @@ async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
         (
             web.replace("Init: [echo hi]", "Init: 7").into_bytes(),
             1,
-            "error[E1204]: <stdin>:6:11: properties.Flavor: plugin `vanilla` refuses it",
+            "error[E1204]: <stdin>:6:11: properties.Flavor: plugin `vanilla` rejects it",
         ),
         (
             [

@@ -65,10 +65,10 @@ async fn a_manager_on_another_machine_joins_with_a_token_and_not_without() {
     let (authority, _) = good.rsplit_once('-').expect("it has parts");
     let guess = format!("{authority}-{}", theirs.rsplit('-').next().expect("a part"));
     let refusals = [
-        (None, "there are no credentials"),
+        (None, "no credentials for"),
         (Some(&expired), "the token has expired"),
         (Some(&person), "is for the role admin"),
-        (Some(&theirs), "another cluster"),
+        (Some(&theirs), "for another cluster"),
         (Some(&guess), "the token is not known"),
     ];
     for (n, (token, why)) in refusals.into_iter().enumerate() {
@@ -266,7 +266,7 @@ async fn a_token_tells_which_cluster_is_meant() {
     let meant = tls::newcomer(token.authority).expect("a fingerprint");
     assert!(remote_by(&cluster.address(0), meant.clone()).await.is_ok());
     let why = remote_by(&other.address(0), meant).await.expect_err("it is another");
-    assert!(why.contains("another cluster than the token's"), "{why}");
+    assert!(why.contains("the token is for another cluster"), "{why}");
 }
 
 /// Every file below a directory, with what it holds.

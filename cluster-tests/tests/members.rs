@@ -39,7 +39,7 @@ async fn the_lead_is_given_to_whom_one_names_and_by_a_leader_that_stops() {
     cluster.manager(leader).signal(Signal::TERM);
     let code = until("it has stopped", async || cluster.manager_mut(leader).ended()).await;
     assert_eq!(code, 0, "{}", cluster.manager(leader).log());
-    assert!(cluster.manager(leader).log().contains("the lead is given away"));
+    assert!(cluster.manager(leader).log().contains("transferring leadership"));
     let next = cluster.leader().await;
     assert_ne!(next, leader);
     cluster.start(leader);

@@ -220,16 +220,16 @@ async fn the_doctor_names_what_is_wrong_and_what_to_do() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let (code, said) = doctor(&cluster);
-    assert!(code == Some(0) && said.contains("3 of 3 voters") && !said.contains("BAD"), "{said}");
+    assert!(code == Some(0) && said.contains("3 of 3 voters") && !said.contains("FAIL"), "{said}");
     let dead = (cluster.leader().await + 1) % 3;
     cluster.kill(dead);
     let said = until("it is missed", async || Some(doctor(&cluster)).filter(|it| it.0 == Some(1))).await.1;
-    assert!(said.contains(&format!("BAD   manager `m{}`", dead + 1)), "{said}");
-    assert!(said.contains("infrakit node rm") && said.contains("loss of no further voter"), "{said}");
+    assert!(said.contains(&format!("FAIL  manager `m{}`", dead + 1)), "{said}");
+    assert!(said.contains("infrakit node rm") && said.contains("no further voter"), "{said}");
     cluster.kill_plugins();
     let said = doctor(&cluster).1;
-    assert!(said.contains("BAD   plugin `simulator` does not answer"), "{said}");
+    assert!(said.contains("FAIL  plugin `simulator` does not answer"), "{said}");
     (0..3).for_each(|i| cluster.kill(i));
     let (code, said) = doctor(&cluster);
-    assert!(code == Some(1) && said.contains("BAD   the managers do not answer"), "{said}");
+    assert!(code == Some(1) && said.contains("FAIL  the managers do not answer"), "{said}");
 }

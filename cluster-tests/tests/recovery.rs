@@ -43,7 +43,7 @@ async fn one_survivor_of_three_becomes_three_voters_and_nothing_is_made_twice() 
     let shown = run(&cluster, 0, &all);
     assert!((1..=3).all(|i| shown.contains(&format!("m{i} "))), "what each holds: {shown}");
     let refused = run(&cluster, 6, &["recover", "--data-dir", &dirs[1]]);
-    assert!(refused.contains("removed for good: m1, m3"), "{refused}");
+    assert!(refused.contains("permanently removed: m1, m3"), "{refused}");
     // Another one runs: it may know more, and the two of them decide.
     cluster.start(0);
     until("it listens", async || tokio::net::TcpStream::connect(cluster.address(0)).await.ok()).await;

@@ -1,4 +1,4 @@
-//! The doors: connections as they come in, each with who it is from.
+//! Accepts connections and identifies their peers.
 
 use std::io;
 use std::pin::Pin;
@@ -21,36 +21,36 @@ use tonic::transport::server::Connected;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(2);
-/// How many are under way at once; more wait in the listener's queue.
+/// Limit of concurrent handshakes; more wait in the queue of the listener.
 const HANDSHAKES: usize = 1024;
-/// How many connections wait to be taken in.
+/// Length of the queue of the listener.
 const BACKLOG: u32 = 1024;
-/// Between two tries when no connection can be taken in, for want of file descriptors.
+/// Pause after a failed accept, such as for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Who is at the other end of a connection.
+/// The peer of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// The user who runs this manager, or root, on this machine.
     Local {
         user: String,
     },
-    /// Whoever a certificate names that the cluster's authority has signed.
+    /// The subject of a certificate that the authority of the cluster has signed.
     Certified(PeerCertificate),
     Unknown,
 }
 
-/// What a certificate says that was shown when the connection was made.
+/// The certificate that was presented when the connection was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PeerCertificate {
     pub(crate) subject: Subject,
-    /// The authority that signed it, as X.509 names it.
+    /// The authority that signed it, as an X.509 name.
     pub(crate) issuer: Arc<[u8]>,
-    /// When it ceases to be valid, in seconds since the Unix epoch.
+    /// Its expiry, in seconds since the Unix epoch.
     pub(crate) until: i64,
 }
 
-/// A connection, and who it is from.
+/// A connection and its peer.
 pub(crate) struct Connection<S> {
     stream: S,
     caller: Caller,
@@ -100,12 +100,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     }
 }
 
-/// Takes an address, at which nobody answers yet: whoever is refused tries again, and finds the local socket then.
+/// Binds an address without listening yet: clients are refused and retry, and find the local socket then.
 pub(crate) async fn reserve(address: &str) -> io::Result<TcpSocket> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "it is no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "it resolves to no address");
     for address in tokio::net::lookup_host(address).await? {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // What an earlier process left half closed does not matter.
+        // Connections in TIME_WAIT do not matter.
         socket.set_reuseaddr(true)?;
         match socket.bind(address) {
             Ok(()) => return Ok(socket),
@@ -115,14 +115,14 @@ pub(crate) async fn reserve(address: &str) -> io::Result<TcpSocket> {
     Err(last)
 }
 
-/// Connections over the network, each after its handshake. One that does not say what it should is dropped,
-/// and holds up no other. The handshakes are the work of another runtime than the caller's.
+/// Connections over the network, each after its TLS handshake. A failed or slow handshake delays no other.
+/// The handshakes run on the runtime `work`.
 pub(crate) fn remote(
-    door: TcpSocket,
+    socket: TcpSocket,
     tls: Tls,
     work: Handle,
 ) -> io::Result<impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>>> {
-    let listener = door.listen(BACKLOG)?;
+    let listener = socket.listen(BACKLOG)?;
     let (ready, connections) = mpsc::channel(16);
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(HANDSHAKES));
@@ -135,7 +135,7 @@ pub(crate) fn remote(
             let stream = match stream {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::debug!(%error, "a connection could not be taken in");
+                    tracing::debug!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -145,10 +145,10 @@ pub(crate) fn remote(
                 let handshake = tokio::time::timeout(HANDSHAKE, handshake(stream, &tls)).await;
                 drop(place);
                 match handshake {
-                    // Whoever should take it has stopped.
+                    // If the server has stopped, the connection is dropped.
                     Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
-                    Ok(Err(error)) => tracing::debug!(%error, "a connection was refused"),
-                    Err(_) => tracing::debug!("a connection said nothing"),
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(_) => tracing::debug!("a TLS handshake timed out"),
                 }
             });
         }
@@ -157,8 +157,7 @@ pub(crate) fn remote(
 }
 
 async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<Connection<TlsStream<TcpStream>>> {
-    // Without it an answer of several frames, such as a heartbeat's, waits 40 ms for the other side's delayed
-    // acknowledgement.
+    // Without it, a response of several frames waits up to 40 ms for a delayed acknowledgement.
     stream.set_nodelay(true)?;
     let stream = TlsAcceptor::from(tls.server()?).accept(stream).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -174,7 +173,7 @@ fn read(certificate: &CertificateDer<'_>) -> Result<PeerCertificate, BadCertific
     Ok(PeerCertificate { subject: Subject::of(certificate)?, issuer: issuer.into(), until })
 }
 
-/// Connections through the socket, from whoever may be trusted with it.
+/// Connections through the local socket, authenticated by the user of the peer process.
 pub(crate) fn local(listener: UnixListener) -> impl Stream<Item = io::Result<Connection<UnixStream>>> {
     use futures_util::StreamExt;
     tokio_stream::wrappers::UnixListenerStream::new(listener).filter_map(async |accepted| {
@@ -195,7 +194,7 @@ pub(crate) fn local(listener: UnixListener) -> impl Stream<Item = io::Result<Con
     })
 }
 
-/// The name of a user, or its number when it has none.
+/// The name of a user, or its number if it has none.
 fn user(uid: u32) -> String {
     let named = |passwd: String| {
         passwd.lines().find_map(|line| {

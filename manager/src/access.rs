@@ -1,4 +1,4 @@
-//! The door-keeper: who calls, and whether their role allows the call. It stands before every service.
+//! Authentication and authorization of every call, in a layer before the services.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use api::{Code, Error, Subject};
+use api::{Code, Error, Subject, proto as pb};
 use futures_util::future::BoxFuture;
 use http_body_util::Limited;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use model::secret::SCHEME;
 use model::{Role, State};
 use raft::{PeerIdentity, Published};
 use rustls::pki_types::CertificateDer;
@@ -21,28 +22,28 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::accept::{Caller, PeerCertificate};
 
-/// Who asked, and in which role, told by the manager that was asked to the one that leads.
+/// Metadata of a forwarded call: the name and the role of the caller.
 const ASKED_BY: &str = "infrakit-asked-by";
 const ASKED_AS: &str = "infrakit-asked-as";
 
-/// The most that somebody may say in one call who is not known.
+/// The largest request of an unauthenticated caller.
 const UNAUTHENTICATED_BODY: usize = 64 << 10;
 
-/// How often it is asked at least whether whoever watches a stream is still known.
+/// How often the credentials of the caller of a stream are checked again.
 const LOOKED_AGAIN: Duration = Duration::from_secs(10);
 
-/// Who asks, for the record.
+/// The authenticated caller, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Principal {
-    /// As the log and the events name it: `user:ann`, `manager:3`.
+    /// As in the log and in events: `user:ann`, `manager:3`.
     pub(crate) name: String,
     pub(crate) role: Role,
 }
 
 impl Principal {
-    /// Tells the leader who asks.
+    /// Adds the caller to the metadata of a forwarded call.
     pub(crate) fn mark(&self, metadata: &mut MetadataMap) {
-        // A name that is no header is told as the manager's own.
+        // Without a valid header value, the name of the forwarding manager is recorded.
         if let Ok(name) = MetadataValue::try_from(&self.name) {
             metadata.insert(ASKED_BY, name);
         }
@@ -50,19 +51,31 @@ impl Principal {
     }
 }
 
-/// The role that a call asks for. What is not named here asks for the most.
+/// The role that a call requires; none for a public call. A call that is not listed requires admin.
 pub(crate) fn needed(method: &str) -> Option<Role> {
     match method {
         "Login" => None,
         "GetAuthority" | "Plan" | "ListGroups" | "DescribeGroup" | "InspectGroup" | "WatchGroup"
         | "Status" | "Events" | "GetVariable" | "ListSecrets" => Some(Role::Viewer),
-        "Commit" | "Scale" | "Free" | "Destroy" | "PauseGroup" | "ResumeGroup" | "Settle" | "SetVariable"
-        | "SetSecret" | "RemoveSecret" => Some(Role::Operator),
+        "Commit" | "Scale" | "Free" | "Destroy" | "PauseGroup" | "ResumeGroup" | "Resolve"
+        | "SetVariable" | "SetSecret" | "RemoveSecret" => Some(Role::Operator),
         _ => Some(Role::Admin),
     }
 }
 
-/// Puts a door-keeper before every service.
+/// A viewer may not plan specs with secrets: planning passes them to plugins.
+pub(crate) fn may_name_secrets(role: Role, request: &pb::CommitRequest) -> Result<(), Error> {
+    let specs = request.items.iter().filter_map(|item| item.spec.as_ref());
+    let parts = specs.flat_map(|spec| spec.instance.iter().chain(&spec.flavor));
+    if role >= Role::Operator || parts.into_iter().all(|part| !part.properties.contains(SCHEME)) {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, "a plan with secrets requires the role operator")
+        .cause(format!("the caller has the role {role}, and a plan passes the secrets to plugins"))
+        .remedy("log in with a token of that role; nothing was changed"))
+}
+
+/// The layer that authenticates and authorizes calls.
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     states: watch::Receiver<Published>,
@@ -77,7 +90,7 @@ impl AuthLayer {
         Self { states, names: Arc::default() }
     }
 
-    /// Waits until this person is known no more, and says why.
+    /// Waits until the credentials of this user are revoked or expire, and returns the reason.
     async fn until_revoked(mut self, shown: PeerCertificate) -> Status {
         loop {
             let state = self.states.borrow_and_update().state.clone();
@@ -107,15 +120,15 @@ impl AuthLayer {
 impl<S> tower::Layer<S> for AuthLayer {
     type Service = AuthService<S>;
 
-    fn layer(&self, door: S) -> AuthService<S> {
-        AuthService { door, auth: self.clone() }
+    fn layer(&self, service: S) -> AuthService<S> {
+        AuthService { service, auth: self.clone() }
     }
 }
 
-/// A service behind a door-keeper.
+/// A service behind the layer.
 #[derive(Clone)]
 pub(crate) struct AuthService<S> {
-    door: S,
+    service: S,
     auth: AuthLayer,
 }
 
@@ -129,7 +142,7 @@ where
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.door.poll_ready(cx)
+        self.service.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
@@ -149,7 +162,7 @@ where
                 return Box::pin(async move { Ok(refusal) });
             }
         }
-        let answering = self.door.call(request);
+        let answering = self.service.call(request);
         let Caller::Certified(shown @ PeerCertificate { subject: Subject::Person { .. }, .. }) = caller
         else {
             return Box::pin(answering);
@@ -157,7 +170,7 @@ where
         let auth = self.auth.clone();
         Box::pin(async move {
             let answer = answering.await?;
-            // A stream that is watched goes on for long: no longer than whoever watches is known.
+            // A stream may last long, but not longer than the credentials of its caller.
             Ok(answer.map(|body| {
                 Body::new(WhileTrusted { body, over: Some(Box::pin(auth.until_revoked(shown))) })
             }))
@@ -165,7 +178,7 @@ where
     }
 }
 
-/// An answer that ends when whoever asked is known no more.
+/// A response body that ends when the credentials of the caller are revoked or expire.
 struct WhileTrusted {
     body: Body,
     /// Why it ends; none when it has.
@@ -184,7 +197,7 @@ impl HttpBody for WhileTrusted {
         if let Poll::Ready(why) = over.as_mut().poll(cx) {
             self.over = None;
             let mut trailers = http::HeaderMap::new();
-            // A status that cannot be told ends the stream all the same.
+            // Without the status, the stream ends anyway.
             let _ = why.add_header(&mut trailers);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
         }
@@ -200,7 +213,7 @@ impl HttpBody for WhileTrusted {
     }
 }
 
-/// What a manager tells of the one who asked it.
+/// The caller of a forwarded call, as the forwarding manager reports it.
 struct ForwardedIdentity {
     name: Option<String>,
     role: Option<Role>,
@@ -223,7 +236,7 @@ fn forbidden(what: impl Into<String>) -> Error {
     Error::new(Code::Forbidden, what)
 }
 
-/// Whether this caller may call this, and as whom. `trusted` are the names of the authorities.
+/// Whether this caller may make this call, and as whom. `trusted` are the names of the trusted authorities.
 fn admit(
     state: &State,
     trusted: &[Vec<u8>],
@@ -243,7 +256,7 @@ fn admit(
             }
             Caller::Local { .. } if method == "Join" => PeerIdentity::Local,
             _ if method == "Join" => PeerIdentity::Unknown,
-            _ => return Err(forbidden("only managers of this cluster are heard here")),
+            _ => return Err(forbidden("only managers of this cluster may call this service")),
         };
         return Ok(Admitted::Peer(peer));
     }
@@ -252,9 +265,9 @@ fn admit(
         Caller::Certified(PeerCertificate { subject, .. }) => match subject {
             Subject::Person { name, role, .. } => Principal { name: format!("user:{name}"), role: *role },
             Subject::Manager { node, .. } if !state.managers.contains_key(node) => {
-                return Err(forbidden(format!("manager {node} is no member of the cluster")));
+                return Err(forbidden(format!("manager {node} is not a member of the cluster")));
             }
-            // A manager speaks for whoever asked it.
+            // A manager forwards calls of others.
             Subject::Manager { node, .. } => match forwarded.role {
                 Some(role) => {
                     Principal { name: forwarded.name.unwrap_or_else(|| format!("manager:{node}")), role }
@@ -266,58 +279,56 @@ fn admit(
     };
     let Some(needed) = needed(method) else { return Ok(Admitted::Principal(principal)) };
     if *caller == Caller::Unknown {
-        return Err(forbidden("the managers do not know who asks")
-            .cause("the connection shows no certificate")
-            .remedy("`infrakit login` with a token of theirs; on a manager's machine, ask as the user who runs it"));
+        return Err(forbidden("unauthenticated: no client certificate was presented").remedy(api::LOG_IN));
     }
     if principal.role < needed {
-        return Err(forbidden(format!("this asks for the role {needed}"))
+        return Err(forbidden(format!("requires the role {needed}"))
             .cause(format!("{} has the role {}", principal.name, principal.role))
             .remedy("log in with a token of that role; nothing was changed"));
     }
     Ok(Admitted::Principal(principal))
 }
 
-/// A connection outlives what was shown when it was made.
+/// Whether the certificate of a connection is still valid: it was checked only when the connection was made.
 fn is_known(state: &State, trusted: &[Vec<u8>], shown: &PeerCertificate) -> Result<(), Error> {
     let subject = &shown.subject;
     let (Subject::Manager { cluster, .. } | Subject::Person { cluster, .. }) = subject;
     let Some(ours) = &state.cluster else {
-        // Managers may introduce themselves to one that knows nothing yet.
+        // Other managers may call one that has no state yet.
         return match subject {
             Subject::Manager { .. } => Ok(()),
             Subject::Person { .. } => Err(Error::new(Code::Unavailable, "this manager has no state yet")),
         };
     };
     if ours != cluster {
-        return Err(forbidden(format!("the certificate is of cluster {}", cluster.short())));
+        return Err(forbidden(format!("the certificate is for cluster {}", cluster.short())));
     }
     let present = state.lineages.now;
     if let Subject::Manager { lineage, node, .. } = subject {
-        let what = || format!("manager {node} is of lineage {lineage}, and this one of lineage {present}");
+        let what = || format!("manager {node} has lineage {lineage}, and this one lineage {present}");
         if *lineage < present {
             return Err(forbidden(what()).cause("the cluster went on without it"));
         }
         if *lineage > present {
-            // It is this one that is left behind: whoever asks must not take that for a verdict on itself.
+            // This manager is the outdated one: the caller must not take that for its own removal.
             return Err(Error::new(Code::Unavailable, what()).cause("the cluster went on without this one"));
         }
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
     match subject {
-        // Raft itself hears a removed manager as long as its vote counts, and tells it when it does not. One that
-        // is a member has a new certificate, and shows it when it connects anew: its connections live on.
+        // Raft accepts a removed manager as long as its vote counts, and rejects it afterwards. A member
+        // renews its certificate; its open connections stay valid.
         Subject::Manager { .. } => Ok(()),
         Subject::Person { .. } if !trusted.iter().any(|name| *name == *shown.issuer) => {
-            let what = "the authority that signed the certificate is trusted no more";
-            Err(forbidden(what).remedy("log in anew"))
+            let what = "the issuing CA is no longer trusted";
+            Err(forbidden(what).remedy("log in again"))
         }
         Subject::Person { .. } if now > shown.until => {
-            Err(forbidden("the certificate has expired").remedy("log in anew"))
+            Err(forbidden("the certificate has expired").remedy("log in again"))
         }
         Subject::Person { name, role, token, .. } => match state.tokens.get(token) {
             Some(known) if known.role == *role => Ok(()),
-            _ => Err(forbidden(format!("`{name}` is known no more"))
+            _ => Err(forbidden(format!("the credentials of `{name}` are revoked"))
                 .cause(format!("token {} was revoked", token.short()))
                 .remedy("log in with another token")),
         },
@@ -362,7 +373,7 @@ mod tests {
         state
     }
 
-    fn nothing_told() -> ForwardedIdentity {
+    fn not_forwarded() -> ForwardedIdentity {
         ForwardedIdentity { name: None, role: None }
     }
 
@@ -402,7 +413,7 @@ mod tests {
     #[test]
     fn who_is_not_known_may_do_nothing_but_show_a_token() {
         let state = state();
-        let strangers = [
+        let unauthenticated = [
             Caller::Unknown,
             manager("theirs", 1),
             // It belongs to what the cluster was before it began anew.
@@ -416,19 +427,19 @@ mod tests {
         ];
         let methods = methods();
         assert!(methods.len() > 20, "{methods:?}");
-        for stranger in &strangers {
+        for caller in &unauthenticated {
             for method in methods.iter().filter(|it| *it != "Login") {
-                let admitted = admit(&state, &[CA.to_vec()], stranger, &api(method), nothing_told());
-                assert_eq!(admitted.expect_err(method).code, Code::Forbidden, "{stranger:?} {method}");
+                let admitted = admit(&state, &[CA.to_vec()], caller, &api(method), not_forwarded());
+                assert_eq!(admitted.expect_err(method).code, Code::Forbidden, "{caller:?} {method}");
             }
-            assert!(admit(&state, &[CA.to_vec()], stranger, RAFT, nothing_told()).is_err(), "{stranger:?}");
+            assert!(admit(&state, &[CA.to_vec()], caller, RAFT, not_forwarded()).is_err(), "{caller:?}");
         }
-        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Login"), nothing_told()).is_ok());
+        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Login"), not_forwarded()).is_ok());
         let join = "/infrakit.raft.v1.Peers/Join";
-        let joins = admit(&state, &[CA.to_vec()], &Caller::Unknown, join, nothing_told());
+        let joins = admit(&state, &[CA.to_vec()], &Caller::Unknown, join, not_forwarded());
         assert_eq!(joins, Ok(Admitted::Peer(PeerIdentity::Unknown)));
         for odd in ["", "/", "//", "/x", "/infrakit.v1.Manager/NoSuch", "/grpc.reflection/List"] {
-            assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, odd, nothing_told()).is_err(), "{odd}");
+            assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, odd, not_forwarded()).is_err(), "{odd}");
         }
     }
 
@@ -438,7 +449,7 @@ mod tests {
         let state = state();
         let of = |lineage| shown(Subject::Manager { cluster: "ours".into(), lineage, node: NodeId(1) });
         let code = |lineage| {
-            let admitted = admit(&state, &[CA.to_vec()], &of(lineage), RAFT, nothing_told());
+            let admitted = admit(&state, &[CA.to_vec()], &of(lineage), RAFT, not_forwarded());
             admitted.map(drop).map_err(|error| error.code)
         };
         assert_eq!(code(1), Err(Code::Forbidden));
@@ -451,18 +462,21 @@ mod tests {
         let mut state = state();
         let local = Caller::Local { user: "root".into() };
         for method in methods() {
-            assert!(admit(&state, &[CA.to_vec()], &local, &api(&method), nothing_told()).is_ok(), "{method}");
+            assert!(
+                admit(&state, &[CA.to_vec()], &local, &api(&method), not_forwarded()).is_ok(),
+                "{method}"
+            );
         }
-        assert!(admit(&state, &[CA.to_vec()], &local, RAFT, nothing_told()).is_err(), "a person is no peer");
+        assert!(admit(&state, &[CA.to_vec()], &local, RAFT, not_forwarded()).is_err(), "a person is no peer");
         let mut allowed = Vec::new();
         for role in [Role::Viewer, Role::Operator, Role::Admin] {
             state.tokens[&TokenId::new("t")].role = role;
             let caller = person("ours", role, "t");
             let may = |method: &String| {
-                admit(&state, &[CA.to_vec()], &caller, &api(method), nothing_told()).is_ok()
+                admit(&state, &[CA.to_vec()], &caller, &api(method), not_forwarded()).is_ok()
             };
             allowed.push(methods().into_iter().filter(may).collect::<Vec<_>>());
-            assert!(admit(&state, &[CA.to_vec()], &caller, RAFT, nothing_told()).is_err());
+            assert!(admit(&state, &[CA.to_vec()], &caller, RAFT, not_forwarded()).is_err());
         }
         for pair in allowed.windows(2) {
             assert!(pair[0].iter().all(|it| pair[1].contains(it)) && pair[0].len() < pair[1].len());
@@ -474,7 +488,7 @@ mod tests {
         for method in ["CreateToken", "RevokeToken", "RotateAuthority", "Stand", "TransferLeadership"] {
             assert!(!allowed[1].contains(&method.to_owned()), "{method}");
         }
-        let peer = admit(&state, &[CA.to_vec()], &manager("ours", 1), RAFT, nothing_told());
+        let peer = admit(&state, &[CA.to_vec()], &manager("ours", 1), RAFT, not_forwarded());
         assert_eq!(peer, Ok(Admitted::Peer(PeerIdentity::Manager(NodeId(1)))));
     }
 

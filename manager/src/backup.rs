@@ -1,4 +1,4 @@
-//! Backups in files: how one is kept, and those that a manager takes by itself.
+//! Backups in files, and the periodic backups of a manager.
 
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,42 +12,42 @@ use crate::keyfile;
 use crate::metrics::Metrics;
 use crate::private_file::save;
 
-/// The name of the key beside the backups, when no other is named.
+/// The default name of the key file, in the directory of the backups.
 pub const KEY_FILE: &str = "backup.key";
 
-/// What the name of a backup ends with.
+/// The file name suffix of a backup.
 const SUFFIX: &str = ".backup";
 
-/// Backups that a manager takes by itself.
+/// The periodic backups of a manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// Where they are kept, and the key that seals them.
+    /// The directory of the backups and of their encryption key.
     pub dir: PathBuf,
+    /// The interval.
     pub every: Duration,
-    /// How many are kept.
+    /// How many backups are kept.
     pub keep: usize,
 }
 
-/// The key in this file; drawn when there is none yet and `may_draw` allows it.
+/// The key in this file; generated if there is none and `may_draw` is set.
 pub fn key(path: &Path, may_draw: bool) -> io::Result<Key> {
     keyfile::key_in(path, may_draw)
 }
 
-/// The state as this replica has it.
+/// A backup of the state of this replica.
 pub(crate) fn take(replica: &Replica, clock: &Clock) -> Backup {
     let (Role::Leader { term } | Role::Other { term, .. }) = replica.metrics().role;
     Backup::of(replica.identity(), &replica.published(), term, clock.now())
 }
 
-/// Takes a backup whenever it is time and something has changed, and drops the oldest. Every manager that is told
-/// to does so for itself.
+/// Takes a backup at every interval if something has changed, and deletes the oldest.
 pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, metrics: Metrics) {
     let mut states = replica.watch_state();
-    // Before the cluster is founded there is nothing to keep.
+    // Before the bootstrap there is nothing to back up.
     if states.wait_for(|it| it.state.cluster.is_some()).await.is_err() {
         return;
     }
-    // One that fails from now on is one that is missed.
+    // If the next backups fail, the age of the last one keeps growing.
     metrics.backed_up_before(newest(&schedule.dir));
     let mut kept = None;
     loop {
@@ -65,14 +65,14 @@ pub(crate) async fn keep(schedule: Schedule, replica: Replica, clock: Clock, met
                     metrics.backed_up();
                     kept = Some(index);
                 }
-                Err(error) => tracing::error!(%error, dir, "no backup could be taken; tried again"),
+                Err(error) => tracing::error!(%error, dir, "the backup failed; retrying"),
             }
         }
         tokio::time::sleep(schedule.every).await;
     }
 }
 
-/// How old the newest backup is that an earlier run of this manager took.
+/// The age of the newest backup of an earlier run of this manager.
 fn newest(dir: &Path) -> Duration {
     let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let ours = files.filter(|file| file.file_name().to_string_lossy().ends_with(SUFFIX));

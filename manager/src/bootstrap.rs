@@ -1,4 +1,4 @@
-//! Who a manager is when it starts: as its disk says, or as it becomes by founding or joining a cluster.
+//! The identity of a starting manager: from its disk, or by bootstrapping or joining a cluster.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,31 +12,31 @@ use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
 use raft::{Disk, Identity, Replica};
 use spi::{Class, Directory, Found, Instances, interface};
 
-use crate::Error;
 use crate::config::{Adopt, Config, Start};
-use crate::members;
+use crate::error::Error;
+use crate::join::join;
 use crate::recovery::next_lineage;
 
-/// How long a plugin has to show what it has before a cluster is founded without its word.
+/// Timeout for listing the instances of a plugin before a bootstrap.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
-/// The fewest characters of an id that name a cluster: as many as a token has.
+/// The shortest accepted prefix of a cluster id: as long as the one in a token.
 const SHORTEST_ID: usize = 8;
 
-/// Who this manager is, and how it proves that.
+/// The identity of this manager, and its credentials.
 pub(crate) struct Membership {
     pub(crate) identity: Identity,
-    /// It founded the cluster.
+    /// Whether it bootstraps the cluster.
     pub(crate) bootstraps: bool,
-    /// What it was given when it joined; its state says more as soon as it has one.
+    /// The credentials issued when it joined; its state has newer ones as soon as it has one.
     pub(crate) credentials: Option<Credentials>,
 }
 
-/// Who this manager is.
+/// The identity of this manager: from its disk, or a new one as the configuration says.
 pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<Membership, Error> {
     let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
     if let Some(identity) = disk.identity().map_err(unreadable)? {
-        // A restart uses the same command: --bootstrap and --join have done their work.
+        // On a restart, --bootstrap and --join are ignored.
         let bootstraps = identity.node == NodeId(1);
         let pem = disk.credentials().map_err(unreadable)?;
         let given = pem.map(|pem| Credentials::from_pem(&String::from_utf8_lossy(&pem))).transpose();
@@ -51,18 +51,18 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
         }
         Start::Join(addresses) => {
             let token = config.token.as_ref().map(TokenFrom::read).transpose().map_err(|why| {
-                let remedy = "give the whole line that `infrakit token create` printed; nothing was changed";
-                Error::new("there is no token to join with", why, remedy)
+                let remedy = "give the complete output of `infrakit token create`; nothing was changed";
+                Error::new("the join token cannot be read", why, remedy)
             })?;
             let token = token.flatten();
-            let (identity, credentials) = members::join(addresses, token.as_ref(), me).await?;
+            let (identity, credentials) = join(addresses, token.as_ref(), me).await?;
             (identity, Some(credentials))
         }
         Start::Restart => {
             return Err(Error::new(
-                "this manager belongs to no cluster yet",
+                "this manager does not belong to a cluster",
                 format!("{} is empty", config.data_dir.display()),
-                "form a cluster with --bootstrap, or join one with --join HOST:PORT",
+                "bootstrap a cluster with --bootstrap, or join one with --join HOST:PORT",
             ));
         }
     };
@@ -71,7 +71,7 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
     Ok(Membership { identity, bootstraps: matches!(config.start, Start::Bootstrap { .. }), credentials })
 }
 
-/// The entry that founds the cluster.
+/// The command that bootstraps the cluster.
 pub(crate) fn command(identity: &Identity, me: &Manager, authority: Authority, at: Timestamp) -> Command {
     Command {
         id: RequestId(raft::unique()),
@@ -86,25 +86,24 @@ pub(crate) fn command(identity: &Identity, me: &Manager, authority: Authority, a
     }
 }
 
-/// Repeating is harmless: a founded cluster refuses to be founded.
+/// Proposes the command until it is committed. Repeating is harmless: a second bootstrap is refused.
 pub(crate) async fn propose_until_done(replica: &Replica, command: &Command) {
     while let Err(error) = replica.propose(command, None).await {
-        tracing::debug!(%error, "the founding entry is not written yet");
+        tracing::debug!(%error, "the bootstrap is not committed yet");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// What an earlier cluster left at the providers.
+/// The instances of another cluster that the plugins list.
 #[derive(Debug, Default, PartialEq)]
 struct Left {
-    /// How many instances each plugin shows.
+    /// Number of instances by plugin.
     shown: BTreeMap<String, usize>,
-    /// The highest lineage that a token tells of.
+    /// The highest lineage in their tokens.
     lineage: u32,
 }
 
-/// The id and the lineage of a cluster that is to be founded: its own, or those of a cluster whose
-/// instances it takes over (decision 27).
+/// The id and the lineage for a bootstrap: new ones, or those of a cluster whose instances it adopts.
 async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u32), Error> {
     let fresh = (ClusterId::new(format!("{:032x}", raft::unique())), 1);
     if adopt == Some(&Adopt::Nobody) {
@@ -113,8 +112,8 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
     let left = left_behind(&config.plugins_dir).await?;
     match adopt {
         Some(Adopt::Cluster(desired)) if desired.len() < SHORTEST_ID => Err(Error::new(
-            format!("--adopt {desired}: this is too short"),
-            tell(&left),
+            format!("--adopt {desired}: too short"),
+            describe(&left),
             format!("give at least {SHORTEST_ID} characters of the cluster's id, or none"),
         )),
         Some(Adopt::Cluster(desired)) => {
@@ -125,28 +124,27 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
                 (found, _) => Err(Error::new(
                     format!(
                         "--adopt {desired}: {}",
-                        if found.is_some() { "several clusters" } else { "nothing" }
+                        if found.is_some() { "several clusters match" } else { "no such cluster" }
                     ),
-                    tell(&left),
-                    "give the id of the cluster whose instances are to be taken over, as their tag \
-                     infrakit.owner has it; its plugins must be running",
+                    describe(&left),
+                    "give the id of the cluster whose instances are to be adopted, as in their tag \
+                     infrakit.owner; its plugins must be running",
                 )),
             }
         }
         _ if left.is_empty() => Ok(fresh),
         _ => Err(Error::new(
             "another cluster has instances here",
-            tell(&left),
-            "if that cluster lives and this manager belongs to it, use --join; if it lives beside this one, \
-             leave its instances alone with --adopt none; if it is gone for good, found it again with \
-             --adopt ID; nothing was changed",
+            describe(&left),
+            "to join that cluster, use --join; to leave its instances alone, use --adopt none; if all its \
+             managers are permanently lost, bootstrap it again with --adopt ID; nothing was changed",
         )),
     }
 }
 
-fn tell(left: &BTreeMap<ClusterId, Left>) -> String {
+fn describe(left: &BTreeMap<ClusterId, Left>) -> String {
     if left.is_empty() {
-        return "no plugin shows an instance of any cluster".to_owned();
+        return "no plugin lists an instance of another cluster".to_owned();
     }
     let of = |(id, left): (&ClusterId, &Left)| {
         let shown: Vec<_> =
@@ -156,7 +154,7 @@ fn tell(left: &BTreeMap<ClusterId, Left>) -> String {
     left.iter().map(of).collect::<Vec<_>>().join("; ")
 }
 
-/// Asks every plugin that is there for the instances it has, and whose they are.
+/// Lists the instances of every plugin, by the cluster that owns them.
 async fn left_behind(plugins_dir: &std::path::Path) -> Result<BTreeMap<ClusterId, Left>, Error> {
     let plugins = Directory::new(plugins_dir).with_deadline(SHOWN_WITHIN).list().map_err(|error| {
         Error::new(format!("{} cannot be read", plugins_dir.display()), error, "see --plugins-dir")
@@ -182,7 +180,7 @@ async fn owners(plugin: &Found) -> Result<Owners, Error> {
     let types = match client.hello().await {
         Ok(hello) => hello.interfaces.get(interface::INSTANCE).cloned().unwrap_or_default(),
         Err(error) if error.class == Class::Unavailable => {
-            tracing::warn!(plugin = plugin.name, %error, "it is dead: nobody knows what it would show");
+            tracing::warn!(plugin = plugin.name, %error, "plugin unreachable; its instances are unknown");
             return Ok(Vec::new());
         }
         Err(error) => return Err(silent(&plugin.name, &error)),
@@ -208,8 +206,8 @@ async fn owners(plugin: &Found) -> Result<Owners, Error> {
 
 fn silent(plugin: &str, error: &spi::Error) -> Error {
     Error::new(
-        format!("plugin `{plugin}` does not show whether another cluster has instances here"),
+        format!("plugin `{plugin}` cannot list its instances, which could belong to another cluster"),
         error,
-        "mend or stop the plugin, or found a new cluster all the same with --adopt none; nothing was changed",
+        "repair or stop the plugin, or bootstrap a new cluster anyway with --adopt none; nothing was changed",
     )
 }

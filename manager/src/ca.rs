@@ -1,5 +1,5 @@
-//! The certificate authority: makes one, and signs who is who. Every manager holds it in its state, so each
-//! signs for itself.
+//! The certificate authority: creates it and signs certificates. It is in the replicated state, so every
+//! manager can sign.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,14 +14,14 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-/// How long a certificate is valid before it was signed: clocks may differ by so much.
+/// How far certificates are backdated, to tolerate clock differences.
 const BACKDATED: Duration = Duration::from_secs(24 * 3600);
 
-/// How long an authority is valid.
+/// The validity of an authority.
 const AUTHORITY_LASTS: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 fn bad(error: rcgen::Error) -> BadCertificate {
-    BadCertificate(format!("a certificate could not be made: {error}"))
+    BadCertificate(format!("a certificate could not be created: {error}"))
 }
 
 fn valid(params: &mut CertificateParams, lasts: Duration) {
@@ -30,12 +30,12 @@ fn valid(params: &mut CertificateParams, lasts: Duration) {
     params.not_after = (now + lasts).into();
 }
 
-/// Makes an authority for a cluster.
-pub(crate) fn found(cluster: &ClusterId) -> Result<Authority, BadCertificate> {
+/// Creates the first authority of a cluster.
+pub(crate) fn create(cluster: &ClusterId) -> Result<Authority, BadCertificate> {
     make(cluster, None).map(|(authority, _)| authority)
 }
 
-/// Makes another authority, and its certificate as the one before signs it.
+/// Creates the next authority, and its certificate cross-signed by the previous one.
 pub(crate) fn follow(
     cluster: &ClusterId,
     before: &Authority,
@@ -65,7 +65,7 @@ fn issuer(authority: &Authority) -> Result<Issuer<'static, KeyPair>, BadCertific
     Issuer::from_ca_cert_der(&CertificateDer::from(&authority.certificate[..]), key).map_err(bad)
 }
 
-/// Signs that whoever has the key of `request` is `subject`. Gives the certificate, in DER.
+/// Signs a certificate for `subject` with the key of `request`. Returns it in DER.
 pub(crate) fn sign(
     authority: &Authority,
     request: &[u8],
@@ -73,7 +73,7 @@ pub(crate) fn sign(
     lasts: Duration,
 ) -> Result<Vec<u8>, BadCertificate> {
     if let Subject::Person { role: Role::Manager, .. } = subject {
-        return Err(BadCertificate("no person is a manager".into()));
+        return Err(BadCertificate("a user cannot have the role manager".into()));
     }
     let mut request = api::read_request(request)?;
     let mut params = CertificateParams::default();
@@ -83,7 +83,7 @@ pub(crate) fn sign(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     if let Subject::Manager { .. } = subject {
-        // Nobody but a manager is taken for one.
+        // Only a manager may serve as one.
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         params.subject_alt_names = vec![SanType::DnsName(api::tls::SERVER_NAME.try_into().map_err(bad)?)];
     }
@@ -91,12 +91,12 @@ pub(crate) fn sign(
     Ok(request.signed_by(&issuer(authority)?).map_err(bad)?.der().to_vec())
 }
 
-/// Whom the certificate of a manager names, by one that is of the same lineage.
+/// The subject of the certificate of a manager, in the lineage of `identity`.
 pub(crate) fn subject(identity: &Identity, node: NodeId) -> Subject {
     Subject::Manager { cluster: identity.cluster.clone(), lineage: identity.lineage, node }
 }
 
-/// Credentials of a manager that signs for itself.
+/// New credentials of this manager, signed by itself.
 pub(crate) fn own(
     known: &Authorities,
     identity: &Identity,
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn an_authority_says_who_somebody_is_whatever_they_ask_to_be() {
         let cluster = ClusterId::from("0123");
-        let authority = found(&cluster).expect("an authority");
+        let authority = create(&cluster).expect("an authority");
         let lasts = Duration::from_secs(3600);
         let known = Authorities::new(authority.clone(), 0);
         let identity = Identity { cluster: cluster.clone(), lineage: 2, node: NodeId(3) };
@@ -146,7 +146,10 @@ mod tests {
         let Subject::Person { cluster, name, token, .. } = person.clone() else { unreachable!("it is one") };
         let impostor = Subject::Person { cluster, name, role: Role::Manager, token };
         let request = api::CertificateRequest::new().expect("a key");
-        assert!(sign(&authority, request.der(), &impostor, lasts).is_err(), "no person is a manager");
+        assert!(
+            sign(&authority, request.der(), &impostor, lasts).is_err(),
+            "a user cannot have the role manager"
+        );
         for rubbish in [&b""[..], b"rubbish", &[0x30; 400]] {
             assert!(sign(&authority, rubbish, &person, lasts).is_err());
         }

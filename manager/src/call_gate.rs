@@ -1,10 +1,11 @@
-//! Where calls to plugins begin: shut while the lead is given away, so that none is under way then.
+//! The gate that every plugin call passes: it is shut during a leadership transfer, so that no call is open
+//! then.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Counts the calls that are under way, and lets no other begin while it is shut. Clones are one gate.
+/// Counts the open calls, and blocks new ones while it is shut. Clones share the gate.
 #[derive(Clone, Default)]
 pub(crate) struct CallGate(Arc<watch::Sender<Traffic>>);
 
@@ -15,7 +16,7 @@ struct Traffic {
     calls: usize,
 }
 
-/// A call that is under way.
+/// An open call.
 pub(crate) struct Passage(CallGate);
 
 /// A gate that is shut until this is dropped.
@@ -41,13 +42,13 @@ impl CallGate {
         }
     }
 
-    /// Lets no call begin any more.
+    /// Blocks new calls.
     pub(crate) fn shut(&self) -> Shut {
         self.0.send_modify(|traffic| traffic.shut += 1);
         Shut(self.clone())
     }
 
-    /// Waits until no call is under way.
+    /// Waits until no call is open.
     pub(crate) async fn is_empty(&self) {
         let mut traffic = self.0.subscribe();
         // It ends with the gate, which is ours.

@@ -6,30 +6,31 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use model::Timestamp;
 use tokio::time::Instant;
 
-/// The wall clock as it was once, going on from there: somebody who sets the machine's clock must not make
-/// everything older at one stroke. It is read anew when a leadership begins, for nothing is reckoned across
+/// The wall clock, read once and advanced by the monotonic clock, so that setting the clock of the machine
+/// does not age everything at once. It is read again when a leadership begins; no span is measured across
 /// that.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     base: Arc<Mutex<Option<(Instant, u64)>>>,
-    /// In simulated time: when it began, and what the clock showed then.
+    /// In simulated time: the start, and the time of the clock then.
     simulated: Option<(Instant, u64)>,
 }
 
 impl Clock {
-    /// Goes with tokio's own time, from `start` on.
+    /// A clock that follows the time of tokio, from `start` on.
     pub fn simulated(start: Timestamp) -> Self {
         Self { simulated: Some((Instant::now(), start.0)), ..Self::default() }
     }
 
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         let mut base = self.base.lock().expect("nobody panics while holding the clock");
         let (at, time) = base.get_or_insert_with(|| (Instant::now(), self.wall()));
         Timestamp(*time + at.elapsed().as_millis() as u64)
     }
 
-    /// Reads the wall clock anew, and is from now on at least this late: an earlier leader's clock may have
-    /// been ahead, and what was agreed on then must not lie in the future for ever.
+    /// Reads the wall clock again, and advances to at least `agreed`: the clock of an earlier leader may have
+    /// been ahead, and committed times must not stay in the future.
     pub fn raise(&self, agreed: Timestamp) {
         let time = self.now().0.max(self.wall()).max(agreed.0);
         *self.base.lock().expect("nobody panics while holding the clock") = Some((Instant::now(), time));
@@ -43,8 +44,7 @@ impl Clock {
     }
 }
 
-/// For how long this machine has been suspended since it started: by so much the clock that timeouts
-/// are reckoned with lags behind.
+/// How long this machine has been suspended since it booted: the clock of timeouts lags by this much.
 pub(crate) fn suspended() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     let running = || {

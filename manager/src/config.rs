@@ -1,4 +1,4 @@
-//! How a manager is told to run.
+//! The configuration of a manager.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,54 +10,59 @@ use raft::Profile;
 
 use crate::backup::Schedule;
 
-/// Everything a manager must be told.
+/// The configuration of a manager.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Its name in the cluster; unique.
+    /// Its unique name in the cluster.
     pub name: String,
-    /// Where its log and state are kept; its own, and nobody else's.
+    /// The directory of its log and state, for this manager only.
     pub data_dir: PathBuf,
-    /// Where it listens, for peers and clients alike: `host:port`.
+    /// The address to listen on, for peers and clients: `host:port`.
     pub listen: String,
-    /// Where others reach it, when that is not `listen`.
+    /// The address at which others reach it, if it is not `listen`.
     pub advertise: Option<String>,
     /// The instance it runs on, which is never destroyed while it is a member.
     pub instance: Option<InstanceId>,
-    /// Where plugins are found.
+    /// The directory of the plugin sockets.
     pub plugins_dir: PathBuf,
-    /// The total time of one call to a plugin.
+    /// The timeout of a plugin call.
     pub plugin_deadline: Duration,
+    /// The election timing.
     pub profile: Profile,
+    /// What to do with a new data directory.
     pub start: Start,
-    /// Lets it in where it joins; on one machine none is needed. Looked at only then.
+    /// The join token; not needed by the same user on the same machine.
     pub token: Option<TokenFrom>,
-    /// Start the machines of other managers again while nobody leads.
+    /// Restart the machines of other managers while there is no leader.
     pub restart_managers: bool,
-    /// What unlocks the key of its data directory, when that is locked.
+    /// The unlock key, if its data directory is locked.
     pub unlock: Option<Secret>,
-    /// Where it tells how it is: `/metrics`, `/healthz`, `/readyz`.
+    /// The address for `/metrics`, `/healthz` and `/readyz`.
     pub monitor: Option<String>,
-    /// Backups that it takes by itself.
+    /// Periodic backups.
     pub backups: Option<Schedule>,
 }
 
 /// What to do with a data directory that belongs to no cluster yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
-    /// Form a cluster of one. Refused while plugins show instances of another cluster, unless it is
-    /// said what becomes of them.
-    Bootstrap { adopt: Option<Adopt> },
-    /// Join the cluster of which one of these is a member.
+    /// Bootstrap a new cluster. Refused while plugins list instances of another cluster, unless `adopt` says
+    /// what to do with them.
+    Bootstrap {
+        /// What to do with instances of another cluster.
+        adopt: Option<Adopt>,
+    },
+    /// Join the cluster of the managers at these addresses.
     Join(Vec<String>),
-    /// Nothing: it must belong to one.
+    /// Fail: the data directory must belong to a cluster.
     Restart,
 }
 
-/// What becomes of the instances that another cluster has left at the providers.
+/// What to do with instances of another cluster that the plugins list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Adopt {
-    /// They are left alone.
+    /// Ignore them.
     Nobody,
-    /// The cluster with this id, or the beginning of one, is founded again, and they are its own.
+    /// Bootstrap the cluster with this id, or prefix of an id, again; they belong to it.
     Cluster(String),
 }

@@ -1,4 +1,4 @@
-//! How a manager reaches the others: over the network, and with its certificate.
+//! Connections to the other managers: TLS with the certificate of this one.
 
 use std::io;
 
@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::http::Uri;
 
-/// With what this manager presents at the moment.
+/// Connects with the current credentials of this manager.
 #[derive(Clone)]
 pub(crate) struct Secure(pub(crate) Tls);
 
 type Connecting = BoxFuture<'static, io::Result<TokioIo<TlsStream<TcpStream>>>>;
 
 impl Secure {
-    /// Makes connections to this address, for an endpoint.
+    /// A connector to this address, for an endpoint.
     pub(crate) fn connector(&self, address: &str) -> impl Fn(Uri) -> Connecting + Clone + use<> {
         let (tls, address) = (self.0.clone(), address.to_owned());
         move |_| {

@@ -1,5 +1,5 @@
-//! The key that seals what a manager keeps: in a file beside the database, for this user alone. It may be locked
-//! with another one, which whoever starts the manager must give.
+//! The file with the encryption key of a data directory, readable by its user only. The key may be locked:
+//! then the manager needs an unlock key to start.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,49 +10,50 @@ use raft::Key;
 
 use crate::private_file;
 
-/// The name of the file: 64 hexadecimal digits; or `locked` and more of them.
+/// The name of the file. It holds 64 hexadecimal digits, or `locked` and more of them.
 pub(crate) const FILE: &str = "key";
 
-/// What a locked key begins with.
+/// The prefix of a locked key.
 const LOCKED: &str = "locked ";
 
-/// What an unlock key begins with, so that it is known for what it is.
+/// The prefix of an unlock key.
 const UNLOCK: &str = "IKUNLOCK-1-";
 
-/// What helps when it cannot be used.
-pub(crate) const REMEDY: &str = "bring back the file `key` that belongs to this data directory, readable to this \
-                                 user alone; without it nothing there can be read, and the manager must join \
-                                 anew with an empty --data-dir";
+/// The remedy for a missing or unusable key.
+pub(crate) const REMEDY: &str = "restore the file `key` of this data directory, readable by this user \
+                                 only; without it the data cannot be read, and the manager must join again \
+                                 with an empty --data-dir";
 
-/// What helps when it is locked.
-pub(crate) const UNLOCK_REMEDY: &str = "give the unlock key that `infrakit manager lock` printed: --unlock-key-file \
-                                        FILE, or INFRAKIT_UNLOCK_KEY; nothing was changed";
+/// The remedy for a locked key.
+pub(crate) const UNLOCK_REMEDY: &str = "give the unlock key that `infrakit manager lock` printed: \
+                                        --unlock-key-file FILE, or INFRAKIT_UNLOCK_KEY; nothing was \
+                                        changed";
 
-/// The key of the database in this directory; drawn when there is none yet.
+/// The key of the database in this directory; generated if `new` is set and there is none.
 pub(crate) fn key(dir: &Path, new: bool, unlock: Option<&Secret>) -> io::Result<Key> {
     let path = dir.join(FILE);
     let what = |why: &str| io::Error::new(io::ErrorKind::ResourceBusy, format!("{}: {why}", path.display()));
     match read(&path)? {
-        Kept::Nothing if new => {
+        Stored::Nothing if new => {
             let key = Key::draw();
             write_new(&path, &key)?;
             Ok(key)
         }
-        Kept::Nothing => {
+        Stored::Nothing => {
             Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: No such file", path.display())))
         }
-        Kept::Plain(key) => Ok(key),
-        Kept::Locked(locked) => {
+        Stored::Plain(key) => Ok(key),
+        Stored::Locked(locked) => {
             let given = unlock.ok_or_else(|| what("it is locked, and no unlock key was given"))?;
             let unlocking =
-                parse(given).ok_or_else(|| what("it is locked, and what was given is no unlock key"))?;
+                parse(given).ok_or_else(|| what("it is locked, and the given text is not an unlock key"))?;
             unlocking.unlock(&locked).ok_or_else(|| what("it is locked with another unlock key"))
         }
     }
 }
 
-/// Locks the key in this directory, and gives what unlocks it from now on: shown this once, and kept nowhere.
-/// Whoever runs has read it already.
+/// Locks the key in this directory, and returns the new unlock key, which is stored nowhere. A running
+/// manager is not affected.
 pub fn lock(dir: &Path, unlock: Option<&Secret>) -> io::Result<String> {
     let key = key(dir, false, unlock)?;
     let unlocking = Key::draw();
@@ -61,66 +62,66 @@ pub fn lock(dir: &Path, unlock: Option<&Secret>) -> io::Result<String> {
     Ok(format!("{UNLOCK}{}", data_encoding::BASE32_NOPAD.encode(unlocking.expose())))
 }
 
-/// Leaves the key in this directory as it was before it was locked.
+/// Removes the lock of the key in this directory.
 pub fn unlock(dir: &Path, unlock: Option<&Secret>) -> io::Result<()> {
     let key = key(dir, false, unlock)?;
     let text = format!("{}\n", data_encoding::HEXLOWER.encode(key.expose()));
     private_file::save(&dir.join(FILE), text.as_bytes())
 }
 
-/// The key that a person gives.
+/// Parses an unlock key.
 fn parse(given: &Secret) -> Option<Key> {
     let text = std::str::from_utf8(given.expose()).ok()?.trim().strip_prefix(UNLOCK)?;
     let bytes = data_encoding::BASE32_NOPAD.decode(text.as_bytes()).ok()?;
     bytes.try_into().ok().map(Key::new)
 }
 
-/// The key in this file, which is never locked; drawn when there is none yet and it is to be `new`.
+/// The key in this file, which is never locked; generated if `new` is set and there is none.
 pub(crate) fn key_in(path: &Path, new: bool) -> io::Result<Key> {
     match read(path)? {
-        Kept::Plain(key) => Ok(key),
-        Kept::Nothing if new => {
+        Stored::Plain(key) => Ok(key),
+        Stored::Nothing if new => {
             let key = Key::draw();
             write_new(path, &key)?;
             Ok(key)
         }
-        Kept::Nothing | Kept::Locked(_) => {
-            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: it is no key", path.display())))
+        Stored::Nothing | Stored::Locked(_) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, format!("{}: not a valid key", path.display())))
         }
     }
 }
 
-/// What a file holds.
-enum Kept {
+/// The content of a key file.
+enum Stored {
     Nothing,
     Plain(Key),
     Locked(Vec<u8>),
 }
 
-fn read(path: &Path) -> io::Result<Kept> {
+fn read(path: &Path) -> io::Result<Stored> {
     let what = |kind, why: String| io::Error::new(kind, format!("{}: {why}", path.display()));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Nothing),
         Err(error) => return Err(what(error.kind(), error.to_string())),
     };
     let mode = std::fs::metadata(path)?.mode();
     if mode & 0o077 != 0 {
         return Err(what(
             io::ErrorKind::PermissionDenied,
-            format!("others may read it (mode {:o})", mode & 0o777),
+            format!("it is readable by other users (mode {:o})", mode & 0o777),
         ));
     }
     let text = text.trim();
     let digits = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).ok();
     let kept = match text.strip_prefix(LOCKED) {
-        Some(locked) => digits(locked).map(Kept::Locked),
-        None => digits(text).and_then(|it| it.try_into().ok()).map(|it| Kept::Plain(Key::new(it))),
+        Some(locked) => digits(locked).map(Stored::Locked),
+        None => digits(text).and_then(|it| it.try_into().ok()).map(|it| Stored::Plain(Key::new(it))),
     };
-    kept.ok_or_else(|| what(io::ErrorKind::NotFound, "it is no key".into()))
+    kept.ok_or_else(|| what(io::ErrorKind::NotFound, "not a valid key".into()))
 }
 
-/// Before anything is sealed with it, it survives a power cut.
+/// Syncs it to the disk before anything is encrypted with it.
 fn write_new(path: &Path, key: &Key) -> io::Result<()> {
     let mut options = std::fs::File::options();
     let mut file = options.create_new(true).write(true).mode(0o600).open(path)?;
@@ -146,7 +147,7 @@ mod tests {
         let path = dir.path().join(FILE);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
         let error = key(dir.path(), false, None).expect_err("others may read it");
-        assert!(error.to_string().contains("others may read it"), "{error}");
+        assert!(error.to_string().contains("readable by other users"), "{error}");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
         std::fs::write(&path, "rubbish").expect("it is ours");
         assert!(key(dir.path(), true, None).is_err(), "it is never drawn anew");
@@ -161,7 +162,7 @@ mod tests {
         let said =
             |given: Option<&Secret>| key(dir.path(), true, given).expect_err("it is locked").to_string();
         assert!(said(None).contains("no unlock key was given"));
-        assert!(said(Some(&secret("rubbish"))).contains("is no unlock key"));
+        assert!(said(Some(&secret("rubbish"))).contains("is not an unlock key"));
         let other = format!("{UNLOCK}{}", data_encoding::BASE32_NOPAD.encode(Key::draw().expose()));
         assert!(said(Some(&secret(&other))).contains("another unlock key"));
         assert_eq!(key(dir.path(), false, Some(&unlocking)).expect("it opens").expose(), first.expose());

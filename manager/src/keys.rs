@@ -1,5 +1,5 @@
-//! Who this manager is, as its certificate says, and whom it trusts: kept true while it runs. Every manager holds
-//! the authority in its state, so it signs its own certificate anew long before it expires, and asks nobody.
+//! Renews the certificate of this manager, and follows rotations of the authority. The authority is in the
+//! replicated state, so a manager signs its own certificate.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,27 +10,29 @@ use raft::{Identity, Replica};
 use rand::RngExt;
 use tokio::time::Instant;
 
+use crate::ca;
 use crate::clock::Clock;
+use crate::error::Error;
+use crate::members::is_fresh;
 use crate::metrics::Metrics;
-use crate::{Error, ca};
 
-/// A certificate is signed anew when between half and four fifths of its life are over (as SwarmKit's are).
+/// A certificate is renewed after between half and four fifths of its validity, as in SwarmKit.
 const RENEWED_FROM: f64 = 0.5;
 const RENEWED_TO: f64 = 0.8;
 
-/// How soon a certificate that could not be signed is tried again.
+/// Pause after a failed renewal.
 const TRIED_AGAIN: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether a certificate is to be signed anew.
+/// How often it is checked whether a renewal is due.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
-/// How often a rotation is looked after.
+/// How often the leader checks a rotation.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// How long every member has had a step before the next one is taken: it has applied it, and acted on it.
+/// How long after every member has applied a step the next one is taken.
 const STEP_RESTS: Duration = Duration::from_secs(2);
 
-/// Makes credentials of what the state says, and uses them from then on.
+/// Issues credentials from the state, and uses them from then on.
 pub(crate) fn present(
     tls: &Tls,
     identity: &Identity,
@@ -42,12 +44,12 @@ pub(crate) fn present(
         .map_err(|error| Error::new("this manager has no certificate", error, ""))
 }
 
-/// Keeps the credentials true: at every change of the authority, and long before they expire. Ends with the
+/// Renews the credentials: at every change of the authority, and long before they expire. Ends with the
 /// replica.
 pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
     let mut states = replica.watch_declared();
     let mut presented = None;
-    // By the clock on the wall, which certificates go by; it goes on while the machine sleeps.
+    // By the wall clock, like the validity of certificates; it advances while the machine is suspended.
     let mut renew_at = SystemTime::now();
     loop {
         states.mark_unchanged();
@@ -58,12 +60,12 @@ pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
         {
             let renewed_in = match present(&tls, replica.identity(), known, lasts) {
                 Ok(()) => {
-                    tracing::debug!(?lasts, "a new certificate");
+                    tracing::debug!(?lasts, "certificate renewed");
                     metrics.certificate_ends_in(lasts);
                     lasts.mul_f64(rand::rng().random_range(RENEWED_FROM..RENEWED_TO))
                 }
                 Err(error) => {
-                    // The one before is used on, as long as it lasts.
+                    // The current one is used until it expires.
                     tracing::error!(cause = error.cause, "{error}");
                     TRIED_AGAIN
                 }
@@ -78,7 +80,7 @@ pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
     }
 }
 
-/// What the leader does for a rotation: takes each step when every member has applied the one before.
+/// The work of the leader for a rotation: takes each step after every member has applied the one before.
 pub(crate) async fn rotate(replica: Replica, clock: Clock, term: Term) {
     let mut reached: Option<(u64, Instant)> = None;
     loop {
@@ -92,7 +94,7 @@ pub(crate) async fn rotate(replica: Replica, clock: Clock, term: Term) {
         let me = replica.identity().node;
         let everybody = replica.members().iter().all(|member| {
             let has = member.lag.is_some_and(|lag| published.index.saturating_sub(lag) >= after);
-            member.node == me || (has && crate::members::is_fresh(member))
+            member.node == me || (has && is_fresh(member))
         });
         if !everybody {
             reached = None;
@@ -110,7 +112,7 @@ pub(crate) async fn rotate(replica: Replica, clock: Clock, term: Term) {
         let change = Change::StepRotation { after };
         let command = Command { id: RequestId(raft::unique()), by, at: clock.now(), change };
         if let Err(error) = replica.propose(&command, Some(term)).await {
-            tracing::debug!(%error, "the rotation goes on later");
+            tracing::debug!(%error, "the rotation step failed; retrying");
         }
     }
 }

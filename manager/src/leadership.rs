@@ -1,4 +1,4 @@
-//! Leader work lives exactly as long as the leadership: started with its term, cancelled with it.
+//! Runs the work of the leader exactly as long as the leadership: started with its term, cancelled with it.
 
 use std::future::Future;
 
@@ -16,7 +16,7 @@ where
         let now = *role.borrow_and_update();
         match now {
             Role::Leader { term } => {
-                tracing::info!(%term, "this manager leads");
+                tracing::info!(%term, "this manager is the leader");
                 let changed = async {
                     // Only another term or another role ends the work.
                     while role.changed().await.is_ok() {
@@ -29,7 +29,7 @@ where
                 tokio::select! {
                     biased;
                     alive = changed => {
-                        tracing::info!(%term, "this manager no longer leads");
+                        tracing::info!(%term, "this manager is no longer the leader");
                         if !alive {
                             return;
                         }
@@ -50,6 +50,11 @@ where
             }
         }
     }
+}
+
+/// Whether this manager leads.
+pub(crate) fn leads(role: &watch::Receiver<Role>) -> bool {
+    matches!(*role.borrow(), Role::Leader { .. })
 }
 
 #[cfg(test)]

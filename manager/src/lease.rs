@@ -1,5 +1,5 @@
-//! May this manager act? Asked right before every call, because a leader that was deposed while it was
-//! paused or cut off is the last to hear of it (ha-raft §3.2, §1.5).
+//! The leader lease, checked before every plugin call: a leader that was deposed while it was paused or
+//! partitioned is the last to notice.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,18 +11,18 @@ use spi::{Epoch, since_boot};
 
 use crate::clock::suspended;
 
-/// How often a lease that has lapsed is looked at again.
+/// How often an expired lease is checked again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// A suspension that counts: more than the two clocks can be read apart.
+/// The shortest suspension that counts: more than the error of reading the two clocks.
 const SUSPENDED: Duration = Duration::from_millis(5);
 
-/// One term's right to act. Worth as long as a majority's last word is young, on a machine that has
-/// not slept since.
+/// The lease of one term. It holds while a majority has confirmed the leader recently, on a machine that was
+/// not suspended since.
 #[derive(Clone)]
 pub struct Lease {
     replica: Replica,
     term: Term,
-    /// How long the machine had been suspended when a majority last confirmed this leader.
+    /// The suspended time of the machine when a majority last confirmed this leader.
     slept: Arc<Mutex<Duration>>,
 }
 
@@ -31,14 +31,14 @@ impl Lease {
         Self { replica, term, slept: Arc::new(Mutex::new(suspended())) }
     }
 
-    /// Which leadership this is, as plugins are told.
+    /// The epoch of this leadership, for plugins with a fence.
     pub(crate) fn epoch(&self) -> Epoch {
         let identity = self.replica.identity();
         Epoch { cluster: identity.cluster.to_string(), lineage: identity.lineage, term: self.term.0 }
     }
 
-    /// Waits until this manager may act, and gives the moment, since the machine started, at which it
-    /// still might. Whoever is deposed waits until its work is cancelled.
+    /// Waits until the lease holds, and returns the moment, since boot, at which it did. A deposed leader
+    /// waits until its work is cancelled.
     pub async fn held(&self) -> Duration {
         if is_left_out(Protection::Lease) {
             return since_boot();
@@ -47,8 +47,8 @@ impl Lease {
             let moment = since_boot();
             let slept = suspended();
             if slept > self.slept() + SUSPENDED {
-                // The clock that the lease is reckoned with stood still: only a new word counts.
-                tracing::warn!(term = %self.term, "the machine was suspended: the lease is void");
+                // The clock of the lease stood still: only a new confirmation counts.
+                tracing::warn!(term = %self.term, "the machine was suspended; renewing the lease");
                 match self.replica.read().await {
                     Ok(_) => *self.slept.lock().expect("nobody panics while holding this") = slept,
                     Err(_) => tokio::time::sleep(AGAIN).await,

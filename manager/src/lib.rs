@@ -1,4 +1,4 @@
-//! The daemon, as a library: one loop around the model, the replica, the plugins and the API.
+//! The manager daemon as a library: it connects the model, the Raft replica, the plugins and the API.
 
 mod accept;
 mod access;
@@ -9,6 +9,9 @@ mod call_gate;
 mod clock;
 mod config;
 mod dial;
+mod disk;
+mod error;
+mod join;
 pub mod keyfile;
 mod keys;
 mod leadership;
@@ -31,14 +34,15 @@ use std::time::Duration;
 use api::tls::Tls;
 use api::{BadCertificate, Credentials};
 use futures_util::future::BoxFuture;
-use model::access::{Authorities, Authority, Secret};
+use model::access::{Authorities, Authority};
 use model::command::Manager;
-use raft::{Disk, Replica, Role};
+use raft::Replica;
 use tokio::net::{TcpListener, UnixListener};
 use tonic::transport::Server;
 
 pub use clock::Clock;
 pub use config::{Adopt, Config, Start};
+pub use error::Error;
 pub use lease::Lease;
 pub use monitor::Probe;
 pub use raft::Profile;
@@ -49,6 +53,7 @@ use access::AuthLayer;
 use bootstrap::Membership;
 use call_gate::CallGate;
 use dial::Secure;
+use disk::DB;
 use members::Members;
 use metrics::Metrics;
 use reconcile::Assessments;
@@ -56,22 +61,7 @@ use replica_thread::{Away, ReplicaThread};
 use service::Service;
 use world::Plugins;
 
-/// Why a manager cannot start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct Error {
-    pub what: String,
-    pub cause: String,
-    pub remedy: String,
-}
-
-impl Error {
-    fn new(what: impl Into<String>, cause: impl ToString, remedy: impl Into<String>) -> Self {
-        Self { what: what.into(), cause: cause.to_string(), remedy: remedy.into() }
-    }
-}
-
-/// A manager that runs until it is told to stop.
+/// A running manager.
 pub struct Running {
     replica: Replica,
     thread: ReplicaThread,
@@ -82,7 +72,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Who this manager is, in one line for its log.
+    /// One line for the log: name, node id, cluster and address.
     pub fn describe(&self) -> String {
         let identity = self.replica.identity();
         format!(
@@ -94,7 +84,7 @@ impl Running {
         )
     }
 
-    /// How it is, at any moment.
+    /// Its current state, for health checks.
     pub fn probe(&self) -> Probe {
         self.probe.clone()
     }
@@ -104,13 +94,13 @@ impl Running {
         let result = self.finished.await;
         drop(self.thread);
         if !self.replica.disk_is_closed(CLOSED_IN).await {
-            tracing::debug!("somebody uses the disk still");
+            tracing::debug!("the database is still in use");
         }
         result
     }
 }
 
-/// Starts a manager: the whole wiring, once, top to bottom. It serves until `stop` comes.
+/// Starts a manager: all of the wiring, from top to bottom. It serves until `stop` completes.
 pub async fn start(
     config: Config,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -121,22 +111,22 @@ pub async fn start(
         Error::new(
             format!("cannot listen on {}", config.listen),
             error,
-            "stop what listens there, or choose another --listen",
+            "stop the process that listens there, or choose another --listen",
         )
     };
-    let door = accept::reserve(&listen).await.map_err(cannot_listen)?;
-    let local = door.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
+    let socket = accept::reserve(&listen).await.map_err(cannot_listen)?;
+    let local = socket.local_addr().map_err(|error| Error::new("cannot listen", error, ""))?;
     let address = config.advertise.clone().unwrap_or_else(|| local.to_string());
     let monitor = match &config.monitor {
         None => None,
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-            let remedy = "stop what listens there, or choose another --monitor";
+            let remedy = "stop the process that listens there, or choose another --monitor";
             Error::new(format!("cannot listen on {address}"), error, remedy)
         })?),
     };
 
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
-    let disk = open_disk(&config.data_dir, config.unlock.as_ref()).await?;
+    let disk = disk::open(&config.data_dir, config.unlock.as_ref()).await?;
     let me = Manager {
         name: config.name.clone(),
         address: address.clone(),
@@ -147,10 +137,11 @@ pub async fn start(
     let known = match bootstrap::identify(&config, &disk, &me).await {
         Ok(identified) => identified,
         Err(error) => {
-            // Whoever asked to join may have been taken in: its disk must stay the one that asked.
+            // A join request may have succeeded: the data directory must keep the identity that it was made
+            // with.
             if !matches!(config.start, Start::Join(_)) {
                 drop(disk);
-                leave_as_found(&config.data_dir, new);
+                disk::leave_as_found(&config.data_dir, new);
             }
             return Err(error);
         }
@@ -170,7 +161,7 @@ pub async fn start(
         replica
             .initialize(&address)
             .await
-            .map_err(|error| Error::new("the cluster cannot be formed", error, ""))?;
+            .map_err(|error| Error::new("the cluster cannot be bootstrapped", error, ""))?;
     }
 
     let directory = spi::Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
@@ -207,9 +198,9 @@ pub async fn start(
                 if let Some(command) = bootstrap {
                     bootstrap::propose_until_done(&replica, &command).await;
                 }
-                // Before anything is destroyed: it might be the machine this runs on.
+                // Before anything is destroyed: it could be the machine that this manager runs on.
                 if tokio::time::timeout(ANNOUNCED_IN, members.announce(&me)).await.is_err() {
-                    tracing::warn!("this manager leads, and could not say where it runs");
+                    tracing::warn!("this manager leads, but could not announce its instance");
                 }
                 tokio::join!(
                     members.keep(term),
@@ -220,7 +211,7 @@ pub async fn start(
         })
     };
     let work = tokio::spawn(work);
-    let keeping = tokio::spawn(keys::keep(tls.clone(), replica.clone(), metrics.clone()));
+    let renewing = tokio::spawn(keys::keep(tls.clone(), replica.clone(), metrics.clone()));
     let counting = tokio::spawn(monitor::count(replica.clone(), metrics.clone()));
     let monitoring = monitor.map(|listener| tokio::spawn(monitor::serve(listener, probe.clone())));
     let backing = config.backups.clone().map(|schedule| {
@@ -231,19 +222,19 @@ pub async fn start(
         tokio::spawn(async move { members.announce(&me).await })
     };
 
-    let socket = config.data_dir.join("manager.sock");
-    let local_listener = bind_local(&socket)?;
+    let local_socket = config.data_dir.join("manager.sock");
+    let local_listener = bind_local(&local_socket)?;
     let addresses = here(&config, &address, local);
     for address in &addresses {
-        if let Err(error) = api::local::publish(address, &socket) {
-            tracing::warn!(%error, address, "the socket is found in the data directory alone");
+        if let Err(error) = api::local::publish(address, &local_socket) {
+            tracing::warn!(%error, address, "the local socket cannot be published; use its path");
         }
     }
     let (closing, mut closed) = tokio::sync::watch::channel(());
     let mut closed_too = closed.clone();
     let remote = {
         let (tls, work) = (tls.clone(), tokio::runtime::Handle::current());
-        thread.run(async move { accept::remote(door, tls, work) }).await.map_err(cannot_listen)?
+        thread.run(async move { accept::remote(socket, tls, work) }).await.map_err(cannot_listen)?
     };
     let auth = AuthLayer::new(replica.watch_state());
     let tcp = Server::builder()
@@ -277,23 +268,23 @@ pub async fn start(
                 why = replica.expelled() => Some((why, EXPELLED)),
             };
             if failed.is_none() {
-                // Whoever takes over goes on where this one stops, and nobody waits for an election.
-                if let Err(error) = members.hand_over(None).await {
-                    tracing::debug!(%error, "the lead is not handed over");
+                // Saves the others an election.
+                if let Err(error) = members.transfer_leadership(None).await {
+                    tracing::debug!(%error, "leadership was not transferred");
                 }
             }
             work.abort();
             announcing.abort();
-            keeping.abort();
+            renewing.abort();
             counting.abort();
             backing.iter().chain(&monitoring).chain(&restarting).for_each(tokio::task::JoinHandle::abort);
             drop(closing);
-            // Open calls get a moment; a stream that is watched has no end of its own.
+            // Open calls get a moment; streams have no end of their own.
             let served = tokio::time::timeout(Duration::from_secs(2), serving).await;
             replica.shutdown().await;
-            addresses.iter().for_each(|address| api::local::withdraw(address, &socket));
+            addresses.iter().for_each(|address| api::local::withdraw(address, &local_socket));
             // What cannot be removed now is replaced at the next start.
-            let _ = std::fs::remove_file(&socket);
+            let _ = std::fs::remove_file(&local_socket);
             if let Some((why, remedy)) = failed {
                 return Err(Error::new("the replica has stopped", why, remedy));
             }
@@ -306,8 +297,8 @@ pub async fn start(
     Ok(Running { replica, thread, address, name: config.name, probe, finished })
 }
 
-/// Reconciles whenever `replica` leads, and ends with it: what a manager does beside answering. For a
-/// simulation, which has a world of its own.
+/// Reconciles whenever `replica` leads, and ends with the replica: a manager without its servers. For a
+/// simulation with a world of its own.
 pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, clock: Clock) {
     let role = replica.watch_role();
     let work = move |term| {
@@ -317,47 +308,7 @@ pub async fn reconcile_while_leading<W: World>(replica: Replica, world: Arc<W>, 
     leadership::while_leading(role, work).await;
 }
 
-/// Takes back what this start made on the disk, and nothing that was there before: nothing is changed when
-/// nothing comes of it.
-fn leave_as_found(data_dir: &std::path::Path, (new_dir, new_db): (bool, bool)) {
-    // What cannot be removed is used by the next start.
-    if new_db {
-        let _ = std::fs::remove_dir_all(data_dir.join(DB));
-        let _ = std::fs::remove_file(data_dir.join(keyfile::FILE));
-    }
-    if new_dir {
-        let _ = std::fs::remove_dir(data_dir);
-    }
-}
-
-async fn open_disk(data_dir: &std::path::Path, unlock: Option<&Secret>) -> Result<Disk, Error> {
-    let (dir, unlock) = (data_dir.to_owned(), unlock.cloned());
-    let opened = tokio::task::spawn_blocking(move || {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let key = keyfile::key(&dir, !Disk::exists(&dir.join(DB)), unlock.as_ref())?;
-        Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
-    });
-    let failed = |cause: String, remedy| {
-        Error::new(format!("the data directory {} cannot be opened", data_dir.display()), cause, remedy)
-    };
-    match opened.await {
-        Ok(Ok(disk)) => Ok(disk),
-        Ok(Err(error)) => {
-            let remedy = match error.kind() {
-                std::io::ErrorKind::InvalidData => DAMAGED,
-                std::io::ErrorKind::Unsupported => NEWER,
-                std::io::ErrorKind::ResourceBusy => keyfile::UNLOCK_REMEDY,
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::NotFound => keyfile::REMEDY,
-                _ => IN_USE,
-            };
-            Err(failed(error.to_string(), remedy))
-        }
-        Err(error) => Err(failed(error.to_string(), IN_USE)),
-    }
-}
-
-/// The addresses by which those on this machine mean this manager.
+/// The addresses by which processes on this machine may reach this manager.
 fn here(config: &Config, address: &str, local: std::net::SocketAddr) -> Vec<String> {
     let mut all = vec![address.to_owned(), local.to_string(), config.listen.clone()];
     if local.ip().is_unspecified() || local.ip().is_loopback() {
@@ -366,8 +317,8 @@ fn here(config: &Config, address: &str, local: std::net::SocketAddr) -> Vec<Stri
     all
 }
 
-/// What this manager presents from the start: as its state says; or, before it has one, as it was given when it
-/// joined; or, when it founds the cluster, as an authority says that it makes now and gives back.
+/// Sets the first credentials of this manager: those of its state; or, before it has one, those issued when
+/// it joined; or, if it bootstraps the cluster, those of a new authority, which is returned.
 fn first_credentials(
     replica: &Replica,
     tls: &Tls,
@@ -381,51 +332,37 @@ fn first_credentials(
         (Some(known), _) => keys::present(tls, identity, known, lasts).map(|()| None),
         (None, Some(given)) => tls.set(&given).map(|()| None).map_err(unusable),
         (None, None) if bootstraps => {
-            let authority = ca::found(&identity.cluster).map_err(unusable)?;
+            let authority = ca::create(&identity.cluster).map_err(unusable)?;
             keys::present(tls, identity, &Authorities::new(authority.clone(), 0), lasts)?;
             Ok(Some(authority))
         }
         (None, None) => Err(Error::new(
             "this manager has no certificate",
-            "its data directory was made before managers had some",
-            "let it join anew with an empty --data-dir",
+            "its data directory was created by a version without certificates",
+            "let it join again with an empty --data-dir",
         )),
     }
 }
 
 fn bind_local(path: &std::path::Path) -> Result<UnixListener, Error> {
-    // The database is locked, so whoever left the socket is dead.
+    // The database is locked, so the process that left the socket is gone.
     let _ = std::fs::remove_file(path);
     UnixListener::bind(path).map_err(|error| {
         Error::new(format!("cannot listen on {}", path.display()), error, "choose a shorter --data-dir")
     })
 }
 
-/// How long the disk may take to be closed: its tasks end at once, or hang.
+/// How long closing the disk may take: its tasks end immediately, or hang.
 const CLOSED_IN: Duration = Duration::from_secs(5);
 
-/// How long a new leader says where it runs before it does anything else.
+/// How long a new leader tries to announce its instance before it continues.
 const ANNOUNCED_IN: Duration = Duration::from_secs(5);
 
-/// The database in the data directory.
-const DB: &str = "db";
-
-/// What helps when a replica has stopped by itself.
-const FAILED: &str = "see to the disk, then start the manager again with the same command; the others go on as \
-                      long as they are a majority";
-const DIVERGED: &str = "look at the machine's memory and disk; then let it join anew under another name with an \
-                         empty --data-dir; the others go on as long as they are a majority";
-const EXPELLED: &str = "nothing is lost, for the others hold what it held; to run a manager here again, let it \
-                        join anew with an empty --data-dir";
-
-/// What helps when a data directory does not open.
-const IN_USE: &str = "stop the manager that uses it, or choose another --data-dir; nothing was changed";
-const NEWER: &str = "start it with the program that wrote it, or a newer one; nothing was changed";
-const DAMAGED: &str = "look at the machine's disk; what was stored there is not what is there now, and using it \
-                       could lose what this manager agreed to: let it join anew under another name with an empty \
-                       --data-dir";
-
-/// Who leads, for the files of this crate that ask.
-fn leads(role: &tokio::sync::watch::Receiver<Role>) -> bool {
-    matches!(*role.borrow(), Role::Leader { .. })
-}
+/// Remedies for a replica that has stopped.
+const FAILED: &str = "repair the disk, then start the manager again with the same command; the cluster \
+                      works as long as a majority runs";
+const DIVERGED: &str = "check the memory and the disk of this machine; then let it join again under \
+                        another name with an empty --data-dir; the cluster works as long as a majority \
+                        runs";
+const EXPELLED: &str = "no data are lost: the other managers have them; to run a manager here again, let \
+                        it join with an empty --data-dir";

@@ -1,4 +1,4 @@
-//! What is counted while a manager runs; `monitor` tells it to whoever asks.
+//! The counters of a running manager; `monitor` exports them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 /// The labels of one series.
 pub(crate) type Labels = Vec<(&'static str, String)>;
 
-/// Counted since this process began.
+/// Counters since the start of the process.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     /// By plugin, method and result.
@@ -27,7 +27,7 @@ pub(crate) struct Metrics {
     times: Arc<Times>,
 }
 
-/// Moments, in seconds since the Unix epoch; 0 when there was none.
+/// Times in seconds since the Unix epoch; 0 if unset.
 #[derive(Default)]
 struct Times {
     certificate_ends: AtomicU64,
@@ -87,25 +87,25 @@ impl Metrics {
         self.times.backed_up.store(seconds(), Ordering::Relaxed);
     }
 
-    /// The latest backup was taken so long ago.
+    /// Sets the age of the latest backup.
     pub(crate) fn backed_up_before(&self, age: Duration) {
         self.times.backed_up.store(seconds().saturating_sub(age.as_secs()).max(1), Ordering::Relaxed);
     }
 
-    /// How long the certificate of this manager is still valid, in seconds; below zero when it is not.
+    /// Seconds until the certificate of this manager expires; negative if it has expired.
     pub(crate) fn certificate_left(&self) -> Option<i64> {
         let ends = self.times.certificate_ends.load(Ordering::Relaxed);
         (ends > 0).then(|| ends as i64 - seconds() as i64)
     }
 
-    /// How long ago this manager took a backup, in seconds.
+    /// Seconds since the last backup of this manager.
     pub(crate) fn backup_age(&self) -> Option<u64> {
         let at = self.times.backed_up.load(Ordering::Relaxed);
         (at > 0).then(|| seconds().saturating_sub(at))
     }
 }
 
-/// What came of a call, as a label has it.
+/// The outcome of a call, as a label.
 pub(crate) fn result(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Done(_) => "done",

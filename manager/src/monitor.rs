@@ -1,5 +1,4 @@
-//! How a manager is: to Prometheus, to load balancers, to the service manager. Plain HTTP, nothing to be changed by
-//! it and nothing secret in it: `/metrics`, `/healthz`, `/readyz`.
+//! Health and metrics over plain HTTP, read-only and without secrets: `/metrics`, `/healthz`, `/readyz`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -27,16 +26,16 @@ use crate::clock::Clock;
 use crate::metrics::{Labels, Metrics};
 use crate::reconcile::Assessments;
 
-/// How many connections are open at once: some scrapers, and who looks by hand.
+/// Limit of open connections: some scrapers, and manual requests.
 const CONNECTIONS: usize = 64;
-/// How long a request may take to arrive.
+/// Timeout for the headers of a request.
 const ASKED_WITHIN: Duration = Duration::from_secs(5);
-/// How long a follower may have heard no leader: several heartbeats of the slowest profile.
+/// A follower without a heartbeat for this long is not ready: several heartbeats of the slowest profile.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
-/// How far a manager may be behind what it has in its log.
+/// A manager with more unapplied entries than this is not ready.
 const BEHIND: u64 = 1000;
 
-/// How a manager is at any moment.
+/// The health and the metrics of a manager.
 #[derive(Clone)]
 pub struct Probe {
     replica: Replica,
@@ -50,16 +49,16 @@ impl Probe {
         Self { replica, assessments, clock, metrics }
     }
 
-    /// What it does, in a sentence; or why it does not serve at the moment.
+    /// Its state in one sentence; or why it is not ready.
     pub fn ready(&self) -> Result<String, String> {
         let published = self.replica.published();
         let state = &published.state;
         if state.cluster.is_none() {
-            return Err("it has no state yet".into());
+            return Err("no state yet".into());
         }
         let metrics = self.replica.metrics();
         if metrics.last.saturating_sub(published.index) > BEHIND {
-            return Err(format!("it has applied {} of {} entries", published.index, metrics.last));
+            return Err(format!("{} of {} entries applied", published.index, metrics.last));
         }
         match metrics.role {
             Role::Leader { term } if self.replica.holds_lease(term) => Ok(format!(
@@ -68,27 +67,27 @@ impl Probe {
                 metrics.voters,
                 state.groups.len()
             )),
-            Role::Leader { .. } => Err("it leads, and no majority confirms it".into()),
-            Role::Other { leader: None, .. } => Err("no leader is known".into()),
+            Role::Leader { .. } => Err("leader without confirmation by a majority".into()),
+            Role::Other { leader: None, .. } => Err("no leader".into()),
             Role::Other { term, leader: Some(leader) } => {
                 if self.replica.heard_leader().is_none_or(|age| age > HEARD_WITHIN) {
-                    return Err("the leader is silent".into());
+                    return Err("no heartbeat from the leader".into());
                 }
                 let name =
                     state.managers.get(&leader).map_or_else(|| leader.to_string(), |it| it.name.clone());
-                Ok(format!("follows {name} in term {term}, {} groups", state.groups.len()))
+                Ok(format!("follower of {name} in term {term}, {} groups", state.groups.len()))
             }
         }
     }
 
-    /// Everything that is measured, in the text format of OpenMetrics.
+    /// All metrics, in the text format of OpenMetrics.
     pub fn metrics(&self) -> String {
         let mut registry = Registry::with_prefix("infrakit");
         self.counted(&mut registry);
         let published = self.replica.published();
         self.raft(&mut registry, published.index);
         if let Role::Leader { .. } = self.replica.metrics().role {
-            // Those who follow know what is declared, and not how it is.
+            // Followers know the specs, and not the observed state.
             self.groups(&mut registry, &published.state);
         }
         let mut text = String::new();
@@ -99,28 +98,25 @@ impl Probe {
     fn counted(&self, registry: &mut Registry) {
         let Metrics { calls, provisions, throttled, events, leader_changes, .. } = self.metrics.clone();
         registry.register("provider_calls", "Calls to plugins", calls);
-        registry.register("provision_seconds", "How long an instance takes to be made", provisions);
-        registry.register(
-            "provider_throttled",
-            "Calls that a plugin refused because there were too many",
-            throttled,
-        );
-        registry.register("events", "What happened, by type, as this manager applied it", events);
-        registry.register("raft_leader_changes", "How often this manager saw another leader", leader_changes);
-        registry.register(
-            "raft_fsync_seconds",
-            "How long the log takes to be synced",
-            self.replica.sync_seconds(),
-        );
+        registry.register("provision_seconds", "Duration of Provision calls", provisions);
+        registry.register("provider_throttled", "Calls that a plugin refused for throttling", throttled);
+        registry.register("events", "Events that this manager applied, by type", events);
+        registry.register("raft_leader_changes", "Leader changes seen by this manager", leader_changes);
+        registry.register("raft_fsync_seconds", "Duration of syncs of the log", self.replica.sync_seconds());
         let build = Gauges::default();
         let version = env!("CARGO_PKG_VERSION").to_owned();
         build.get_or_create(&vec![("version", version)]).set(1.0);
-        registry.register("build_info", "The program", build);
+        registry.register("build_info", "Version of this manager", build);
         if let Some(left) = self.metrics.certificate_left() {
-            set(registry, "cert_expiry_seconds", "How long this manager's certificate is valid", left as f64);
+            set(
+                registry,
+                "cert_expiry_seconds",
+                "Seconds until the certificate of this manager expires",
+                left as f64,
+            );
         }
         if let Some(age) = self.metrics.backup_age() {
-            set(registry, "backup_age_seconds", "Since this manager took a backup", age as f64);
+            set(registry, "backup_age_seconds", "Seconds since the last backup of this manager", age as f64);
         }
     }
 
@@ -131,22 +127,27 @@ impl Probe {
             Role::Other { term, .. } => (0.0, term),
         };
         let ready = if self.ready().is_ok() { 1.0 } else { 0.0 };
-        set(registry, "ready", "Whether this manager serves", ready);
-        set(registry, "raft_is_leader", "Whether this manager leads", leads);
-        set(registry, "raft_term", "The latest term that it knows", term.0 as f64);
-        set(registry, "raft_applied_index", "The last entry that it has applied", applied as f64);
+        set(registry, "ready", "Whether this manager is ready", ready);
+        set(registry, "raft_is_leader", "Whether this manager is the leader", leads);
+        set(registry, "raft_term", "Latest known term", term.0 as f64);
+        set(registry, "raft_applied_index", "Index of the last applied entry", applied as f64);
         let lag = metrics.last.saturating_sub(applied) as f64;
-        set(registry, "raft_commit_lag", "Entries in its log that are not applied", lag);
+        set(registry, "raft_commit_lag", "Entries of the log that are not applied", lag);
         set(
             registry,
             "raft_snapshot_index",
-            "The last entry that its snapshot covers",
+            "Index of the last entry in the snapshot",
             metrics.snapshot as f64,
         );
-        set(registry, "raft_voters", "Managers that vote", metrics.voters as f64);
-        set(registry, "raft_learners", "Managers that do not", metrics.learners as f64);
+        set(registry, "raft_voters", "Number of voters", metrics.voters as f64);
+        set(registry, "raft_learners", "Number of learners", metrics.learners as f64);
         if leads > 0.0 {
-            set(registry, "raft_voters_reached", "Voters that answer the leader", metrics.reached as f64);
+            set(
+                registry,
+                "raft_voters_reached",
+                "Voters that are reachable from the leader",
+                metrics.reached as f64,
+            );
         }
     }
 
@@ -157,16 +158,20 @@ impl Probe {
             registry.register(name, help, family.clone());
             family
         };
-        let desired = of("group_desired", "How many members a group wants", registry);
-        let instances = of("group_instances", "Its slots, by state", registry);
-        let converged = of("group_converged", "Whether it is as declared", registry);
-        let revision = of("group_revision", "Its revision", registry);
-        let progress = of("rollout_progress_ratio", "How much of it has the latest template", registry);
-        let orphans = of("orphans", "Instances with its tag that hold no slot", registry);
-        let open = of("group_intents_open", "Calls for it whose outcome is not known", registry);
-        let conditions =
-            of("group_conditions", "How much of it should not be: `group describe` says what", registry);
-        let ages = of("provider_listing_age_seconds", "Since a plugin was last seen", registry);
+        let desired = of("group_desired", "Desired number of members of a group", registry);
+        let instances = of("group_instances", "Slots of a group, by state", registry);
+        let converged = of("group_converged", "Whether a group has converged", registry);
+        let revision = of("group_revision", "Revision of a group", registry);
+        let progress =
+            of("rollout_progress_ratio", "Share of the members with the latest template", registry);
+        let orphans = of("orphans", "Instances with the tag of a group and without a slot", registry);
+        let open = of("group_intents_open", "Open intents of a group", registry);
+        let conditions = of(
+            "group_conditions",
+            "Number of unexpected conditions of a group; see `group describe`",
+            registry,
+        );
+        let ages = of("provider_listing_age_seconds", "Seconds since the last listing of a plugin", registry);
         let up = of("plugin_up", "Whether a plugin answers", registry);
         for (id, group) in &state.groups {
             let assessment = self.assessments.of(id);
@@ -212,7 +217,7 @@ fn set(registry: &mut Registry, name: &str, help: &str, value: f64) {
     registry.register(name, help, gauge);
 }
 
-/// Counts what happens as long as the replica runs.
+/// Counts events and leader changes, as long as the replica runs.
 pub(crate) async fn count(replica: Replica, metrics: Metrics) {
     let (_, mut events) = replica.events();
     let mut roles = replica.watch_role();
@@ -240,13 +245,13 @@ pub(crate) async fn count(replica: Replica, metrics: Metrics) {
     }
 }
 
-/// Answers until it is dropped.
+/// Serves until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, probe: Probe) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files, most likely: they are closed again.
+            // Probably too many open files: some will be closed.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -260,7 +265,7 @@ pub(crate) async fn serve(listener: TcpListener, probe: Probe) {
             let mut server = http1::Builder::new();
             let server = server.timer(TokioTimer::new()).header_read_timeout(ASKED_WITHIN);
             if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "somebody who asked how this manager is has gone");
+                tracing::debug!(%error, "a monitoring connection failed");
             }
         });
     }
@@ -277,9 +282,9 @@ fn answer(probe: &Probe, request: &Request<Incoming>) -> Response<Full<Bytes>> {
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
         },
         (&Method::GET | &Method::HEAD, _) => {
-            (StatusCode::NOT_FOUND, PLAIN, "/metrics, /healthz and /readyz are here\n".to_owned())
+            (StatusCode::NOT_FOUND, PLAIN, "not found; try /metrics, /healthz or /readyz\n".to_owned())
         }
-        _ => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "nothing can be changed here\n".to_owned()),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "method not allowed\n".to_owned()),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;

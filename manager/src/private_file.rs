@@ -1,10 +1,10 @@
-//! Files for one user alone, that are there whole or not at all.
+//! Atomic writes of files that only their user can read.
 
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Writes a file that is there whole, or not at all, readable to this user alone.
+/// Writes a file atomically, readable by this user only.
 pub fn save(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");

@@ -2,17 +2,17 @@
 
 mod group;
 mod observer;
+mod shared;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use model::failpoints::{Protection, is_left_out};
-use model::{GroupId, Observed, Plan, Term};
+use model::{GroupId, Term};
 use raft::Replica;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::call_gate::CallGate;
@@ -21,60 +21,9 @@ use crate::lease::Lease;
 use crate::world::World;
 use group::Reconciler;
 use observer::Observers;
+use shared::Shared;
 
-/// What the reconcilers know and intend, for whoever asks for a status.
-#[derive(Clone, Default)]
-pub(crate) struct Assessments {
-    latest: Arc<Mutex<BTreeMap<GroupId, Arc<Assessment>>>>,
-    changed: Arc<watch::Sender<()>>,
-}
-
-/// What one reconciler last saw and planned.
-pub(crate) struct Assessment {
-    pub(crate) observed: Observed,
-    pub(crate) plan: Plan,
-}
-
-impl Assessments {
-    pub(crate) fn of(&self, group: &GroupId) -> Option<Arc<Assessment>> {
-        self.all().get(group).cloned()
-    }
-
-    /// Fires whenever any report changes.
-    pub(crate) fn watch(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
-    }
-
-    fn put(&self, group: &GroupId, assessment: Assessment) {
-        self.all().insert(group.clone(), Arc::new(assessment));
-        self.changed.send_replace(());
-    }
-
-    fn drop_group(&self, group: &GroupId) {
-        self.all().remove(group);
-        self.changed.send_replace(());
-    }
-
-    fn clear(&self) {
-        self.all().clear();
-    }
-
-    fn all(&self) -> std::sync::MutexGuard<'_, BTreeMap<GroupId, Arc<Assessment>>> {
-        self.latest.lock().expect("nobody panics while holding the reports")
-    }
-}
-
-/// What every reconciler of one term works with.
-struct Shared<W> {
-    term: Term,
-    replica: Replica,
-    world: Arc<W>,
-    observers: Arc<Observers<W>>,
-    assessments: Assessments,
-    clock: Clock,
-    lease: Lease,
-    gate: CallGate,
-}
+pub(crate) use shared::Assessments;
 
 /// Reconciles every group for as long as this manager leads in `term`; dropping it stops all of it.
 pub(crate) async fn run<W: World>(

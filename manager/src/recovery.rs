@@ -1,5 +1,5 @@
-//! A cluster that lost its majority for good goes on: from what a survivor's disk holds, or from a backup. All of
-//! this is done while no manager runs on that disk.
+//! Disaster recovery after the permanent loss of a majority: from the disk of a survivor, or from a backup.
+//! No manager may run on that data directory.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,56 +10,60 @@ use model::command::{Manager, Program};
 use model::{NodeId, State};
 use raft::{Backup, Disk, Holding, Identity};
 
-use crate::{DB, Error, keyfile, open_disk};
+use crate::disk::{self, DB};
+use crate::error::Error;
+use crate::keyfile;
 
-/// How long a manager of the lost majority is tried.
+/// Timeout for a connection to another manager.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
-/// A data directory that belongs to a cluster, while nobody uses it.
+/// An unused data directory of a member.
 pub struct Survivor {
+    /// The data directory.
     pub dir: PathBuf,
+    /// What it holds.
     pub holding: Holding,
     disk: Disk,
 }
 
-/// This program, as a manager tells of itself.
+/// Version and feature level of this program.
 pub(crate) fn program() -> Program {
     Program { version: env!("CARGO_PKG_VERSION").to_owned(), level: model::command::LEVEL }
 }
 
-/// Higher than every lineage that there can have been: beginning anew takes longer than a second.
+/// Higher than every earlier lineage: it is at least the time in seconds.
 pub(crate) fn next_lineage(before: u32) -> u32 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     before.saturating_add(1).max(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
 impl Survivor {
-    /// Reads what a data directory holds. Changes nothing.
+    /// Reads a data directory, without changing it.
     pub async fn read(dir: &Path, unlock: Option<&Secret>) -> Result<Self, Error> {
         let nothing = || {
             let remedy = "name the data directory of a manager that was a member; nothing was changed";
             Error::new(
-                format!("{} holds no manager's data", dir.display()),
-                "it belongs to no cluster",
+                format!("{} is not the data directory of a manager", dir.display()),
+                "it does not belong to a cluster",
                 remedy,
             )
         };
         if !Disk::exists(&dir.join(DB)) {
             return Err(nothing());
         }
-        let disk = open_disk(dir, unlock).await?;
+        let disk = disk::open(dir, unlock).await?;
         let read = tokio::task::spawn_blocking(move || disk.holding().map(|holding| (disk, holding))).await;
         match read.map_err(std::io::Error::other).and_then(|it| it) {
             Ok((disk, Some(holding))) => Ok(Self { dir: dir.to_owned(), holding, disk }),
             Ok((_, None)) => Err(nothing()),
             Err(error) => {
-                let what = format!("what {} holds cannot be read", dir.display());
+                let what = format!("the data in {} cannot be read", dir.display());
                 Err(Error::new(what, error, "recover from another survivor; nothing was changed"))
             }
         }
     }
 
-    /// Who this manager is, as its own state says.
+    /// This manager, as its own state has it.
     pub fn manager(&self) -> Option<&Manager> {
         self.holding.state.managers.get(&self.holding.identity.node)
     }
@@ -70,7 +74,7 @@ impl Survivor {
         let Some(me) = self.manager().cloned() else {
             let remedy = "recover from another survivor; nothing was changed";
             return Err(Error::new(
-                format!("{dir} is of no member"),
+                format!("{dir} does not belong to a member"),
                 "it was removed from the cluster",
                 remedy,
             ));
@@ -81,9 +85,9 @@ impl Survivor {
     }
 }
 
-/// Makes a new data directory from a backup: that of the only manager of a new lineage of its cluster.
+/// Creates a data directory from a backup, for the only manager of a new lineage of its cluster.
 pub async fn restore(backup: Backup, dir: &Path, name: &str, address: &str) -> Result<Identity, Error> {
-    let disk = open_disk(dir, None).await?;
+    let disk = disk::open(dir, None).await?;
     let me = Manager {
         name: name.to_owned(),
         address: address.to_owned(),
@@ -107,18 +111,18 @@ async fn begin_anew(
 ) -> Result<Identity, Error> {
     let begun = tokio::task::spawn_blocking(move || disk.begin_anew(&state, last, lineage, node, me)).await;
     begun.map_err(std::io::Error::other).and_then(|it| it).map_err(|error| {
-        Error::new(format!("{dir} cannot be written"), error, "see to the disk; nothing was changed")
+        Error::new(format!("{dir} cannot be written"), error, "check the disk; nothing was changed")
     })
 }
 
-/// Moves aside what a data directory holds, so that it can be made anew; says where to.
+/// Moves the contents of a data directory aside, so that it can be created again; returns where to.
 pub fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
     let mark = format!("before-{}", next_lineage(0));
     let aside = dir.join(&mark);
     std::fs::create_dir(&aside)?;
     for file in [DB, keyfile::FILE] {
         match std::fs::rename(dir.join(file), aside.join(file)) {
-            // A key that is lost is why it is made anew.
+            // A lost key may be the reason for this.
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -127,26 +131,26 @@ pub fn set_aside(dir: &Path) -> std::io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Why a data directory must not be touched now: somebody uses it, or it is another user's.
+/// Why a data directory cannot be changed now: it is in use, or it belongs to another user.
 pub fn is_taken(dir: &Path) -> Option<String> {
     use rustix::fs::{FlockOperation, fcntl_lock};
     use std::os::unix::fs::MetadataExt;
     let owner = std::fs::metadata(dir).ok()?.uid();
     if owner != rustix::process::geteuid().as_raw() {
-        return Some(format!("it belongs to user {owner}, who could not read what is written now"));
+        return Some(format!("it belongs to user {owner}, who could not read the new files"));
     }
-    // As RocksDB takes it.
+    // The same lock as RocksDB.
     let lock = std::fs::File::options().read(true).write(true).open(dir.join(DB).join("LOCK")).ok()?;
     let taken = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
     taken.then(|| "a manager uses it".to_owned())
 }
 
-/// Whether a data directory holds a manager's data.
+/// Whether a data directory holds the data of a manager.
 pub fn holds_data(dir: &Path) -> bool {
     Disk::exists(&dir.join(DB))
 }
 
-/// Which managers other than `me` accept a connection: a majority that lives is not lost.
+/// The managers other than `me` that accept a connection: a running majority is not lost.
 pub async fn answering(state: &State, me: Option<NodeId>) -> Vec<String> {
     let others = state.managers.iter().filter(|(id, _)| Some(**id) != me).map(|(_, it)| async move {
         let tried = tokio::time::timeout(ANSWERS_WITHIN, tokio::net::TcpStream::connect(&it.address)).await;

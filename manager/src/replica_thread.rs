@@ -1,4 +1,4 @@
-//! The thread that the replica and the doors run on, and the way off it for work that takes longer.
+//! The thread of the replica and the servers, and the way to other threads for work that takes longer.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -10,10 +10,10 @@ use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::server::NamedService;
 
-use crate::Error;
+use crate::error::Error;
 
-/// A thread of its own for the replica and the doors: heartbeats, votes and answers never wait behind
-/// the reconcilers, however large a listing they read, and hop between no threads.
+/// A thread for the replica and the servers: heartbeats, votes and replies never wait behind the reconcilers,
+/// however large a listing they read, and do not move between threads.
 pub(crate) struct ReplicaThread(Option<Runtime>);
 
 impl ReplicaThread {
@@ -48,18 +48,18 @@ impl Drop for ReplicaThread {
     }
 }
 
-/// Serves a door away from the replica's thread, but for what is as small as a hop is: what takes a look
-/// at every slot of a large group must not come before a heartbeat.
+/// Runs a service on another thread, except for calls that are as cheap as the switch: a call that visits
+/// every slot of a large group must not delay a heartbeat.
 #[derive(Clone)]
 pub(crate) struct Away<S> {
-    door: S,
+    service: S,
     work: Handle,
 }
 
 impl<S> Away<S> {
-    /// Works in the runtime that this is called in.
-    pub(crate) fn from_here(door: S) -> Self {
-        Self { door, work: Handle::current() }
+    /// Runs on the current runtime.
+    pub(crate) fn from_here(service: S) -> Self {
+        Self { service, work: Handle::current() }
     }
 }
 
@@ -77,12 +77,12 @@ where
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.door.poll_ready(cx)
+        self.service.poll_ready(cx)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let small = request.uri().path().ends_with("Variable");
-        let answer = self.door.call(request);
+        let answer = self.service.call(request);
         if small {
             return Box::pin(answer);
         }

@@ -1,6 +1,5 @@
-//! Without a quorum nothing can be decided, and one thing can be done all the same: the machines of managers that
-//! have stopped can be started again. That makes nothing and destroys nothing, repeating it is harmless, and a
-//! manager that comes back with its disk is the member that it was (ha-raft §4.5, level 0.5).
+//! Restarts stopped machines of managers while there is no leader. It needs no quorum: it creates and
+//! destroys nothing, repeating it is harmless, and a manager that returns with its disk is the same member.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,21 +12,21 @@ use tokio::time::Instant;
 
 use crate::world::Plugins;
 
-/// How often it is looked whether somebody leads.
+/// How often it is checked whether there is a leader.
 const EVERY: Duration = Duration::from_secs(1);
-/// The first pause between two starts of one machine; it doubles up to the last.
+/// The pause between two starts of one machine doubles from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(20);
 const LAST_PAUSE: Duration = Duration::from_secs(600);
 
-/// When a machine may be started again, and the pause after that.
+/// When a machine may be started next, and the pause after that.
 type Tried = BTreeMap<InstanceId, (Instant, Duration)>;
 
-/// Starts the machines of the other managers again while nobody leads. Ends with the replica.
+/// Restarts the machines of the other managers while there is no leader. Ends with the replica.
 pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
     let mut led_at = Instant::now();
     let mut tried = Tried::new();
     loop {
-        // Several survivors need not do it in the same moment.
+        // Several survivors should not do it at the same moment.
         let pause = EVERY.mul_f64(rand::rng().random_range(0.5..1.5));
         tokio::time::sleep(pause).await;
         let state = replica.published().state;
@@ -54,17 +53,17 @@ pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
             tried.insert(instance.clone(), (Instant::now() + pause, (pause * 2).min(LAST_PAUSE)));
             match world.start(&plugin, &instance).await {
                 Ok(()) => {
-                    tracing::warn!(%node, %instance, %plugin, "nobody leads: its machine was told to start");
+                    tracing::warn!(%node, %instance, %plugin, "no leader: restarting its machine");
                 }
                 Err(error) => {
-                    tracing::info!(%node, %instance, %plugin, %error, "its machine cannot be started")
+                    tracing::info!(%node, %instance, %plugin, %error, "its machine cannot be restarted")
                 }
             }
         }
     }
 }
 
-/// The machines of the other managers, as far as a group has them, and their plugins.
+/// The machines of the other managers that are members of groups, and their plugins.
 fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceId, PluginName)> {
     let plugin_of = |instance: &InstanceId| {
         state.groups.values().find_map(|group| {

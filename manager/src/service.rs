@@ -1,4 +1,4 @@
-//! The public API, as one manager answers it. What only the leader can do or know goes to the leader.
+//! The public API of one manager. Calls that need the leader are forwarded to it.
 
 mod answers;
 mod forecast;
@@ -29,29 +29,30 @@ use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status};
 
-use crate::access::Principal;
+use crate::access::{Principal, may_name_secrets};
 use crate::clock::Clock;
 use crate::dial::Secure;
+use crate::leadership::leads;
 use crate::members::Members;
 use crate::reconcile::Assessments;
+use crate::telemetry;
 use crate::world::{Plugins, Rejection, World};
-use crate::{leads, telemetry};
 
-/// Proposals that wait at once; one more is told to come back. A majority that answers at all clears
-/// them in a fraction of a second.
+/// Limit of pending proposals; further ones get `Busy`. A working majority commits that many in a fraction of
+/// a second.
 const WAITING: usize = 2048;
-/// How long a proposal waits for a majority before the caller is told to repeat it.
+/// How long a proposal waits for a majority before the call fails.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a scale is tried again when somebody else committed in between.
+/// How often a scale is retried if another commit came in between.
 const RETRIES: usize = 5;
 /// The largest request: a commit of several of the largest specs.
 const LARGEST_REQUEST: usize = 16 << 20;
-/// A backup travels in pieces of this size.
+/// The size of one chunk of a backup.
 const BACKUP_CHUNK: usize = 1 << 20;
-/// Texts under names are small.
+/// Limit of the key and the value of a variable.
 const LARGEST_VARIABLE: usize = 64 * 1024;
 
-/// Answers on behalf of one manager.
+/// The service of one manager.
 #[derive(Clone)]
 pub(crate) struct Service {
     replica: Replica,
@@ -98,14 +99,12 @@ impl Service {
     async fn propose(&self, id: RequestId, by: &Actor, change: Change) -> Result<Answer, Error> {
         let level = self.replica.published().state.level;
         if change.level() > level {
-            return Err(Error::new(Code::Conflict, "not all managers know this yet")
-                .cause(format!("they are at feature level {level}, and this is of level {}", change.level()))
-                .remedy(
-                    "start each of them with the newer program: `infrakit node ls`; nothing was changed",
-                ));
+            return Err(Error::new(Code::Conflict, "not supported by every manager yet")
+                .cause(format!("cluster feature level {level}, needs {}", change.level()))
+                .remedy("upgrade all managers (`infrakit node ls` shows versions); nothing was changed"));
         }
         let Ok(_place) = self.waiting.try_acquire() else {
-            return Err(Error::new(Code::Busy, format!("{WAITING} changes are waiting already"))
+            return Err(Error::new(Code::Busy, format!("{WAITING} changes are already pending"))
                 .remedy("try again in a moment; nothing was changed"));
         };
         let at = self.clock.now();
@@ -115,23 +114,23 @@ impl Service {
             Ok(Ok(Answer::Refused(refusal))) => Err(refused(&refusal)),
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unavailable(&error)),
-            Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers has answered")
+            Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers answered")
                 .cause(format!("waited {PATIENCE:?}"))
-                .remedy("repeat the command: it takes effect once")),
+                .remedy("repeat the command; it is applied at most once")),
         }
     }
 
-    /// The state with everything that was committed before the call.
+    /// The state after everything that was committed before the call.
     async fn read(&self) -> Result<Published, Error> {
         match tokio::time::timeout(PATIENCE, self.replica.read()).await {
             Ok(Ok(published)) => Ok(published),
             Ok(Err(error)) => Err(unavailable(&error)),
-            Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers has answered")),
+            Err(_) => Err(Error::new(Code::Unavailable, "no majority of the managers answered")),
         }
     }
 
-    /// Whether the plugins accept all of these specs: for each, why it must wait for one that is absent,
-    /// when it may. Everything that speaks against any of them is told at once.
+    /// Validates the specs with their plugins: for each, why it waits for a missing plugin, if that is
+    /// allowed. All objections are reported together.
     async fn accept(&self, specs: &[&GroupSpec], allow_missing: bool) -> Result<Vec<Option<String>>, Error> {
         let asked = join_all(specs.iter().map(|spec| self.world.validate(spec))).await;
         let mut waits: Vec<Vec<String>> = vec![Vec::new(); specs.len()];
@@ -157,20 +156,20 @@ impl Service {
                 format!("group `{group}`: plugin `{}` does not answer", first.plugin),
             )
             .remedy(format!(
-                "start `{}`, or name one that `infrakit plugin ls` lists, or commit with \
+                "start `{}`, use a plugin that `infrakit plugin ls` lists, or commit with \
                  --allow-missing-plugins; nothing was changed",
                 PluginName::new(&first.plugin).lookup()
             ))
         } else {
-            Error::new(Code::PluginRefused, format!("group `{group}`: plugin `{}` refuses it", first.plugin))
-                .remedy("correct the properties it names; nothing was changed")
+            Error::new(Code::PluginRefused, format!("group `{group}`: plugin `{}` rejects it", first.plugin))
+                .remedy("fix the properties that it names; nothing was changed")
         };
         let error = error.cause(first.cause.clone());
         Err(Error { objections, ..error })
     }
 
-    /// The change that an operator's word comes to.
-    fn in_doubt(&self, state: &State, request: &pb::SettleRequest) -> Result<Settle, Error> {
+    /// The change for the resolution of an in-doubt slot.
+    fn in_doubt(&self, state: &State, request: &pb::ResolveRequest) -> Result<Settle, Error> {
         let id = GroupId::new(&request.group);
         let group = state.group(&id).ok_or_else(|| no_group(&request.group))?;
         let assessment = self.assessments.of(&id);
@@ -181,15 +180,18 @@ impl Service {
         let (slot, made) = (&request.slot, request.instance.as_deref().unwrap_or_default());
         let conflict = |what: String| Error::new(Code::Conflict, what);
         word.map_err(|why| match why {
-            Unasked::Slot => conflict(format!("slot {slot} of group `{id}` waits for no operator"))
-                .cause("it is not in doubt, or its call may still take effect")
-                .remedy("`infrakit group describe` says what it waits for; nothing was changed"),
-            Unasked::BelongsElsewhere => conflict(format!("`{made}` belongs elsewhere"))
-                .cause("it holds another slot, was made for another, or is another cluster's")
-                .remedy("name the instance that was made for this slot, or --absent; nothing was changed"),
-            Unasked::NotShown => conflict(format!("`{made}` is not among the instances of group `{id}`"))
-                .cause("its plugin lists no such instance with the group's tag")
-                .remedy(format!("give it the tag {}={id} at the provider; nothing was changed", tags::GROUP)),
+            Unasked::Slot => conflict(format!("slot {slot} of group `{id}` does not wait for an operator"))
+                .cause("it is not in doubt, or its open call may still take effect")
+                .remedy("`infrakit group describe` shows what it waits for; nothing was changed"),
+            Unasked::BelongsElsewhere => conflict(format!("`{made}` was not created for this slot"))
+                .cause("it holds or was created for another slot, or belongs to another cluster")
+                .remedy("name the instance that was created for this slot, or --absent; nothing was changed"),
+            Unasked::NotShown => conflict(format!("`{made}` is not an instance of group `{id}`"))
+                .cause("its plugin lists no such instance with the tag of the group")
+                .remedy(format!(
+                    "set the tag {}={id} on it at the provider; nothing was changed",
+                    tags::GROUP
+                )),
         })
     }
 
@@ -210,7 +212,7 @@ impl Service {
         state.groups.keys().filter_map(|id| self.group(state, id, false)).collect()
     }
 
-    /// What is asked to be committed, checked and accepted by its plugins.
+    /// The commits of a request, after validation by their plugins.
     async fn commits(
         &self,
         asked: Vec<pb::CommitItem>,
@@ -234,7 +236,7 @@ impl Service {
         let began = std::time::SystemTime::now();
         let id = api::request_id(&request.request_id)?;
         if request.items.is_empty() {
-            return Err(Error::new(Code::Invalid, "there is nothing to commit"));
+            return Err(Error::new(Code::Invalid, "the request has no group to commit"));
         }
         let (mut items, waits) = self.commits(request.items, request.allow_missing_plugins).await?;
         for (item, waits) in items.iter_mut().zip(&waits) {
@@ -245,7 +247,7 @@ impl Service {
         let plans: Vec<String> =
             items.iter().map(|item| self.forecast(&before, item, &nothing).summary).collect();
         let Answer::Committed(list) = self.propose(id, by, Change::Declare { items }).await? else {
-            return Err(Error::new(Code::Internal, "a commit was answered oddly"));
+            return Err(Error::new(Code::Internal, "unexpected response to a commit (a bug)"));
         };
         let cluster = &self.replica.identity().cluster;
         list.iter().for_each(|it| telemetry::committed(cluster, by, began, it));
@@ -266,17 +268,17 @@ fn key(request: &pb::GroupRequest) -> ObjectKey {
     ObjectKey::group(&request.group.as_str().into())
 }
 
-/// Who asks, as the door-keeper knows.
+/// The authenticated caller.
 fn principal<T>(request: &Request<T>) -> Actor {
     Actor(request.extensions().get::<Principal>().map_or("anonymous", |principal| &principal.name).to_owned())
 }
 
-/// In which role.
+/// The role of the caller.
 fn role<T>(request: &Request<T>) -> model::Role {
     request.extensions().get::<Principal>().map_or(model::Role::Viewer, |principal| principal.role)
 }
 
-/// At the leader, goes on; anywhere else, returns the leader's answer.
+/// On the leader, continues; on any other manager, returns the reply of the leader.
 macro_rules! at_leader {
     ($self:ident, $request:ident, $method:ident) => {
         if let Some(mut leader) = $self.forward.leader(&$request)? {
@@ -301,7 +303,7 @@ impl ManagerRpc for Service {
         at_leader!(self, request, plan);
         let role = role(&request);
         let request = request.into_inner();
-        secrets::may_name(role, &request)?;
+        may_name_secrets(role, &request)?;
         let published = self.read().await?;
         let (items, _) = self.commits(request.items, request.allow_missing_plugins).await?;
         let mut planned = Vec::new();
@@ -323,7 +325,7 @@ impl ManagerRpc for Service {
             if let Allocation::LogicalIds(_) = group.spec.allocation {
                 return Err(Error::new(
                     Code::Conflict,
-                    format!("group `{}` has logical ids, not a size", request.group),
+                    format!("group `{}` has logical ids and no size", request.group),
                 )
                 .remedy("commit it with other LogicalIDs; nothing was changed")
                 .into());
@@ -332,7 +334,7 @@ impl ManagerRpc for Service {
             spec.allocation = Allocation::Size(request.size);
             let stored = group.revision.0;
             let commit = pb::CommitRequest {
-                // Each attempt is another request: the one before was refused and changed nothing.
+                // Each attempt is a new request: the one before was refused and changed nothing.
                 request_id: if attempt == 0 { request.request_id.clone() } else { Vec::new() },
                 items: vec![pb::CommitItem {
                     spec: Some(api::spec(&spec, Revision(0))),
@@ -345,21 +347,18 @@ impl ManagerRpc for Service {
                 result => return Ok(Response::new(result?)),
             }
         }
-        Err(Error::new(
-            Code::Conflict,
-            format!("group `{}` is changed by others all the time", request.group),
-        )
-        .remedy("try again; nothing was changed")
-        .into())
+        Err(Error::new(Code::Conflict, format!("group `{}` is being changed concurrently", request.group))
+            .remedy("try again; nothing was changed")
+            .into())
     }
 
-    async fn settle(&self, request: Request<pb::SettleRequest>) -> Answered<pb::Done> {
-        at_leader!(self, request, settle);
+    async fn resolve(&self, request: Request<pb::ResolveRequest>) -> Answered<pb::Done> {
+        at_leader!(self, request, resolve);
         let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;
         let state = self.read().await?.state;
-        // When it is, nobody is asked any more.
+        // A repeated request is not checked again.
         if !is_done(&state, id)? {
             let settle = self.in_doubt(&state, &request)?;
             self.propose(id, &by, Change::Settle(settle)).await?;
@@ -500,7 +499,7 @@ impl ManagerRpc for Service {
             let stream = leader.backup(Forward::mark(request)).await?.into_inner();
             return Ok(Response::new(Box::pin(stream)));
         }
-        // Whatever was answered before is in it.
+        // It contains everything that was acknowledged before.
         self.read().await?;
         let bytes = crate::backup::take(&self.replica, &self.clock).encode();
         let from = (0..bytes.len()).step_by(BACKUP_CHUNK);
@@ -533,10 +532,10 @@ impl ManagerRpc for Service {
         let (by, role) = (principal(&request), role(&request));
         let request = request.into_inner();
         if request.key.is_empty() || request.key.len() + request.value.len() > LARGEST_VARIABLE {
-            return Err(Error::new(Code::Invalid, "a variable needs a name, and at most 64 KiB").into());
+            return Err(Error::new(Code::Invalid, "a variable needs a name, and has at most 64 KiB").into());
         }
         if request.key.starts_with(model::state::RESERVED) && role < model::Role::Admin {
-            return Err(Error::new(Code::Forbidden, format!("`{}` asks for the role admin", request.key))
+            return Err(Error::new(Code::Forbidden, format!("`{}` requires the role admin", request.key))
                 .remedy("log in with a token of that role; nothing was changed")
                 .into());
         }
@@ -554,7 +553,7 @@ impl ManagerRpc for Service {
             Some(variable) => {
                 Ok(Response::new(pb::Variable { value: variable.value.to_string(), index: variable.index }))
             }
-            None => Err(Error::new(Code::NotFound, format!("there is no variable `{key}`")).into()),
+            None => Err(Error::new(Code::NotFound, format!("variable `{key}` not found")).into()),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Traces by OpenTelemetry: one for each revision of a group, from the commit through every intent to the calls of
-//! plugins, whoever leads meanwhile.
+//! OpenTelemetry traces: one for each revision of a group, from the commit through every intent to the plugin
+//! calls, across changes of the leader.
 //!
-//! The ids of a trace and of its first span follow from the cluster, the group and the revision, so that every
-//! manager adds to the same trace without a word in the log. Off unless `OTEL_EXPORTER_OTLP_ENDPOINT` (or
-//! `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is set: a collector's gRPC port, without TLS, as beside each manager. The
-//! specification's variables for headers, timeouts, batches, sampling and the resource hold as well.
+//! The ids of a trace and of its first span follow from the cluster, the group and the revision, so that
+//! every manager adds to the same trace without an entry in the log. Off unless `OTEL_EXPORTER_OTLP_ENDPOINT`
+//! (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is set: a collector's gRPC port, without TLS. The other
+//! variables of the specification (headers, timeouts, batches, sampling, resource) apply too.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,20 +22,20 @@ use sha2::{Digest, Sha256};
 
 use crate::world::Work;
 
-/// Who tells of the spans.
+/// The name of the tracer.
 const SCOPE: &str = "infrakit";
-/// How long the last spans are waited for at the end.
+/// How long a stopping manager waits for the export of the last spans.
 const FLUSHED_IN: Duration = Duration::from_secs(2);
 
 /// Exports spans until it is stopped.
 pub struct Telemetry(SdkTracerProvider);
 
 thread_local! {
-    /// The ids of the next span that is begun on this thread, when they are not to be drawn.
+    /// The ids of the next span on this thread, if they are not random.
     static NEXT: Cell<Option<(TraceId, SpanId)>> = const { Cell::new(None) };
 }
 
-/// Draws ids, but for spans whose ids follow from what they are about.
+/// Random ids, except for spans whose ids are derived from a revision.
 #[derive(Debug, Default)]
 struct Ids(RandomIdGenerator);
 
@@ -50,8 +50,8 @@ impl IdGenerator for Ids {
 }
 
 impl Telemetry {
-    /// Begins to export, when the environment says where to. Within a runtime.
-    /// A manager does its work without traces too: what is wrong with them is logged.
+    /// Starts the export, if the environment has an endpoint. Must be called within a runtime. Errors are
+    /// logged.
     pub fn start() -> Option<Self> {
         let said = |name| std::env::var_os(name).is_some_and(|it| !it.is_empty());
         if !said("OTEL_EXPORTER_OTLP_ENDPOINT") && !said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
@@ -60,7 +60,7 @@ impl Telemetry {
         let exporter = match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
             Ok(exporter) => exporter,
             Err(error) => {
-                tracing::error!(%error, "no traces are exported: OTEL_EXPORTER_OTLP_* say what cannot be used");
+                tracing::error!(%error, "traces are not exported: invalid OTEL_EXPORTER_OTLP_* variables");
                 return None;
             }
         };
@@ -78,7 +78,7 @@ impl Telemetry {
         Some(Self(provider))
     }
 
-    /// Exports what is left. Blocks for a moment.
+    /// Exports the remaining spans. Blocks for a moment.
     pub fn stop(self) {
         if let Err(error) = self.0.shutdown_with_timeout(FLUSHED_IN) {
             tracing::debug!(%error, "the last spans were not exported");
@@ -86,7 +86,7 @@ impl Telemetry {
     }
 }
 
-/// Where the trace of a revision begins.
+/// The ids of the trace and of the first span of a revision.
 fn beginning(cluster: &ClusterId, group: &GroupId, revision: Revision) -> (TraceId, SpanId) {
     let digest: [u8; 32] = Sha256::digest(format!("{cluster}\0{group}\0{revision}")).into();
     let trace = digest[..16].try_into().expect("sixteen of them");
@@ -94,7 +94,7 @@ fn beginning(cluster: &ClusterId, group: &GroupId, revision: Revision) -> (Trace
     (TraceId::from_bytes(trace), SpanId::from_bytes(span))
 }
 
-/// Tells of a commit that was accepted.
+/// Records the span of an accepted commit.
 pub(crate) fn committed(cluster: &ClusterId, by: &Actor, began: SystemTime, it: &Committed) {
     if it.unchanged {
         return;
@@ -113,7 +113,7 @@ pub(crate) fn committed(cluster: &ClusterId, by: &Actor, began: SystemTime, it: 
     span.end();
 }
 
-/// Begins to tell of an attempt of an intent, from when it was admitted.
+/// Begins the span of an attempt of an intent.
 pub(crate) fn attempted(cluster: &ClusterId, work: &Work) -> Context {
     let (trace, span) = beginning(cluster, &work.group, work.revision);
     let parent = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
@@ -138,7 +138,7 @@ pub(crate) fn attempted(cluster: &ClusterId, work: &Work) -> Context {
     Context::new().with_span(tracer.build_with_context(builder, &parent))
 }
 
-/// Tells what came of it.
+/// Ends the span of an attempt with its outcome.
 pub(crate) fn settled(attempt: &Context, outcome: &Outcome) {
     let span = attempt.span();
     match outcome {
@@ -147,15 +147,15 @@ pub(crate) fn settled(attempt: &Context, outcome: &Outcome) {
             span.set_status(Status::Ok);
         }
         Outcome::Refused { message, .. } => span.set_status(Status::error(format!("refused: {message}"))),
-        Outcome::Unsure { message } => span.set_status(Status::error(format!("not known: {message}"))),
+        Outcome::Unsure { message } => span.set_status(Status::error(format!("unsure: {message}"))),
     }
     span.end();
 }
 
-/// A call to a plugin.
+/// The span of a plugin call.
 pub(crate) struct CallSpan(Context);
 
-/// Begins to tell of a call within an attempt.
+/// Begins the span of a plugin call within an attempt.
 pub(crate) fn calls(attempt: &Context, plugin: &PluginName, method: &'static str) -> CallSpan {
     let tracer = global::tracer(SCOPE);
     let builder = tracer.span_builder(method).with_kind(SpanKind::Client).with_attributes([
@@ -167,21 +167,21 @@ pub(crate) fn calls(attempt: &Context, plugin: &PluginName, method: &'static str
 }
 
 impl CallSpan {
-    /// As the plugin is told, when anybody listens (W3C Trace Context §3.2).
+    /// The `traceparent` header for the plugin, if the span is recorded (W3C Trace Context §3.2).
     pub(crate) fn traceparent(&self) -> Option<String> {
         let span = self.0.span();
         let context = span.span_context();
-        // Without somebody who records it, it is no span that anybody could find.
+        // A span that is not recorded cannot be a parent.
         span.is_recording().then(|| {
             let flags = context.trace_flags().to_u8();
             format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
         })
     }
 
-    /// The call has ended. What the plugin said is told by the attempt, where no secret stands.
+    /// Ends the span. The message of the plugin is in the span of the attempt, without secrets.
     pub(crate) fn ended<T, E>(self, result: Result<T, E>) -> Result<T, E> {
         let span = self.0.span();
-        span.set_status(if result.is_ok() { Status::Ok } else { Status::error("it failed") });
+        span.set_status(if result.is_ok() { Status::Ok } else { Status::error("failed") });
         span.end();
         result
     }

@@ -4,10 +4,13 @@
 //! (semantics §1.1): `v1` (`kind: group`), legacy (`ID`, `Properties`) and the list form.
 
 mod group;
+mod spot;
 mod tree;
 
-use crate::problem::{Place, Problem, Problems};
+use crate::problem::{Problem, Problems};
 use crate::spec::GroupSpec;
+
+pub use spot::Spot;
 
 /// The largest file that is read. Eight of the largest specs fit.
 pub const LARGEST_FILE: usize = 8 * GroupSpec::LARGEST;
@@ -20,13 +23,6 @@ pub struct Draft {
     /// Where the instance and the flavor of each spec stand, for who finds fault with them later.
     pub parts: Vec<[Spot; 2]>,
     pub warnings: Problems,
-}
-
-/// Where a value stands: line and column, and its path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spot {
-    pub place: Place,
-    pub path: String,
 }
 
 /// Reads group specs from `bytes`; `file` only names them in messages.

@@ -53,12 +53,7 @@ impl Story {
     }
 
     /// Lets time pass until the group is as declared; its leaders are killed on the way, when they are to.
-    async fn until_declared(
-        &mut self,
-        cluster: &mut Cluster,
-        dead: &mut Vec<(usize, Instant)>,
-        kills: bool,
-    ) {
+    async fn until_declared(&mut self, cluster: &mut Cluster, dead: &mut Vec<(usize, Instant)>, kills: bool) {
         let deadline = Instant::now() + ROLLED_IN;
         let mut left = if kills { raft::between(0, 3) } else { 0 };
         loop {
@@ -104,11 +99,13 @@ fn rolls(cluster: &Cluster) -> bool {
 /// How many were ready and how many were there, at each moment at which that changed.
 fn capacity(cluster: &Cluster, from: Instant, size: usize) -> Vec<String> {
     let cloud = cluster.cloud.lock().expect("the cloud");
-    let group = |it: &&crate::cloud::Instance| it.tags.get(tags::GROUP).is_some_and(|group| group == "cattle");
+    let group =
+        |it: &&crate::cloud::Instance| it.tags.get(tags::GROUP).is_some_and(|group| group == "cattle");
     let all: Vec<_> = cloud.instances.iter().filter(group).collect();
     let moments: BTreeSet<Instant> =
         all.iter().flat_map(|it| [Some(it.born), it.gone]).flatten().filter(|at| *at >= from).collect();
-    let there = |at: Instant| all.iter().filter(move |it| it.born <= at && it.gone.is_none_or(|gone| gone > at));
+    let there =
+        |at: Instant| all.iter().filter(move |it| it.born <= at && it.gone.is_none_or(|gone| gone > at));
     let mut violations = Vec::new();
     for at in moments {
         let total = there(at).count();

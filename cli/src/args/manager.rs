@@ -1,4 +1,4 @@
-//! `infrakit manager …`: how one is run.
+//! Arguments of `infrakit manager`.
 
 use std::path::PathBuf;
 
@@ -6,29 +6,30 @@ use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Subcommand)]
 pub(crate) enum ManagerVerb {
-    /// Start a manager and stay in the foreground
+    /// Start a manager, in the foreground
     ///
     /// A restart uses the same command: --bootstrap and --join are ignored once the data directory
     /// belongs to a cluster.
     Start(Box<ManagerStart>),
-    /// Lock the key that seals a manager's data: from its next start on it must be given the unlock key
+    /// Lock the encryption key of a data directory: from its next start on, the manager needs the unlock key
     ///
-    /// The unlock key is printed this once, and kept nowhere: without it the data are lost. A manager that runs
-    /// goes on. Locking again makes another unlock key.
+    /// The unlock key is printed once and stored nowhere: without it the data are lost. A running manager is
+    /// not affected. Locking again creates a new unlock key.
     Lock {
-        /// Where its log and state are kept
+        /// Directory of its log and state
         #[arg(long)]
         data_dir: PathBuf,
-        /// The unlock key, when it is locked already; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+        /// File with the current unlock key, if it is locked; `-` reads the standard input
+        /// [or: $INFRAKIT_UNLOCK_KEY]
         #[arg(long, value_name = "FILE")]
         unlock_key_file: Option<PathBuf>,
     },
-    /// Lock it no more
+    /// Remove the lock of a data directory
     Unlock {
-        /// Where its log and state are kept
+        /// Directory of its log and state
         #[arg(long)]
         data_dir: PathBuf,
-        /// The unlock key; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+        /// File with the unlock key; `-` reads the standard input [or: $INFRAKIT_UNLOCK_KEY]
         #[arg(long, value_name = "FILE")]
         unlock_key_file: Option<PathBuf>,
     },
@@ -36,76 +37,77 @@ pub(crate) enum ManagerVerb {
 
 #[derive(Args)]
 pub(crate) struct ManagerStart {
-    /// A file with these options: `OPTION: VALUE`; what the command line says holds against it
+    /// YAML file with these options as `OPTION: VALUE`; the command line takes precedence
     #[arg(long, value_name = "FILE", env = "INFRAKIT_CONFIG", hide_env_values = true)]
-    #[allow(dead_code, reason = "it is read before the others are")]
+    #[allow(dead_code, reason = "`settings` reads it before the arguments are parsed")]
     pub(crate) config: Option<PathBuf>,
     /// The name of this manager, unique in the cluster
     #[arg(long)]
     pub(crate) name: String,
-    /// Where its log and state are kept
+    /// Directory of its log and state
     #[arg(long)]
     pub(crate) data_dir: PathBuf,
-    /// Where it listens, for peers and clients alike
+    /// Address to listen on, for peers and clients
     #[arg(long, default_value = "127.0.0.1:7701")]
     pub(crate) listen: String,
-    /// Where others reach it, when that is not --listen
+    /// Address at which others reach it, if it is not --listen
     #[arg(long)]
     pub(crate) advertise: Option<String>,
-    /// The id of the instance it runs on: it is never destroyed while this manager is a member
+    /// The id of the instance it runs on, which is never destroyed while this manager is a member
     #[arg(long, value_name = "ID", env = "INFRAKIT_INSTANCE")]
     pub(crate) instance: Option<String>,
-    /// Form a new cluster
+    /// Bootstrap a new cluster
     #[arg(long, conflicts_with = "join")]
     pub(crate) bootstrap: bool,
-    /// With --bootstrap: what becomes of the instances that another cluster left at the providers
+    /// With --bootstrap: what to do with instances of another cluster that the plugins list
     ///
-    /// ID, or its beginning, founds that cluster again, for its managers are gone for good: its
-    /// instances are taken in when their groups are committed. `none` leaves them alone.
+    /// ID, or a prefix of it, bootstraps that cluster again, if all its managers are permanently lost: its
+    /// instances are adopted when their groups are committed. `none` ignores them.
     #[arg(long, value_name = "ID|none", requires = "bootstrap")]
     pub(crate) adopt: Option<String>,
-    /// Join the cluster of which one of these is a member: HOST:PORT[,HOST:PORT...]
+    /// Join the cluster of these managers: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_delimiter = ',')]
     pub(crate) join: Vec<String>,
     #[command(flatten)]
     pub(crate) token: TokenArg,
-    /// How patient members are with a silent leader
+    /// Election timing
     #[arg(long, value_enum, default_value_t = Profile::Default)]
     pub(crate) profile: Profile,
-    /// The unlock key, when its data directory is locked; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+    /// File with the unlock key, if its data directory is locked; `-` reads the standard input
+    /// [or: $INFRAKIT_UNLOCK_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) unlock_key_file: Option<PathBuf>,
-    /// Do not start the machines of other managers again while nobody leads
+    /// Do not restart the machines of other managers while there is no leader
     ///
-    /// Otherwise their plugin is told to after 30 s (`infrakit/start-managers-after`), if it can: say so before you
-    /// stop a majority on purpose.
-    #[arg(long)]
-    pub(crate) no_rescue: bool,
-    /// Where it tells how it is, as plain HTTP: /metrics, /healthz and /readyz
+    /// By default, their instance plugin restarts stopped ones after 30 s without a leader
+    /// (`infrakit/start-managers-after`), if it can. Set this before you stop a majority on purpose.
+    #[arg(long, alias = "no-rescue")]
+    pub(crate) no_restart_managers: bool,
+    /// Address for metrics and health endpoints (plain HTTP): /metrics, /healthz and /readyz
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) monitor: Option<String>,
-    /// Take backups by itself, into this directory, whenever something has changed; the key that seals them is
-    /// beside them in backup.key: keep a copy of it elsewhere
+    /// Directory for periodic backups, taken if something has changed; they are encrypted with backup.key in
+    /// the same directory: keep a copy of the key elsewhere
     #[arg(long, value_name = "DIR")]
     pub(crate) backup_dir: Option<PathBuf>,
-    /// How often
+    /// Interval between backups
     #[arg(long, value_name = "TIME", default_value = "1h", requires = "backup_dir")]
     pub(crate) backup_every: String,
-    /// How many of them are kept
+    /// Number of backups to keep
     #[arg(long, value_name = "N", default_value_t = 24, requires = "backup_dir",
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) backup_keep: u32,
-    /// The total time of one call to a plugin, such as 15s
+    /// Timeout of a plugin call, such as 15s
     #[arg(long, env = "INFRAKIT_CLIENT_TIMEOUT", default_value = "15s")]
     pub(crate) plugin_timeout: String,
 }
 
 #[derive(Args)]
 pub(crate) struct TokenArg {
-    /// The token that lets this one in; on one machine and for one user none is needed
+    /// The token to authenticate with; not needed by the same user on the same machine
     #[arg(long, env = "INFRAKIT_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     token: Option<String>,
-    /// The same, from a file, so that it is not seen in a list of processes; `-` is the standard input
+    /// Read the token from a file, which keeps it out of process listings; `-` reads the standard input
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -119,10 +121,10 @@ impl TokenArg {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// Replaces a leader that is silent for 1.4 to 1.6 s
+    /// Election timeout of 1.4 to 1.6 s
     Default,
-    /// 0.3 to 0.4 s; for disks that sync within 20 ms
+    /// 0.3 to 0.4 s, for disks that sync within 20 ms
     Fast,
-    /// 8.8 to 10 s; between sites
+    /// 8.8 to 10 s, for managers at different sites
     Wan,
 }

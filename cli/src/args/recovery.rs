@@ -1,4 +1,4 @@
-//! `infrakit backup`, `restore` and `recover`.
+//! Arguments of `infrakit backup`, `restore` and `recover`.
 
 use std::path::PathBuf;
 
@@ -8,39 +8,39 @@ use clap::Args;
 pub(crate) struct BackupArgs {
     /// The file to write
     pub(crate) file: PathBuf,
-    /// The key that seals it; drawn when there is no such file yet [default: backup.key beside FILE]
+    /// File with the encryption key; created if it does not exist [default: backup.key beside FILE]
     ///
-    /// Whoever has both holds the cluster: keep them in different places.
+    /// The backup and the key together give full access to the cluster: keep them in different places.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Take none: check the one that is there, and show what it says of itself
+    /// Check an existing backup and show its header, instead of taking one
     #[arg(long)]
     pub(crate) check: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct RestoreArgs {
-    /// A backup
+    /// The backup
     pub(crate) file: PathBuf,
-    /// The key that sealed it [default: backup.key beside FILE]
+    /// File with its encryption key [default: backup.key beside FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Where the new manager's log and state are to be kept
+    /// Data directory of the new manager
     #[arg(long)]
     pub(crate) data_dir: PathBuf,
     /// The name of the new manager
     #[arg(long)]
     pub(crate) name: String,
-    /// Where others are to reach it
+    /// Address at which others reach the new manager
     #[arg(long, default_value = "127.0.0.1:7701", value_name = "HOST:PORT")]
     pub(crate) advertise: String,
-    /// Also when the data directory holds a manager's data: they are moved aside
+    /// Proceed even if the data directory holds a manager's data, which are moved aside
     #[arg(long)]
     pub(crate) replace: bool,
-    /// Also when managers of the cluster still answer
+    /// Proceed even if managers of the cluster still answer
     #[arg(long)]
     pub(crate) force: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -50,16 +50,16 @@ pub(crate) struct RecoverArgs {
     /// The data directory of a survivor; several are compared
     #[arg(long = "data-dir", required = true, value_name = "DIR")]
     pub(crate) data_dirs: Vec<PathBuf>,
-    /// The unlock key, when they are locked; `-` is the standard input [or: $INFRAKIT_UNLOCK_KEY]
+    /// File with the unlock key, if they are locked; `-` reads the standard input [or: $INFRAKIT_UNLOCK_KEY]
     #[arg(long, value_name = "FILE")]
     pub(crate) unlock_key_file: Option<PathBuf>,
-    /// Only show what they hold
+    /// Only show what the data directories hold
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Also when other managers still answer: they stop when they hear of it
+    /// Proceed even if other managers still answer; they stop when they learn of the new lineage
     #[arg(long)]
     pub(crate) force: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(crate) yes: bool,
 }

@@ -1,4 +1,4 @@
-//! `infrakit token`, `login`, `context` and `ca`: who is let in, and how they are known.
+//! `infrakit token`, `login`, `context` and `ca`: access to a cluster.
 
 use api::{CertificateRequest, Client, Code, Fingerprint, JoinToken, proto as pb, tls};
 use model::RequestId;
@@ -42,10 +42,10 @@ pub(crate) async fn tokens(verb: TokenVerb, global: &Global) -> Result<u8, Failu
     }
 }
 
-/// The secret is drawn here, and only its name is sent.
+/// The secret is created here; only its digest is sent.
 async fn create(request: pb::CreateTokenRequest, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
-    // Which cluster it is for is known with the answer.
+    // The authority of the cluster is in the reply.
     let mut token = JoinToken::draw(Fingerprint::of(&Vec::new().into()));
     let request =
         pb::CreateTokenRequest { request_id: request_id(), id: token.id().as_str().to_owned(), ..request };
@@ -78,32 +78,33 @@ async fn list(global: &Global) -> Result<u8, Failure> {
         return Ok(0);
     }
     let row = |token: &pb::Token| {
-        let serves = match (token.once, token.used.as_str()) {
-            (false, _) => "many",
-            (true, "") => "one",
+        let uses = match (token.once, token.used.as_str()) {
+            (false, _) => "any number",
+            (true, "") => "once",
             (true, _) => "used",
         };
         vec![
             token.id.clone(),
             token.role.clone(),
-            serves.to_owned(),
+            uses.to_owned(),
             token.expires_ms.map_or_else(|| "never".to_owned(), rfc3339),
             token.by.clone(),
             token.instance.clone(),
         ]
     };
-    output::table(&["ID", "ROLE", "FOR", "EXPIRES", "BY", "INSTANCE"], list.tokens.iter().map(row))?;
+    output::table(&["ID", "ROLE", "USES", "EXPIRES", "BY", "INSTANCE"], list.tokens.iter().map(row))?;
     Ok(0)
 }
 
 pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
     let remedy =
         "give --token-file FILE, --token, or INFRAKIT_TOKEN, with what `infrakit token create` printed";
-    let none = |why: String| Failure::usage("there is no token to log in with").cause(why).remedy(remedy);
+    let none = |why: String| Failure::usage("no token to log in with").cause(why).remedy(remedy);
     let given = login.token.given().map(|from| from.read()).transpose().map_err(none)?;
-    let token = given.flatten().ok_or_else(|| none("none is given".into()))?;
+    let token = given.flatten().ok_or_else(|| none("no token was given".into()))?;
     let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
-    let name = login.name.or(user).ok_or_else(|| Failure::usage("nobody says who you are: give --name"))?;
+    let name =
+        login.name.or(user).ok_or_else(|| Failure::usage("the user name is not known: give --name"))?;
     let no_key = |error: api::BadCertificate| Failure::new(error.to_string());
     let request = CertificateRequest::new().map_err(no_key)?;
     let managers = addresses(&login.managers)?;
@@ -116,8 +117,8 @@ pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
     let reply =
         Client::with_tls(&managers, Some(tls))?.call(async |mut c| c.login(asked.clone()).await).await;
     let reply = reply.map_err(|error| match error.code {
-        // Logging in again would not help whoever just tried to.
-        Code::Forbidden => Failure::from(error).remedy("ask an admin of the cluster for a token"),
+        // The default remedy, to log in, does not help here.
+        Code::Forbidden => Failure::from(error).remedy("ask an admin of the cluster for another token"),
         _ => Failure::from(error),
     })?;
     let credentials = request.granted(reply.certificate, reply.trusted).to_pem();
@@ -125,7 +126,7 @@ pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
         Context { managers: login.managers, user: name.clone(), role: reply.role.clone(), credentials };
     let file = contexts::save(&login.context, &context)?;
     output::line(&format!(
-        "{name} is known with the role {}; saved as context `{}` in {}",
+        "logged in as {name} with the role {}; saved as context `{}` in {}",
         reply.role,
         login.context,
         file.display()
@@ -151,7 +152,7 @@ pub(crate) fn contexts(verb: ContextVerb, global: &Global) -> Result<u8, Failure
         }
         ContextVerb::Rm { name } => {
             if !contexts::remove(&name)? {
-                return Err(Failure::new(format!("there is no context `{name}`"))
+                return Err(Failure::new(format!("context `{name}` not found"))
                     .exit(NOT_FOUND)
                     .remedy("`infrakit context ls` lists them"));
             }
@@ -168,9 +169,9 @@ pub(crate) async fn authority(verb: CaVerb, global: &Global) -> Result<u8, Failu
     }
     let known = client.call(async |mut c| c.get_authority(pb::GetAuthorityRequest {}).await).await?;
     let rotation = match known.rotation.as_str() {
-        "Announced" => "another is trusted already, and signs as soon as every manager knows it",
-        "Retiring" => "the former one is trusted until every manager has a new certificate",
-        _ => "no change is under way",
+        "Announced" => "a new authority is trusted and will sign as soon as every manager has it",
+        "Retiring" => "the previous authority is trusted until every manager has a new certificate",
+        _ => "no rotation is in progress",
     };
     let value = json!({
         "fingerprint": known.fingerprint,
@@ -178,7 +179,7 @@ pub(crate) async fn authority(verb: CaVerb, global: &Global) -> Result<u8, Failu
         "trusted": known.trusted.iter().map(|it| Fingerprint::of(&it.clone().into()).to_string()).collect::<Vec<_>>(),
     });
     if !output::object(global.output, "Authority", value)? {
-        output::line(&format!("the authority {} signs; {rotation}", known.fingerprint))?;
+        output::line(&format!("authority {} is active; {rotation}", known.fingerprint))?;
     }
     Ok(0)
 }

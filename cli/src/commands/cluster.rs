@@ -56,14 +56,14 @@ pub(crate) async fn nodes(verb: NodeVerb, global: &Global) -> Result<u8, Failure
         }
         NodeVerb::Rm { managers, force, yes } => {
             let names = managers.join(" ");
-            confirm(yes, &format!("This removes `{names}` from the cluster for good"), &names)?;
+            confirm(yes, &format!("This removes `{names}` from the cluster permanently"), &names)?;
             set_member_role(managers, pb::MemberRole::Removed, force, global).await
         }
         NodeVerb::TransferLeadership { manager } => transfer(manager, global).await,
     }
 }
 
-/// Says what managers are to be, and what became of it.
+/// Changes the role of managers, and prints the result.
 async fn set_member_role(
     managers: Vec<String>,
     role: pb::MemberRole,
@@ -78,11 +78,9 @@ async fn set_member_role(
     };
     let reply = client(global)?.call(async |mut c| c.set_member_role(request.clone()).await).await?;
     let (is, will) = match role {
-        pb::MemberRole::Voter => ("votes", "is to vote, as soon as it has caught up"),
-        pb::MemberRole::Learner => ("is a learner", "is to be a learner, as soon as another leads"),
-        pb::MemberRole::Removed => {
-            ("is removed", "is to be removed, as soon as the others can do without it")
-        }
+        pb::MemberRole::Voter => ("is a voter", "becomes a voter as soon as it has caught up"),
+        pb::MemberRole::Learner => ("is a learner", "becomes a learner as soon as another manager leads"),
+        pb::MemberRole::Removed => ("is removed", "will be removed as soon as that is safe for the quorum"),
     };
     for manager in &request.managers {
         output::line(&format!("{manager}: {}", if reply.done { is } else { will }))?;
@@ -102,7 +100,7 @@ async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
     let found = status.nodes.iter().find(|node| node.name == manager);
     let found = found.or_else(|| status.nodes.iter().find(|node| node.id.to_string() == manager));
     let Some(node) = found else {
-        return Err(Failure::new(format!("there is no manager `{manager}`"))
+        return Err(Failure::new(format!("manager `{manager}` not found"))
             .exit(NOT_FOUND)
             .remedy("`infrakit node ls` lists the managers"));
     };

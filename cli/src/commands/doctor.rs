@@ -1,4 +1,4 @@
-//! `infrakit doctor`: what is wrong, and what to do about it.
+//! `infrakit doctor`: diagnoses problems and suggests remedies.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::args::Global;
 use crate::output;
 use crate::report::{FAILED, Failure};
 
-/// How bad something is.
+/// How severe a finding is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Grade {
     Good,
-    /// It works, and should be looked at.
-    Odd,
+    /// It works, and needs attention.
+    Warning,
     Bad,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 struct Finding {
     grade: Grade,
     what: String,
@@ -32,8 +32,8 @@ impl Finding {
         Self { grade: Grade::Good, what: what.into(), remedy: String::new() }
     }
 
-    fn odd(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { grade: Grade::Odd, what: what.into(), remedy: remedy.into() }
+    fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { grade: Grade::Warning, what: what.into(), remedy: remedy.into() }
     }
 
     fn bad(what: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -42,11 +42,11 @@ impl Finding {
 }
 
 impl Grade {
-    fn word(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Grade::Good => "ok",
-            Grade::Odd => "look",
-            Grade::Bad => "BAD",
+            Grade::Warning => "warn",
+            Grade::Bad => "FAIL",
         }
     }
 }
@@ -60,7 +60,7 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
         }
         Err(failure) => {
             let remedy = if failure.remedy.is_empty() {
-                "start managers, or name those that run with --host; a majority of them must be up".to_owned()
+                "start a majority of the managers, or name running ones with --host".to_owned()
             } else {
                 failure.remedy
             };
@@ -69,11 +69,11 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
     }
     plugins(global, &mut findings).await;
     let worst = findings.iter().any(|it| it.grade == Grade::Bad);
-    let json = |it: &Finding| json!({"grade": it.grade.word(), "what": it.what, "remedy": it.remedy});
+    let json = |it: &Finding| json!({"grade": it.grade.as_str(), "what": it.what, "remedy": it.remedy});
     let items: Vec<Value> = findings.iter().map(json).collect();
     if !output::object(global.output, "Diagnosis", json!({ "items": items }))? {
         for finding in &findings {
-            output::line(&format!("{:<5} {}", finding.grade.word(), finding.what))?;
+            output::line(&format!("{:<5} {}", finding.grade.as_str(), finding.what))?;
             if !finding.remedy.is_empty() {
                 output::line(&format!("      {}", finding.remedy))?;
             }
@@ -102,48 +102,48 @@ fn managers(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
         findings.push(Finding::bad(
             format!("manager `{}` at {} does not answer the leader", node.name, node.address),
             format!(
-                "start it with its old command; if it is gone for good, let another join and `infrakit node rm {}`",
+                "start it with its old command; if it is permanently lost, join another and run `infrakit node rm {}`",
                 node.name
             ),
         ));
     }
     if voters.len() == 1 {
-        findings.push(Finding::odd(
-            "one manager alone bears no loss",
-            "let two more join: `manager start --join`",
+        findings.push(Finding::warning(
+            "a single manager tolerates no failure",
+            "join two more: `infrakit manager start --join`",
         ));
     } else if borne == 0 {
-        findings.push(Finding::odd(
-            "the cluster bears the loss of no further voter",
-            "see to the managers that do not answer, or let another join",
+        findings.push(Finding::warning(
+            "the cluster tolerates the loss of no further voter",
+            "restore the managers that do not answer, or join another",
         ));
     }
     if voters.len().is_multiple_of(2) {
-        findings.push(Finding::odd(
-            format!("{} voters bear no more than {} would", voters.len(), voters.len() - 1),
-            "let another join",
+        findings.push(Finding::warning(
+            format!("{} voters tolerate no more failures than {}", voters.len(), voters.len() - 1),
+            "join another manager",
         ));
     }
     for node in status.nodes.iter().filter(|node| node.lag.is_some_and(|lag| lag > 1000)) {
-        findings.push(Finding::odd(
+        findings.push(Finding::warning(
             format!("manager `{}` is {} entries behind", node.name, node.lag.unwrap_or_default()),
-            "it catches up by itself; if it does not, look at its disk and its network",
+            "it should catch up; if it does not, check its disk and its network",
         ));
     }
     let mut versions: Vec<&str> = status.nodes.iter().map(|node| node.version.as_str()).collect();
     versions.sort_unstable();
     versions.dedup();
     if versions.len() > 1 {
-        findings.push(Finding::odd(
-            format!("the managers run different programs: {}", versions.join(", ")),
-            "start each of them with the newest one; new kinds of changes wait for that",
+        findings.push(Finding::warning(
+            format!("the managers run different versions: {}", versions.join(", ")),
+            "upgrade all of them to the newest; new features are enabled when all have it",
         ));
     }
 }
 
 fn groups(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
     let converged = status.groups.iter().filter(|group| group.converged).count();
-    findings.push(Finding::good(format!("{converged} of {} groups are as declared", status.groups.len())));
+    findings.push(Finding::good(format!("{converged} of {} groups have converged", status.groups.len())));
     for group in &status.groups {
         for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
             let what = format!("group `{}`: {}", group.id, condition.message);
@@ -151,10 +151,10 @@ fn groups(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
         }
         if !group.converged {
             let why = group.waits.first().map_or(group.summary.as_str(), |wait| wait.message.as_str());
-            findings.push(Finding::odd(
+            findings.push(Finding::warning(
                 format!("group `{}` has {} of {} members ready: {why}", group.id, group.ready, group.desired),
                 format!(
-                    "it may be on its way; `infrakit group describe {}` says what it waits for",
+                    "it may still be converging; `infrakit group describe {}` shows what it waits for",
                     group.id
                 ),
             ));
@@ -166,7 +166,7 @@ async fn plugins(global: &Global, findings: &mut Vec<Finding>) {
     let directory = match plugins_dir(global) {
         Ok(path) => Directory::new(path),
         Err(failure) => {
-            findings.push(Finding::odd(failure.what, failure.remedy));
+            findings.push(Finding::warning(failure.what, failure.remedy));
             return;
         }
     };
@@ -174,14 +174,14 @@ async fn plugins(global: &Global, findings: &mut Vec<Finding>) {
     let found = match directory.list() {
         Ok(found) => found,
         Err(error) => {
-            let remedy = "start plugins there, or name their directory with --plugins-dir";
-            findings.push(Finding::odd(format!("{path} cannot be read: {error}"), remedy));
+            let remedy = "start plugins there, or set their directory with --plugins-dir";
+            findings.push(Finding::warning(format!("{path} cannot be read: {error}"), remedy));
             return;
         }
     };
     if found.is_empty() {
-        let remedy = "start some with `infrakit plugin start`, or name their directory with --plugins-dir";
-        findings.push(Finding::odd(format!("no plugins are in {path}"), remedy));
+        let remedy = "start some with `infrakit plugin start`, or set their directory with --plugins-dir";
+        findings.push(Finding::warning(format!("there are no plugins in {path}"), remedy));
     }
     let mut answering = Vec::new();
     for plugin in found {
@@ -189,15 +189,15 @@ async fn plugins(global: &Global, findings: &mut Vec<Finding>) {
             Ok(Ok(_)) => answering.push(plugin.name.clone()),
             Ok(Err(error)) => findings.push(Finding::bad(
                 format!("plugin `{}` does not answer: {error}", plugin.name),
-                "start it again; what is left of one that is gone can be removed from the directory",
+                "restart it; if it is no longer used, remove its entry from the directory",
             )),
             Err(_) => findings.push(Finding::bad(
-                format!("plugin `{}` has not answered within 5 s", plugin.name),
-                "it hangs: look at its log, and start it again",
+                format!("plugin `{}` did not answer within 5 s", plugin.name),
+                "check its log and restart it",
             )),
         }
     }
     if !answering.is_empty() {
-        findings.push(Finding::good(format!("plugins that answer in {path}: {}", answering.join(", "))));
+        findings.push(Finding::good(format!("plugins running in {path}: {}", answering.join(", "))));
     }
 }

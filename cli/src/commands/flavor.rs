@@ -1,4 +1,4 @@
-//! `infrakit flavor`: speak with a flavor plugin, past the managers.
+//! `infrakit flavor`: calls a flavor plugin directly, without the managers.
 
 use model::spec::Allocation;
 use model::tags::Tags;

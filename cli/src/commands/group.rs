@@ -1,4 +1,4 @@
-//! `infrakit group`: declare groups, look at them, change them.
+//! `infrakit group`: declare, inspect and change groups.
 
 use std::time::{Duration, Instant};
 
@@ -23,9 +23,11 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure>
         GroupVerb::Describe { name, watch } => describe(&name, watch, global).await,
         GroupVerb::Inspect { name } => inspect(&name, global).await,
         GroupVerb::Scale { name, size, wait } => scale(&name, size, &wait, global).await,
-        GroupVerb::Settle { name, slot, absent: _, instance } => settle(&name, slot, instance, global).await,
         GroupVerb::Pause { name } => pause(&name, global).await,
         GroupVerb::Resume { name } => resume(&name, global).await,
+        GroupVerb::Resolve { name, slot, absent: _, instance } => {
+            resolve(&name, slot, instance, global).await
+        }
         GroupVerb::Free { name, yes } => free(&name, yes, global).await,
         GroupVerb::Destroy { name, yes, wait } => destroy(&name, yes, &wait, global).await,
     }
@@ -39,10 +41,10 @@ fn about(name: &str) -> pb::GroupRequest {
     pb::GroupRequest { request_id: new_request(), group: name.to_owned(), brief: false }
 }
 
-/// Where the instance and the flavor of each item of a request stand: file, and spot.
+/// Where the instance and the flavor of each item of a request are: the file, and the spot in it.
 type Parts = Vec<(String, [Spot; 2])>;
 
-/// Reads every file; all problems of all files are told together.
+/// Reads every file; the problems of all files are reported together.
 fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
     let mut items = Vec::new();
     let mut places = Parts::new();
@@ -82,12 +84,12 @@ fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
     }
 }
 
-/// What plugins find wrong, each with its place in the files, as problems of a file are told.
+/// The objections of plugins, each with its place in the files, as problems of a file are reported.
 fn placed(error: api::Error, parts: &Parts) -> Failure {
     let line = |it: &pb::Objection| {
         let (file, spots) = parts.get(it.item as usize)?;
         let Spot { place, path } = &spots[usize::from(it.flavor)];
-        let says = if it.absent { "does not answer" } else { "refuses it" };
+        let says = if it.absent { "does not answer" } else { "rejects it" };
         Some(format!("{file}:{place}: {path}: plugin `{}` {says}: {}", it.plugin, it.cause))
     };
     let lines: Vec<String> = error.objections.iter().filter_map(line).collect();
@@ -113,11 +115,11 @@ async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Fail
             };
             output::line(&format!("{} ({stored}): {}", planned.group, planned.summary))?;
             for action in planned.actions.iter().take(MOST_LINES) {
-                let told = format!("  {:<8} slot {:<12} {}", action.verb, action.slot, action.instance);
-                output::line(told.trim_end())?;
+                let line = format!("  {:<8} slot {:<12} {}", action.verb, action.slot, action.instance);
+                output::line(line.trim_end())?;
             }
             if planned.actions.len() > MOST_LINES {
-                output::line(&format!("  and {} more like these", planned.actions.len() - MOST_LINES))?;
+                output::line(&format!("  and {} more", planned.actions.len() - MOST_LINES))?;
             }
         }
     }
@@ -127,7 +129,7 @@ async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Fail
     Ok(if detailed && changes { report::CHANGES } else { 0 })
 }
 
-/// A screenful; `-o json` prints all.
+/// About a screen; `-o json` prints all.
 const MOST_LINES: usize = 20;
 
 fn planned_json(planned: &pb::Planned) -> Value {
@@ -150,7 +152,7 @@ async fn commit(files: &Files, wait: &Wait, global: &Global) -> Result<u8, Failu
     let client = client(global)?;
     let reply = client.call(async |mut c| c.commit(request.clone()).await).await;
     let reply = reply.map_err(|error| placed(error, &parts))?;
-    tell_committed(&reply, global)?;
+    print_committed(&reply, global)?;
     if wait.wait {
         for committed in &reply.committed {
             wait_for(&client, &committed.group, committed.revision, deadline).await?;
@@ -159,7 +161,7 @@ async fn commit(files: &Files, wait: &Wait, global: &Global) -> Result<u8, Failu
     Ok(0)
 }
 
-fn tell_committed(reply: &pb::CommitReply, global: &Global) -> Result<(), Failure> {
+fn print_committed(reply: &pb::CommitReply, global: &Global) -> Result<(), Failure> {
     let items: Vec<Value> = reply
         .committed
         .iter()
@@ -185,13 +187,13 @@ fn tell_committed(reply: &pb::CommitReply, global: &Global) -> Result<(), Failur
         };
         output::line(&format!("{}: {replaced}", it.group))?;
         if !it.waits.is_empty() {
-            report::warn(&format!("{}: accepted, and waits: {}", it.group, it.waits));
+            report::warn(&format!("{}: accepted, but waiting: {}", it.group, it.waits));
         }
     }
     Ok(())
 }
 
-/// Follows a group until it is as declared at this revision or a later one.
+/// Follows a group until it has converged at this revision or a later one.
 async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration) -> Result<(), Failure> {
     let mut progress = Progress::new(name);
     let mut last = None;
@@ -209,7 +211,7 @@ async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration
                             return Ok(());
                         }
                     }
-                    // A new leader is found by asking again.
+                    // Retrying finds a new leader.
                     Err(status) => match api::Error::from(status) {
                         error if error.code == Code::Unavailable => break,
                         error => return Err(Failure::from(error)),
@@ -227,11 +229,11 @@ async fn wait_for(client: &Client, name: &str, revision: u64, deadline: Duration
         }
         Err(_) => {
             let (summary, waits) = last.map(|group| (group.summary, group.waits)).unwrap_or_default();
-            progress.done("is not there yet");
-            Err(Failure::new(format!("group `{name}` is not as declared within {deadline:?}: {summary}"))
+            progress.done("has not converged");
+            Err(Failure::new(format!("group `{name}` has not converged within {deadline:?}: {summary}"))
                 .cause(waits.first().map(|first| first.message.clone()).unwrap_or_default())
                 .remedy(format!(
-                    "it goes on by itself; follow it with `infrakit group describe {name} --watch`"
+                    "the managers continue; follow the group with `infrakit group describe {name} --watch`"
                 ))
                 .exit(report::DEADLINE))
         }
@@ -337,7 +339,7 @@ async fn describe(name: &str, watch: bool, global: &Global) -> Result<u8, Failur
     let client = client(global)?;
     if !watch {
         let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
-        tell(&group, global)?;
+        print(&group, global)?;
         return Ok(0);
     }
     loop {
@@ -345,7 +347,7 @@ async fn describe(name: &str, watch: bool, global: &Global) -> Result<u8, Failur
         while let Some(next) = stream.next().await {
             match next {
                 Ok(group) => {
-                    tell(&group, global)?;
+                    print(&group, global)?;
                     if global.output == Format::Table {
                         output::line("")?;
                     }
@@ -360,7 +362,7 @@ async fn describe(name: &str, watch: bool, global: &Global) -> Result<u8, Failur
     }
 }
 
-fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
+fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
     if output::object(global.output, "Group", group_json(group, true))? {
         return Ok(());
     }
@@ -389,7 +391,7 @@ fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
     }
     if !group.strays.is_empty() {
         output::line(&format!(
-            "strays, which carry the group's tag, hold no slot and are left alone: {}",
+            "strays (they carry the group's tag, hold no slot and are not managed): {}",
             group.strays.join(", ")
         ))?;
     }
@@ -404,7 +406,7 @@ fn tell(group: &pb::Group, global: &Global) -> Result<(), Failure> {
             slot.message.clone(),
         ]
     });
-    output::table(&["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "WHY"], rows)
+    output::table(&["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "MESSAGE"], rows)
 }
 
 /// The stored spec in the form that `commit` reads.
@@ -439,12 +441,13 @@ async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> {
             "Updating": updating,
         },
     });
-    // This is a spec, not an answer: it must be committable as it is printed.
+    // The output is a spec that can be committed again, not a versioned object.
     match global.output {
         Format::Json => output::line(&format!("{value:#}"))?,
         Format::Table | Format::Yaml => {
-            let yaml = serde_yaml_ng::to_string(&value)
-                .map_err(|error| Failure::new("this cannot be written as YAML").cause(error.to_string()))?;
+            let yaml = serde_yaml_ng::to_string(&value).map_err(|error| {
+                Failure::new("the output cannot be written as YAML").cause(error.to_string())
+            })?;
             output::line(&format!("# revision {}\n{}", spec.revision, yaml.trim_end()))?;
         }
     }
@@ -457,7 +460,7 @@ async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8
     let request =
         pb::ScaleRequest { request_id: new_request(), group: name.to_owned(), size, if_revision: None };
     let reply = client.call(async |mut c| c.scale(request.clone()).await).await?;
-    tell_committed(&reply, global)?;
+    print_committed(&reply, global)?;
     if wait.wait {
         for committed in &reply.committed {
             wait_for(&client, &committed.group, committed.revision, deadline).await?;
@@ -466,14 +469,14 @@ async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8
     Ok(0)
 }
 
-async fn settle(name: &str, slot: String, instance: Option<String>, global: &Global) -> Result<u8, Failure> {
-    let told = instance.clone().map_or_else(
-        || format!("{name}: slot {slot} is empty, and is filled anew"),
+async fn resolve(name: &str, slot: String, instance: Option<String>, global: &Global) -> Result<u8, Failure> {
+    let resolved = instance.clone().map_or_else(
+        || format!("{name}: slot {slot} is empty and will be filled again"),
         |instance| format!("{name}: slot {slot} is held by {instance}"),
     );
-    let request = pb::SettleRequest { request_id: new_request(), group: name.to_owned(), slot, instance };
-    client(global)?.call(async |mut c| c.settle(request.clone()).await).await?;
-    output::line(&told)?;
+    let request = pb::ResolveRequest { request_id: new_request(), group: name.to_owned(), slot, instance };
+    client(global)?.call(async |mut c| c.resolve(request.clone()).await).await?;
+    output::line(&resolved)?;
     Ok(0)
 }
 
@@ -496,10 +499,10 @@ async fn resume(name: &str, global: &Global) -> Result<u8, Failure> {
 async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
-    confirm(yes, &format!("This stops managing `{name}`; its {} instances stay", group.running), name)?;
+    confirm(yes, &format!("This stops managing `{name}`; its {} instances remain", group.running), name)?;
     let request = about(name);
     client.call(async |mut c| c.free(request.clone()).await).await?;
-    output::line(&format!("{name}: no longer managed; {} instances are left as they are", group.running))?;
+    output::line(&format!("{name}: no longer managed; {} instances remain", group.running))?;
     Ok(0)
 }
 
@@ -510,7 +513,7 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
     confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.running), name)?;
     let request = about(name);
     client.call(async |mut c| c.destroy(request.clone()).await).await?;
-    output::line(&format!("{name}: {} instances are to go", group.running))?;
+    output::line(&format!("{name}: {} instances will be destroyed", group.running))?;
     if !wait.wait {
         return Ok(0);
     }
@@ -518,14 +521,14 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
     loop {
         match client.call(async |mut c| c.describe_group(about(name)).await).await {
             Err(error) if error.code == Code::NotFound => {
-                output::line(&format!("{name}: nothing of it is left"))?;
+                output::line(&format!("{name}: destroyed"))?;
                 return Ok(0);
             }
             Err(error) => return Err(error.into()),
             Ok(group) if Instant::now() > until => {
                 return Err(Failure::new(format!("{} instances of `{name}` are still there", group.running))
                     .cause(group.waits.first().map(|first| first.message.clone()).unwrap_or_default())
-                    .remedy("it goes on by itself")
+                    .remedy("the managers continue to destroy them")
                     .exit(report::DEADLINE));
             }
             Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,

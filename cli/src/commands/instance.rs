@@ -1,4 +1,4 @@
-//! `infrakit instance`: speak with an instance plugin, past the managers.
+//! `infrakit instance`: calls an instance plugin directly, without the managers.
 
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
@@ -66,7 +66,7 @@ pub(super) async fn find(global: &Global, name: &str, id: &str) -> Result<Descri
     let all = instances(global, name).await?.describe(&Tags::new(), true).await?;
     all.into_iter().find(|found| found.id.as_str() == id).ok_or_else(|| {
         Failure::new(format!("{name} has no instance `{id}`"))
-            .remedy(format!("`infrakit instance ls {name}` lists what it has"))
+            .remedy(format!("`infrakit instance ls {name}` lists its instances"))
             .exit(report::NOT_FOUND)
     })
 }

@@ -1,10 +1,10 @@
-//! `infrakit manager`: run one.
+//! `infrakit manager`: runs a manager, and locks its data directory.
 
 use std::time::Duration;
 
 use manager::backup::Schedule;
 use manager::keyfile;
-use manager::{Adopt, Config, Probe, Profile as Patience, Start, Telemetry};
+use manager::{Adopt, Config, Probe, Profile as Timing, Start, Telemetry};
 use sd_notify::NotifyState;
 
 use super::{duration, plugins_dir, start_logging, stop_signal, unlock_key};
@@ -32,9 +32,9 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
     let telemetry = Telemetry::start();
     let running = manager::start(config, stop()).await.map_err(Failure::from)?;
     tracing::info!("{}", running.describe());
-    let telling = tokio::spawn(tell_service_manager(running.probe()));
+    let notifying = tokio::spawn(notify_service_manager(running.probe()));
     let finished = running.finished().await;
-    telling.abort();
+    notifying.abort();
     if let Some(telemetry) = telemetry {
         // It waits for its own thread.
         let _ = tokio::task::spawn_blocking(|| telemetry.stop()).await;
@@ -45,51 +45,51 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
 }
 
 fn cannot_lock(error: &std::io::Error) -> Failure {
-    Failure::new("the key of the data directory cannot be used")
-        .cause(error.to_string())
-        .remedy("name the data directory of a manager, and give its unlock key when it is locked; nothing was changed")
+    Failure::new("the key of the data directory cannot be used").cause(error.to_string()).remedy(
+        "name the data directory of a manager, and give its unlock key if it is locked; nothing was changed",
+    )
 }
 
-/// Tells systemd, when it is there: ready, how it is, that it lives (sd_notify(3)).
-async fn tell_service_manager(probe: Probe) {
-    // Twice within the time after which it would be started anew.
-    let every = sd_notify::watchdog_enabled().map_or(TOLD_EVERY, |within| (within / 2).min(TOLD_EVERY));
-    let (mut was_ready, mut told) = (false, String::new());
+/// Notifies systemd, if it supervises this process: readiness, status, watchdog (sd_notify(3)).
+async fn notify_service_manager(probe: Probe) {
+    // Twice within the watchdog timeout.
+    let every = sd_notify::watchdog_enabled().map_or(NOTIFY_EVERY, |within| (within / 2).min(NOTIFY_EVERY));
+    let (mut was_ready, mut reported) = (false, String::new());
     loop {
         let (ready, status) = match probe.ready() {
             Ok(what) => (true, what),
             Err(why) => (false, why),
         };
-        let mut news = vec![NotifyState::Watchdog];
+        let mut states = vec![NotifyState::Watchdog];
         if ready && !was_ready {
             was_ready = true;
-            news.push(NotifyState::Ready);
+            states.push(NotifyState::Ready);
         }
         if !was_ready {
-            // A long log takes its time.
-            news.push(NotifyState::ExtendTimeoutUsec(EXTENDED.as_micros() as u32));
+            // Replaying a long log takes time.
+            states.push(NotifyState::ExtendTimeoutUsec(EXTENDED.as_micros() as u32));
         }
-        if status != told {
-            news.push(NotifyState::Status(&status));
+        if status != reported {
+            states.push(NotifyState::Status(&status));
         }
-        if let Err(error) = sd_notify::notify(&news) {
-            tracing::debug!(%error, "the service manager is not told");
+        if let Err(error) = sd_notify::notify(&states) {
+            tracing::debug!(%error, "the service manager could not be notified");
         }
-        told = status;
+        reported = status;
         tokio::time::sleep(every).await;
     }
 }
 
-/// How often the service manager is told how this manager is.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
-/// How much longer it is to wait for a manager that starts.
+/// Interval of the notifications.
+const NOTIFY_EVERY: Duration = Duration::from_secs(1);
+/// How much more time a starting manager asks for.
 const EXTENDED: Duration = Duration::from_secs(10);
 
-/// Waits for the end, and says that it has come.
+/// Waits for the stop signal, and notifies the service manager.
 async fn stop() {
     stop_signal().await;
     if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {
-        tracing::debug!(%error, "the service manager is not told");
+        tracing::debug!(%error, "the service manager could not be notified");
     }
 }
 
@@ -104,26 +104,26 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
     }
     let unspecified = start.listen.starts_with("0.0.0.0:") || start.listen.starts_with("[::]:");
     if unspecified && start.advertise.is_none() {
-        return Err(Failure::usage(format!("{} cannot be reached by others", start.listen))
+        return Err(Failure::usage(format!("other managers cannot connect to {}", start.listen))
             .remedy("give --advertise HOST:PORT"));
     }
     let plugin_deadline = duration(&start.plugin_timeout)?;
     if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
-        return Err(Failure::usage("--plugin-timeout: more than 0 and at most 15s")
-            .remedy("how long a lost call is waited for is reckoned from it"));
+        return Err(Failure::usage("--plugin-timeout must be more than 0 and at most 15s")
+            .remedy("retries of lost calls rely on this limit"));
     }
     let backups = match start.backup_dir {
         None => None,
         Some(dir) => {
             let every = duration(&start.backup_every)?;
             if every < Duration::from_secs(1) {
-                return Err(Failure::usage("--backup-every: a second at least"));
+                return Err(Failure::usage("--backup-every must be at least 1s"));
             }
             Some(Schedule { dir, every, keep: start.backup_keep as usize })
         }
     };
     Ok(Config {
-        restart_managers: !start.no_rescue,
+        restart_managers: !start.no_restart_managers,
         unlock: unlock_key(start.unlock_key_file.as_deref())?,
         monitor: start.monitor,
         backups,
@@ -135,15 +135,15 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         plugins_dir: plugins_dir(global)?,
         plugin_deadline,
         profile: match start.profile {
-            Profile::Default => Patience::Default,
-            Profile::Fast => Patience::Fast,
-            Profile::Wan => Patience::Wan,
+            Profile::Default => Timing::Default,
+            Profile::Fast => Timing::Fast,
+            Profile::Wan => Timing::Wan,
         },
         start: match (start.bootstrap, start.join.is_empty()) {
             (true, _) => Start::Bootstrap {
-                adopt: start.adopt.map(|whose| match whose.as_str() {
+                adopt: start.adopt.map(|cluster| match cluster.as_str() {
                     "none" => Adopt::Nobody,
-                    _ => Adopt::Cluster(whose),
+                    _ => Adopt::Cluster(cluster),
                 }),
             },
             (false, false) => Start::Join(start.join),

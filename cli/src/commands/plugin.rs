@@ -1,4 +1,4 @@
-//! `infrakit plugin`: run plugins, list them, hold them to their contract.
+//! `infrakit plugin`: runs, lists and tests plugins.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,9 +36,7 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
     for entry in desired {
         let (kind, name) = entry.split_once(':').unwrap_or((entry, entry));
         if name.is_empty() || name.contains('/') {
-            return Err(Failure::usage(format!(
-                "`{entry}`: the name is the plugin's file name, without `/`"
-            )));
+            return Err(Failure::usage(format!("`{entry}`: NAME must be a file name without `/`")));
         }
         let own: BTreeMap<String, String> = all
             .iter()
@@ -49,7 +47,7 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
         match make(kind, name, &own, &directory).await? {
             Some(plugin) => {
                 let served = spi::serve(&directory, name, plugin).map_err(|error| {
-                    Failure::new(format!("plugin `{name}` cannot be served")).cause(error.to_string())
+                    Failure::new(format!("plugin `{name}` cannot start")).cause(error.to_string())
                 })?;
                 tracing::info!(plugin = name, socket = %served.socket().display(), "serving");
                 running.push(served);
@@ -58,7 +56,7 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
         }
     }
     if let Some(key) = unused.first() {
-        return Err(Failure::usage(format!("--set {key}: none of the plugins started here has this option")));
+        return Err(Failure::usage(format!("--set {key}: no plugin started here has this option")));
     }
     tokio::select! {
         () = stop_signal() => {}
@@ -77,7 +75,7 @@ fn known_options(kind: &str) -> &'static [&'static str] {
     }
 }
 
-/// A plugin that is built in; none when the kind is another program's.
+/// A built-in plugin; none if the kind is not built in.
 async fn make(
     kind: &str,
     name: &str,
@@ -94,8 +92,8 @@ async fn make(
         "file" => {
             let dir = options.get("dir").cloned().or_else(|| var("INFRAKIT_INSTANCE_FILE_DIR"));
             let dir = dir.ok_or_else(|| {
-                Failure::usage("the file plugin needs a directory")
-                    .remedy("give --set dir=DIRECTORY, or INFRAKIT_INSTANCE_FILE_DIR")
+                Failure::usage("the file plugin requires a directory")
+                    .remedy("give --set dir=DIRECTORY or set INFRAKIT_INSTANCE_FILE_DIR")
             })?;
             file::plugin(dir).map_err(|error| failed(error.to_string()))?
         }
@@ -122,10 +120,10 @@ async fn external(kind: String, name: String, directory: std::path::PathBuf) -> 
         .await;
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Failure::new(format!("plugin `{name}` ended")).cause(status.to_string())),
-        Err(error) => Err(Failure::usage(format!("the plugin kind `{kind}` is not known"))
+        Ok(status) => Err(Failure::new(format!("plugin `{name}` exited")).cause(status.to_string())),
+        Err(error) => Err(Failure::usage(format!("unknown plugin kind `{kind}`"))
             .cause(format!("{}: {error}", program.display()))
-            .remedy("built in are simulator, file, docker, vanilla and combo")),
+            .remedy("the built-in kinds are simulator, file, docker, vanilla and combo")),
     }
 }
 
@@ -189,7 +187,7 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
     if checks.is_empty() {
         let known: Vec<&str> = hello.interfaces.keys().map(String::as_str).collect();
         return Err(Failure::new(format!("`{name}` serves neither instances nor flavors"))
-            .cause(format!("it says {}", known.join(", ")))
+            .cause(format!("it reports {}", known.join(", ")))
             .exit(report::NOT_FOUND));
     }
     let whole = spi::conformance::Report { checks, class };
@@ -199,19 +197,19 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
         let items: Vec<_> = whole
             .checks
             .iter()
-            .map(|(law, outcome)| match outcome {
-                spi::conformance::Outcome::Passed => json!({"check": law, "outcome": "Passed"}),
+            .map(|(check, outcome)| match outcome {
+                spi::conformance::Outcome::Passed => json!({"check": check, "outcome": "Passed"}),
                 spi::conformance::Outcome::Failed(why) => {
-                    json!({"check": law, "outcome": "Failed", "message": why})
+                    json!({"check": check, "outcome": "Failed", "message": why})
                 }
                 spi::conformance::Outcome::Skipped(why) => {
-                    json!({"check": law, "outcome": "Skipped", "message": why})
+                    json!({"check": check, "outcome": "Skipped", "message": why})
                 }
             })
             .collect();
         let class = whole.class.map(|class| format!("{class:?}"));
-        let told = json!({ "plugin": name.as_str(), "class": class, "items": items });
-        output::object(global.output, "PluginTest", told)?;
+        let value = json!({ "plugin": name.as_str(), "class": class, "items": items });
+        output::object(global.output, "PluginTest", value)?;
     }
     Ok(if whole.passed() { 0 } else { report::FAILED })
 }

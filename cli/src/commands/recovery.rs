@@ -1,4 +1,4 @@
-//! `infrakit backup`, `restore` and `recover`: what is done before and after the worst.
+//! `infrakit backup`, `restore` and `recover`: disaster recovery.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(crate) async fn backup(args: BackupArgs, global: &Global) -> Result<u8, Fail
         let backup = read(&file, key_file)?;
         return show(&backup.head, global);
     }
-    // Before anything is asked: what cannot be sealed is not taken.
+    // Checked first: a backup that cannot be encrypted is not taken.
     let key = key_of(&file, key_file, true)?;
     let mut chunks = client(global)?.call(async |mut c| c.backup(pb::BackupRequest {}).await).await?;
     let mut bytes = Vec::new();
@@ -41,7 +41,7 @@ pub(crate) async fn backup(args: BackupArgs, global: &Global) -> Result<u8, Fail
         bytes.extend(chunk.map_err(api::Error::from)?.data);
     }
     let backup = Backup::decode(bytes.into())
-        .map_err(|error| Failure::new("what the managers gave is no backup").cause(error.to_string()))?;
+        .map_err(|error| Failure::new("the managers sent an invalid backup").cause(error.to_string()))?;
     save(&file, &backup.seal(&key)).map_err(|error| {
         Failure::new(format!("{} cannot be written", file.display())).cause(error.to_string())
     })?;
@@ -53,7 +53,7 @@ fn read(file: &Path, key_file: Option<PathBuf>) -> Result<Backup, Failure> {
     let unusable = |why: String| {
         Failure::new(format!("{name} cannot be used"))
             .cause(why)
-            .remedy(format!("take another backup, or use the program that took this one; {NOTHING}"))
+            .remedy(format!("use another backup, or the version of infrakit that took this one; {NOTHING}"))
             .exit(INVALID_FILE)
     };
     let bytes = std::fs::read(file).map_err(|error: io::Error| unusable(error.to_string()))?;
@@ -86,8 +86,8 @@ fn show(head: &Head, global: &Global) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// What is to be done next, after a cluster has begun anew.
-fn tell_next(identity: &Identity, dir: &Path, global: &Global) -> Result<u8, Failure> {
+/// Prints what to do next, after a recovery.
+fn print_next(identity: &Identity, dir: &Path, global: &Global) -> Result<u8, Failure> {
     let value = json!({
         "cluster": identity.cluster.as_str(),
         "lineage": identity.lineage,
@@ -96,24 +96,26 @@ fn tell_next(identity: &Identity, dir: &Path, global: &Global) -> Result<u8, Fai
     });
     if !output::object(global.output, "Recovered", value)? {
         output::line(&format!(
-            "manager {} in {} is the only one of lineage {} of cluster {}",
+            "manager {} in {} is the only manager of lineage {} of cluster {}",
             identity.node,
             dir.display(),
             identity.lineage,
             identity.cluster.short()
         ))?;
-        output::line("start it, then start others with --join and an empty --data-dir each")?;
+        output::line("start it, then join others, each with --join and an empty --data-dir")?;
     }
     Ok(0)
 }
 
-/// Refuses what somebody uses, whatever else is said.
-fn may_touch(dir: &Path) -> Result<(), Failure> {
+/// Fails if the data directory is in use, even with --force.
+fn check_unused(dir: &Path) -> Result<(), Failure> {
     match recovery::is_taken(dir) {
         None => Ok(()),
-        Some(why) => Err(Failure::new(format!("{} must not be touched", dir.display()))
+        Some(why) => Err(Failure::new(format!("{} cannot be changed now", dir.display()))
             .cause(why)
-            .remedy(format!("stop the manager that uses it, and be the user whose it is; {NOTHING}"))
+            .remedy(format!(
+                "stop the manager that uses it, and run this as the user that owns it; {NOTHING}"
+            ))
             .exit(REFUSED)),
     }
 }
@@ -127,19 +129,19 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
         return Err(Failure::new(format!("managers of cluster {} still answer", cluster.short()))
             .cause(answering.join(", "))
             .remedy(format!(
-                "stop them, or recover from one of their disks, which may know more: `infrakit recover`; give \
-                 --force when they are others; {NOTHING}"
+                "stop them, or use `infrakit recover` with one of their disks, which may be newer; give --force if the \
+                 addresses belong to other managers now; {NOTHING}"
             ))
             .exit(REFUSED));
     }
-    may_touch(dir)?;
+    check_unused(dir)?;
     let holds = recovery::holds_data(dir);
     if holds {
         let refused = |message: String| {
             Failure::new(format!("{} holds a manager's data", dir.display()))
                 .cause(message)
                 .remedy(format!(
-                    "name an empty --data-dir, or give --replace: they are moved aside; {NOTHING}"
+                    "name an empty --data-dir, or give --replace to move the data aside; {NOTHING}"
                 ))
                 .exit(REFUSED)
         };
@@ -148,7 +150,7 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
                 let held = &survivor.holding;
                 return Err(refused(if held.identity.cluster == cluster {
                     format!(
-                        "of the same cluster, up to entry {} of lineage {}; the backup is of entry {} of lineage {}",
+                        "of the same cluster, up to entry {} of lineage {}; the backup was taken at entry {} of lineage {}",
                         held.last.index, held.identity.lineage, backup.head.last.index, backup.head.lineage
                     )
                 } else {
@@ -162,20 +164,20 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
     }
     let head = &backup.head;
     let effect = format!(
-        "This begins cluster {} anew as it was at {}, with this as its only manager; what was changed since is lost",
+        "This restores cluster {} as it was at {}, with this as its only manager; later changes are lost",
         cluster.short(),
         rfc3339(head.at.0)
     );
     confirm(args.yes, &effect, cluster.short())?;
     if holds {
         let aside = recovery::set_aside(dir).map_err(|error| {
-            Failure::new(format!("what {} holds cannot be moved aside", dir.display()))
+            Failure::new(format!("the data in {} cannot be moved aside", dir.display()))
                 .cause(error.to_string())
         })?;
-        crate::report::warn(&format!("what was in {} is in {} now", dir.display(), aside.display()));
+        crate::report::warn(&format!("the data in {} were moved to {}", dir.display(), aside.display()));
     }
     let identity = recovery::restore(backup, dir, &args.name, &args.advertise).await?;
-    tell_next(&identity, dir, global)
+    print_next(&identity, dir, global)
 }
 
 fn survivor_json(survivor: &Survivor) -> Value {
@@ -216,7 +218,7 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
     let unlock = super::unlock_key(args.unlock_key_file.as_deref())?;
     let mut survivors = Vec::new();
     for dir in &args.data_dirs {
-        may_touch(dir)?;
+        check_unused(dir)?;
         survivors.push(Survivor::read(dir, unlock.as_ref()).await?);
     }
     if args.dry_run || global.output == Format::Table {
@@ -239,8 +241,8 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
     }
     let same = |it: &Survivor| it.holding.identity.cluster == survivors[0].holding.identity.cluster;
     if !survivors.iter().all(same) {
-        return Err(Failure::new("these are of different clusters")
-            .remedy(format!("name the survivors of one; {NOTHING}"))
+        return Err(Failure::new("the data directories belong to different clusters")
+            .remedy(format!("name the survivors of one cluster; {NOTHING}"))
             .exit(REFUSED));
     }
     if args.dry_run {
@@ -253,7 +255,7 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
     drop(survivors);
     let held = &survivor.holding;
     let Some(me) = survivor.manager() else {
-        return Err(Failure::new(format!("{} is of no member any more", survivor.dir.display()))
+        return Err(Failure::new(format!("{} does not belong to a member", survivor.dir.display()))
             .cause("its manager was removed from the cluster")
             .remedy(format!("recover from another survivor; {NOTHING}"))
             .exit(REFUSED));
@@ -262,10 +264,11 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
     if !answering.is_empty() && !args.force {
         let majority = held.voters.len() / 2 + 1;
         return Err(Failure::new(format!("managers of cluster {} still answer", held.identity.cluster.short()))
-            .cause(format!("{}; {majority} of {} decide", answering.join(", "), held.voters.len()))
+            .cause(format!("{}; {majority} of {} are a majority", answering.join(", "), held.voters.len()))
             .remedy(format!(
-                "when {majority} can run, start this one again with its old command; otherwise stop the others first, \
-                 for one of them may know more; give --force when they are to stop by themselves; {NOTHING}"
+                "if {majority} can run, start this manager with its old command; otherwise stop the others first, \
+                 because one of them may be newer; with --force they stop when they learn of the new lineage; \
+                 {NOTHING}"
             ))
             .exit(REFUSED));
     }
@@ -277,15 +280,15 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
         .map(|(_, it)| it.name.as_str())
         .collect();
     let effect = format!(
-        "This makes `{}` the only manager of cluster {}, as of entry {}; removed for good: {}; what only they know is \
-         lost",
+        "This makes `{}` the only manager of cluster {}, as of entry {}; permanently removed: {}; entries that only \
+         they have are lost",
         me.name,
         held.identity.cluster.short(),
         held.last.index,
-        if others.is_empty() { "nobody".to_owned() } else { others.join(", ") }
+        if others.is_empty() { "none".to_owned() } else { others.join(", ") }
     );
     confirm(args.yes, &effect, &me.name)?;
     let dir = survivor.dir.clone();
     let identity = survivor.begin_anew().await?;
-    tell_next(&identity, &dir, global)
+    print_next(&identity, &dir, global)
 }

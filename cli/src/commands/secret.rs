@@ -1,4 +1,4 @@
-//! `infrakit secret`: what stands for `secret://NAME` in specs.
+//! `infrakit secret`: the values of `secret://NAME` in specs.
 
 use api::proto as pb;
 use model::RequestId;
@@ -13,7 +13,7 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
     match verb {
         SecretVerb::Set { name, file } => {
             let (_, mut value) = read_file(&file)?;
-            // As a shell and an editor end a text.
+            // Shells and editors end a text with a newline.
             if value.last() == Some(&b'\n') {
                 value.pop();
             }
@@ -35,7 +35,7 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
             }
         }
         SecretVerb::Rm { name, yes } => {
-            confirm(yes, &format!("This removes the secret `{name}` for good"), &name)?;
+            confirm(yes, &format!("This removes the secret `{name}` permanently"), &name)?;
             let request = pb::RemoveSecretRequest {
                 request_id: api::request_id_bytes(RequestId(rand::random())),
                 name,

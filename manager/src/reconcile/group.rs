@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::observer::Latest;
-use super::{Assessment, Shared};
+use super::shared::{Assessment, Shared};
 use crate::world::{Rejection, Work, World};
 
 /// How many health questions of one group are open at once.

@@ -1,4 +1,4 @@
-//! What the state and the replica refuse, as a person is told.
+//! Refusals of the state and errors of the replica, as API errors.
 
 use api::{Code, Error};
 use model::answer::Refusal;
@@ -9,31 +9,35 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
     match refusal {
         Refusal::NotFound { .. } => error(Code::NotFound, "`infrakit group ls` lists the groups"),
         Refusal::Conflict { .. } => {
-            error(Code::Conflict, "look at it again with `infrakit group inspect`; nothing was changed")
+            error(Code::Conflict, "check it again with `infrakit group inspect`; nothing was changed")
         }
-        Refusal::BeingDestroyed { .. } => error(Code::Conflict, "wait until it is gone; nothing was changed"),
+        Refusal::BeingDestroyed { .. } => {
+            error(Code::Conflict, "wait until it is destroyed; nothing was changed")
+        }
         Refusal::OtherAllocation { .. } => {
             error(Code::Conflict, "scale it to 0 first, or use another name; nothing was changed")
         }
         Refusal::NotInDoubt { .. } => {
-            error(Code::Conflict, "look at it again with `infrakit group describe`; nothing was changed")
+            error(Code::Conflict, "check it again with `infrakit group describe`; nothing was changed")
         }
-        Refusal::Token(_) => error(Code::Forbidden, "ask an admin for another: `infrakit token create`"),
+        Refusal::Token(_) => {
+            error(Code::Forbidden, "ask an admin for another token: `infrakit token create`")
+        }
         Refusal::NoToken { .. } => error(Code::NotFound, "`infrakit token ls` lists the tokens"),
-        Refusal::TooManyTokens { .. } => error(Code::Conflict, "revoke some; nothing was changed"),
+        Refusal::TooManyTokens { .. } => error(Code::Conflict, "revoke some tokens; nothing was changed"),
         Refusal::TooOld { .. } => {
-            error(Code::Conflict, "use the program of the other managers; nothing was changed")
+            error(Code::Conflict, "use the version of the other managers; nothing was changed")
         }
         Refusal::NoSecret { .. } => {
             error(Code::NotFound, "set it first: `infrakit secret set NAME --file FILE`; nothing was changed")
         }
         Refusal::SecretInUse { .. } => {
-            error(Code::Guarded, "commit the group without it first; nothing was changed")
+            error(Code::Guarded, "commit the group without the secret first; nothing was changed")
         }
-        Refusal::TooManySecrets { .. } => error(Code::Conflict, "remove some; nothing was changed"),
-        Refusal::IsRotating => error(Code::Conflict, "`infrakit ca show` tells how far it is"),
+        Refusal::TooManySecrets { .. } => error(Code::Conflict, "remove some secrets; nothing was changed"),
+        Refusal::IsRotating => error(Code::Conflict, "`infrakit ca show` shows its progress"),
         Refusal::NoManager { .. } => error(Code::NotFound, "`infrakit node ls` lists the managers"),
-        Refusal::LastVoter => error(Code::Guarded, "let another join first; nothing was changed"),
+        Refusal::LastVoter => error(Code::Guarded, "join another manager first; nothing was changed"),
         Refusal::BadSetting { .. } => error(Code::Invalid, "nothing was changed"),
         Refusal::NameTaken { .. }
         | Refusal::AddressTaken { .. }
@@ -42,7 +46,7 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
     }
 }
 
-/// Whether a request was accepted before; whoever repeats one that was refused is refused again.
+/// Whether a request was accepted before; a repeated request that was refused is refused again.
 pub(super) fn is_done(state: &State, id: RequestId) -> Result<bool, Error> {
     match state.first_answer(id) {
         Some(Answer::Refused(refusal)) => Err(refused(refusal)),
@@ -53,12 +57,11 @@ pub(super) fn is_done(state: &State, id: RequestId) -> Result<bool, Error> {
 pub(super) fn unavailable(error: &raft::Error) -> Error {
     match error {
         raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
-            Error::new(Code::Unavailable, "the managers have no leader at the moment")
-                .cause(error.to_string())
+            Error::new(Code::Unavailable, "there is no leader at the moment").cause(error.to_string())
         }
         raft::Error::Fatal(_) => Error::new(Code::Internal, "this manager has stopped")
             .cause(error.to_string())
-            .remedy("look at its log, and start it again"),
+            .remedy("check its log, and restart it"),
     }
 }
 

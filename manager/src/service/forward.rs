@@ -1,4 +1,4 @@
-//! Finds the leader for a call that only it can answer.
+//! Forwards calls to the leader.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use tower::service_fn;
 use crate::access::Principal;
 use crate::dial::Secure;
 
-/// Marks a call that was forwarded once: it is not forwarded again.
+/// Metadata of a forwarded call, which is not forwarded again.
 const FORWARDED: &str = "infrakit-forwarded";
 
 /// Clients of the other managers.
@@ -28,7 +28,7 @@ pub(super) struct Forward {
     clients: Arc<Mutex<Clients>>,
 }
 
-/// A client for each manager, and the address it was made for.
+/// A client for each manager, with its address.
 type Clients = BTreeMap<NodeId, (String, ManagerClient<Channel>)>;
 
 impl Forward {
@@ -36,14 +36,14 @@ impl Forward {
         Self { replica, role, dial, clients: Arc::default() }
     }
 
-    /// The leader, when it is another manager; none when it is this one.
+    /// A client of the leader; none if this manager is the leader.
     pub(super) fn leader<T>(&self, request: &Request<T>) -> Result<Option<ManagerClient<Channel>>, Status> {
         let leader = match *self.role.borrow() {
             Role::Leader { .. } => return Ok(None),
             Role::Other { leader, .. } => leader,
         };
         let Some(leader) = leader.filter(|_| request.metadata().get(FORWARDED).is_none()) else {
-            return Err(Status::unavailable("the managers have no leader at the moment"));
+            return Err(Status::unavailable("there is no leader at the moment"));
         };
         let address = self
             .replica
@@ -68,7 +68,7 @@ impl Forward {
         Ok(Some(client))
     }
 
-    /// Marked as forwarded, and with who asks.
+    /// Adds the metadata of a forwarded call.
     pub(super) fn mark<T>(mut request: Request<T>) -> Request<T> {
         if let Some(principal) = request.extensions().get::<Principal>().cloned() {
             principal.mark(request.metadata_mut());

@@ -1,4 +1,4 @@
-//! Tokens, logins, and the certificate authority: what admins and newcomers ask.
+//! Tokens, logins, and the certificate authority.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Service;
 use super::answers::{is_done, refused};
 use crate::ca;
 
-/// The longest name of a person.
+/// The longest name of a user.
 const LONGEST_NAME: usize = 64;
 
 impl Service {
@@ -27,7 +27,7 @@ impl Service {
             let change = Change::CreateToken(new_token(&state, request)?);
             self.propose(id, by, change).await?;
         }
-        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        let known = state.authorities.as_ref().ok_or_else(not_bootstrapped)?;
         Ok(pb::CreateTokenReply { authority: known.signing.certificate.to_vec() })
     }
 
@@ -64,21 +64,22 @@ impl Service {
         let name = request.name;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fits) {
-            return Err(Error::new(Code::Invalid, format!("`{name}` is no name"))
-                .remedy("use at most 64 letters, digits and any of - _ . @"));
+            return Err(Error::new(Code::Invalid, format!("`{name}` is not a valid name"))
+                .remedy("use at most 64 letters, digits and - _ . @"));
         }
         let token = api::token_id(&request.secret);
-        // Whoever guesses writes nothing.
+        // An invalid token causes no write.
         let key = api::key_digest(&request.csr).map_err(unreadable)?;
         let known = self.replica.published().state.admits(&token, &Newcomer::Person { key: &key });
         known.map_err(|why| refused(&Refusal::Token(why)))?;
         let by = Actor(format!("user:{name}"));
-        // A stranger names no request: the first answer to another one must not serve for this.
+        // An unauthenticated caller cannot choose the request id: it must not get the reply to another
+        // request.
         let id = RequestId(raft::unique());
         self.propose(id, &by, Change::Login { token: token.clone(), name: name.clone(), key }).await?;
         let state = self.read().await?.state;
-        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
-        let gone = || Error::new(Code::Forbidden, "the token was revoked a moment ago");
+        let known = state.authorities.as_ref().ok_or_else(not_bootstrapped)?;
+        let gone = || Error::new(Code::Forbidden, "the token was just revoked");
         let role = state.tokens.get(&token).ok_or_else(gone)?.role;
         let cluster = self.replica.identity().cluster.clone();
         let subject = Subject::Person { cluster, name, role, token };
@@ -98,7 +99,7 @@ impl Service {
         if is_done(&state, id)? {
             return Ok(());
         }
-        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        let known = state.authorities.as_ref().ok_or_else(not_bootstrapped)?;
         let (next, bridge) = ca::follow(&self.replica.identity().cluster, &known.signing)
             .map_err(|error| Error::new(Code::Internal, error.to_string()))?;
         self.propose(id, by, Change::Rotate { next, bridge }).await.map(drop)
@@ -106,7 +107,7 @@ impl Service {
 
     pub(super) async fn authority(&self) -> Result<pb::Authority, Error> {
         let state = self.read().await?.state;
-        let known = state.authorities.as_ref().ok_or_else(not_founded)?;
+        let known = state.authorities.as_ref().ok_or_else(not_bootstrapped)?;
         let signing = CertificateDer::from(&known.signing.certificate[..]);
         Ok(pb::Authority {
             fingerprint: Fingerprint::of(&signing).to_string(),
@@ -125,26 +126,26 @@ fn unreadable(error: BadCertificate) -> Error {
     Error::new(Code::Invalid, error.to_string())
 }
 
-fn not_founded() -> Error {
-    Error::new(Code::Unavailable, "the cluster is not founded yet")
+fn not_bootstrapped() -> Error {
+    Error::new(Code::Unavailable, "the cluster is not bootstrapped yet")
 }
 
-/// The name of the manager that a token let in, or of nobody in particular: what else it is known by is kept.
+/// The name of the manager that used a token, or `yes` for a user.
 fn whom(state: &State, used: &str) -> String {
     let manager = state.managers.values().find(|it| it.storage == used);
     manager.map_or_else(|| "yes".to_owned(), |it| it.name.clone())
 }
 
-/// The token of this id, or the one whose id begins so.
+/// The token with this id or prefix of an id.
 fn find<'a>(state: &'a State, asked: &str) -> Result<(&'a TokenId, &'a Token), Error> {
     let mut fitting =
         state.tokens.iter().filter(|(id, _)| asked.len() >= 4 && id.as_str().starts_with(asked));
     match (fitting.next(), fitting.next()) {
         (Some(found), None) => Ok(found),
         (found, _) => {
-            let what = if found.is_some() { "several tokens begin so" } else { "there is no token" };
+            let what = if found.is_some() { "several tokens match" } else { "no such token" };
             Err(Error::new(Code::NotFound, format!("{what}: `{asked}`"))
-                .remedy("`infrakit token ls` lists the tokens; give at least four digits"))
+                .remedy("`infrakit token ls` lists the tokens; give at least four characters"))
         }
     }
 }
@@ -169,10 +170,10 @@ fn new_token(state: &State, request: pb::CreateTokenRequest) -> Result<NewToken,
     }
     let role: Role = request.role.parse().map_err(invalid)?;
     if request.lasts_ms == Some(0) {
-        return Err(invalid("a token that lasts no time lets nobody in".into()));
+        return Err(invalid("the validity of a token must be positive".into()));
     }
     if request.instance.is_some() && role != Role::Manager {
-        return Err(invalid("only a manager runs on an instance".into()));
+        return Err(invalid("only a token for managers can be restricted to an instance".into()));
     }
     let instance = request.instance.map(Into::into);
     Ok(NewToken {

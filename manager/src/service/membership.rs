@@ -1,4 +1,4 @@
-//! Who is to vote, who is to go, who leads: what operators ask of the membership.
+//! Changes of membership and leadership that operators request.
 
 use api::{Code, Error, proto as pb};
 use model::command::MemberRole;
@@ -21,25 +21,25 @@ impl Service {
             pb::MemberRole::Removed => MemberRole::Removed,
         };
         if request.managers.is_empty() {
-            return Err(Error::new(Code::Invalid, "no manager is named"));
+            return Err(Error::new(Code::Invalid, "no manager was named"));
         }
-        let judging = self.members.wishes().await;
+        let checking = self.members.lock_changes().await;
         let state = self.read().await?.state;
         let found = request.managers.iter().map(|asked| find(&state, asked));
         let nodes: Vec<NodeId> = if is_done(&state, id)? {
-            // Whoever was removed by it is not found any more.
+            // A manager that it removed is no longer found.
             found.filter_map(Result::ok).collect()
         } else {
             let nodes = found.collect::<Result<Vec<_>, _>>()?;
-            self.members.may_stand(&state, &nodes, role, request.force).map_err(|why| guarded(&why))?;
+            self.members.check_role(&state, &nodes, role, request.force).map_err(|why| guarded(&why))?;
             let change = Change::SetMemberRole { nodes: nodes.clone(), role };
             self.propose(id, by, change).await?;
             nodes
         };
-        drop(judging);
-        // Whoever leads cannot wait for its own end.
+        drop(checking);
+        // The leader cannot wait for its own removal.
         let own = role != MemberRole::Voter && nodes.contains(&self.replica.identity().node);
-        let done = !own && self.members.until_they_stand(&nodes, role).await;
+        let done = !own && self.members.until_role(&nodes, role).await;
         Ok(pb::SetMemberRoleReply { done })
     }
 
@@ -53,15 +53,15 @@ impl Service {
         if let Some(to) = to.filter(|to| *to == self.replica.identity().node) {
             return Ok(pb::TransferLeadershipReply { leader: name(to) });
         }
-        let led = self.members.hand_over(to).await.map_err(|error| {
+        let led = self.members.transfer_leadership(to).await.map_err(|error| {
             let what = match to {
-                Some(to) => format!("the lead cannot be given to `{}`", name(to)),
-                None => "the lead cannot be given to another".to_owned(),
+                Some(to) => format!("leadership cannot be transferred to `{}`", name(to)),
+                None => "leadership cannot be transferred".to_owned(),
             };
             match error {
                 raft::Error::Unavailable(why) => Error::new(Code::Guarded, what)
                     .cause(why)
-                    .remedy("`infrakit node ls` shows who votes and can be reached"),
+                    .remedy("`infrakit node ls` shows which voters are reachable"),
                 other => unavailable(&other),
             }
         })?;
@@ -69,7 +69,7 @@ impl Service {
     }
 }
 
-/// The manager of this name, or of this id.
+/// The manager with this name or id.
 fn find(state: &State, asked: &str) -> Result<NodeId, Error> {
     let named = state.managers.iter().find(|(_, manager)| manager.name == asked).map(|(id, _)| *id);
     let numbered = || {
@@ -77,20 +77,20 @@ fn find(state: &State, asked: &str) -> Result<NodeId, Error> {
         state.managers.contains_key(&id).then_some(id)
     };
     named.or_else(numbered).ok_or_else(|| {
-        Error::new(Code::NotFound, format!("there is no manager `{asked}`"))
+        Error::new(Code::NotFound, format!("manager `{asked}` not found"))
             .remedy("`infrakit node ls` lists the managers")
     })
 }
 
 fn guarded(why: &Unsafe) -> Error {
     let remedy = match why {
-        Unsafe::NoVoters => "let another join first; nothing was changed",
+        Unsafe::NoVoters => "join another manager first; nothing was changed",
         Unsafe::NoMajorityNow { .. } | Unsafe::NoMajorityAfter { .. } => {
-            "start more of the managers first; nothing was changed"
+            "start more managers first; nothing was changed"
         }
         Unsafe::LessTolerant { .. } => {
-            "let another join first, or give --force when fewer managers are what you want; nothing was changed"
+            "join another manager first, or accept less fault tolerance with --force; nothing was changed"
         }
     };
-    Error::new(Code::Guarded, "this change of the members is not safe").cause(why.to_string()).remedy(remedy)
+    Error::new(Code::Guarded, "this membership change is not safe").cause(why.to_string()).remedy(remedy)
 }

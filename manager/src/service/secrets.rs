@@ -1,26 +1,14 @@
-//! Secrets and backups: what is asked for, and what is never shown.
+//! Secrets: set, listed without their values, removed.
 
 use api::{Code, Error, proto as pb};
 use model::access::Secret;
-use model::secret::{LARGEST, SCHEME, SecretName};
-use model::{Actor, Change, Role};
+use model::secret::{LARGEST, SecretName};
+use model::{Actor, Change};
 
 use super::Service;
 
 fn name(text: &str) -> Result<SecretName, Error> {
     SecretName::check(text).map_err(|why| Error::new(Code::Invalid, why).remedy("nothing was changed"))
-}
-
-/// Whoever only looks has no plugin told a secret: what plugins do with it, and say of it, is theirs.
-pub(super) fn may_name(role: Role, request: &pb::CommitRequest) -> Result<(), Error> {
-    let specs = request.items.iter().filter_map(|item| item.spec.as_ref());
-    let parts = specs.flat_map(|spec| spec.instance.iter().chain(&spec.flavor));
-    if role >= Role::Operator || parts.into_iter().all(|part| !part.properties.contains(SCHEME)) {
-        return Ok(());
-    }
-    Err(Error::new(Code::Forbidden, "a plan with secrets in it asks for the role operator")
-        .cause(format!("who asks has the role {role}, and plugins would be told the secrets"))
-        .remedy("log in with a token of that role; nothing was changed"))
 }
 
 impl Service {
@@ -33,10 +21,10 @@ impl Service {
         let name = name(&request.name)?;
         let invalid = |what: String| Error::new(Code::Invalid, what).remedy("nothing was changed");
         let text = std::str::from_utf8(&request.value);
-        // It comes to stand within texts.
-        let text = text.map_err(|_| invalid(format!("the value of secret `{name}` is no text in UTF-8")))?;
+        // It is substituted within texts.
+        let text = text.map_err(|_| invalid(format!("the value of secret `{name}` is not valid UTF-8")))?;
         if text.is_empty() || text.len() > LARGEST || text.contains('\0') {
-            return Err(invalid(format!("a secret has 1 to {LARGEST} bytes, none of them 0")));
+            return Err(invalid(format!("a secret must have 1 to {LARGEST} bytes, none of them 0")));
         }
         let value = Secret::new(request.value);
         self.propose(id, by, Change::SetSecret { name, value }).await.map(drop)

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::Service;
 use super::answers::no_group;
-use crate::leads;
+use crate::leadership::leads;
 use crate::members::is_fresh;
 
 /// A watched group is told at most this often.

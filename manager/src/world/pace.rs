@@ -1,4 +1,4 @@
-//! How many calls one plugin gets at once: fewer when its provider says that it is too many.
+//! Limits the concurrent calls to one plugin, and lowers the limit when its provider throttles.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// Enough to keep two cores of a plugin busy, and no flood.
+/// Enough to keep two cores of a plugin busy.
 const MOST: usize = 64;
-/// A burst of refusals is one reason to go slower.
+/// A burst of refusals halves the limit once.
 const HALVED_ONCE_IN: Duration = Duration::from_secs(1);
 
-/// A provider's throttling halves what it gets at once; every call that succeeds adds one again.
+/// Throttling halves the limit; every successful call raises it by one.
 pub(super) struct Pace {
     turns: Arc<Semaphore>,
     limit: Mutex<Limit>,
@@ -19,12 +19,12 @@ pub(super) struct Pace {
 
 struct Limit {
     calls: usize,
-    /// Turns that were taken away while they were in use, and are not given back.
+    /// Permits in use that are to be withdrawn when they are returned.
     owed: usize,
     halved: Option<Instant>,
 }
 
-/// One call's turn; over when it is dropped.
+/// The permit of one call.
 pub(super) struct Turn<'a> {
     pace: &'a Pace,
     permit: Option<OwnedSemaphorePermit>,
@@ -43,7 +43,7 @@ impl Pace {
         Turn { pace: self, permit: self.turns.clone().acquire_owned().await.ok() }
     }
 
-    /// The provider said that it was too much.
+    /// Lowers the limit after throttling.
     pub(super) fn slower(&self) {
         let mut limit = self.limit();
         if limit.halved.is_some_and(|at| at.elapsed() < HALVED_ONCE_IN) {
@@ -54,10 +54,10 @@ impl Pace {
         limit.owed += limit.calls - fewer - taken;
         limit.calls = fewer;
         limit.halved = Some(Instant::now());
-        tracing::debug!(calls = fewer, "the provider throttles: fewer calls at once");
+        tracing::debug!(calls = fewer, "the provider throttles; fewer concurrent calls");
     }
 
-    /// A call succeeded.
+    /// Raises the limit after a successful call.
     pub(super) fn faster(&self) {
         let mut limit = self.limit();
         if limit.calls == MOST {

@@ -1,4 +1,4 @@
-//! The world as the plugins show it.
+//! The world of the reconciler, through the plugins in a directory.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -32,14 +32,14 @@ pub(crate) struct Plugins {
     metrics: Metrics,
 }
 
-/// A part with its secrets in it.
+/// A part of a spec with its secrets filled in.
 struct ResolvedPart {
     part: Part,
     held: Vec<(SecretName, Secret)>,
 }
 
 impl ResolvedPart {
-    /// What the plugin says, without what it was told in confidence.
+    /// The error of the plugin, with the secrets redacted.
     fn clean(&self, error: spi::Error) -> spi::Error {
         spi::Error { message: redacted(&error.message, &self.held), ..error }
     }
@@ -47,7 +47,7 @@ impl ResolvedPart {
 
 type Events = Arc<tokio::sync::Mutex<Option<Pin<Box<dyn Stream<Item = spi::Event> + Send>>>>>;
 
-/// A plugin process as it was last met.
+/// A plugin process as of its last handshake.
 #[derive(Clone)]
 struct PluginSession {
     found: spi::Found,
@@ -57,18 +57,18 @@ struct PluginSession {
 }
 
 impl Plugins {
-    /// `secrets` has what the references in properties stand for.
+    /// `secrets` has the values of the references in properties.
     pub(crate) fn new(directory: Directory, secrets: watch::Receiver<Published>, metrics: Metrics) -> Self {
         Self { directory, known: Mutex::default(), streams: Mutex::default(), secrets, metrics }
     }
 
-    /// What this plugin is told: with the secrets that it refers to, and with no others.
+    /// The part for this plugin, with the secrets that its properties reference and no others.
     fn resolve(&self, part: &Part) -> Result<ResolvedPart, spi::Error> {
         let state = self.secrets.borrow().state.clone();
         let value = |name: &SecretName| state.secrets.get(name).map(|it| &it.value);
         let (part, held) = secret::filled(part, value).map_err(|Missing(name)| {
-            // Only a state that is behind lacks one that a spec refers to.
-            spi::Error::new(Class::Exhausted, format!("there is no secret `{name}`"))
+            // Only a state that lags lacks a secret that a spec references.
+            spi::Error::new(Class::Exhausted, format!("secret `{name}` not found"))
         })?;
         Ok(ResolvedPart { part, held })
     }
@@ -77,8 +77,8 @@ impl Plugins {
         self.known.lock().expect("nobody panics while holding the plugins")
     }
 
-    /// The plugin, as it says of itself now. Its connections are kept as long as its address stays.
-    async fn meet(&self, name: &PluginName, call: &Call) -> Result<PluginSession, spi::Error> {
+    /// The plugin after a new handshake. Its connections are reused while its address is the same.
+    async fn greet(&self, name: &PluginName, call: &Call) -> Result<PluginSession, spi::Error> {
         let found = self.directory.find(name)?;
         let before = self.known().get(name.lookup()).filter(|known| known.found == found).cloned();
         let (client, pace) = match before {
@@ -91,12 +91,12 @@ impl Plugins {
         Ok(known)
     }
 
-    /// The plugin as it was last met; met now if it never was.
+    /// The plugin as of its last handshake, or of a first one.
     async fn plugin(&self, name: &PluginName, interface: &str) -> Result<PluginSession, spi::Error> {
         let before = self.known().get(name.lookup()).cloned();
         let known = match before {
             Some(known) if known.hello.serves(interface, name.subtype()) => known,
-            Some(_) | None => self.meet(name, &Call::default()).await?,
+            Some(_) | None => self.greet(name, &Call::default()).await?,
         };
         if known.hello.serves(interface, name.subtype()) {
             Ok(known)
@@ -107,7 +107,7 @@ impl Plugins {
 
     async fn provision(&self, work: &Work, slot: &Slot, attempt: &Context) -> Outcome {
         let template = &work.known.template;
-        // Nothing has been made before the instance plugin is called, whatever goes wrong.
+        // Until the instance plugin is called, any error means that nothing was created.
         let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
             message: format!("{}: {error}", part.plugin),
             retryable: error.class.is_retryable(),
@@ -121,7 +121,7 @@ impl Plugins {
             Err(error) => return refused(&template.flavor, &error),
         };
         let base = InstanceSpec {
-            // What the instance plugin alone must know is put in after the flavor has had its say.
+            // Secrets of the instance plugin are filled in after the flavor has prepared the spec.
             properties: template.instance.properties.clone(),
             tags: work.tags.clone(),
             init: String::new(),
@@ -147,7 +147,7 @@ impl Plugins {
             Err(error) => return refused(&template.instance, &error),
         };
         spec.properties = for_instance.part.properties.clone();
-        // What the flavor was told may be in the script that it made.
+        // Secrets of the flavor may be in the script that it prepared.
         for_instance.held.extend(for_flavor.held);
         // A flavor that drops our tags must not make us lose the instance.
         spec.tags.extend(work.tags.clone());
@@ -196,12 +196,11 @@ impl Plugins {
             && let Err(error) = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain")
                 .ended(self.drain(&template.flavor, seen, &work.lease).await)
         {
-            // A member that is only replaced stays until it could be drained; one that must go goes
-            // (semantics §2.5).
+            // A rollout waits for a successful drain; other destroys continue without it (semantics §2.5).
             match reason {
                 Reason::RollingUpdate => return refused(&template.flavor, &error),
                 Reason::Terminate => {
-                    tracing::warn!(group = %work.group, %instance, %error, "it is destroyed without a drain");
+                    tracing::warn!(group = %work.group, %instance, %error, "drain failed; destroying it");
                 }
             }
         }
@@ -238,12 +237,12 @@ impl Plugins {
         call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
         match span.ended(plugin.label(instance, &work.tags, &call).await) {
             Ok(()) => Outcome::Done(instance.clone()),
-            // Whether it was done or not: doing it again does no harm, so nobody has to wait for it.
+            // Labelling is idempotent, so an unknown outcome is simply retried.
             Err(error) => refused(&error),
         }
     }
 
-    /// Tells a plugin to start an instance that has stopped.
+    /// Starts a stopped instance.
     pub(crate) async fn start(&self, plugin: &PluginName, instance: &InstanceId) -> Result<(), spi::Error> {
         let known = self.plugin(plugin, interface::INSTANCE).await?;
         if !known.hello.serves(interface::START, plugin.subtype()) {
@@ -255,9 +254,8 @@ impl Plugins {
         known.client.instances(plugin.subtype()).start(instance).await
     }
 
-    /// What goes with a call that may be made now; to plugins that understand it (decision 18). Its
-    /// deadline is reckoned from when the lease was held, so that a manager that stops between here and
-    /// the call is kept out by its own plugin.
+    /// Waits for the lease, and returns the fence headers, for plugins with a fence. The deadline counts from
+    /// the moment at which the lease held, so that the plugin rejects a call that was delayed after that.
     async fn call(&self, work: &Work, plugin: &PluginSession) -> Call {
         let held = work.lease.held().await;
         if !plugin.hello.has_fence() {
@@ -283,7 +281,7 @@ impl Plugins {
 
     async fn list_now(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {
         let leads = Call { epoch: Some(lease.epoch()), ..Call::default() };
-        let known = self.meet(plugin, &leads).await.map_err(|error| error.message)?;
+        let known = self.greet(plugin, &leads).await.map_err(|error| error.message)?;
         if !known.hello.serves(interface::INSTANCE, plugin.subtype()) {
             return Err(known.hello.lacks(interface::INSTANCE, plugin.subtype()));
         }
@@ -296,9 +294,9 @@ impl Plugins {
 
 impl World for Plugins {
     async fn list(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {
-        let looked = self.list_now(plugin, lease).await;
-        self.metrics.called(plugin, "DescribeInstances", if looked.is_ok() { "done" } else { "failed" });
-        looked
+        let listed = self.list_now(plugin, lease).await;
+        self.metrics.called(plugin, "DescribeInstances", if listed.is_ok() { "done" } else { "failed" });
+        listed
     }
 
     async fn next_event(&self, plugin: &PluginName) -> Result<(), String> {
@@ -310,13 +308,13 @@ impl World for Plugins {
         if events.is_none() {
             let known = self.plugin(plugin, interface::INSTANCE).await.map_err(|error| error.message)?;
             if !known.hello.has_events() {
-                return Err("the plugin has no events".into());
+                return Err("the plugin does not serve events".into());
             }
             let topic =
                 if plugin.subtype().is_empty() { String::new() } else { format!("{}/", plugin.subtype()) };
             let stream = known.client.events(&topic).await.map_err(|error| error.message)?;
             *events = Some(Box::pin(stream));
-            // What happened before the subscription is seen by looking once more.
+            // Events before the subscription are covered by another listing.
             return Ok(());
         }
         let next = match events.as_mut() {
@@ -364,7 +362,7 @@ impl World for Plugins {
         };
         match ask.await {
             Ok(verdict) => verdict,
-            // Not to know is not to be ill (semantics §8.1, TestHealthError).
+            // Unknown is not unhealthy (semantics §8.1, TestHealthError).
             Err(error) => (Health::Unknown, format!("{}: {error}", flavor.plugin)),
         }
     }

@@ -1,6 +1,6 @@
 //! InfraKit's forms of a group, decoded from a tree (semantics §1.1, §1.2).
 
-use super::Spot;
+use super::spot::Spot;
 use super::tree::{Node, Tree, Value};
 use crate::ids::{GroupId, LogicalId, PluginName};
 use crate::part::{Opaque, Part};

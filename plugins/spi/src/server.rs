@@ -1,9 +1,9 @@
 //! Is a plugin: serves instances, flavors and events on a socket, as InfraKit's clients expect
 //! (plugin-protocol §1.1, §3, §4).
 
+mod plugin;
 mod rpc;
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,109 +18,16 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use model::Millis;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use crate::contract::{Flavors, Instances};
-use crate::events::{Events, covers, frame};
-use crate::{fence, interface, socket};
+use crate::events::{covers, frame};
+use crate::{fence, socket};
+
+pub use plugin::Plugin;
 
 /// The largest request that is read: a spec with the largest accepted properties, twice over.
 const LARGEST_REQUEST: usize = 4 << 20;
-
-/// A plugin process's objects. `""` names the base object.
-#[derive(Clone, Default)]
-pub struct Plugin {
-    instances: BTreeMap<String, Arc<dyn Instances>>,
-    flavors: BTreeMap<String, Arc<dyn Flavors>>,
-    events: Option<Events>,
-    knows_tokens: bool,
-    lists_within: Millis,
-    proves_nothing: bool,
-    starts: bool,
-    gate: Arc<fence::Fence>,
-}
-
-impl Plugin {
-    #[must_use]
-    pub fn with_instances(mut self, subtype: &str, instances: Arc<dyn Instances>) -> Self {
-        self.instances.insert(subtype.to_owned(), instances);
-        self
-    }
-
-    #[must_use]
-    pub fn with_flavor(mut self, subtype: &str, flavor: Arc<dyn Flavors>) -> Self {
-        self.flavors.insert(subtype.to_owned(), flavor);
-        self
-    }
-
-    #[must_use]
-    pub fn with_events(mut self, events: Events) -> Self {
-        self.events = Some(events);
-        self
-    }
-
-    /// The plugin makes no second instance for a token that it has seen (`Fence/0.1.0`).
-    #[must_use]
-    pub fn knowing_tokens(mut self) -> Self {
-        self.knows_tokens = true;
-        self
-    }
-
-    /// An instance that was made may be missing from listings for so long.
-    #[must_use]
-    pub fn listing_within(mut self, span: Millis) -> Self {
-        self.lists_within = span;
-        self
-    }
-
-    /// The plugin hears who calls and until when, and cannot tell whether an instance was made whose answer
-    /// was lost: class D. Nothing is repeated there but by an operator.
-    #[must_use]
-    pub fn proving_nothing(mut self) -> Self {
-        self.proves_nothing = true;
-        self
-    }
-
-    /// The plugin starts instances that have stopped (`Start/0.1.0`).
-    #[must_use]
-    pub fn starting(mut self) -> Self {
-        self.starts = true;
-        self
-    }
-
-    /// Interfaces and their objects, the base object first, as Hello tells them.
-    fn objects(&self) -> BTreeMap<String, Vec<String>> {
-        // The empty name sorts first, and is written as a dot.
-        let names = |keys: Vec<&String>| {
-            keys.into_iter().map(|key| if key.is_empty() { ".".to_owned() } else { key.clone() }).collect()
-        };
-        let mut objects = BTreeMap::new();
-        if !self.instances.is_empty() {
-            objects.insert(interface::INSTANCE.to_owned(), names(self.instances.keys().collect()));
-        }
-        if !self.flavors.is_empty() {
-            objects.insert(interface::FLAVOR.to_owned(), names(self.flavors.keys().collect()));
-        }
-        if self.events.is_some() {
-            objects.insert(interface::EVENT.to_owned(), vec![".".to_owned()]);
-        }
-        if self.starts {
-            objects.insert(interface::START.to_owned(), names(self.instances.keys().collect()));
-        }
-        if self.knows_tokens || self.proves_nothing {
-            let mut said = vec![".".to_owned()];
-            if self.proves_nothing {
-                said.push(fence::LISTS_NEVER.to_owned());
-            } else if self.lists_within > Millis(0) {
-                said.push(format!("{}{}", fence::LISTS_WITHIN, self.lists_within));
-            }
-            objects.insert(interface::FENCE.to_owned(), said);
-        }
-        objects
-    }
-}
 
 /// A plugin that is being served. Dropping it stops it and frees its name.
 pub struct Running {

@@ -12,7 +12,10 @@ use cluster_tests::{Cluster, Options, group, until};
 use model::tags::{self, Tags};
 use spi::{Call, Instances};
 
+mod table;
 mod writes;
+
+use table::{Row, median, quantile, row};
 
 #[tokio::main]
 async fn main() {
@@ -46,24 +49,6 @@ async fn main() {
     for (what, bar, measured) in rows {
         println!("| {what} | {bar} | {measured} |");
     }
-}
-
-type Row = (String, String, String);
-
-fn row(what: &str, bar: &str, measured: String) -> Row {
-    eprintln!("{what}: {measured}");
-    (what.to_owned(), bar.to_owned(), measured)
-}
-
-/// The value at a share of a sorted list.
-fn quantile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let at = ((values.len() as f64 * share).ceil() as usize).clamp(1, values.len());
-    values[at - 1]
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    quantile(values, 0.5)
 }
 
 fn now_ms() -> u64 {

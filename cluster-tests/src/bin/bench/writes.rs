@@ -9,7 +9,7 @@ use cluster_tests::{Cluster, over_the_network, until};
 use model::Role;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
-use crate::{Row, median, row};
+use crate::table::{Row, median, row};
 
 /// etcd's API, as far as it is used.
 #[allow(unreachable_pub)]

@@ -13,8 +13,8 @@ use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use spi::{Call, Instances};
 
-use crate::Outcome;
 use crate::clients::{CLIENTS, REGISTERS, Registers, read, use_registers};
+use crate::outcome::Outcome;
 
 /// After the last fault a group must be as declared again within this time.
 const CONVERGES_IN: Duration = Duration::from_secs(30);

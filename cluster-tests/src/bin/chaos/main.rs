@@ -5,6 +5,7 @@
 
 mod attack;
 mod clients;
+mod outcome;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use futures_util::FutureExt;
+
+use outcome::Outcome;
 
 /// Real managers on hosts of their own, attacked as a seed says
 #[derive(Parser)]
@@ -29,18 +32,6 @@ struct Args {
     /// Faults in one schedule
     #[arg(long, default_value_t = 5)]
     faults: u32,
-}
-
-/// What came of one schedule.
-#[derive(Default)]
-struct Outcome {
-    faults: BTreeMap<&'static str, usize>,
-    operations: usize,
-    unanswered: usize,
-    made: usize,
-    destroyed: usize,
-    converged_in: Duration,
-    violations: Vec<String>,
 }
 
 #[tokio::main]

@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::plugin::Plugin;
 use crate::contract::{Call, Flavors, Index, Instances};
 use crate::error::Error;
-use crate::server::Plugin;
 use crate::wire::{self, Any, FaultData};
 use crate::{convert, interface};
 

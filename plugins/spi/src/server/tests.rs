@@ -12,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
-use crate::contract::{Call, Index, InstanceSpec, Verdict};
+use crate::contract::{Call, Flavors, Index, InstanceSpec, Instances, Verdict};
 use crate::directory::Directory;
 use crate::error::{Class, Error};
+use crate::events::Events;
 
 const INSTANCE: &str = include_str!("../../tests/transcripts/instance.jsonl");
 const FLAVOR: &str = include_str!("../../tests/transcripts/flavor.jsonl");
