@@ -36,7 +36,6 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
     if let Some(paused) = &group.paused {
         return planner.at_rest(paused);
     }
-    planner.patrol();
     match group.lifecycle {
         Lifecycle::PendingValidation => {
             planner.plan.waits.push(Wait::Validation { message: observed.unaccepted.clone() });
@@ -51,6 +50,7 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
         }
         Lifecycle::Destroying => planner.clear_out(),
     }
+    planner.patrol();
     let complete = planner.present == group.desired() && group.outdated().next().is_none();
     if observed.bounds.open == 0 && !complete {
         // Whoever makes room does not say so here.

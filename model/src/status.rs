@@ -304,6 +304,7 @@ fn conditions(
     let sick: Vec<&SlotStatus> = slots.iter().filter(|it| it.state == SlotState::Unhealthy).collect();
     let (status, reason) = match (sick.len(), seen) {
         (0, None) => (None, Reason::NotObserved),
+        (0, Some(_)) if slots.iter().any(|it| it.state != SlotState::Ready) => (None, Reason::InProgress),
         (0, Some(_)) => (Some(true), Reason::AllHealthy),
         (members, _) => (Some(false), Reason::Unhealthy { members }),
     };

@@ -145,6 +145,10 @@ impl RaftStateMachine<Types> for Machine {
                     None
                 }
             };
+            // Where the disk is memory, in tests and simulations, every entry is held against what must hold.
+            if cfg!(debug_assertions) && !self.db.blocks() {
+                self.state.check().unwrap_or_else(|broken| panic!("after {id:?}: {broken}"));
+            }
             self.applied = Some(id);
             self.digests.applied(id.index, &self.state, self.db.blocks());
             if let Some(responder) = responder {
@@ -199,6 +203,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (db, state, meta) = (self.db.clone(), self.state.clone(), self.meta.clone());
         off_thread(db.clone(), move || {
+            if let Err(broken) = state.check() {
+                tracing::error!(%broken, "the state contradicts itself: a defect of this program, or bad memory");
+            }
             let snapshot = Snapshot { meta, snapshot: Bytes::from(codec::encode_state(&state)) };
             snapshot::store(&db, &snapshot)?;
             Ok(snapshot)

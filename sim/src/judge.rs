@@ -118,6 +118,15 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         by_slot.entry(instance.tags.get(tags::SLOT).map_or("", String::as_str)).or_default().push(instance);
     }
     for (slot, instances) in &by_slot {
+        for three in instances.windows(3) {
+            if three[0].gone.is_none_or(|gone| gone > three[2].born)
+                && three[1].gone.is_none_or(|gone| gone > three[2].born)
+                && !three.iter().any(|it| is_given_up(cloud, it))
+            {
+                violations
+                    .push(format!("{} slot {slot}: three lived when {} was made", group.name, three[2].id));
+            }
+        }
         for pair in instances.windows(2) {
             // Class C: at most so many as were given up and came after all, and none in the end.
             let given_up = pair.iter().any(|it| is_given_up(cloud, it));

@@ -15,7 +15,7 @@ use model::state::Lifecycle;
 use model::tags::{self, Tags};
 use model::{
     Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis, ObjectKey,
-    Outcome, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
+    Outcome, Phase, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
 };
 use raft::Published;
 use tokio::sync::{mpsc, watch};
@@ -103,7 +103,7 @@ impl<W: World> Reconciler<W> {
             self.shared.assessments.put(&self.id, Assessment { observed: self.observed.clone(), plan });
             if report.is_empty() {
                 self.wait(&mut states, &group, wake_at, now).await;
-            } else if !self.write(report, now).await {
+            } else if !self.write(report, &group, now).await {
                 // Without a majority nothing is done; asking again every moment would not help.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -145,11 +145,11 @@ impl<W: World> Reconciler<W> {
                 }
             }
         }
-        // Of whoever is well at rest nothing is kept, so that a large group costs little.
+        // Of whoever is well at rest nothing is kept, so that a large group costs little; nor of those of whom
+        // nothing is known, so that they are asked again in turn.
+        let rolls = matches!(group.phase, Phase::Running { .. }) && group.lifecycle == Lifecycle::Managed;
         let worth_keeping = |id: &InstanceId, sample: &HealthSample| {
-            group.occupied(id).is_some_and(|it| {
-                group.templates.len() > 1 || !it.is_ready() || sample.health != Health::Healthy
-            })
+            group.occupied(id).is_some_and(|it| rolls || !it.is_ready() || sample.health == Health::Unhealthy)
         };
         self.observed.health.retain(|id, sample| worth_keeping(id, sample));
         self.asked_at.retain(|id, _| self.observed.health.contains_key(id) || self.asking.contains(id));
@@ -338,7 +338,7 @@ impl<W: World> Reconciler<W> {
     }
 
     /// Writes the round and starts what was admitted. False when it could not be written.
-    async fn write(&mut self, report: Report, now: Timestamp) -> bool {
+    async fn write(&mut self, report: Report, before: &GroupState, now: Timestamp) -> bool {
         let reported: Vec<(IntentId, Outcome)> =
             report.outcomes().map(|(id, outcome)| (id, outcome.clone())).collect();
         let repeats = report.repeats.clone();
@@ -359,8 +359,13 @@ impl<W: World> Reconciler<W> {
                         }
                     }
                 }
+                // What was paused in between is not attempted again.
+                let attempt =
+                    |group: &GroupState, id: IntentId| group.intents.get(&id).map(|open| open.attempt);
                 for id in repeats {
-                    self.perform(&published, &group, id);
+                    if attempt(&group, id) > attempt(before, id) {
+                        self.perform(&published, &group, id);
+                    }
                 }
                 true
             }

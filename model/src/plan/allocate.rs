@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::planner::{Planner, RunningMember};
 use crate::ids::{LogicalId, Slot};
 use crate::intent::Reason;
+use crate::state::Incarnation;
 
 impl<'a> Planner<'a> {
     /// Makes what is missing in the lowest free slots, destroys what is too many.
@@ -22,18 +23,31 @@ impl<'a> Planner<'a> {
             for slot in free {
                 self.provision(slot);
             }
-        } else if self.present - self.kept.min(self.present) > size {
-            // Whoever may be gone already is not counted: nobody goes in vain.
-            let surplus = self.present - self.kept - size;
-            let holders: Vec<RunningMember<'a>> =
-                self.running.iter().filter(|it| self.stands_for_its_slot(it)).cloned().collect();
-            for victim in self.by_worth(holders).into_iter().take(surplus) {
-                // Whoever is to take the slot over goes with it.
-                let both: Vec<RunningMember<'a>> =
-                    self.running.iter().filter(|it| it.slot == victim.slot).cloned().collect();
-                for member in both {
-                    self.destroy(&member, Reason::Terminate);
-                }
+        } else {
+            self.shrink(size);
+        }
+    }
+
+    /// Destroys what is too many. Whoever may be gone already, or goes to be replaced, is not counted: nobody goes in
+    /// vain.
+    fn shrink(&mut self, size: usize) {
+        let surplus = self.present.saturating_sub(self.kept + self.replacing + size);
+        if surplus == 0 {
+            return;
+        }
+        let holders: Vec<RunningMember<'a>> =
+            self.running.iter().filter(|it| self.stands_for_its_slot(it)).cloned().collect();
+        for victim in self.by_worth(holders).into_iter().take(surplus.min(self.room)) {
+            let Some(member) = self.group.roster.get(victim.slot) else { continue };
+            if matches!(member.incoming, Some(Incarnation::Pending(_))) {
+                // Its slot goes when it is known what was made in it: until then it would count still, and another
+                // would go in its place.
+                continue;
+            }
+            // Whoever is to take the slot over goes with it.
+            let both: Vec<RunningMember<'a>> = self.running_in(victim.slot).cloned().collect();
+            for member in both {
+                self.destroy(&member, Reason::Terminate);
             }
         }
     }
@@ -57,9 +71,15 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// The members that are there in a slot. They stand beside each other, in the order of the roster.
+    fn running_in(&self, slot: &Slot) -> impl Iterator<Item = &RunningMember<'a>> {
+        let from = self.running.partition_point(|it| it.slot < slot);
+        self.running[from..].iter().take_while(move |it| it.slot == slot)
+    }
+
     /// Whether it is the one of its slot that is counted: who takes over is counted when nobody else is there.
     fn stands_for_its_slot(&self, member: &RunningMember<'_>) -> bool {
-        !member.incoming || !self.running.iter().any(|it| it.slot == member.slot && !it.incoming)
+        !member.incoming || !self.running_in(member.slot).any(|it| !it.incoming)
     }
 
     /// Whether somebody is in the slot, or is coming, beside the one that holds it.

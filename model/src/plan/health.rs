@@ -1,5 +1,7 @@
 //! Who is asked how it is, and which answers are verdicts.
 
+use std::collections::BTreeSet;
+
 use super::planner::{Planner, RunningMember};
 use super::waiting::Wait;
 use crate::ids::{InstanceId, Slot};
@@ -77,10 +79,11 @@ impl Planner<'_> {
     /// Everybody else is asked in turn: a small group every ten seconds, a large one as often as is cheap, so that
     /// nobody is called ready for long who is not.
     pub(super) fn patrol(&mut self) {
+        let asked: BTreeSet<&InstanceId> = self.plan.ask.iter().map(|(_, instance)| instance).collect();
         let resting: Vec<(Slot, InstanceId)> = self
             .running
             .iter()
-            .filter(|it| it.is_ready() && !self.observed.health.contains_key(it.instance))
+            .filter(|it| it.is_ready() && !asked.contains(it.instance))
             .map(|it| (it.slot.clone(), it.instance.clone()))
             .collect();
         if resting.is_empty() {

@@ -42,6 +42,8 @@ pub(super) struct Planner<'a> {
     pub(super) taken: BTreeSet<Slot>,
     /// How many of them count toward the wanted number.
     pub(super) present: usize,
+    /// How many of them are only places that are kept for whoever replaces the one that goes.
+    pub(super) replacing: usize,
     /// How many of them are no members yet: instances that a look has still to decide about.
     pub(super) kept: usize,
     /// Plugins whose latest look lacks more than can be believed at once.
@@ -67,6 +69,7 @@ impl<'a> Planner<'a> {
             running: Vec::new(),
             taken: BTreeSet::new(),
             present: 0,
+            replacing: 0,
             kept: 0,
             suspicious: evidence::suspicious(group, observed),
             open: group.intents.len(),
@@ -206,12 +209,14 @@ impl<'a> Planner<'a> {
     }
 
     /// The order in which members are given up: the machines of managers last, the sick first, for they
-    /// cost no availability, then older templates, then the highest slots.
+    /// cost no availability, then those that are not
+    /// ready, then older templates, then the highest slots.
     pub(super) fn by_worth(&self, mut members: Vec<RunningMember<'a>>) -> Vec<RunningMember<'a>> {
         members.sort_by_cached_key(|running| {
             (
                 self.observed.bounds.hosts.contains_key(running.instance),
                 !self.is_sick(running),
+                running.is_ready(),
                 running.template == self.group.target,
                 // A member that stays keeps its slot, so the highest go first (decision 46).
                 Reverse(running.slot),
@@ -223,6 +228,7 @@ impl<'a> Planner<'a> {
     /// What is known is told, and nothing is done: the group is paused.
     pub(super) fn at_rest(mut self, paused: &Paused) -> Plan {
         self.plan.actions.clear();
+        self.patrol();
         let (since, by) = (paused.since, paused.by.to_string());
         self.plan.waits.insert(0, Wait::Paused { since, by });
         self.plan

@@ -26,7 +26,7 @@ impl<'a> Planner<'a> {
         let mut doubtful: BTreeMap<&PluginName, usize> = BTreeMap::new();
         let settled: BTreeSet<IntentId> = self.plan.outcomes.iter().map(|(id, _)| *id).collect();
         for (slot, member) in self.group.roster.iter() {
-            let (mut taken, mut counts) = (false, false);
+            let (mut taken, mut counts, mut replaced) = (false, false, false);
             let both = [(&member.current, false), (&member.incoming, true)];
             for (incarnation, incoming) in both.into_iter().filter_map(|(it, new)| Some((it.as_ref()?, new)))
             {
@@ -41,7 +41,7 @@ impl<'a> Planner<'a> {
                     let over = settled.contains(&intent);
                     taken |= !over;
                     // Its place is kept for whoever replaces it.
-                    counts |= !over && self.is_replaced_by(intent);
+                    replaced |= !over && self.is_replaced_by(intent);
                     continue;
                 }
                 let presence = self.presence(&occupied.instance, occupied.template);
@@ -63,7 +63,8 @@ impl<'a> Planner<'a> {
                     incoming,
                 });
             }
-            self.present += usize::from(counts);
+            self.present += usize::from(counts || replaced);
+            self.replacing += usize::from(replaced && !counts);
             if taken {
                 self.taken.insert(slot.clone());
             }

@@ -9,6 +9,7 @@ use crate::limits::{HEALTH_EVERY, SURGE};
 use crate::observed::{Health, HealthSample};
 use crate::rollout::Phase;
 use crate::spec::HealthGate;
+use crate::state::Member;
 
 impl<'a> Planner<'a> {
     /// Takes the next step towards the target's template, when all others are well.
@@ -38,27 +39,35 @@ impl<'a> Planner<'a> {
         // how often it really asks; the planner only says what it wants to know.
         self.wake(self.now + HEALTH_EVERY);
         self.plan.ask.extend(outdated.iter().map(|old| (old.slot.clone(), old.instance.clone())));
-        if quiet && complete && new_ready && well {
+        if !quiet || !new_ready || !well || self.ends_a_replacement(&outdated) {
+            return;
+        }
+        if complete && self.rate_allows() {
             self.replace_next(outdated);
         }
     }
 
+    /// Whether a slot is being taken over: then that is ended before another is begun. It changes nothing about how
+    /// many there are, so nobody has to be complete for it.
+    fn ends_a_replacement(&mut self, outdated: &[RunningMember<'a>]) -> bool {
+        // An incoming one of a template that is not wanted any more has replaced nobody.
+        let hosts = |it: &&RunningMember<'a>| self.observed.bounds.hosts.contains_key(it.instance);
+        if let Some(late) = outdated.iter().find(|it| it.incoming && !hosts(it)).cloned() {
+            self.destroy(&late, Reason::RollingUpdate);
+            return true;
+        }
+        let Some(old) = outdated.iter().find(|it| self.is_being_replaced(it.slot)).cloned() else {
+            return false;
+        };
+        let next = self.group.roster.get(old.slot).and_then(Member::incoming_occupied);
+        if next.is_some_and(|it| it.is_ready() && it.terminating.is_none()) {
+            self.destroy(&old, Reason::RollingUpdate);
+        }
+        true
+    }
+
     /// Everybody of the new template is well: the next of the old goes, or gets a successor first.
     fn replace_next(&mut self, outdated: Vec<RunningMember<'a>>) {
-        // An incoming one of a template that is not wanted any more has replaced nobody.
-        if let Some(late) = outdated.iter().find(|it| it.incoming) {
-            let late = late.clone();
-            self.destroy(&late, Reason::RollingUpdate);
-            return;
-        }
-        if let Some(old) = outdated.iter().find(|it| self.is_being_replaced(it.slot)) {
-            let old = old.clone();
-            self.destroy(&old, Reason::RollingUpdate);
-            return;
-        }
-        if !self.rate_allows() {
-            return;
-        }
         let Some(first) = self.first_to_go(outdated) else { return };
         if self.hosts_a_manager(first.instance) {
             return;

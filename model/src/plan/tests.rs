@@ -4,6 +4,7 @@ mod adoption;
 mod bounds;
 mod evidence;
 mod laws;
+mod replacement;
 
 use std::sync::Arc;
 

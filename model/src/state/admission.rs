@@ -67,7 +67,10 @@ impl GroupState {
             return Err(Denial::SlotTaken);
         }
         let enough = match &self.spec.allocation {
-            Allocation::Size(size) => self.roster.present() >= *size as usize,
+            Allocation::Size(size) => {
+                let size = *size as usize;
+                self.roster.present() >= size || self.roster.incarnations() >= size + SURGE
+            }
             Allocation::LogicalIds(_) => false,
         };
         if (enough || !self.wants(slot)) && guarded {
@@ -87,6 +90,10 @@ impl GroupState {
     ) -> Result<Task, Denial> {
         if self.lifecycle != Lifecycle::Managed {
             return Err(Denial::GroupNotManaged);
+        }
+        // Two of one name would be one too many at any time.
+        if matches!(self.spec.allocation, Allocation::LogicalIds(_)) || !self.wants(slot) {
+            return Err(Denial::EnoughMembers);
         }
         let Some(member) = self.roster.get(slot) else { return Err(Denial::NotThere) };
         let old = |it: &Occupied| it.terminating.is_none() && it.template != self.target;

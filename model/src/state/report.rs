@@ -1,5 +1,6 @@
 //! One turn of the reconciler, applied: facts first, then claims.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::State;
@@ -33,8 +34,9 @@ impl State {
             group.forget_destroyed(context.at);
         }
         let current = report.revision == group.revision || is_left_out(Protection::Admission);
+        let mut held = group.held_of(report.outcomes().map(|(_, outcome)| outcome));
         for fact in &report.facts {
-            group.learn(context, &id, fact, current, &mut bounds);
+            group.learn(context, &id, fact, current, &mut held, &mut bounds);
         }
         let mut answers = Vec::with_capacity(report.claims.len());
         for (offset, claim) in report.claims.iter().enumerate() {
@@ -69,10 +71,11 @@ impl GroupState {
         id: &GroupId,
         fact: &Fact,
         current: bool,
+        held: &mut BTreeSet<InstanceId>,
         bounds: &mut Bounds,
     ) {
         match fact {
-            Fact::Outcome(intent, outcome) => self.close(context, id, *intent, outcome),
+            Fact::Outcome(intent, outcome) => self.close(context, id, *intent, outcome, held),
             Fact::Gone { slot, instance } => self.lose(context, id, slot, instance),
             Fact::Ready { slot, instance } => self.ready(context, id, slot, instance),
             Fact::Unhealthy { slot, instance, since } => {
@@ -107,13 +110,23 @@ impl GroupState {
         }
     }
 
-    /// Ends an intent, unless its outcome is not known.
+    /// The instances among the outcomes that are in a slot before any of them is applied.
+    pub(super) fn held_of<'o>(&self, outcomes: impl Iterator<Item = &'o Outcome>) -> BTreeSet<InstanceId> {
+        let made = outcomes.filter_map(|outcome| match outcome {
+            Outcome::Done(instance) => Some(instance),
+            Outcome::Refused { .. } | Outcome::Unsure { .. } => None,
+        });
+        made.filter(|instance| self.roster.slot_of(instance).is_some()).cloned().collect()
+    }
+
+    /// Ends an intent, unless its outcome is not known. `held` are instances that may not hold another slot.
     pub(super) fn close(
         &mut self,
         context: &mut Context<'_>,
         id: &GroupId,
         intent: IntentId,
         outcome: &Outcome,
+        held: &mut BTreeSet<InstanceId>,
     ) {
         let done = match outcome {
             Outcome::Unsure { .. } => return,
@@ -130,7 +143,7 @@ impl GroupState {
             self.changed = context.log.index;
         }
         match open.task {
-            Task::Provision { .. } => self.close_provision(context, id, &open, done),
+            Task::Provision { .. } => self.close_provision(context, id, &open, done, held),
             Task::Destroy { instance, slot, .. } => match done {
                 Ok(_) => {
                     context.emit(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
@@ -164,11 +177,12 @@ impl GroupState {
         id: &GroupId,
         open: &Intent,
         done: Result<&InstanceId, &String>,
+        held: &mut BTreeSet<InstanceId>,
     ) {
         let Task::Provision { slot, generation, template } = &open.task else { return };
         match done {
             // A plugin that gives out one instance twice must not make it two members.
-            Ok(instance) if self.roster.slot_of(instance).is_some() => {
+            Ok(instance) if !held.insert(instance.clone()) => {
                 let what = format!("slot {slot}: {instance} holds another slot already");
                 context.emit(Some(id), Kind::ProvisionRefused, what);
                 self.roster.settle(slot, open.id, None);

@@ -35,7 +35,8 @@ impl State {
         };
         let said = made.as_ref().map_or_else(|| "nothing was made".to_owned(), |it| format!("{it} was made"));
         context.emit(Some(id), Kind::IntentSettled, format!("slot {slot}: {said}"));
-        group.close(context, id, *intent, &outcome);
+        let mut held = group.held_of(std::iter::once(&outcome));
+        group.close(context, id, *intent, &outcome, &mut held);
         group.remember_repeated(*intent, made.clone());
         Answer::Done
     }
