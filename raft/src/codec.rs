@@ -5,6 +5,7 @@ mod access;
 mod answer;
 mod command;
 mod report;
+mod roster;
 mod spec;
 mod state;
 

@@ -21,17 +21,25 @@ use super::access::{authorities, from_authorities, from_token, token};
 use super::answer::{answer, from_answer};
 use super::command::{from_manager, manager, request_id};
 use super::report::{destruction, from_destruction, from_intent_id, from_slot, intent_id, slot};
+use super::roster;
 use super::spec::{from_spec, from_template, spec, template, unknown_kind};
 use super::{Corrupt, FORMAT, format_at};
 use crate::proto as pb;
 
 pub(crate) fn encode_state(state: &State) -> Vec<u8> {
-    let written = pb::State {
+    // The fields in the order of their numbers, as one message would have them.
+    let before = pb::State {
         format: format_at(state.level),
         cluster: state.cluster.as_ref().map(ClusterId::to_string),
         lineage: state.lineages.now,
         time: state.time.0,
-        groups: state.groups.values().map(|it| group(it)).collect(),
+        ..pb::State::default()
+    };
+    let mut written = before.encode_to_vec();
+    for it in state.groups.values() {
+        roster::bytes(&mut written, GROUPS, &group(it));
+    }
+    let after = pb::State {
         revisions: state
             .revisions
             .iter()
@@ -78,9 +86,15 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
             .collect(),
         secrets: state.secrets.iter().map(|(name, it)| secret(name, it)).collect(),
         level: state.level,
+        ..pb::State::default()
     };
-    written.encode_to_vec()
+    after.encode(&mut written).expect("a vector grows");
+    written
 }
+
+/// The numbers of the fields that are written apart from their messages (raft/proto/log.proto).
+const GROUPS: u64 = 5;
+const ROSTER: u64 = 10;
 
 pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
     let read = pb::State::decode(bytes)?;
@@ -146,8 +160,8 @@ fn from_secret(it: pb::StoredSecret) -> (SecretName, StoredSecret) {
     (SecretName::new(it.name), StoredSecret { value, at: Timestamp(it.at), by: it.by })
 }
 
-fn group(group: &GroupState) -> pb::Group {
-    pb::Group {
+fn group(group: &GroupState) -> Vec<u8> {
+    let before = pb::Group {
         spec: Some(spec(&group.spec)),
         revision: group.revision.0,
         committed_at: group.committed_at.0,
@@ -172,7 +186,13 @@ fn group(group: &GroupState) -> pb::Group {
             Phase::Running { to } => pb::group::Phase::RunningTo(to.0),
             Phase::Succeeded { at } => pb::group::Phase::SucceededAt(at.0),
         }),
-        roster: group.roster.iter().map(|(at, it)| member(at, it)).collect(),
+        ..pb::Group::default()
+    };
+    let mut written = before.encode_to_vec();
+    for (slot, it) in group.roster.iter() {
+        roster::member(&mut written, ROSTER, slot, it);
+    }
+    let after = pb::Group {
         intents: group.intents.values().map(intent).collect(),
         terminating_strays: group.terminating_strays.iter().map(InstanceId::to_string).collect(),
         changed: group.changed,
@@ -193,7 +213,10 @@ fn group(group: &GroupState) -> pb::Group {
         paid_until: group.paid_until.0,
         revisions: group.revisions.iter().map(|(at, it)| accepted(*at, it)).collect(),
         paused: group.paused.as_ref().map(|it| pb::Paused { since: it.since.0, by: it.by.0.clone() }),
-    }
+        ..pb::Group::default()
+    };
+    after.encode(&mut written).expect("a vector grows");
+    written
 }
 
 fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
@@ -256,7 +279,9 @@ fn from_accepted(it: pb::AcceptedSpec) -> Result<(Revision, Accepted), Corrupt> 
     Ok((Revision(it.revision), Accepted { spec, at: Timestamp(it.at), by: Actor(it.by) }))
 }
 
-fn member(at: &Slot, it: &Member) -> pb::Member {
+/// As a message: what `roster` writes is held against it.
+#[cfg(test)]
+pub(super) fn member(at: &Slot, it: &Member) -> pb::Member {
     pb::Member {
         slot: Some(slot(at)),
         generation: it.generation.0,
@@ -292,6 +317,7 @@ fn from_member(read: pb::Member) -> Result<(Slot, Member), Corrupt> {
 }
 
 /// `latest` is the generation of its slot: what most have is not written again.
+#[cfg(test)]
 fn occupied(it: &Occupied, latest: Generation) -> pb::Occupied {
     pb::Occupied {
         instance: it.instance.to_string(),
