@@ -1,5 +1,5 @@
-//! Calls a plugin in another process. Tolerant in what it reads, as InfraKit's client is
-//! (plugin-protocol §4), and exact about what it does not know.
+//! The client of a plugin in another process. It accepts what the client of Docker's InfraKit accepts
+//! (plugin-protocol §4), and classifies unknown outcomes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,14 +22,14 @@ use crate::events::{Event, Frames};
 use crate::transport::{Endpoint, Failure, Transport};
 use crate::{convert, fence, interface, wire};
 
-/// One plugin process.
+/// A client of one plugin process.
 #[derive(Clone)]
 pub struct Client {
     transport: Transport,
     deadline: Duration,
 }
 
-/// What a plugin says it can do, and with which objects.
+/// The handshake of a plugin: its interfaces and objects.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hello {
     /// Object names by interface, such as `Instance/0.6.1` to `compute`, `disk`.
@@ -43,12 +43,12 @@ impl Hello {
         self.interfaces.get(interface).is_some_and(|objects| objects.iter().any(|name| name == wanted))
     }
 
-    /// Whether it understands what travels beside a call (decision 18).
+    /// Whether it obeys the fence headers.
     pub fn has_fence(&self) -> bool {
         self.interfaces.contains_key(interface::FENCE)
     }
 
-    /// What the plugin says can be done about a lost answer.
+    /// The class that the plugin reports: what can be done after a lost reply.
     pub fn class(&self) -> PluginClass {
         match self.interfaces.get(interface::FENCE) {
             None => PluginClass::C,
@@ -57,19 +57,20 @@ impl Hello {
         }
     }
 
-    /// After how long an instance that was made is surely listed; none when the plugin does not say.
-    /// Whoever knows tokens and says nothing lists it at once.
+    /// The listing lag that the plugin reports; none if it reports nothing. With a fence, the default is no
+    /// lag.
     pub fn lists_within(&self) -> Option<Millis> {
         let said = self.interfaces.get(interface::FENCE)?;
         let span = said.iter().find_map(|it| it.strip_prefix(fence::LISTS_WITHIN));
         Some(span.and_then(|span| Millis::parse_go(span).ok()).unwrap_or_default())
     }
 
+    /// Whether it publishes events.
     pub fn has_events(&self) -> bool {
         self.interfaces.contains_key(interface::EVENT)
     }
 
-    /// Why `subtype` cannot be used as `interface`, in InfraKit's words where it has some.
+    /// Why `subtype` cannot be used as `interface`, with the messages of Docker's InfraKit.
     pub fn lacks(&self, interface: &str, subtype: &str) -> String {
         let (name, version) = interface.split_once('/').unwrap_or((interface, ""));
         if let Some(objects) = self.interfaces.get(interface) {
@@ -85,7 +86,7 @@ impl Hello {
     }
 }
 
-/// An error as it came over the wire, before it is known what it means for the call.
+/// An error of the transport or the plugin, before it is classified.
 enum Fault {
     NotConnected(String),
     Broken(String),
@@ -93,12 +94,12 @@ enum Fault {
 }
 
 impl Fault {
-    /// `unsaid` is what an error means when the plugin does not classify it.
-    fn into_error(self, unsaid: Class) -> Error {
+    /// `unclassified` is the class of an error that the plugin does not classify.
+    fn into_error(self, unclassified: Class) -> Error {
         match self {
             Fault::NotConnected(why) => Error::new(Class::Unavailable, why),
             Fault::Broken(why) => Error::new(Class::Unsure, why),
-            Fault::Said { message, class } => Error::new(class.unwrap_or(unsaid), message),
+            Fault::Said { message, class } => Error::new(class.unwrap_or(unclassified), message),
         }
     }
 }
@@ -108,12 +109,12 @@ impl Client {
         Self { transport: Transport::new(endpoint), deadline }
     }
 
-    /// Asks what the plugin is. Ask again rather than remember: objects come and go.
+    /// The handshake. Objects come and go, so it should not be cached for long.
     pub async fn hello(&self) -> Result<Hello, Error> {
         self.hello_as(&Call::default()).await
     }
 
-    /// The same, and tells the plugin who leads: it refuses whoever led before.
+    /// The handshake with fence headers: the plugin rejects earlier leaders from then on.
     pub async fn hello_as(&self, call: &Call) -> Result<Hello, Error> {
         let reply: wire::HelloReply = self
             .call("Handshake.Hello", &serde_json::Map::new(), call)
@@ -137,8 +138,8 @@ impl Client {
         Remote { client: self.clone(), subtype: subtype.to_owned() }
     }
 
-    /// Follows the plugin's events. The stream ends with the connection; the first event may take
-    /// for ever to come, for InfraKit's servers answer a subscription only with it.
+    /// Subscribes to events. The stream ends with the connection. A server of Docker's InfraKit answers a
+    /// subscription only with the first event.
     pub async fn events(&self, topic: &str) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
         let target = self.transport.target();
         let uri = hyper::Uri::builder()
@@ -156,7 +157,7 @@ impl Client {
             Failure::Broken(why) => Error::unsure(why),
         })?;
         if !response.status().is_success() {
-            return Err(Error::internal(format!("the plugin has no event stream: {}", response.status())));
+            return Err(Error::internal(format!("the plugin does not serve events: {}", response.status())));
         }
         let state = (response.into_body(), Frames::default());
         let batches = stream::unfold(state, |(mut body, mut frames)| async move {
@@ -191,18 +192,18 @@ impl Client {
     }
 }
 
-/// Reads a reply by the rules of InfraKit's client: `error` first, then `result`; the id, the
-/// version and the HTTP status do not count.
+/// Parses a reply like the client of Docker's InfraKit: `error` first, then `result`; id, version and HTTP
+/// status are ignored.
 fn read_reply<R: DeserializeOwned>(answer: &Bytes) -> Result<R, Fault> {
     if answer.is_empty() {
-        return Err(Fault::Broken("the answer is empty (EOF)".into()));
+        return Err(Fault::Broken("the reply is empty (EOF)".into()));
     }
     let garbled = |error: serde_json::Error| Fault::Broken(format!("the answer is not JSON-RPC: {error}"));
     // A text may follow the object; only the first value counts.
     let mut values = serde_json::Deserializer::from_slice(answer).into_iter::<wire::Reply>();
     let reply = match values.next() {
         Some(reply) => reply.map_err(garbled)?,
-        None => return Err(Fault::Broken("the answer is empty (EOF)".into())),
+        None => return Err(Fault::Broken("the reply is empty (EOF)".into())),
     };
     if let Some(error) = reply.error {
         return Err(match serde_json::from_str::<wire::ReadFault>(error.get()) {
@@ -217,7 +218,7 @@ fn read_reply<R: DeserializeOwned>(answer: &Bytes) -> Result<R, Fault> {
     serde_json::from_str(result.get()).map_err(garbled)
 }
 
-/// An error whose `data` is of another shape, or that is no object at all.
+/// The message of an error with unexpected `data`, or that is not an object.
 fn read_plain_fault(error: &str) -> Fault {
     let message = serde_json::from_str::<serde_json::Value>(error)
         .ok()
@@ -268,7 +269,7 @@ impl Instances for Remote {
             .map_err(|fault| fault.into_error(Class::Unsure))?;
         match reply.id {
             Some(id) if !id.is_empty() => Ok(id.into()),
-            Some(_) | None => Err(Error::unsure("the plugin answered without an instance id")),
+            Some(_) | None => Err(Error::unsure("the reply has no instance id")),
         }
     }
 

@@ -1,7 +1,7 @@
-//! What any plugin must do, asked of a running one: ours, InfraKit's, a stranger's.
+//! The conformance tests: they check a running plugin against the plugin contract.
 //!
-//! The checks come from what real plugins got wrong (instance-plugins, contract suite). Everything
-//! that is made is destroyed again, also after a failure.
+//! The checks come from defects of real plugins. All created instances are destroyed again, also after a
+//! failure.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,44 +14,48 @@ use crate::client::{Client, Hello};
 use crate::contract::{Attachment, Call, Epoch, Flavors, Index, InstanceSpec, Instances, since_boot};
 use crate::{convert, interface};
 
-/// What came of each check, in order.
+/// The results of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
+    /// Each check with its outcome, in order.
     pub checks: Vec<(&'static str, Outcome)>,
-    /// What an instance plugin was measured to be; none when it could not be measured.
+    /// The measured class of an instance plugin; none if it could not be measured.
     pub class: Option<PluginClass>,
 }
 
-/// What came of one check.
+/// The outcome of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
+    /// The plugin conforms.
     Passed,
+    /// The plugin does not conform, with the reason.
     Failed(String),
-    /// The plugin does not claim to do this.
+    /// The plugin does not claim this, with the reason.
     Skipped(String),
 }
 
 impl Report {
+    /// Whether there were checks and none failed.
     pub fn passed(&self) -> bool {
         !self.checks.is_empty()
             && !self.checks.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
     }
 
-    /// The first question to any plugin: what it is, and whether it serves what is to be tested.
+    /// The first check: the handshake, and whether the plugin serves the interface.
     async fn open(
         &mut self,
         client: &Client,
-        law: &'static str,
+        check: &'static str,
         interface: &str,
         subtype: &str,
     ) -> Option<Hello> {
         match client.hello().await {
             Ok(hello) if hello.serves(interface, subtype) => {
-                self.note(law, Ok(()));
+                self.note(check, Ok(()));
                 Some(hello)
             }
             Ok(hello) => {
-                self.note(law, Err(hello.lacks(interface, subtype)));
+                self.note(check, Err(hello.lacks(interface, subtype)));
                 None
             }
             Err(error) => {
@@ -61,22 +65,22 @@ impl Report {
         }
     }
 
-    fn note(&mut self, law: &'static str, result: Result<(), String>) {
+    fn note(&mut self, check: &'static str, result: Result<(), String>) {
         let outcome = match result {
             Ok(()) => Outcome::Passed,
             Err(why) => Outcome::Failed(why),
         };
-        self.checks.push((law, outcome));
+        self.checks.push((check, outcome));
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (law, outcome) in &self.checks {
+        for (check, outcome) in &self.checks {
             match outcome {
-                Outcome::Passed => writeln!(f, "ok    {law}")?,
-                Outcome::Failed(why) => writeln!(f, "FAIL  {law}: {why}")?,
-                Outcome::Skipped(why) => writeln!(f, "skip  {law}: {why}")?,
+                Outcome::Passed => writeln!(f, "ok    {check}")?,
+                Outcome::Failed(why) => writeln!(f, "FAIL  {check}: {why}")?,
+                Outcome::Skipped(why) => writeln!(f, "skip  {check}: {why}")?,
             }
         }
         match self.class {
@@ -89,7 +93,7 @@ impl fmt::Display for Report {
 /// More instances than any provider lists on its smallest page.
 const MANY: usize = 12;
 
-/// A boot script with everything that has broken one: quotes, semicolons, blanks, other letters.
+/// A boot script with everything that has broken one: quotes, semicolons, spaces, non-ASCII letters.
 fn awkward_init() -> String {
     let mut init = "#!/bin/sh\n# ü — \"quoted\" 'single'; $HOME `x` \\ <&>\necho done; exit 0\n".to_owned();
     while init.len() < 16 * 1024 {
@@ -98,7 +102,7 @@ fn awkward_init() -> String {
     init
 }
 
-/// Holds the instance plugin at `subtype` to its contract, making instances of `properties`.
+/// Tests the instance plugin at `subtype`, with instances of `properties`.
 pub async fn instances(client: &Client, subtype: &str, properties: &Opaque) -> Report {
     let mut report = Report::default();
     let Some(hello) = report.open(client, "it serves Instance/0.6.1", interface::INSTANCE, subtype).await
@@ -116,7 +120,7 @@ pub async fn instances(client: &Client, subtype: &str, properties: &Opaque) -> R
 struct Bench<P> {
     plugin: P,
     properties: Opaque,
-    /// Every instance of this run carries it, and only they are ever destroyed.
+    /// The tag value of every instance of this run; only these are destroyed.
     mark: String,
 }
 
@@ -162,19 +166,16 @@ impl<P: Instances> Bench<P> {
     async fn run(&self, hello: &Hello, report: &mut Report) {
         let valid = self.plugin.validate(&self.properties).await.map_err(|error| error.message);
         report.note("Validate accepts the properties", valid);
-        report.note("what is made is listed, with its tags as they were given", self.tags_come_back().await);
-        report.note(
-            "a missing tag is no match, and neither is an unrelated one",
-            self.tags_match_exactly().await,
-        );
-        report.note("every instance is listed, however many there are", self.lists_are_whole().await);
-        report.note("a logical id comes back", self.logical_id_comes_back().await);
+        report.note("created instances are listed with their tags unchanged", self.tags_come_back().await);
+        report.note("listings match tags exactly", self.tags_match_exactly().await);
+        report.note("listings are complete", self.lists_are_whole().await);
+        report.note("listings include the logical id", self.logical_id_comes_back().await);
         report.note("a boot script of 16 KiB is accepted", self.init_is_accepted().await);
         report.note("Label adds tags and keeps the others", self.labels_merge().await);
         report.note("Label of an unknown instance is an error", self.unknown_label_is_refused().await);
         report.note("Destroy twice succeeds", self.destroying_twice_is_fine().await);
-        report.note("concurrent calls do not mix their instances up", self.concurrency_is_safe().await);
-        // Measured, whatever the plugin says of itself.
+        report.note("concurrent calls do not interfere", self.concurrency_is_safe().await);
+        // Measured, regardless of what the plugin reports.
         let knows_tokens = self.tokens_are_known().await;
         report.class = match (&knows_tokens, self.is_listed_at_once().await) {
             (Ok(()), _) => Some(PluginClass::A),
@@ -183,16 +184,19 @@ impl<P: Instances> Bench<P> {
             (Err(_), Err(_)) => None,
         };
         let declared = hello.class().dedupes();
-        for (law, result) in [
-            ("a repeated token makes no second instance", knows_tokens),
-            ("a deposed leader is refused, and nothing is made", self.the_deposed_are_refused().await),
-            ("a call after its deadline is refused, and nothing is made", self.the_late_are_refused().await),
+        for (check, result) in [
+            ("a repeated token creates no second instance", knows_tokens),
+            (
+                "a call of a deposed leader is rejected and creates nothing",
+                self.the_deposed_are_refused().await,
+            ),
+            ("a call after its deadline is rejected and creates nothing", self.the_late_are_refused().await),
         ] {
             if declared {
-                report.note(law, result);
+                report.note(check, result);
             } else {
                 let why = "the plugin does not list Fence/0.1.0".to_owned();
-                report.checks.push((law, Outcome::Skipped(why)));
+                report.checks.push((check, Outcome::Skipped(why)));
             }
         }
     }
@@ -242,7 +246,7 @@ impl<P: Instances> Bench<P> {
         }
         let found = self.list(&[("page", "yes")]).await?;
         if found.len() != MANY {
-            return Err(format!("{MANY} were made, {} are listed", found.len()));
+            return Err(format!("{MANY} were created, {} are listed", found.len()));
         }
         for one in found {
             self.destroy(&one.id).await?;
@@ -310,7 +314,7 @@ impl<P: Instances> Bench<P> {
             let id = id?;
             let found = self.list(&[("who", name)]).await?;
             if found.len() != 1 || found[0].id != id {
-                return Err(format!("{id} was made as {name}, and {} are listed as such", found.len()));
+                return Err(format!("{id} was created as {name}, and {} are listed as such", found.len()));
             }
             self.destroy(&id).await?;
         }
@@ -324,7 +328,7 @@ impl<P: Instances> Bench<P> {
         Ok(listed)
     }
 
-    /// Whether a call that must be refused made nothing.
+    /// Whether a call that must be rejected has created nothing.
     async fn is_refused(&self, mark: &str, call: Call) -> Result<(), String> {
         let made = self.plugin.provision(&self.spec(&[("refused", mark)]), &call).await;
         let there = self.list(&[("refused", mark)]).await?;
@@ -332,15 +336,15 @@ impl<P: Instances> Bench<P> {
             self.destroy(&found.id).await?;
         }
         match made {
-            Ok(id) => Err(format!("it made {id}")),
-            Err(error) if !error.class.is_refusal() => Err(format!("it is not sure: {error}")),
-            Err(_) if !there.is_empty() => Err("it refused, and made one all the same".into()),
+            Ok(id) => Err(format!("it created {id}")),
+            Err(error) if !error.class.is_refusal() => Err(format!("the outcome is not certain: {error}")),
+            Err(_) if !there.is_empty() => Err("it rejected the call and created an instance anyway".into()),
             Err(_) => Ok(()),
         }
     }
 
     async fn the_deposed_are_refused(&self) -> Result<(), String> {
-        // A cluster of its own: the plugin's word about others' leaders must not change.
+        // A separate cluster id, so that the leaders of others are not affected.
         let of_term = |term| {
             let epoch = Epoch { cluster: self.mark.clone(), lineage: 1, term };
             Call { epoch: Some(epoch), ..Call::default() }
@@ -376,7 +380,7 @@ impl<P: Instances> Bench<P> {
     }
 }
 
-/// Holds the flavor plugin at `subtype` to its contract, with these properties.
+/// Tests the flavor plugin at `subtype`, with these properties.
 pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Report {
     let mut report = Report::default();
     if report.open(client, "it serves Flavor/0.1.1", interface::FLAVOR, subtype).await.is_none() {
@@ -395,10 +399,10 @@ pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Rep
         properties: Some(Opaque::from_json("{}")),
     };
     let verdict = flavor.healthy(properties, &instance).await;
-    let told = verdict.map(|_| ()).map_err(|error| error.message);
-    report.note("Healthy says a word about any instance", told);
+    let answered = verdict.map(|_| ()).map_err(|error| error.message);
+    report.note("Healthy answers for any instance", answered);
     let drained = flavor.drain(properties, &instance).await.map_err(|error| error.message);
-    report.note("Drain of an instance that is not there succeeds", drained);
+    report.note("Drain of an unknown instance succeeds", drained);
     report
 }
 
@@ -421,17 +425,17 @@ async fn prepare_keeps<F: Flavors>(
         .map_err(|error| format!("Prepare: {error}"))?;
     let lost = spec.tags.keys().find(|key| !prepared.tags.contains_key(*key));
     if let Some(lost) = lost {
-        return Err(format!("the tag {lost} is gone"));
+        return Err(format!("the tag {lost} is missing"));
     }
     let show = |spec: &InstanceSpec| serde_json::to_string(&convert::spec(spec)).unwrap_or_default();
     if prepared.properties != spec.properties || prepared.logical_id != spec.logical_id {
         return Err(format!("{} became {}", show(&spec), show(&prepared)));
     }
     if !prepared.init.contains("echo base") {
-        return Err(format!("the base Init is gone: {:?}", prepared.init));
+        return Err(format!("the base Init is missing: {:?}", prepared.init));
     }
     if prepared.attachments.iter().filter(|it| it.id == "v").count() != 1 {
-        return Err("the attachment is not there exactly once".into());
+        return Err("the attachment is missing or repeated".into());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a plugin promises, whoever keeps the promise.
+//! The interfaces of plugins.
 
 use std::time::Duration;
 
@@ -8,107 +8,123 @@ use model::{Allocation, Description, GroupId, Health, InstanceId, LogicalId, Opa
 
 use crate::error::{Class, Error};
 
-/// What an instance is to be made from. Everything a flavor does not change, it returns as it came.
+/// The spec of an instance to create. A flavor returns unchanged what it does not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceSpec {
+    /// The properties for the instance plugin.
     pub properties: Opaque,
+    /// The tags of the instance.
     pub tags: Tags,
     /// The boot script; empty for none.
     pub init: String,
+    /// The logical id, for a pet.
     pub logical_id: Option<LogicalId>,
+    /// What to attach to the instance, such as volumes.
     pub attachments: Vec<Attachment>,
 }
 
-/// Something to attach to an instance, as its plugin understands it.
+/// Something to attach to an instance; the instance plugin interprets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attachment {
+    /// Its id.
     pub id: String,
+    /// Its type.
     pub kind: String,
 }
 
-/// Which group a flavor prepares for. `sequence` is the group's size, as InfraKit has it.
+/// The group that a flavor prepares for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
+    /// Its id.
     pub group: GroupId,
+    /// Its size, as in Docker's InfraKit.
     pub sequence: u32,
 }
 
-/// What accompanies a call with a side effect, for plugins that understand it (decision 18).
+/// The fence headers of a call, for plugins that list `Fence/0.1.0`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Call {
-    /// The name of the intent: a second call with it must not make a second instance.
+    /// The token of the intent: a second call with it must not create a second instance.
     pub token: Option<String>,
-    /// Which leader calls.
+    /// The leadership of the caller.
     pub epoch: Option<Epoch>,
-    /// Until when the call may begin to take effect, by the clock that counts from the machine's start and
-    /// goes on while it is suspended: caller and plugin share the machine, so they share the clock.
+    /// The deadline of the call, on the clock of [`since_boot`], which caller and plugin on one machine
+    /// share.
     pub not_after: Option<Duration>,
-    /// Which span the call is, as W3C Trace Context has it.
+    /// The span of the call, as in W3C Trace Context.
     pub traceparent: Option<String>,
 }
 
-/// One leadership. A later one of the same cluster is greater; those of two clusters have no order.
+/// A leadership. A later one of the same cluster is greater; those of two clusters are not comparable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
-    /// The cluster's id.
+    /// The id of the cluster.
     pub cluster: String,
+    /// The lineage of the cluster.
     pub lineage: u32,
+    /// The Raft term.
     pub term: u64,
 }
 
-/// The time since this machine started, suspension included (`CLOCK_BOOTTIME`).
+/// The time since this machine booted, suspension included (`CLOCK_BOOTTIME`).
 pub fn since_boot() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// A flavor's word about an instance, with its reason.
+/// The health of an instance as its flavor sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
+    /// Healthy, unhealthy or unknown.
     pub health: Health,
+    /// The reason; may be empty.
     pub message: String,
 }
 
 impl Verdict {
+    /// Healthy, without a message.
     pub fn healthy() -> Self {
         Self { health: Health::Healthy, message: String::new() }
     }
 }
 
-/// Makes, describes and destroys instances.
+/// The interface of instance plugins: creates, lists and destroys instances.
 #[async_trait]
 pub trait Instances: Send + Sync + 'static {
-    /// Checks the plugin's own properties, not a whole spec.
+    /// Validates the properties, not a whole spec.
     async fn validate(&self, properties: &Opaque) -> Result<(), Error>;
 
-    /// Makes one instance with all its tags, and returns its id.
+    /// Creates an instance with all its tags, and returns its id.
     ///
-    /// An `Unsure` error, or any error of a foreign plugin, may mean that it was made.
+    /// After an `Unsure` error, or any unclassified error, the instance may have been created.
     async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error>;
 
-    /// Adds labels to an instance's tags and keeps the others. An unknown id is an error.
+    /// Adds or replaces tags of an instance, and keeps the others. An unknown id is an error.
     async fn label(&self, instance: &InstanceId, labels: &Tags, call: &Call) -> Result<(), Error>;
 
-    /// Destroys an instance; one that is not there counts as destroyed. `reason` is InfraKit's.
+    /// Destroys an instance; one that does not exist counts as destroyed. `reason` is `terminate` or
+    /// `rolling_update`.
     async fn destroy(&self, instance: &InstanceId, reason: &str, call: &Call) -> Result<(), Error>;
 
-    /// Starts an instance that is there and does not run; one that runs is left alone. Safe to repeat, and makes
-    /// nothing. Only plugins that list `Start/0.1.0` can.
+    /// Starts a stopped instance; a running one is left alone. Idempotent, and creates nothing. Only for
+    /// plugins that list `Start/0.1.0`.
     async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
         Err(Error::new(Class::InvalidSpec, format!("this plugin cannot start `{instance}`")))
     }
 
-    /// Every instance that has all these tags with exactly these values; a short list is an error.
+    /// Lists every instance that has all these tags with exactly these values. A partial list must be an
+    /// error.
     async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error>;
 }
 
-/// Gives instances their meaning: prepares, judges and drains them.
+/// The interface of flavor plugins: prepares, checks and drains instances.
 #[async_trait]
 pub trait Flavors: Send + Sync + 'static {
+    /// Validates the properties.
     async fn validate(&self, properties: &Opaque, allocation: &Allocation) -> Result<(), Error>;
 
-    /// The spec to provision. Safe to repeat.
+    /// Returns the spec to provision. Idempotent.
     async fn prepare(
         &self,
         properties: &Opaque,
@@ -117,8 +133,9 @@ pub trait Flavors: Send + Sync + 'static {
         index: &Index,
     ) -> Result<InstanceSpec, Error>;
 
+    /// Checks the health of an instance.
     async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error>;
 
-    /// Moves work away from an instance before it is destroyed. Safe to repeat.
+    /// Drains an instance before it is destroyed. Idempotent.
     async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error>;
 }

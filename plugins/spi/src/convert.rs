@@ -1,4 +1,4 @@
-//! Wire forms to our values and back.
+//! Conversions between wire messages and the model.
 
 use model::spec::GroupSpec;
 use model::{Allocation, Description, Health, LogicalId, Opaque};
@@ -103,14 +103,14 @@ pub(crate) fn from_health(number: u8) -> Health {
     }
 }
 
-/// Reads InfraKit's `instance.Spec` from JSON, for the verbs that hand a file to a plugin.
+/// Parses an `instance.Spec` from JSON, for commands that pass a file to a plugin.
 pub fn instance_spec_from_json(json: &str) -> Result<InstanceSpec, Error> {
     let read: wire::Spec = serde_json::from_str(json)
-        .map_err(|error| Error::invalid(format!("this is not an instance spec: {error}")))?;
+        .map_err(|error| Error::invalid(format!("not a valid instance spec: {error}")))?;
     Ok(from_spec(read))
 }
 
-/// Writes InfraKit's `instance.Spec` as JSON.
+/// Writes an `instance.Spec` as JSON.
 pub fn instance_spec_to_json(it: &InstanceSpec) -> String {
     serde_json::to_string(&spec(it)).expect("an instance spec holds strings and valid JSON only")
 }

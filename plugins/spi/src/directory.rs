@@ -1,4 +1,4 @@
-//! The plugin directory: who is there, by the rules of plugin-protocol §2.
+//! Plugin discovery: the plugins in a directory (plugin-protocol §2).
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -12,45 +12,45 @@ use crate::client::Client;
 use crate::error::{Class, Error};
 use crate::transport::Endpoint;
 
-/// Where plugins are found. Read anew at every lookup: plugins come and go.
+/// A plugin directory. It is read at every lookup, because plugins come and go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
     deadline: Duration,
 }
 
-/// A plugin that has an entry in the directory; it may still be dead.
+/// An entry in the plugin directory; the plugin may not be running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The lookup name: the file name, without `.listen`.
     pub name: String,
-    /// The socket's path, or the URL of a `.listen` file.
+    /// The path of the socket, or the URL of a `.listen` file.
     pub address: String,
     endpoint: Endpoint,
     deadline: Duration,
 }
 
 impl Directory {
-    /// The total time of one call: what InfraKit's client allows (plugin-protocol §3).
+    /// The default timeout of a call, as in Docker's InfraKit (plugin-protocol §3).
     pub const DEADLINE: Duration = Duration::from_secs(15);
 
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), deadline: Self::DEADLINE }
     }
 
-    /// The total time of one call to a plugin that was found here.
+    /// The timeout of calls to plugins of this directory.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// With another total time for one call.
+    /// With another timeout.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// The directory by InfraKit's rules: `INFRAKIT_PLUGINS_DIR`, else `INFRAKIT_HOME/plugins`, else
-    /// `.infrakit/plugins` in the user's home; `var` reads the environment, and `home` is the home.
+    /// The default directory: `$INFRAKIT_PLUGINS_DIR`, else `$INFRAKIT_HOME/plugins`, else
+    /// `.infrakit/plugins` in the home directory. `var` reads the environment.
     pub fn by_environment(var: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Option<PathBuf> {
         let set = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         set("INFRAKIT_PLUGINS_DIR")
@@ -62,7 +62,7 @@ impl Directory {
         &self.path
     }
 
-    /// Every plugin that has an entry, by name. A directory that is not there has none.
+    /// All entries, sorted by name. A missing directory has none.
     pub fn list(&self) -> io::Result<Vec<Found>> {
         let entries = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -98,8 +98,7 @@ impl Directory {
         Some(Found { name, address, endpoint, deadline: self.deadline })
     }
 
-    /// The plugin that `name` refers to. Its entry may be a dead socket: that shows at the first
-    /// call.
+    /// The entry of the plugin `name`. It may be a stale socket, which shows at the first call.
     pub fn find(&self, name: &PluginName) -> Result<Found, Error> {
         let all = self.list().map_err(|error| {
             Error::new(Class::Unavailable, format!("{} cannot be read: {error}", self.path.display()))
@@ -121,8 +120,8 @@ impl Found {
     }
 }
 
-/// What the content of a `.listen` file names (plugin-protocol §2.2). InfraKit writes no newline at
-/// its end, and ignores files that have one; we forgive it.
+/// The endpoint in a `.listen` file (plugin-protocol §2.2). A trailing newline is accepted, unlike in
+/// Docker's InfraKit.
 fn endpoint_of(address: &str) -> Option<Endpoint> {
     let address = address.trim_end_matches('\n');
     if address.starts_with('/') {

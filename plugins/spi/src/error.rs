@@ -1,50 +1,58 @@
-//! What a call can come to, as far as the caller must tell the cases apart.
+//! The errors of plugin calls, classified by what the caller may do next.
 
 use std::fmt;
 
-/// A call that did not succeed.
+/// The error of a plugin call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
+    /// What the caller may do next.
     pub class: Class,
+    /// The message of the plugin.
     pub message: String,
 }
 
-/// The kinds of failure (glossary). Over InfraKit's wire only our own plugins can tell them.
+/// The classes of errors. On the wire, only plugins of this project report them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The properties are wrong; trying again is useless.
+    /// The properties are invalid; a retry is pointless.
     InvalidSpec,
+    /// The instance does not exist.
     NotFound,
+    /// The call conflicts with the state of the plugin, such as a newer leader.
     Conflict,
-    /// Try later: quota, capacity or throttling.
+    /// Retry later: quota, capacity or throttling.
     Exhausted,
-    /// Nothing was sent: the plugin is not there.
+    /// The plugin cannot be reached; nothing was sent.
     Unavailable,
-    /// It may have been done: a timeout, a broken connection, an answer that is no answer, or an
-    /// error of a plugin that cannot say what it left behind.
+    /// The outcome is unknown: a timeout, a broken connection, an invalid reply, or an unclassified error.
     Unsure,
-    /// It failed, and surely nothing was done.
+    /// It failed, and nothing was done.
     Internal,
 }
 
 impl Error {
+    /// An error of this class.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Self { class, message: message.into() }
     }
 
+    /// [`Class::InvalidSpec`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(Class::InvalidSpec, message)
     }
 
+    /// [`Class::NotFound`].
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(Class::NotFound, message)
     }
 
+    /// [`Class::Internal`].
     pub fn internal(message: impl fmt::Display) -> Self {
         Self::new(Class::Internal, message.to_string())
     }
 
+    /// [`Class::Unsure`].
     pub fn unsure(message: impl fmt::Display) -> Self {
         Self::new(Class::Unsure, message.to_string())
     }

@@ -1,11 +1,11 @@
-//! A plugin's events: published to whoever subscribes to their topic (plugin-protocol §9.7).
+//! Events of a plugin, and subscriptions to their topics (plugin-protocol §9.7).
 
 use tokio::sync::broadcast;
 
 use crate::wire::StreamEvent;
 
-/// How many events a slow subscriber may fall behind before it loses some. An event only means
-/// "look now", so a lost one costs nothing while others follow.
+/// How many events a slow subscriber may lag before it loses some. An event only triggers a new listing, so a
+/// lost one costs nothing while others follow.
 const BEHIND: usize = 1024;
 
 /// One event of a plugin.
@@ -15,12 +15,13 @@ pub struct Event {
     pub topic: String,
     /// `Found`, `Lost` or `Changed` for instances.
     pub kind: String,
-    /// Which instance.
+    /// The id of the instance.
     pub id: String,
+    /// A message; may be empty.
     pub message: String,
 }
 
-/// Where a plugin publishes its events. Clones share their subscribers.
+/// The publisher of the events of a plugin. Clones share their subscribers.
 #[derive(Debug, Clone)]
 pub struct Events {
     sender: broadcast::Sender<Event>,
@@ -28,12 +29,13 @@ pub struct Events {
 }
 
 impl Events {
-    /// A source of events on these topics.
+    /// A publisher for these topics.
     pub fn new(topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let topics = topics.into_iter().map(Into::into).collect();
         Self { sender: broadcast::Sender::new(BEHIND), topics }
     }
 
+    /// Publishes an event to the current subscribers.
     pub fn publish(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.sender.send(event);
@@ -43,7 +45,7 @@ impl Events {
         self.sender.subscribe()
     }
 
-    /// The children of a topic; none when it is unknown.
+    /// The children of a topic; none if it is unknown.
     pub(crate) fn children(&self, topic: &str) -> Option<Vec<String>> {
         let topic = topic.trim_matches('/');
         let stem = if topic.is_empty() || topic == "." { String::new() } else { format!("{topic}/") };
@@ -88,14 +90,14 @@ pub(crate) fn frame(event: &Event) -> String {
     format!("data: {json}\n\n")
 }
 
-/// Reads the frames out of a stream as it arrives in pieces.
+/// Parses frames from the chunks of a stream.
 #[derive(Default)]
 pub(crate) struct Frames {
     rest: Vec<u8>,
 }
 
 impl Frames {
-    /// The longest line that is kept while it is incomplete: a foreign stream must not fill memory.
+    /// The longest incomplete line that is kept, so that a broken stream cannot fill the memory.
     const LONGEST: usize = 1 << 20;
 
     pub(crate) fn push(&mut self, piece: &[u8]) -> Vec<Event> {

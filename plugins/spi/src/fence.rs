@@ -1,5 +1,5 @@
-//! What travels beside a call to plugins that list `Fence/0.1.0`: HTTP headers, so that InfraKit's
-//! own messages stay as they are (decision 18); and what such a plugin does with it.
+//! The fence headers of calls to plugins that list `Fence/0.1.0`, and how such a plugin obeys them. They are
+//! HTTP headers, so that the messages stay compatible with Docker's InfraKit.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,27 +11,27 @@ use hyper::header::HeaderValue;
 use crate::contract::{Call, Epoch, since_boot};
 use crate::error::{Class, Error};
 
-/// Stands before a span among the objects of `Fence/0.1.0` in Hello: how far listings may lag behind.
+/// Prefix of an object of `Fence/0.1.0` in Hello with the listing lag of the plugin.
 pub(crate) const LISTS_WITHIN: &str = "lists-within=";
-/// Stands there when no listing proves that an instance was not made, and no token is known again: class D.
+/// The object of a plugin whose listings never prove that an instance was not created: class D.
 pub(crate) const LISTS_NEVER: &str = "lists-within=never";
 
 const TOKEN: &str = "infrakit-token";
 const EPOCH: &str = "infrakit-epoch";
-/// Nanoseconds since the machine started.
+/// Nanoseconds since boot.
 const NOT_AFTER: &str = "infrakit-not-after";
 const TRACEPARENT: &str = "traceparent";
 
 pub(crate) fn write(call: &Call, headers: &mut HeaderMap) {
     let epoch = call.epoch.as_ref().map(|it| format!("{}-{}-{}", it.cluster, it.lineage, it.term));
     let not_after = call.not_after.map(|at| at.as_nanos().to_string());
-    let told = [
+    let values = [
         (TOKEN, call.token.clone()),
         (EPOCH, epoch),
         (NOT_AFTER, not_after),
         (TRACEPARENT, call.traceparent.clone()),
     ];
-    for (name, value) in told {
+    for (name, value) in values {
         // Tokens and ids are [a-z0-9-] and the others numbers, so none can fail to be a header.
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             headers.insert(name, value);
@@ -55,36 +55,35 @@ fn read_epoch(text: &str) -> Option<Epoch> {
     Some(Epoch { cluster: parts.next()?.to_owned(), lineage, term })
 }
 
-/// Keeps out whoever was deposed and whoever is late.
+/// Rejects calls of deposed leaders, and calls after their deadline.
 #[derive(Default)]
 pub(crate) struct Fence {
-    /// The newest leadership that was heard of, by cluster.
+    /// The newest known leadership, by cluster.
     newest: Mutex<BTreeMap<String, (u32, u64)>>,
 }
 
 impl Fence {
-    /// Hears of a leadership.
-    pub(crate) fn hear(&self, call: &Call) {
+    /// Records the leadership of a call.
+    pub(crate) fn record(&self, call: &Call) {
         let Some(Epoch { cluster, lineage, term }) = &call.epoch else { return };
         let mut newest = self.newest.lock().expect("nobody panics while holding this");
         let known = newest.entry(cluster.clone()).or_default();
         *known = (*known).max((*lineage, *term));
     }
 
-    /// Whether a call that changes something may begin. What is refused here surely did nothing.
+    /// Whether a call with a side effect may begin. A rejected call has done nothing.
     pub(crate) fn admit(&self, call: &Call) -> Result<(), Error> {
         if let Some(Epoch { cluster, lineage, term }) = &call.epoch {
             let newest = self.newest.lock().expect("nobody panics while holding this");
             let known = newest.get(cluster).copied().unwrap_or_default();
             if (*lineage, *term) < known {
-                let why =
-                    format!("the leader of term {term} was deposed: term {} has called already", known.1);
+                let why = format!("the leader of term {term} was deposed by term {}", known.1);
                 return Err(Error::new(Class::Conflict, why));
             }
         }
         match call.not_after {
             Some(limit) if since_boot() > limit => {
-                Err(Error::internal("the call came after its deadline; nothing was done"))
+                Err(Error::internal("the call arrived after its deadline; nothing was done"))
             }
             Some(_) | None => Ok(()),
         }
@@ -123,7 +122,7 @@ mod tests {
     fn whoever_was_deposed_is_refused_and_other_clusters_are_not() {
         let gate = Fence::default();
         let admits = |call: &Call| {
-            gate.hear(call);
+            gate.record(call);
             gate.admit(call).is_ok()
         };
         assert!(admits(&call("a", 1, 5)));

@@ -1,8 +1,7 @@
-//! Speaks with foreign processes, and is one: InfraKit's plugin protocol in both directions
-//! (`Instance/0.6.1`, `Flavor/0.1.1`, `Event/0.1.1`, `Handshake.Hello`).
+//! Client and server of the plugin protocol of Docker's InfraKit (`Instance/0.6.1`, `Flavor/0.1.1`,
+//! `Event/0.1.1`, `Handshake.Hello`), and the conformance tests for plugins.
 //!
-//! The contract is the same for a plugin in another process, one in this process, and a fake:
-//! [`Instances`] and [`Flavors`].
+//! The interfaces are [`Instances`] and [`Flavors`], for plugins in this process and in others alike.
 
 mod client;
 pub mod conformance;
@@ -25,13 +24,16 @@ pub use error::{Class, Error};
 pub use events::{Event, Events};
 pub use server::{Plugin, Running, serve};
 
-/// The interface names and versions of InfraKit's current generation (plugin-protocol §5.2).
+/// The names and versions of the interfaces (plugin-protocol §5.2).
 pub mod interface {
+    /// Creates, lists and destroys instances.
     pub const INSTANCE: &str = "Instance/0.6.1";
+    /// Prepares, checks and drains instances.
     pub const FLAVOR: &str = "Flavor/0.1.1";
+    /// Publishes events.
     pub const EVENT: &str = "Event/0.1.1";
-    /// Ours: the plugin knows a repeated token again, and heeds the fence headers.
+    /// An extension: the plugin recognizes a repeated token, and obeys the fence headers.
     pub const FENCE: &str = "Fence/0.1.0";
-    /// Ours: the plugin can start an instance that has stopped (`Instance.Start`).
+    /// An extension: the plugin can start a stopped instance (`Instance.Start`).
     pub const START: &str = "Start/0.1.0";
 }

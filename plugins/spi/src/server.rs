@@ -1,5 +1,5 @@
-//! Is a plugin: serves instances, flavors and events on a socket, as InfraKit's clients expect
-//! (plugin-protocol §1.1, §3, §4).
+//! The server of a plugin: instances, flavors and events on a socket, compatible with the clients of Docker's
+//! InfraKit (plugin-protocol §1.1, §3, §4).
 
 mod plugin;
 mod rpc;
@@ -26,23 +26,24 @@ use crate::{fence, socket};
 
 pub use plugin::Plugin;
 
-/// The largest request that is read: a spec with the largest accepted properties, twice over.
+/// The largest request: twice a spec with the largest accepted properties.
 const LARGEST_REQUEST: usize = 4 << 20;
 
-/// A plugin that is being served. Dropping it stops it and frees its name.
+/// A running server of a plugin. Dropping it stops the server and frees its name.
 pub struct Running {
     socket: PathBuf,
     _stop: watch::Sender<()>,
 }
 
 impl Running {
+    /// The path of its socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 }
 
-/// Serves `plugin` under `name` in `directory`. What a dead process left under that name is
-/// replaced; a living one is not.
+/// Serves `plugin` under `name` in `directory`. A stale socket of a dead process is replaced; the name of a
+/// running one is an error.
 pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running> {
     let (listener, held) = socket::bind(directory, name)?;
     let socket = held.socket().to_owned();
@@ -55,7 +56,7 @@ pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running
                 _ = stopped.changed() => break,
             };
             let Ok((stream, _)) = accepted else {
-                // Too many open files, most likely: let some close before accepting more.
+                // Probably too many open files: wait for some to close.
                 tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 continue;
             };
@@ -66,7 +67,7 @@ pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::select! {
-                    // A client that breaks off is its own affair.
+                    // The error of a client that disconnects is of no interest.
                     _ = connection => {}
                     _ = stopped.changed() => {}
                 }
@@ -132,7 +133,7 @@ async fn call(plugin: &Plugin, request: Request<Incoming>) -> Response<Body> {
     }
 }
 
-/// A stream of the events that the topic covers; silent when there are none.
+/// A stream of the events that the topic covers; without events, it stays open.
 fn follow(plugin: &Plugin, request: &Request<Incoming>) -> Response<Body> {
     let topic =
         request.uri().query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("topic="));
@@ -145,15 +146,15 @@ fn follow(plugin: &Plugin, request: &Request<Incoming>) -> Response<Body> {
                 loop {
                     match subscription.recv().await {
                         Ok(event) => return Some((event, subscription)),
-                        // A slow reader loses events, and is told of the next.
+                        // A slow reader loses events, and gets the next ones.
                         Err(RecvError::Lagged(_)) => {}
                         Err(RecvError::Closed) => return None,
                     }
                 }
             });
             let frames = frames.filter_map(move |event| {
-                let told = covers(&topic, &event.topic).then(|| Ok(Frame::data(Bytes::from(frame(&event)))));
-                std::future::ready(told)
+                let sent = covers(&topic, &event.topic).then(|| Ok(Frame::data(Bytes::from(frame(&event)))));
+                std::future::ready(sent)
             });
             StreamBody::new(frames).boxed_unsync()
         }

@@ -1,5 +1,5 @@
-//! A plugin's name in the directory: its socket and its pid file, taken over from the dead and never
-//! from the living.
+//! The name of a plugin in the directory: its socket and its pid file. Those of a dead process are replaced,
+//! those of a running one never.
 
 use std::fs::File;
 use std::io;
@@ -13,13 +13,13 @@ use tokio::net::UnixListener;
 pub(crate) struct Name {
     socket: PathBuf,
     pid: PathBuf,
-    /// The socket we made; another process may have put its own in its place.
+    /// The socket of this process; another process may have replaced it.
     inode: u64,
-    /// Locked as long as we live: the operating system lets go of it when we die, however we die.
+    /// Locked as long as this process runs, however it ends.
     _lock: File,
 }
 
-/// Binds `name` in the directory, replacing what a dead process left behind.
+/// Binds `name` in the directory, replacing the files of a dead process.
 pub(crate) fn bind(directory: &Path, name: &str) -> io::Result<(UnixListener, Name)> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // A leading dot and no socket: listings of the directory pass it over.
@@ -28,7 +28,7 @@ pub(crate) fn bind(directory: &Path, name: &str) -> io::Result<(UnixListener, Na
     let taken = || {
         io::Error::new(
             io::ErrorKind::AddrInUse,
-            format!("a plugin named `{name}` is running already, on {}", socket.display()),
+            format!("a plugin named `{name}` is already running, on {}", socket.display()),
         )
     };
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -81,7 +81,7 @@ mod tests {
         let pid = std::fs::read_to_string(dir.path().join("web.pid")).expect("a pid file");
         assert_eq!(pid, std::process::id().to_string());
         let error = bind(dir.path(), "web").map(|_| ()).expect_err("the living are not");
-        assert!(error.to_string().contains("is running already"), "{error}");
+        assert!(error.to_string().contains("is already running"), "{error}");
         drop(name);
         assert!(!dir.path().join("web").exists() && !dir.path().join("web.pid").exists());
     }

@@ -1,4 +1,4 @@
-//! HTTP to a plugin, over its unix socket or TCP address, with connections kept and shared.
+//! HTTP to a plugin, over its unix socket or TCP address, with a pool of connections.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Where a plugin listens.
+/// The address of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Unix(PathBuf),
@@ -24,18 +24,18 @@ pub(crate) enum Endpoint {
     Http(Uri),
 }
 
-/// The largest answer that is read: a listing of 100,000 instances with 2 KiB each.
+/// The largest reply: a listing of 100,000 instances with 2 KiB each.
 const LARGEST_ANSWER: usize = 256 << 20;
 
-/// Connections that are kept for the next call. InfraKit's client keeps as many.
+/// The number of idle connections, as in Docker's InfraKit.
 const IDLE: usize = 64;
 
-/// Why no answer was had.
+/// Why there is no reply.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody listens: nothing was sent.
+    /// Nothing listens there; nothing was sent.
     NotConnected(String),
-    /// Something may have been done.
+    /// The call may have taken effect.
     Broken(String),
 }
 
@@ -63,8 +63,7 @@ impl Transport {
         &self.target
     }
 
-    /// One request and its whole answer. The status is not looked at: InfraKit's servers put their
-    /// errors into the body.
+    /// One request and its whole reply. The status is ignored: servers put their errors into the body.
     pub(crate) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
@@ -73,15 +72,15 @@ impl Transport {
         let exchange = async {
             let response = self.open(request).await?;
             let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
-            Ok(body.map_err(|error| Failure::Broken(format!("the answer broke off: {error}")))?.to_bytes())
+            Ok(body.map_err(|error| Failure::Broken(format!("the reply is incomplete: {error}")))?.to_bytes())
         };
         match tokio::time::timeout(deadline, exchange).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Broken(format!("no answer within {deadline:?}"))),
+            Err(_) => Err(Failure::Broken(format!("no reply within {deadline:?}"))),
         }
     }
 
-    /// One request whose answer is a stream.
+    /// One request with a streaming reply.
     pub(crate) async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
         self.http.request(request).await.map_err(|error| {
             let cause = innermost(&error);
@@ -90,7 +89,7 @@ impl Transport {
     }
 }
 
-/// The words of the innermost cause: what the operating system said.
+/// The message of the innermost cause, usually from the operating system.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -104,7 +103,7 @@ struct Dial {
     endpoint: Endpoint,
 }
 
-/// A connection of either kind.
+/// A connection over a unix socket or TCP.
 enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),

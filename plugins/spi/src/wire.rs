@@ -1,5 +1,5 @@
-//! The messages as they stand on the wire (plugin-protocol §8, §9): field names are Go's, nulls are
-//! everywhere, and what belongs to others is kept as raw text.
+//! The messages on the wire (plugin-protocol §8, §9): field names are those of Go, any value may be null, and
+//! the data of others are kept as raw text.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(crate) struct ReadFault {
     pub(crate) data: Option<FaultData>,
 }
 
-/// What our plugins say beside the message. Anything else in `data` is ignored.
+/// The class of an error, from plugins of this project. Anything else in `data` is ignored.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct FaultData {
@@ -156,7 +156,7 @@ pub(crate) struct Label {
     pub(crate) labels: Option<BTreeMap<String, String>>,
 }
 
-/// Ours, as `Destroy` is InfraKit's.
+/// Parameters of the extension `Instance.Start`.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Start {
@@ -280,7 +280,7 @@ pub(crate) struct AboutInstance {
 pub(crate) struct Healthy {
     pub(crate) r#type: String,
     pub(crate) health: u8,
-    /// Ours: why. InfraKit's clients ignore it.
+    /// An extension: the reason. Clients of Docker's InfraKit ignore it.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[serde(rename = "Because")]
     pub(crate) message: String,
@@ -299,7 +299,7 @@ pub(crate) struct Nodes {
     pub(crate) nodes: Option<Vec<String>>,
 }
 
-/// An event as it stands in a stream (plugin-protocol §9.7).
+/// An event in a stream (plugin-protocol §9.7).
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct StreamEvent {
@@ -319,7 +319,7 @@ pub(crate) struct StreamEvent {
     pub(crate) data: Any,
 }
 
-/// Go takes an explicit null for a plain value as "leave it" (plugin-protocol §8.1).
+/// In Go, an explicit null leaves a plain value unchanged (plugin-protocol §8.1).
 fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,

@@ -1,7 +1,7 @@
-//! Several flavors as one: each prepares its own copy, and what they add is put together.
+//! Combines several flavors into one: each prepares its own copy, and the additions are merged.
 //!
-//! The base `Init` stands once, then each child's part in order; a later child's tags win;
-//! attachments are collected (flavors-cli §A.2, and not its defect of repeating the base).
+//! The result has the base `Init` once, followed by the additions in order; later tags win; attachments are
+//! collected (flavors-cli §A.2, without its defect of repeating the base).
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use spi::{Directory, Error, Flavors, Index, InstanceSpec, Plugin, Verdict};
 
-/// The plugin; its children are found in `directory`.
+/// The plugin; its children are looked up in `directory`.
 pub fn plugin(directory: Directory) -> Plugin {
     Plugin::default().with_flavor("", Arc::new(Combo { directory }))
 }
@@ -29,7 +29,7 @@ struct Child {
     properties: Option<Box<RawValue>>,
 }
 
-/// A child, found and ready to be asked.
+/// A child and its client.
 struct Ready<F> {
     name: PluginName,
     properties: Opaque,
@@ -39,10 +39,10 @@ struct Ready<F> {
 impl Combo {
     fn children(&self, properties: &Opaque) -> Result<Vec<Ready<impl Flavors + use<>>>, Error> {
         let children: Vec<Child> = serde_json::from_str(properties.as_json()).map_err(|error| {
-            Error::invalid(format!("combo: a list of {{Plugin, Properties}} is expected: {error}"))
+            Error::invalid(format!("combo: the properties must be a list of {{Plugin, Properties}}: {error}"))
         })?;
         if children.is_empty() {
-            return Err(Error::invalid("combo: the list is empty; name at least one flavor"));
+            return Err(Error::invalid("combo: the list is empty; give at least one flavor"));
         }
         children
             .into_iter()
@@ -85,7 +85,7 @@ impl Flavors for Combo {
                 .prepare(&child.properties, spec.clone(), allocation, index)
                 .await
                 .map_err(of_child(&child.name))?;
-            // Only what the child added: everything else came from the base.
+            // Only the additions of the child: everything else is from the base.
             let added = part.init.strip_prefix(&spec.init).unwrap_or(&part.init);
             let added = if spec.init.is_empty() { added } else { added.strip_prefix('\n').unwrap_or(added) };
             if !added.is_empty() {
@@ -102,7 +102,7 @@ impl Flavors for Combo {
         Ok(whole)
     }
 
-    /// The first word that is not "healthy" counts.
+    /// The first verdict that is not healthy.
     async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error> {
         for child in self.children(properties)? {
             let verdict =
@@ -114,7 +114,7 @@ impl Flavors for Combo {
         Ok(Verdict::healthy())
     }
 
-    /// All are drained, also when one fails; every failure is told.
+    /// Drains all of them, even if one fails; all failures are reported.
     async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error> {
         let mut failures = Vec::new();
         for child in self.children(properties)? {

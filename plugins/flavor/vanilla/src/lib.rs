@@ -1,5 +1,4 @@
-//! The plainest flavor: a boot script, tags and attachments for every instance, and an optional
-//! health probe.
+//! The basic flavor: a boot script, tags and attachments for every instance, and an optional health probe.
 
 mod probe;
 
@@ -15,22 +14,22 @@ use spi::{Attachment, Error, Flavors, Index, InstanceSpec, Plugin, Verdict};
 
 use probe::{Probe, Watch};
 
-/// The plugin. Scripts are fetched only from below these places; none allows none.
+/// The plugin.
 pub fn plugin(config: Config) -> Plugin {
     Plugin::default().with_flavor("", Arc::new(Vanilla { config, watch: Watch::default() }))
 }
 
-/// What the operator who starts the plugin allows.
+/// The options of the plugin: what its operator allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// Directories from which `InitScriptTemplateURL` may name files, and URL prefixes from which it
-    /// may fetch. Without this list, whoever commits a group could read this machine's files.
+    /// Directories and URL prefixes that `InitScriptTemplateURL` may refer to; none by default. Otherwise
+    /// anybody who commits a group could read the files of this machine.
     pub scripts: Vec<String>,
     /// Whether probes may run commands on this machine.
     pub commands: bool,
 }
 
-/// The properties, by InfraKit's names, with `Health` beside them.
+/// The properties, as in Docker's InfraKit, and `Health`.
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Properties {
@@ -55,23 +54,23 @@ struct Attached {
     kind: String,
 }
 
-/// How an instance shows that it is well.
+/// The health probe of an instance.
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct HealthSpec {
-    /// `host:port` that accepts a connection.
+    /// A `host:port` that must accept a connection.
     #[serde(rename = "TCP")]
     tcp: Option<String>,
-    /// A URL that answers with a status below 400.
+    /// A URL that must answer with a status below 400.
     #[serde(rename = "HTTP")]
     http: Option<String>,
-    /// A command that ends with 0.
+    /// A command that must exit with 0.
     #[serde(rename = "Command")]
     command: Option<Vec<String>>,
-    /// How long one probe may take. Default 3 s, at most 10 s: a call has 15 s in all.
+    /// The timeout of a probe: 3 s by default, at most 10 s, because the whole call has 15 s.
     #[serde(rename = "Timeout")]
     timeout: Option<String>,
-    /// How long after it was first asked about an instance may be ill without being called so.
+    /// How long after the first probe failures are reported as unknown.
     #[serde(rename = "Grace")]
     grace: Option<String>,
 }
@@ -112,7 +111,7 @@ impl Vanilla {
     fn probe(&self, health: &HealthSpec) -> Result<(Probe, Duration, Duration), Error> {
         let kinds = [health.tcp.is_some(), health.http.is_some(), health.command.is_some()];
         if kinds.into_iter().filter(|given| *given).count() != 1 {
-            return Err(Error::invalid("vanilla: Health needs exactly one of TCP, HTTP and Command"));
+            return Err(Error::invalid("vanilla: Health requires exactly one of TCP, HTTP and Command"));
         }
         let probe = match health {
             HealthSpec { tcp: Some(address), .. } => Probe::tcp(address),
@@ -124,17 +123,17 @@ impl Vanilla {
         let timeout = span(health.timeout.as_deref(), "Timeout")?.unwrap_or(TIMEOUT);
         if timeout > LONGEST_TIMEOUT || timeout.is_zero() {
             return Err(Error::invalid(format!(
-                "vanilla: Health.Timeout: more than 0 and at most {LONGEST_TIMEOUT:?}"
+                "vanilla: Health.Timeout must be more than 0 and at most {LONGEST_TIMEOUT:?}"
             )));
         }
         Ok((probe, timeout, span(health.grace.as_deref(), "Grace")?.unwrap_or_default()))
     }
 
-    /// The script, as it is: templates come later.
+    /// The script, without template expansion.
     async fn fetch(&self, url: &str) -> Result<String, Error> {
         let allowed = || {
             Error::invalid(format!(
-                "vanilla: {url} is not below an allowed place; start the plugin with --set scripts=PREFIX[,PREFIX]"
+                "vanilla: {url} is not allowed; start the plugin with --set scripts=PREFIX[,PREFIX]"
             ))
         };
         if let Some(script) = url.strip_prefix("str://") {
@@ -148,7 +147,7 @@ impl Vanilla {
                 .map_err(|why| Error::internal(format!("{url}: {why}")));
         }
         let path = url.strip_prefix("file://").unwrap_or(url);
-        // Resolved first, so that neither `..` nor a link leads out of the allowed place.
+        // Resolved first, so that neither `..` nor a link leads out of the allowed directory.
         let path = std::fs::canonicalize(path)
             .map_err(|error| Error::invalid(format!("vanilla: {url}: {error}")))?;
         let below = |prefix: &&String| {
@@ -216,7 +215,7 @@ impl Flavors for Vanilla {
     }
 }
 
-/// Options as `infrakit plugin start vanilla --set KEY=VALUE` takes them.
+/// Parses the options of `infrakit plugin start vanilla --set KEY=VALUE`.
 pub fn configure(options: &BTreeMap<String, String>) -> Result<Config, String> {
     let mut config = Config::default();
     for (key, value) in options {
@@ -226,7 +225,7 @@ pub fn configure(options: &BTreeMap<String, String>) -> Result<Config, String> {
                 config.commands =
                     value.parse().map_err(|_| format!("commands: `{value}` is not true or false"))?;
             }
-            other => return Err(format!("`{other}` is not an option of vanilla; known: scripts, commands")),
+            other => return Err(format!("unknown option `{other}` of vanilla; known: scripts, commands")),
         }
     }
     Ok(config)

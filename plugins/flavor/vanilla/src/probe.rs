@@ -1,4 +1,4 @@
-//! Asks an instance how it is, and remembers since when it has been asked.
+//! Health probes of instances, and the grace period after the first probe.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use spi::Verdict;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// One way to ask. Its texts may hold `{ID}`, `{LogicalID}` and `{IP}`.
+/// A probe. Its texts may contain `{ID}`, `{LogicalID}` and `{IP}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Probe {
     Tcp(String),
@@ -17,7 +17,7 @@ pub(crate) enum Probe {
     Command(Vec<String>),
 }
 
-/// The longest answer of which the beginning is read.
+/// How much of a response is read.
 const HEAD: usize = 64 * 1024;
 
 impl Probe {
@@ -40,12 +40,12 @@ impl Probe {
 
     pub(crate) fn command(command: &[String]) -> Result<Self, String> {
         if command.first().is_none_or(String::is_empty) {
-            return Err("Command: it is empty".into());
+            return Err("Command is empty".into());
         }
         Ok(Probe::Command(command.to_vec()))
     }
 
-    /// Ok when the instance is well, else why not.
+    /// Ok if the instance is healthy, else the reason.
     pub(crate) async fn run(&self, instance: &Description, timeout: Duration) -> Result<(), String> {
         let ask = async {
             match self {
@@ -69,13 +69,13 @@ impl Probe {
         };
         tokio::time::timeout(timeout, ask)
             .await
-            .unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
+            .unwrap_or_else(|_| Err(format!("no response within {timeout:?}")))
     }
 }
 
 async fn run(words: &[String]) -> Result<(), String> {
     let mut command = tokio::process::Command::new(&words[0]);
-    // A probe that outlives its timeout goes with it.
+    // A command that exceeds the timeout is killed.
     let output = command.args(&words[1..]).kill_on_drop(true).output().await;
     let output = output.map_err(|error| format!("{}: {error}", words[0]))?;
     if output.status.success() {
@@ -98,8 +98,7 @@ fn fill(text: &str, instance: &Description) -> Result<String, String> {
     Ok(text)
 }
 
-/// An instance's address: `IPAddress` in its properties, wherever its plugin puts it, else a
-/// logical id that is one.
+/// The address of an instance: `IPAddress` anywhere in its properties, else a logical id that is an address.
 fn address_of(instance: &Description) -> Option<String> {
     fn find(value: &serde_json::Value) -> Option<String> {
         match value {
@@ -118,12 +117,11 @@ fn address_of(instance: &Description) -> Option<String> {
     })
 }
 
-/// The body of a plain HTTP answer; a status of 400 or more is an error.
+/// The body of a plain HTTP response; a status of 400 or more is an error.
 ///
-/// A health probe needs one request and its status line: a whole HTTP client would be a larger risk
-/// than these lines.
+/// A probe needs one request and the status line, for which a complete HTTP client would be too much.
 pub(crate) async fn get(url: &str, timeout: Duration) -> Result<String, String> {
-    let rest = url.strip_prefix("http://").ok_or("only http:// is understood")?;
+    let rest = url.strip_prefix("http://").ok_or("only http:// is supported")?;
     let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
     let exchange = async {
@@ -137,7 +135,7 @@ pub(crate) async fn get(url: &str, timeout: Duration) -> Result<String, String> 
     };
     let answer = tokio::time::timeout(timeout, exchange)
         .await
-        .map_err(|_| format!("no answer within {timeout:?}"))??;
+        .map_err(|_| format!("no response within {timeout:?}"))??;
     let text = String::from_utf8_lossy(&answer);
     let status = text.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());
     match status {
@@ -145,17 +143,17 @@ pub(crate) async fn get(url: &str, timeout: Duration) -> Result<String, String> 
             Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
         }
         Some(code) => Err(format!("status {code}")),
-        None => Err("the answer is not HTTP".into()),
+        None => Err("the response is not HTTP".into()),
     }
 }
 
-/// Since when each instance has been asked about, for its grace.
+/// The time of the first probe of each instance, for the grace period.
 #[derive(Default)]
 pub(crate) struct Watch {
     first: Mutex<BTreeMap<InstanceId, Instant>>,
 }
 
-/// Beyond so many instances the oldest memories go: their grace is long over.
+/// Beyond this many instances the oldest entries are dropped: their grace period is over.
 const REMEMBERED: usize = 200_000;
 
 impl Watch {
@@ -169,7 +167,7 @@ impl Watch {
             Ok(()) => Verdict::healthy(),
             Err(message) if since.elapsed() < grace => Verdict {
                 health: Health::Unknown,
-                message: format!("{message} (within its grace of {grace:?})"),
+                message: format!("{message} (within the grace period of {grace:?})"),
             },
             Err(message) => Verdict { health: Health::Unhealthy, message },
         }

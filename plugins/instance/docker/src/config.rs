@@ -1,4 +1,4 @@
-//! What the plugin and its instances are told, by InfraKit's names (instance-plugins §2.3).
+//! The options of the plugin, and the properties of its instances (instance-plugins §2.3).
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use model::tags::Tags;
 use serde::Deserialize;
 use spi::Error;
 
-/// How the plugin is started.
+/// The options of the plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The engine's socket; the environment's engine when there is none.
+    /// The socket of the engine; without it, the environment decides.
     pub host: Option<String>,
-    /// Tags that tell this plugin's containers from those of another on the same engine.
+    /// Tags that separate the containers of this plugin from those of another one on the same engine.
     pub namespace: Tags,
 }
 
-/// The properties of an instance, understood.
+/// The parsed properties of an instance.
 pub(crate) struct Properties {
     pub(crate) tags: Tags,
     pub(crate) config: ContainerCreateBody,
@@ -25,7 +25,7 @@ pub(crate) struct Properties {
     pub(crate) networks: Vec<Network>,
 }
 
-/// A network to attach to; made when there is none of that name.
+/// A network to attach to; created if it does not exist.
 #[derive(Deserialize, Debug, Clone)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Network {
@@ -66,7 +66,7 @@ pub(crate) fn read(properties: &Opaque) -> Result<Properties, Error> {
     })
 }
 
-/// Options as `infrakit plugin start docker --set KEY=VALUE` takes them.
+/// Parses the options of `infrakit plugin start docker --set KEY=VALUE`.
 pub fn configure(
     options: &BTreeMap<String, String>,
     var: impl Fn(&str) -> Option<String>,

@@ -1,4 +1,4 @@
-//! Single steps at the engine, with their errors told apart.
+//! Single calls to the engine, with classified errors.
 
 use std::io::Write;
 
@@ -20,7 +20,7 @@ use crate::config::Network;
 
 type Fault = bollard::errors::Error;
 
-/// The engine's HTTP status, when it gave one.
+/// The HTTP status of the engine, if there is one.
 pub(crate) fn status(error: &Fault) -> Option<u16> {
     match error {
         Fault::DockerResponseServerError { status_code, .. } => Some(*status_code),
@@ -35,7 +35,7 @@ fn message(error: &Fault) -> String {
     }
 }
 
-/// The engine said no, and nothing was done; or it could not be asked.
+/// An error of a call that changed nothing.
 pub(crate) fn failed(error: Fault) -> Error {
     let class = match status(&error) {
         Some(400) => Class::InvalidSpec,
@@ -47,7 +47,7 @@ pub(crate) fn failed(error: Fault) -> Error {
     Error::new(class, format!("docker: {}", message(&error)))
 }
 
-/// As [`failed`], for a call that may have been carried out although no answer came.
+/// As [`failed`], for a call that may have taken effect without a reply.
 pub(crate) fn unsure(error: Fault) -> Error {
     match status(&error) {
         Some(_) => failed(error),
@@ -55,7 +55,7 @@ pub(crate) fn unsure(error: Fault) -> Error {
     }
 }
 
-/// Creates a container; an image that is not there is pulled first.
+/// Creates a container; a missing image is pulled first.
 pub(crate) async fn create(
     docker: &Docker,
     name: Option<&str>,
@@ -83,7 +83,7 @@ async fn pull(docker: &Docker, image: &str) -> Result<(), Error> {
         step.map_err(|error| {
             Error::new(
                 Class::Exhausted,
-                format!("docker: the image `{image}` is not here and cannot be pulled: {}", message(&error)),
+                format!("docker: the image `{image}` is missing and cannot be pulled: {}", message(&error)),
             )
         })?;
     }
@@ -94,7 +94,7 @@ pub(crate) async fn start(docker: &Docker, id: &str) -> Result<(), Error> {
     docker.start_container(id, None).await.map_err(failed)
 }
 
-/// Attaches a container to a network of exactly this name, making it when there is none.
+/// Attaches a container to the network with exactly this name, which is created if it does not exist.
 pub(crate) async fn connect(
     docker: &Docker,
     id: &str,
@@ -114,7 +114,7 @@ pub(crate) async fn connect(
         };
         match docker.create_network(request).await {
             Ok(_) => {}
-            // Another instance made it a moment ago.
+            // It was created concurrently.
             Err(error) if status(&error) == Some(409) => {}
             Err(error) => return Err(failed(error)),
         }
@@ -130,7 +130,7 @@ pub(crate) async fn connect(
     docker.connect_network(&network.name, request).await.map_err(failed)
 }
 
-/// Puts one file into a container, running or not, byte for byte.
+/// Writes a file into a container, running or not.
 pub(crate) async fn put_file(docker: &Docker, id: &str, path: &str, content: &[u8]) -> Result<(), Error> {
     let tar = archive(path, content).map_err(Error::internal)?;
     let options = UploadToContainerOptionsBuilder::default().path("/").build();
@@ -146,9 +146,8 @@ pub(crate) async fn has_file(docker: &Docker, id: &str, path: &str) -> Result<bo
     }
 }
 
-/// Runs a command in a container and waits for its end; anything but 0 is an error with the last line
-/// that it wrote to its standard error, or else to its standard output. The two come by different ways,
-/// so which of them was last cannot be known.
+/// Runs a command in a container and waits for it. An exit code other than 0 is an error with the last line
+/// of its standard error, or else of its standard output.
 pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(), Error> {
     let options = CreateExecOptions {
         cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
@@ -165,7 +164,7 @@ pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(
             let piece = piece.map_err(unsure)?;
             let said = &mut said[usize::from(!matches!(piece, LogOutput::StdErr { .. }))];
             said.extend_from_slice(&piece.into_bytes());
-            // Only the end is told; a script may say much.
+            // Only the last line is kept.
             if said.len() > 64 * 1024 {
                 said.drain(..32 * 1024);
             }
@@ -178,13 +177,12 @@ pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(
             let said = String::from_utf8_lossy(said.unwrap_or_default());
             let last = said.lines().last().unwrap_or_default();
             let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
-            Err(Error::internal(format!("docker: Init ended with {code}: {last}")))
+            Err(Error::internal(format!("docker: Init exited with {code}: {last}")))
         }
     }
 }
 
-/// A tar archive with one executable file and the directories above it (POSIX ustar). One header is
-/// all that is needed of the format.
+/// A tar archive with one executable file and its parent directories (POSIX ustar).
 fn archive(path: &str, content: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut tar = Vec::new();
     let mut above = String::new();

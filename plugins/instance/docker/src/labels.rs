@@ -1,7 +1,7 @@
 //! Labels that were added after a container was created, kept as labels of small volumes.
 //!
-//! One volume an addition: it holds nothing, is never mounted, names its container, and is numbered,
-//! so that the latest value wins.
+//! Each addition is one volume: it is empty and never mounted, refers to its container, and is numbered, so
+//! that the latest value wins.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,12 +13,12 @@ use spi::Error;
 
 use crate::engine;
 
-/// Which container a volume's labels belong to, by its whole id.
+/// The full id of the container that the labels of a volume belong to.
 const OF: &str = "infrakit.labels-of";
-/// The place of an addition in the order they were made.
+/// The sequence number of an addition.
 const NUMBER: &str = "infrakit.labels-number";
 
-/// A volume with an addition: its name, its number, and what it adds.
+/// A volume with an addition: its name, its number, and its labels.
 type Addition = (String, u64, Tags);
 
 async fn volumes(docker: &Docker) -> Result<BTreeMap<String, Vec<Addition>>, Error> {
@@ -39,7 +39,7 @@ async fn volumes(docker: &Docker) -> Result<BTreeMap<String, Vec<Addition>>, Err
     Ok(all)
 }
 
-/// What was added, by container.
+/// The added labels, by container.
 pub(crate) async fn added(docker: &Docker) -> Result<BTreeMap<String, Tags>, Error> {
     let merged = |additions: Vec<Addition>| additions.into_iter().flat_map(|(_, _, tags)| tags).collect();
     Ok(volumes(docker)
@@ -64,7 +64,7 @@ pub(crate) async fn add(docker: &Docker, container: &str, tags: &Tags) -> Result
     docker.create_volume(request).await.map(drop).map_err(engine::unsure)
 }
 
-/// Removes what was added to a container that is gone.
+/// Removes the labels of a destroyed container.
 pub(crate) async fn forget(docker: &Docker, container: &str) -> Result<(), Error> {
     for (name, _, _) in volumes(docker).await?.remove(container).unwrap_or_default() {
         let options = RemoveVolumeOptionsBuilder::default().force(true).build();

@@ -1,9 +1,8 @@
 //! Containers as instances, through the Docker Engine's API.
 //!
-//! Tags are labels, set when the container is created. The engine's labels never change, so what
-//! [`Instances::label`] adds later is kept as labels of small volumes beside the container; they
-//! live as long as it does, and survive restarts of the container, the plugin and the engine, but
-//! not `docker volume prune`.
+//! Tags are labels, set when the container is created. The engine cannot change labels, so those that
+//! [`Instances::label`] adds are kept as labels of small volumes. They last as long as the container, and
+//! survive restarts of the container, the plugin and the engine, but not `docker volume prune`.
 
 mod config;
 mod engine;
@@ -48,15 +47,15 @@ pub async fn plugin(config: &Config) -> Result<Plugin, String> {
 
 struct Containers {
     docker: Docker,
-    /// Stamped on every container, and asked of every container.
+    /// Added to every container, and required of every container.
     namespace: Tags,
 }
 
-/// Every container that is ours to tell about carries a label that begins so.
+/// The prefix of a label that every managed container has.
 const PREFIX: &str = "infrakit.";
-/// Stands on every container that this plugin makes.
+/// The label of every container that this plugin creates.
 const PLUGIN: &str = "infrakit.plugin";
-/// Written into the container when its boot script has run.
+/// Written into the container after its boot script.
 const DONE: &str = "/var/lib/infrakit/done";
 
 impl Containers {
@@ -90,15 +89,14 @@ impl Containers {
         match self.docker.remove_container(id, Some(options)).await {
             Ok(()) => Ok(()),
             Err(error) => match engine::status(&error) {
-                // It is gone, or going.
+                // It is being removed.
                 Some(404 | 409) => Ok(()),
                 _ => Err(engine::unsure(error)),
             },
         }
     }
 
-    /// The container of an earlier attempt under this token: kept when it is complete, removed when
-    /// that attempt ended half way.
+    /// The container of an earlier attempt with this token: returned if it is complete, removed otherwise.
     async fn earlier(&self, token: &str, has_init: bool) -> Result<Option<InstanceId>, Error> {
         let all = self.all().await?;
         let Some((summary, _)) =
@@ -136,7 +134,7 @@ impl Containers {
         match finished {
             Ok(()) => Ok(short(&id)),
             Err(error) => {
-                // Nobody was told of it, so nobody misses it.
+                // Its id was never returned, so it is not missed.
                 self.remove(&id).await?;
                 Err(error)
             }
@@ -161,7 +159,7 @@ impl Containers {
     }
 }
 
-/// `<cluster8>-<group>-<slot>-<generation>` when the tags say so (decision 23), else the logical id.
+/// `<cluster>-<group>-<slot>-<generation>` if the tags have them, else the logical id.
 fn name_of(spec: &InstanceSpec) -> Option<String> {
     let tag = |name: &str| spec.tags.get(name).map(String::as_str);
     let parts = (tag(tags::OWNER), tag(tags::GROUP), tag(tags::SLOT), tag(tags::GENERATION));
@@ -176,14 +174,14 @@ fn name_of(spec: &InstanceSpec) -> Option<String> {
     Some(name.chars().map(fits).collect())
 }
 
-/// A volume by its name; `volume` is mounted at `/mnt/<id>`, a path is where it is mounted.
+/// A volume by its name: type `volume` mounts it at `/mnt/<id>`, a path at that path.
 fn mount_of(id: &str, kind: &str) -> Result<String, Error> {
     let target = match kind {
         "volume" => format!("/mnt/{id}"),
         path if path.starts_with('/') => path.to_owned(),
         other => {
             return Err(Error::invalid(format!(
-                "docker: the attachment `{id}` has type `{other}`; it is `volume`, or the path to mount it at"
+                "docker: the attachment `{id}` has type `{other}`; it must be `volume` or an absolute path"
             )));
         }
     };
@@ -249,7 +247,7 @@ impl Instances for Containers {
     }
 
     async fn destroy(&self, instance: &InstanceId, _: &str, _: &Call) -> Result<(), Error> {
-        // Looked up first, so that no container is ever removed that is not one of ours.
+        // Looked up first, so that only containers of this plugin are removed.
         let Some((summary, _)) = self.find(instance).await? else { return Ok(()) };
         if let Some(id) = &summary.id {
             self.remove(id).await?;
@@ -259,10 +257,10 @@ impl Instances for Containers {
     }
 
     async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
-        // Starting one that runs changes nothing there.
+        // Starting a running container is a no-op.
         match self.find(instance).await? {
             Some((ContainerSummary { id: Some(id), .. }, _)) => engine::start(&self.docker, &id).await,
-            Some(_) | None => Err(Error::new(Class::NotFound, format!("there is no container `{instance}`"))),
+            Some(_) | None => Err(Error::new(Class::NotFound, format!("container `{instance}` not found"))),
         }
     }
 
@@ -277,7 +275,7 @@ impl Instances for Containers {
     }
 }
 
-/// Tells of containers that come and go, for as long as the plugin runs.
+/// Publishes events of containers, as long as the plugin runs.
 async fn follow(docker: Docker, events: Events) {
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
@@ -304,7 +302,7 @@ async fn follow(docker: Docker, events: Events) {
                 message: event.action.unwrap_or_default(),
             });
         }
-        // The engine restarts, most likely.
+        // The engine is probably restarting.
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

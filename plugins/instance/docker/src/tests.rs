@@ -74,7 +74,7 @@ async fn init_arrives_byte_for_byte_and_runs_inside() {
     assert_eq!(output(&containers, &id, &["cat", "/var/lib/infrakit/init"]).await, init.as_bytes());
     let failing = InstanceSpec { init: "echo first; echo why >&2; exit 3".into(), ..spec("") };
     let error = containers.provision(&failing, &Call::default()).await.expect_err("Init fails");
-    assert_eq!(error.message, "docker: Init ended with 3: why");
+    assert_eq!(error.message, "docker: Init exited with 3: why");
     assert_eq!(containers.all().await.expect("a listing").len(), 1, "the failed one was removed");
     clear(&containers).await;
 }

@@ -1,7 +1,7 @@
-//! The smallest honest instance plugin: one file per instance.
+//! The smallest instance plugin: one file for each instance.
 //!
-//! A file appears whole or not at all (written beside, synced, renamed), and a file that cannot be
-//! read makes a listing fail rather than shorter.
+//! Files are written atomically, and a file that cannot be read makes a listing fail instead of being left
+//! out.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
 use spi::{Call, Error, InstanceSpec, Instances, Plugin};
 
-/// The plugin, keeping its files in `dir`.
+/// The plugin, with its files in `dir`.
 pub fn plugin(dir: impl Into<PathBuf>) -> std::io::Result<Plugin> {
     let dir = dir.into();
     std::fs::create_dir_all(&dir)?;
@@ -22,7 +22,7 @@ pub fn plugin(dir: impl Into<PathBuf>) -> std::io::Result<Plugin> {
 
 struct Files {
     dir: PathBuf,
-    /// Two calls with one token must not both find it unknown.
+    /// Serializes calls, so that two calls with one token cannot both create an instance.
     making: Mutex<()>,
 }
 
@@ -30,7 +30,7 @@ const EXTENSION: &str = "json";
 
 impl Files {
     fn path(&self, id: &InstanceId) -> Result<PathBuf, Error> {
-        // An id is a file name of ours; anything else must not reach the file system.
+        // An id becomes a file name, so anything else is rejected.
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if id.as_str().is_empty() || !id.as_str().chars().all(plain) {
             return Err(Error::not_found(format!("not found {id}")));
@@ -81,7 +81,7 @@ fn failed(path: &Path, error: impl std::fmt::Display) -> Error {
 
 #[async_trait]
 impl Instances for Files {
-    /// Anything is accepted: the properties are only kept.
+    /// Any properties are valid: they are only stored.
     async fn validate(&self, _: &Opaque) -> Result<(), Error> {
         Ok(())
     }

@@ -1,26 +1,26 @@
-//! Faults on request: a test writes what shall go wrong into a file, and the next calls obey.
+//! Fault injection: a test writes a fault into a file, and the next calls fail accordingly.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What goes wrong with one call.
+/// A fault of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Refused, and nothing was done.
+    /// Refused; nothing is done.
     Refuse,
-    /// Failed, without saying what was done.
+    /// Failed with an unknown outcome.
     Error,
-    /// Never answered, nothing done.
+    /// No reply; nothing is done.
     Hang,
-    /// Done, and the answer is lost.
+    /// Done; the reply is lost.
     Lose,
-    /// Done after a while, unless the caller hangs up before.
+    /// Done after a delay, unless the caller disconnects before.
     Slow(Duration),
-    /// Done after a while, whether or not anybody still waits for it, and never answered.
+    /// Done after a delay, even if the caller has disconnected; no reply.
     Late(Duration),
-    /// A listing that shows nothing.
+    /// An empty listing.
     Empty,
-    /// A listing that shows half.
+    /// Half of the listing.
     Partial,
 }
 
@@ -61,7 +61,7 @@ impl Faults {
             ("slow", span) => after(span).map(Fault::Slow),
             ("late", span) => after(span).map(Fault::Late),
             (other, _) => {
-                tracing::warn!(fault = other, "this fault is not known");
+                tracing::warn!(fault = other, "unknown fault");
                 None
             }
         }

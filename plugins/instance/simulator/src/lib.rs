@@ -1,5 +1,5 @@
-//! An instance plugin that makes nothing real: instances in memory or in files, with delays, and,
-//! for tests, faults on request and a history of every call.
+//! An instance plugin that simulates instances in memory or in files, with delays, fault injection and a
+//! history of every call for tests.
 
 mod faults;
 mod store;
@@ -18,16 +18,16 @@ use spi::{Call, Class, Error, Event, Events, InstanceSpec, Instances, Plugin};
 use faults::{Fault, Faults};
 use store::{Kept, Store};
 
-/// How a simulator behaves.
+/// The options of a simulator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The name it is served under; stands on every instance as the tag `simulator`.
+    /// The name that it is served under, which every instance has as the tag `simulator`.
     pub name: String,
     /// The types it serves.
     pub types: Vec<String>,
-    /// Where instances are kept; none keeps them in memory only.
+    /// The directory of the instances; without it they are kept in memory.
     pub store: Option<PathBuf>,
-    /// Where faults are asked for and the history is written; none for neither.
+    /// The directory of injected faults and of the history; none for neither.
     pub lab: Option<PathBuf>,
     pub describe_delay: Duration,
     pub provision_delay: Duration,
@@ -91,11 +91,11 @@ struct Simulator {
     events: Events,
 }
 
-/// What an instance's own properties may ask of the simulator.
+/// The properties of an instance that the simulator interprets.
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct Wishes {
-    /// At most so many instances of this type.
+    /// Limit of the instances of this type.
     simulator_cap: Option<usize>,
     /// How long provisioning takes, as a Go duration.
     simulator_delay: Option<String>,
@@ -106,7 +106,7 @@ impl Simulator {
         self.store.lock().expect("nobody panics while holding the store")
     }
 
-    fn tell(&self, what: &str, id: &InstanceId) {
+    fn publish(&self, what: &str, id: &InstanceId) {
         self.events.publish(Event {
             topic: format!("{}/{what}", self.kind),
             kind: what.to_owned(),
@@ -115,7 +115,7 @@ impl Simulator {
         });
     }
 
-    /// One line of history: what was asked, of whom, and what came of it.
+    /// Appends a call and its outcome to the history.
     fn record(&self, call: &str, id: &str, tags: &Tags, outcome: &str) {
         let mut history = self.history.lock().expect("nobody panics while holding the history");
         let Some(file) = history.as_mut() else { return };
@@ -133,11 +133,11 @@ impl Simulator {
             "outcome": outcome,
         });
         if let Err(error) = writeln!(file, "{line}") {
-            tracing::warn!(%error, "the history could not be written");
+            tracing::warn!(%error, "the history cannot be written");
         }
     }
 
-    /// Makes an instance, or finds the one that the token names.
+    /// Creates an instance, or returns the one with the same token.
     fn make(&self, spec: &InstanceSpec, call: &Call, wishes: &Wishes) -> Result<InstanceId, Error> {
         let token = call.token.as_ref().or_else(|| spec.tags.get(tags::INTENT));
         let (id, fresh) = {
@@ -158,15 +158,15 @@ impl Simulator {
             }
         };
         self.record("provision", id.as_str(), &spec.tags, if fresh { "made" } else { "known" });
-        self.tell("found", &id);
+        self.publish("found", &id);
         Ok(id)
     }
 
-    /// Carries out the part of a fault that comes before the work.
+    /// The part of a fault before the work.
     async fn before(&self, fault: &Option<Fault>) -> Result<(), Error> {
         match fault {
             Some(Fault::Refuse) => Err(Error::new(Class::Exhausted, "simulated: out of capacity")),
-            Some(Fault::Error) => Err(Error::unsure("simulated: it failed, and may have been done")),
+            Some(Fault::Error) => Err(Error::unsure("simulated: failed with an unknown outcome")),
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Slow(span)) => {
                 tokio::time::sleep(*span).await;
@@ -176,7 +176,7 @@ impl Simulator {
         }
     }
 
-    /// Carries out the part of a fault that comes after the work: the answer is lost.
+    /// The part of a fault after the work: the reply is lost.
     async fn after(&self, fault: &Option<Fault>) {
         if fault == &Some(Fault::Lose) {
             std::future::pending::<()>().await;
@@ -191,7 +191,7 @@ fn wishes(properties: &Opaque) -> Result<Wishes, Error> {
         return Ok(Wishes::default());
     }
     if !value.is_object() {
-        return Err(Error::invalid("the simulator's properties are a map"));
+        return Err(Error::invalid("the properties must be a map"));
     }
     serde_json::from_value(value).map_err(|error| Error::invalid(error.to_string()))
 }
@@ -221,7 +221,7 @@ impl Instances for Simulator {
             let (late, spec, call) = (self.clone(), spec.clone(), call.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(span).await;
-                // Nobody hears of it; the history says what came of it.
+                // The caller is gone; the history has the outcome.
                 let _ = late.make(&spec, &call, &wishes);
             });
             return std::future::pending().await;
@@ -239,7 +239,7 @@ impl Instances for Simulator {
         self.before(&fault).await?;
         self.store().label(instance, labels)?;
         self.record("label", instance.as_str(), labels, "");
-        self.tell("changed", instance);
+        self.publish("changed", instance);
         self.after(&fault).await;
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Instances for Simulator {
         let tags = gone.map(|kept| kept.spec.tags);
         self.record("destroy", instance.as_str(), tags.as_ref().unwrap_or(&Tags::new()), reason);
         if tags.is_some() {
-            self.tell("lost", instance);
+            self.publish("lost", instance);
         }
         self.after(&fault).await;
         Ok(())
@@ -260,9 +260,9 @@ impl Instances for Simulator {
     async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
         let found = self.store().matching(&Tags::new());
         let Some(found) = found.iter().find(|it| it.id == *instance) else {
-            return Err(Error::new(Class::NotFound, format!("there is no instance `{instance}`")));
+            return Err(Error::new(Class::NotFound, format!("instance `{instance}` not found")));
         };
-        // It runs as long as it is there.
+        // A simulated instance always runs.
         self.record("start", instance.as_str(), &found.tags, "");
         Ok(())
     }
@@ -284,8 +284,8 @@ impl Instances for Simulator {
     }
 }
 
-/// Options as `infrakit plugin start simulator --set KEY=VALUE` takes them, over InfraKit's
-/// environment variables (`INFRAKIT_SIMULATOR_*`).
+/// Parses the options of `infrakit plugin start simulator --set KEY=VALUE`, which take precedence over the
+/// environment (`INFRAKIT_SIMULATOR_*`).
 pub fn configure(
     name: &str,
     options: &BTreeMap<String, String>,
@@ -294,7 +294,7 @@ pub fn configure(
     let mut config = Config { name: name.to_owned(), ..Config::default() };
     let known = ["types", "store", "dir", "lab", "describe-delay", "provision-delay"];
     if let Some(other) = options.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(format!("`{other}` is not an option of the simulator; known: {}", known.join(", ")));
+        return Err(format!("unknown option `{other}` of the simulator; known: {}", known.join(", ")));
     }
     let read = |option: &str, variable: &str| options.get(option).cloned().or_else(|| var(variable));
     let delay = |option: &str, variable: &str| match read(option, variable) {
@@ -314,8 +314,8 @@ pub fn configure(
         match (read("store", "INFRAKIT_SIMULATOR_STORE").as_deref(), read("dir", "INFRAKIT_SIMULATOR_DIR")) {
             (Some("mem") | None, None) | (Some("mem"), Some(_)) => None,
             (Some("file") | None, Some(dir)) => Some(PathBuf::from(dir).join(name)),
-            (Some("file"), None) => return Err("store=file needs dir=DIRECTORY".into()),
-            (Some(other), _) => return Err(format!("store: `{other}` is not known; it is mem or file")),
+            (Some("file"), None) => return Err("store=file requires dir=DIRECTORY".into()),
+            (Some(other), _) => return Err(format!("store: `{other}` is not valid; use mem or file")),
         };
     Ok(config)
 }

@@ -1,4 +1,4 @@
-//! Where simulated instances are kept.
+//! The store of simulated instances.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
 use spi::{Error, InstanceSpec};
 
-/// Instances in memory, and behind them, perhaps, one file each.
+/// Instances in memory, optionally with a file for each.
 pub(crate) struct Store {
     kept: BTreeMap<InstanceId, Kept>,
-    /// Which instance carries which token.
+    /// Instances by token.
     tokens: BTreeMap<String, InstanceId>,
     dir: Option<PathBuf>,
 }
 
-/// One instance: the spec it was made from, with its tags as they are now.
+/// An instance: its spec, with its current tags.
 pub(crate) struct Kept {
     pub(crate) spec: InstanceSpec,
-    /// The whole spec as JSON, which is what the simulator shows as properties.
+    /// The whole spec as JSON, which listings show as properties.
     shown: Opaque,
 }
 
@@ -34,7 +34,7 @@ impl Store {
         Self { kept: BTreeMap::new(), tokens: BTreeMap::new(), dir: None }
     }
 
-    /// Reads what is there already. A file that cannot be read is an error, never an instance less.
+    /// Loads existing instances. A file that cannot be read is an error.
     pub(crate) fn files(dir: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let mut store = Self { dir: Some(dir.to_owned()), ..Self::memory() };

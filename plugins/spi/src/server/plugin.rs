@@ -1,4 +1,4 @@
-//! What a plugin process serves: its objects, and what it says of itself.
+//! The objects that a plugin process serves, and its guarantees.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::contract::{Flavors, Instances};
 use crate::events::Events;
 use crate::{fence, interface};
 
-/// A plugin process's objects. `""` names the base object.
+/// The objects of a plugin process. The base object has the name `""`.
 #[derive(Clone, Default)]
 pub struct Plugin {
     pub(super) instances: BTreeMap<String, Arc<dyn Instances>>,
@@ -23,54 +23,57 @@ pub struct Plugin {
 }
 
 impl Plugin {
+    /// Serves an instance plugin at this subtype.
     #[must_use]
     pub fn with_instances(mut self, subtype: &str, instances: Arc<dyn Instances>) -> Self {
         self.instances.insert(subtype.to_owned(), instances);
         self
     }
 
+    /// Serves a flavor plugin at this subtype.
     #[must_use]
     pub fn with_flavor(mut self, subtype: &str, flavor: Arc<dyn Flavors>) -> Self {
         self.flavors.insert(subtype.to_owned(), flavor);
         self
     }
 
+    /// Serves these events.
     #[must_use]
     pub fn with_events(mut self, events: Events) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// The plugin makes no second instance for a token that it has seen (`Fence/0.1.0`).
+    /// The plugin creates no second instance for a token that it has seen (`Fence/0.1.0`).
     #[must_use]
     pub fn knowing_tokens(mut self) -> Self {
         self.knows_tokens = true;
         self
     }
 
-    /// An instance that was made may be missing from listings for so long.
+    /// A new instance may be missing from listings for this long.
     #[must_use]
     pub fn listing_within(mut self, span: Millis) -> Self {
         self.lists_within = span;
         self
     }
 
-    /// The plugin hears who calls and until when, and cannot tell whether an instance was made whose answer
-    /// was lost: class D. Nothing is repeated there but by an operator.
+    /// The plugin obeys the fence, and cannot tell whether a call with a lost reply took effect: class D.
+    /// Only an operator can resolve that.
     #[must_use]
     pub fn proving_nothing(mut self) -> Self {
         self.proves_nothing = true;
         self
     }
 
-    /// The plugin starts instances that have stopped (`Start/0.1.0`).
+    /// The plugin can start stopped instances (`Start/0.1.0`).
     #[must_use]
     pub fn starting(mut self) -> Self {
         self.starts = true;
         self
     }
 
-    /// Interfaces and their objects, the base object first, as Hello tells them.
+    /// The interfaces and their objects for Hello, the base object first.
     pub(super) fn objects(&self) -> BTreeMap<String, Vec<String>> {
         // The empty name sorts first, and is written as a dot.
         let names = |keys: Vec<&String>| {
@@ -90,13 +93,13 @@ impl Plugin {
             objects.insert(interface::START.to_owned(), names(self.instances.keys().collect()));
         }
         if self.knows_tokens || self.proves_nothing {
-            let mut said = vec![".".to_owned()];
+            let mut names = vec![".".to_owned()];
             if self.proves_nothing {
-                said.push(fence::LISTS_NEVER.to_owned());
+                names.push(fence::LISTS_NEVER.to_owned());
             } else if self.lists_within > Millis(0) {
-                said.push(format!("{}{}", fence::LISTS_WITHIN, self.lists_within));
+                names.push(format!("{}{}", fence::LISTS_WITHIN, self.lists_within));
             }
-            objects.insert(interface::FENCE.to_owned(), said);
+            objects.insert(interface::FENCE.to_owned(), names);
         }
         objects
     }

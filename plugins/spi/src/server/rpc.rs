@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0 as InfraKit's servers speak it, oddities included (plugin-protocol §4).
+//! JSON-RPC 2.0, compatible with the servers of Docker's InfraKit and their deviations (plugin-protocol §4).
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::error::Error;
 use crate::wire::{self, Any, FaultData};
 use crate::{convert, interface};
 
-/// The methods that the fence keeps from whoever may not: with them a leader makes and ends instances.
+/// The methods that the fence protects: they create, change or destroy instances.
 const FENCED: [&str; 3] = ["Instance.Provision", "Instance.Label", "Instance.Destroy"];
 
-/// What a method comes to: JSON, or a fault.
+/// The result of a method: JSON, or a fault.
 type Result<T = Box<RawValue>> = std::result::Result<T, wire::Fault>;
 
-/// The answer to one request. None stands for InfraKit's empty body: the request was no request,
-/// or had no id, in which case it was carried out all the same.
+/// The reply to one request. None is an empty body, as in Docker's InfraKit: the request was invalid, or it
+/// was a notification, which is executed all the same.
 pub(super) async fn answer(plugin: &Plugin, body: &[u8], call: &Call) -> Option<String> {
     let request: wire::Request = serde_json::from_slice(body).ok()?;
     let result = if request.jsonrpc.as_ref().is_some_and(|version| version.get() == "\"2.0\"") {
@@ -60,7 +60,7 @@ fn fault(message: impl Into<String>) -> wire::Fault {
     wire::Fault { code: -32000, message: message.into(), data: None }
 }
 
-/// Our errors say their class beside the message, where InfraKit's say null.
+/// Errors have their class in `data`, which is null in Docker's InfraKit.
 impl From<Error> for wire::Fault {
     fn from(error: Error) -> Self {
         let data = FaultData { class: error.class.as_str().to_owned() };
@@ -72,8 +72,8 @@ impl From<Error> for wire::Fault {
     }
 }
 
-/// The parameters: an object, or a list of one; absent or null means all defaults. Whatever is
-/// wrong with them, InfraKit says this.
+/// The parameters: an object, or a list of one; absent or null means all defaults. The error is the one of
+/// Docker's InfraKit.
 fn params<P: DeserializeOwned + Default>(request: &wire::Request) -> Result<P> {
     let Some(raw) = &request.params else { return Ok(P::default()) };
     let text = raw.get();
@@ -98,7 +98,7 @@ async fn dispatch(plugin: &Plugin, request: &wire::Request, call: &Call) -> Resu
     let Some((service, verb)) = method.split_once('.').filter(|(_, verb)| !verb.contains('.')) else {
         return Err(fault(format!("rpc: service/method request ill-formed: \"{method}\"")));
     };
-    plugin.gate.hear(call);
+    plugin.gate.record(call);
     if FENCED.contains(&method) {
         plugin.gate.admit(call)?;
     }
@@ -221,7 +221,7 @@ async fn flavor(plugin: &Plugin, verb: &str, request: &wire::Request) -> Result 
     }
 }
 
-/// `GET /info/api.json`: who serves what. Clients find out by Hello; this is for curious people.
+/// `GET /info/api.json`: the served interfaces. Clients use Hello; this is for humans.
 pub(super) fn api(plugin: &Plugin) -> String {
     let interface = |key: &String| {
         let (name, version) = key.split_once('/').unwrap_or((key, ""));

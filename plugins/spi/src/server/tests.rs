@@ -344,10 +344,11 @@ async fn a_plugin_that_claims_to_know_tokens_and_does_not_is_found_out() {
         let outcome = |law: &str| {
             report.checks.iter().find(|(known, _)| *known == law).map(|(_, outcome)| outcome.clone())
         };
-        let tokens = outcome("a repeated token makes no second instance").expect("it is checked");
+        let tokens = outcome("a repeated token creates no second instance").expect("it is checked");
         assert_eq!(matches!(tokens, crate::conformance::Outcome::Failed(_)), claims, "{tokens:?}");
         // The gate stands before every plugin that is served with this library.
-        let deposed = outcome("a deposed leader is refused, and nothing is made").expect("it is checked");
+        let deposed =
+            outcome("a call of a deposed leader is rejected and creates nothing").expect("it is checked");
         assert_eq!(deposed == crate::conformance::Outcome::Passed, claims, "{deposed:?}");
         assert_eq!(
             outcome("destroying everything leaves nothing"),
