@@ -159,6 +159,11 @@ impl From<Status> for Error {
                 .cause(why)
                 .remedy(LOG_IN);
         }
+        if status.code() == tonic::Code::Unimplemented {
+            return Error::new(Code::Conflict, "not supported by the program of the manager that was asked")
+                .cause("it is older than this one, or another")
+                .remedy("start every manager with the newer program: `infrakit node ls`; nothing was changed");
+        }
         let code = match status.code() {
             // Managers send details; a bare unknown or internal error is a broken connection.
             tonic::Code::Unavailable
@@ -206,6 +211,13 @@ fn unauthenticated(status: &Status) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_an_older_manager_does_not_know_says_so() {
+        let error = Error::from(Status::unimplemented(""));
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.what.contains("not supported") && error.remedy.contains("node ls"), "{error:?}");
+    }
 
     #[test]
     fn a_failure_comes_through_grpc_as_it_was() {
