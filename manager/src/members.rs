@@ -467,3 +467,6 @@ pub(crate) async fn join(
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,11 +124,22 @@ pub(crate) async fn run<W: World>(
     }
 }
 
+/// What is known of a call that met a defect of this manager.
+const DEFECT: &str = "this manager has a defect, which its log tells";
+
+/// What a call comes to; nothing when it meets a defect: whoever waits for it must not wait for ever.
+async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(call).catch_unwind().await.ok()
+}
+
 /// One group's defect must not stop the others: its reconciler is started anew after a pause.
 async fn contained(id: GroupId, reconciler: impl Future<Output = ()>) -> GroupId {
-    if AssertUnwindSafe(reconciler).catch_unwind().await.is_err() {
+    if caught(reconciler).await.is_none() {
         tracing::error!(group = %id, "its reconciler failed, and is started anew");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     id
 }
+
+#[cfg(test)]
+mod tests;
