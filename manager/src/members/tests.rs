@@ -132,3 +132,30 @@ async fn a_stranger_needs_a_token_and_one_that_guesses_writes_nothing() {
         door.members.join(other, PeerIdentity::Unknown).await.expect_err("the name is taken");
     assert!(is_final && why.contains("`two`"), "{why}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_is_never_heard_gets_the_log_and_no_vote_and_goes_when_it_is_removed() {
+    let door = opened().await;
+    let node = door.takes_in_locally("two").await;
+    door.until_members(&[(NodeId(1), true), (node, false)]).await;
+    let again = door.takes_in_locally("two").await;
+    assert_eq!(again, node, "asking again is harmless");
+    assert!(
+        !door.members.until_they_stand(&[node], MemberRole::Voter).await,
+        "it is not waited for for ever"
+    );
+    door.until_members(&[(NodeId(1), true), (node, false)]).await;
+    // It is no voter yet, so nobody is lost.
+    let state = door.manager.state();
+    assert_eq!(door.members.may_stand(&state, &[node], MemberRole::Removed, false), Ok(()));
+    let change = Change::SetMemberRole { nodes: vec![node], role: MemberRole::Removed };
+    assert_eq!(door.manager.propose(change).await, Answer::Done);
+    assert!(door.members.until_they_stand(&[node], MemberRole::Removed).await, "it is dropped");
+    door.until_members(&[(NodeId(1), true)]).await;
+    let (why, is_final) = door
+        .members
+        .join(application("two", None), PeerIdentity::Manager(node))
+        .await
+        .expect_err("its disk is known");
+    assert!(is_final, "{why}");
+}

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use model::Updating;
-
 use super::*;
 
 /// Longer than any test.
@@ -62,15 +60,4 @@ async fn a_member_that_cannot_be_drained_is_kept_until_it_can_unless_it_has_to_g
     world.ends(CallKind::Drain, Fate::Refused);
     manager.commit(group("web", 1, "v2")).await;
     world.until("the one too many is gone", |table| table.living().count() == 1).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_drain_that_is_to_be_skipped_is_not_asked_for() {
-    let (world, manager) = at_rest(1).await;
-    world.ends(CallKind::Drain, Fate::Refused);
-    let mut spec = group("web", 1, "v2");
-    spec.updating = Updating { skip_drain: true, ..Updating::default() };
-    manager.commit(spec).await;
-    manager.until_ready("web").await;
-    assert_eq!(calls(&world, CallKind::Drain).len(), 0);
 }
