@@ -162,7 +162,9 @@ impl From<Status> for Error {
         if status.code() == tonic::Code::Unimplemented {
             return Error::new(Code::Conflict, "not supported by the program of the manager that was asked")
                 .cause("it is older than this one, or another")
-                .remedy("start every manager with the newer program: `infrakit node ls`; nothing was changed");
+                .remedy(
+                    "start every manager with the newer program: `infrakit node ls`; nothing was changed",
+                );
         }
         let code = match status.code() {
             // Managers send details; a bare unknown or internal error is a broken connection.

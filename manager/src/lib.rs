@@ -2,6 +2,8 @@
 
 mod accept;
 mod access;
+#[cfg(test)]
+mod alone;
 pub mod backup;
 mod bootstrap;
 mod ca;

@@ -379,3 +379,6 @@ impl JoinHandler for Members {
         self.admit(Application { vouched, ..application }).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,9 @@ mod observer;
 mod shared;
 
 use std::collections::BTreeSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use model::failpoints::{Protection, is_left_out};
 use model::{GroupId, Term};
 use raft::Replica;
@@ -21,7 +19,7 @@ use crate::lease::Lease;
 use crate::world::World;
 use group::Reconciler;
 use observer::Observers;
-use shared::Shared;
+use shared::{Shared, caught};
 
 pub(crate) use shared::Assessments;
 
@@ -75,9 +73,12 @@ pub(crate) async fn run<W: World>(
 
 /// One group's defect must not stop the others: its reconciler is started anew after a pause.
 async fn contained(id: GroupId, reconciler: impl Future<Output = ()>) -> GroupId {
-    if AssertUnwindSafe(reconciler).catch_unwind().await.is_err() {
+    if caught(reconciler).await.is_none() {
         tracing::error!(group = %id, "its reconciler failed, and is started anew");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     id
 }
+
+#[cfg(test)]
+mod tests;

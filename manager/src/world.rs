@@ -3,6 +3,8 @@
 
 mod pace;
 mod plugins;
+#[cfg(test)]
+pub(crate) mod tabletop;
 
 use std::future::Future;
 use std::sync::Arc;

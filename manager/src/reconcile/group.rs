@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::observer::Latest;
-use super::shared::{Assessment, Shared};
+use super::shared::{Assessment, DEFECT, Shared, caught};
 use crate::world::{Rejection, Work, World};
 
 /// How many health questions of one group are open at once.
@@ -299,7 +299,8 @@ impl<W: World> Reconciler<W> {
                     })
                 };
                 let description = seen.unwrap_or_else(bare);
-                let (health, message) = world.health(&known.template.flavor, &description).await;
+                let asked = caught(world.health(&known.template.flavor, &description)).await;
+                let (health, message) = asked.unwrap_or_else(|| (Health::Unknown, DEFECT.into()));
                 let _ = completion.send(Completion::Health(instance, health, message));
             });
         }
@@ -428,7 +429,9 @@ impl<W: World> Reconciler<W> {
             (self.shared.world.clone(), self.completion.clone(), self.shared.gate.clone());
         self.tasks.spawn(async move {
             let _passage = gate.enter().await;
-            let outcome = world.perform(&work).await;
+            let ended = caught(world.perform(&work)).await;
+            // How far it came is not known.
+            let outcome = ended.unwrap_or_else(|| Outcome::Unsure { message: DEFECT.into() });
             let _ = completion.send(Completion::Performed(work.intent.id, outcome));
         });
     }

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::shared::{DEFECT, caught};
 use crate::clock::Clock;
 use crate::lease::Lease;
 use crate::world::World;
@@ -120,10 +121,10 @@ impl<W: World> Observers<W> {
 /// one reason, however long a look takes.
 async fn follow_events<W: World>(plugin: &PluginName, world: &W, poke: &Notify) {
     loop {
-        match world.next_event(plugin).await {
-            Ok(()) => poke.notify_one(),
+        match caught(world.next_event(plugin)).await {
+            Some(Ok(())) => poke.notify_one(),
             // There is no stream, or it broke: the looks go on, and a new one is tried.
-            Err(_) => tokio::time::sleep(MOVING).await,
+            Some(Err(_)) | None => tokio::time::sleep(MOVING).await,
         }
     }
 }
@@ -153,7 +154,8 @@ async fn list_again_and_again<W: World>(
     loop {
         let began = Instant::now();
         let (after, taken_at) = (deps.replica.published().index, deps.clock.now());
-        match deps.world.list(plugin, &deps.lease).await {
+        let looked = caught(deps.world.list(plugin, &deps.lease)).await;
+        match looked.unwrap_or_else(|| Err(DEFECT.into())) {
             Ok(look) => {
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin answers again");

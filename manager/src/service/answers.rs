@@ -68,3 +68,96 @@ pub(super) fn unavailable(error: &raft::Error) -> Error {
 pub(super) fn no_group(id: &str) -> Error {
     refused(&Refusal::NotFound { group: id.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use model::access::{BadToken, TokenId};
+    use model::secret::SecretName;
+    use model::{GroupId, IntentId, NodeId, Revision};
+
+    use super::*;
+
+    /// One of each, in the order of the enum.
+    fn all() -> Vec<Refusal> {
+        let (group, name) = (GroupId::new("web"), SecretName::new("db"));
+        vec![
+            Refusal::NotFound { group: group.clone() },
+            Refusal::Conflict { group: group.clone(), stored: Revision(2), expected: Revision(1) },
+            Refusal::BeingDestroyed { group: group.clone() },
+            Refusal::OtherAllocation { group: group.clone() },
+            Refusal::NameTaken { name: "one".into() },
+            Refusal::AddressTaken { address: "h:1".into(), name: "one".into() },
+            Refusal::AlreadyBootstrapped,
+            Refusal::NoManager { node: NodeId(9) },
+            Refusal::LastVoter,
+            Refusal::Removed { node: NodeId(9) },
+            Refusal::Token(BadToken::Expired),
+            Refusal::NoToken { id: TokenId::new("0123456789abcdef") },
+            Refusal::TooManyTokens { most: 1000 },
+            Refusal::IsRotating,
+            Refusal::TooOld { level: 2 },
+            Refusal::NoSecret { name: name.clone() },
+            Refusal::SecretInUse { name, group: group.clone() },
+            Refusal::TooManySecrets { most: 1000 },
+            Refusal::NotInDoubt { group, intent: IntentId { index: 3, offset: 0 } },
+            Refusal::BadSetting { key: "max-instances".into(), message: "no number".into() },
+        ]
+    }
+
+    /// Its place in [`all`]; a new one asks to be put there.
+    fn place(refusal: &Refusal) -> usize {
+        match refusal {
+            Refusal::NotFound { .. } => 0,
+            Refusal::Conflict { .. } => 1,
+            Refusal::BeingDestroyed { .. } => 2,
+            Refusal::OtherAllocation { .. } => 3,
+            Refusal::NameTaken { .. } => 4,
+            Refusal::AddressTaken { .. } => 5,
+            Refusal::AlreadyBootstrapped => 6,
+            Refusal::NoManager { .. } => 7,
+            Refusal::LastVoter => 8,
+            Refusal::Removed { .. } => 9,
+            Refusal::Token(_) => 10,
+            Refusal::NoToken { .. } => 11,
+            Refusal::TooManyTokens { .. } => 12,
+            Refusal::IsRotating => 13,
+            Refusal::TooOld { .. } => 14,
+            Refusal::NoSecret { .. } => 15,
+            Refusal::SecretInUse { .. } => 16,
+            Refusal::TooManySecrets { .. } => 17,
+            Refusal::NotInDoubt { .. } => 18,
+            Refusal::BadSetting { .. } => 19,
+        }
+    }
+
+    #[test]
+    fn every_refusal_says_what_it_is_about_and_what_to_do() {
+        let all = all();
+        assert!(all.iter().map(place).eq(0..all.len()));
+        for refusal in &all {
+            let error = refused(refusal);
+            assert_eq!(error.what, refusal.to_string());
+            assert!(!error.remedy.is_empty(), "{refusal:?} has no remedy");
+            let is_fault = matches!(error.code, Code::Internal | Code::Unavailable | Code::Busy);
+            assert!(!is_fault, "{refusal:?} is an answer, and asking again would not change it");
+        }
+    }
+
+    #[test]
+    fn a_repeated_request_is_told_what_it_was_told_first() {
+        let mut state = State::default();
+        assert_eq!(is_done(&state, RequestId(1)), Ok(false));
+        for (id, change, done) in [
+            (1, model::Change::SetVariable { key: "k".into(), value: "v".into() }, true),
+            (2, model::Change::Destroy { key: model::ObjectKey::group(&"web".into()) }, false),
+        ] {
+            let (by, at) = (model::Actor("test".into()), model::Timestamp(1));
+            let command = model::Command { id: RequestId(id), by, at, change };
+            state.apply(model::LogId { term: model::Term(1), index: id as u64 }, &command);
+            match is_done(&state, RequestId(id)) {
+                Ok(answered) => assert!(answered && done),
+                Err(error) => assert!(!done && error.code == Code::NotFound, "{error:?}"),
+            }
+        }
+    }
+}

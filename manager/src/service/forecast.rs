@@ -153,3 +153,51 @@ fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {
         Allocation::LogicalIds(ids) => ids.iter().map(|id| create(id.to_string())).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_foretold_in_infrakits_words() {
+        for (before, after, outdated, same, told) in [
+            (None, 3, 0, false, "Managing 3 instances"),
+            (Some(3), 3, 0, true, "Noop"),
+            // A rollout that is under way is not this commit's doing.
+            (Some(3), 3, 2, true, "Noop"),
+            (Some(3), 3, 0, false, "Noop"),
+            (Some(3), 5, 0, false, "Adding 2 instances to increase the group size to 5"),
+            (Some(3), 1, 0, false, "Terminating 2 instances to reduce the group size to 1"),
+            (Some(3), 3, 3, false, "Performing a rolling update on 3 instances"),
+            (
+                Some(3),
+                1,
+                3,
+                false,
+                "Terminating 2 instances to reduce the group size to 1, then Performing a rolling update on 1 \
+                 instances",
+            ),
+            (
+                Some(3),
+                5,
+                3,
+                false,
+                "Performing a rolling update on 3 instances, then Adding 2 instances to increase the group size to 5",
+            ),
+        ] {
+            assert_eq!(summary(before, after, outdated, same), told);
+        }
+    }
+
+    #[test]
+    fn a_new_group_is_foretold_slot_by_slot() {
+        let told = |allocation| -> Vec<(String, String)> {
+            creations(&allocation).into_iter().map(|it| (it.verb, it.slot)).collect()
+        };
+        let create = |slot: &str| ("create".to_owned(), slot.to_owned());
+        assert_eq!(told(Allocation::Size(2)), [create("0"), create("1")]);
+        let names = Allocation::LogicalIds(vec!["a".into(), "b".into()]);
+        assert_eq!(told(names), [create("a"), create("b")]);
+        assert!(told(Allocation::Size(0)).is_empty());
+    }
+}

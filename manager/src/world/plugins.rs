@@ -73,6 +73,16 @@ impl Plugins {
         Ok(ResolvedPart { part, held })
     }
 
+    /// What a plugin says in a call in which it is told nothing in confidence: it may remember what it was told
+    /// when it made the instance.
+    fn clean(&self, part: &Part, error: spi::Error) -> spi::Error {
+        match self.resolve(part) {
+            Ok(resolved) => resolved.clean(error),
+            // A secret that is not known here any more cannot be found in it.
+            Err(_) => error,
+        }
+    }
+
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, PluginSession>> {
         self.known.lock().expect("nobody panics while holding the plugins")
     }
@@ -213,7 +223,8 @@ impl Plugins {
         let mut call = self.call(work, &instances).await;
         let span = telemetry::calls(attempt, &template.instance.plugin, "Instance.Destroy");
         call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
-        match span.ended(plugin.destroy(instance, reason.as_str(), &call).await) {
+        let destroyed = span.ended(plugin.destroy(instance, reason.as_str(), &call).await);
+        match destroyed.map_err(|error| self.clean(&template.instance, error)) {
             Ok(()) => Outcome::Done(instance.clone()),
             Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
             Err(error) => Outcome::Unsure { message: format!("{}: {error}", template.instance.plugin) },
@@ -221,7 +232,8 @@ impl Plugins {
     }
 
     async fn label(&self, work: &Work, instance: &InstanceId, attempt: &Context) -> Outcome {
-        let name = &work.known.template.instance.plugin;
+        let part = &work.known.template.instance;
+        let name = &part.plugin;
         let refused = |error: &spi::Error| Outcome::Refused {
             message: format!("{name}: {error}"),
             retryable: error.class.is_retryable(),
@@ -238,7 +250,7 @@ impl Plugins {
         match span.ended(plugin.label(instance, &work.tags, &call).await) {
             Ok(()) => Outcome::Done(instance.clone()),
             // Labelling is idempotent, so an unknown outcome is simply retried.
-            Err(error) => refused(&error),
+            Err(error) => refused(&self.clean(part, error)),
         }
     }
 
@@ -397,3 +409,6 @@ impl World for Plugins {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
