@@ -3,8 +3,10 @@
 mod adoption;
 mod bounds;
 mod evidence;
+mod health;
 mod laws;
 mod replacement;
+mod rollout;
 
 use std::sync::Arc;
 
@@ -357,156 +359,6 @@ fn scaling_in_takes_the_sick_then_the_old_then_the_highest_slot() {
     story.is_as_declared();
     let story = story.wants("v1", Allocation::Size(1)).settles();
     assert_eq!(story.generation(&Slot::Ordinal(0)), Generation(2), "the lowest free slot is used again");
-}
-
-#[test]
-fn a_new_template_makes_the_next_one_first_and_takes_the_old_when_it_is_healthy() {
-    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
-    story.look();
-    assert_eq!(story.told(), ["replace slot 0"]);
-    story.step();
-    let sick = story.provider.iter_mut().find(|(id, ..)| id.as_str() == "i004").expect("it was made");
-    sick.2 = Health::Unhealthy;
-    for _ in 0..3 {
-        story.step();
-        assert!(story.told().is_empty(), "the new one is not well yet");
-        assert!(story.plan().waits.iter().any(|w| matches!(w, Wait::Health { .. })));
-        assert_eq!(story.provider.len(), 4, "nobody is taken away for it");
-    }
-    story.provider.iter_mut().for_each(|(_, _, health)| *health = Health::Healthy);
-    story.step();
-    story.look();
-    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!((story.made, story.provider.len()), (6, 3));
-    assert_eq!(story.generation(&Slot::Ordinal(2)), Generation(2), "each keeps its slot");
-}
-
-#[test]
-fn pets_are_replaced_one_at_a_time_and_the_old_goes_first() {
-    let mut story = Story::new(spec("v1", ids(&["a", "b"]))).settles().wants("v2", ids(&["a", "b"]));
-    story.look();
-    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
-    story.step();
-    story.look();
-    assert_eq!(story.told(), ["create slot a"]);
-    story.settles().is_as_declared();
-}
-
-#[test]
-fn what_older_managers_do_not_know_is_not_planned() {
-    let mut story = Story::of(2).settles();
-    story.state.level = 1;
-    let mut story = story.wants("v2", Allocation::Size(2));
-    story.look();
-    assert_eq!(story.told(), ["destroy i001: rolling_update"], "as they do it");
-    let healthy = story.held_by(&Slot::Ordinal(1)).expect("it is held").instance.clone();
-    let sample =
-        HealthSample { health: Health::Unhealthy, since: story.now, streak: 9, message: "no".into() };
-    story.observed.health.insert(healthy, sample);
-    assert!(story.plan().unhealthy.is_empty());
-    assert_eq!(story.report().level(), 0);
-    story.settles().is_as_declared();
-}
-
-#[test]
-fn a_template_that_changes_while_one_is_taken_over_ends_with_the_last() {
-    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
-    story.step();
-    assert_eq!(story.provider.len(), 4);
-    let story = story.wants("v3", Allocation::Size(3)).settles();
-    story.is_as_declared();
-    assert_eq!(story.provider.len(), 3);
-}
-
-#[test]
-fn a_group_that_gets_smaller_while_one_is_taken_over_ends_with_as_many_as_are_wanted() {
-    for size in 0..3 {
-        let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
-        story.step();
-        let story = story.wants("v2", Allocation::Size(size)).settles();
-        story.is_as_declared();
-        assert_eq!(story.provider.len(), size as usize);
-    }
-}
-
-#[test]
-fn at_the_ceiling_the_old_goes_first() {
-    let mut story = Story::of(2).settles();
-    story.apply(Change::SetVariable { key: "infrakit/max-instances".into(), value: "2".into() });
-    let mut story = story.wants("v2", Allocation::Size(2));
-    story.look();
-    assert_eq!(story.told(), ["destroy i001: rolling_update"]);
-    story.settles().is_as_declared();
-}
-
-#[test]
-fn a_paused_group_is_left_alone_and_goes_on_when_it_is_resumed() {
-    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(4));
-    let key = ObjectKey::group(&web());
-    assert_eq!(story.apply(Change::Pause { key: key.clone() }), Answer::Done);
-    story.provider.remove(1);
-    for _ in 0..5 {
-        story.step();
-        let plan = story.plan();
-        assert!(plan.actions.is_empty() && plan.adopt.is_empty(), "{plan:?}");
-        assert!(matches!(plan.waits[0], Wait::Paused { .. }));
-    }
-    let claims = [Claim::Provision { slot: Slot::Ordinal(3) }];
-    let report = Report::new(key.clone(), story.group().revision, TERM).with_claims(claims);
-    let answer = story.apply(Change::Report(report));
-    assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::Paused)]), "no leader gets past it");
-    assert_eq!((story.provider.len(), story.made), (2, 3));
-    story.apply(Change::Resume { key });
-    let story = story.settles();
-    story.is_as_declared();
-    assert_eq!(story.provider.len(), 4);
-}
-
-#[test]
-fn a_member_that_falls_ill_is_not_called_ready_and_why_it_stays_is_said() {
-    let mut story = Story::of(2).settles();
-    let instance = story.held_by(&Slot::Ordinal(1)).expect("it is held").instance.clone();
-    let since = story.now;
-    let answer = |story: &mut Story, health, streak| {
-        let sample = HealthSample { health, since, streak, message: "503".into() };
-        story.observed.health.insert(instance.clone(), sample);
-        let report = story.report();
-        story.apply(Change::Report(report));
-        (story.held_by(&Slot::Ordinal(1)).expect("it is held").health, story.plan())
-    };
-    let (health, plan) = answer(&mut story, Health::Unhealthy, 1);
-    assert_eq!(health, Verdict::Ready, "one answer is no verdict");
-    assert_eq!(plan.ask.len(), 1, "it is asked again");
-    let (health, plan) = answer(&mut story, Health::Unhealthy, 2);
-    assert_eq!(health, Verdict::Unhealthy { since });
-    assert!(plan.actions.is_empty() && matches!(plan.waits[0], Wait::Unhealthy { .. }), "{plan:?}");
-    assert!(plan.waits[0].to_string().contains("not replaced for its health"));
-    assert!(plan.is_at_rest(), "nothing is in motion because of it");
-    let (health, _) = answer(&mut story, Health::Unknown, 3);
-    assert_eq!(health, Verdict::Unhealthy { since }, "not to know is not to be well");
-    let (health, _) = answer(&mut story, Health::Healthy, 2);
-    assert_eq!(health, Verdict::Ready);
-}
-
-#[test]
-fn everybody_at_rest_is_asked_in_turn() {
-    let mut story = Story::of(200).settles();
-    story.observed.health.clear();
-    let mut asked = std::collections::BTreeSet::new();
-    for _ in 0..10 {
-        let plan = story.plan();
-        assert!(plan.patrol.len() <= crate::limits::LARGEST_ROUND);
-        if let Some((slot, _)) = plan.patrol.last() {
-            story.observed.patrolled = Some(slot.clone());
-            story.observed.patrolled_at = story.now;
-        }
-        asked.extend(plan.patrol.into_iter().map(|(slot, _)| slot));
-        story.now = plan.wake_at.expect("the next turn comes");
-    }
-    assert_eq!(asked.len(), 200);
-    assert!(story.now.since(story.observed.patrolled_at) < Millis::seconds(10));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! planner is not in it, only the few rules of it that are repeated in `world` with their places; the simulation has
 //! the planner.
 
+mod calm;
 mod world;
 
 use std::collections::BTreeSet;
