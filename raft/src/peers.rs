@@ -260,8 +260,12 @@ impl Peer {
         let client = self.client();
         let unanswered = self.acks.stream_to(header.to);
         async move {
+            let mut input = Box::pin(input);
+            // openraft's pause after a failure is in here: a line that cannot even be made would never come to
+            // ask for a request, and would be made again at once, and again.
+            let first = input.next().await;
             let asked = unanswered.clone();
-            let requests = input.map(move |request| {
+            let requests = stream::iter(first).chain(input).map(move |request| {
                 asked.asks(request.vote.leader_id.term);
                 append_request(&header, &request)
             });
