@@ -37,7 +37,7 @@ async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
         (web.replace("Size: 1", "Size: one").into_bytes(), 65, "<stdin>:4:22: properties.Allocation.Size"),
         (web.replace("Size: 1", "Size: 1, LogicalIDs: [a]").into_bytes(), 65, "both Size and LogicalIDs"),
         (web.replace("Size: 1", "").into_bytes(), 65, "neither Size nor LogicalIDs"),
-        (web.replace("Size: 1", "LogicalIDs: [a, a]").into_bytes(), 65, "`a` stands twice"),
+        (web.replace("Size: 1", "LogicalIDs: [a, a]").into_bytes(), 65, "`a` is repeated"),
         (
             web.replace("vanilla", "nosuch").into_bytes(),
             1,
@@ -59,9 +59,9 @@ async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
             1,
             "2 problems\n<stdin>:12:13: properties.Instance: plugin `other` does not answer",
         ),
-        (large, 65, "at most 4194304 are read"),
-        (vec![0xff, 0xfe, 0x00, 0x01], 65, "it is not text"),
-        (b"".to_vec(), 65, "there is no group in it"),
+        (large, 65, "at most 4194304 are accepted"),
+        (vec![0xff, 0xfe, 0x00, 0x01], 65, "not valid UTF-8"),
+        (b"".to_vec(), 65, "the file has no group"),
     ] {
         let output = shell.feed(&["group", "commit", "-"], &input);
         let told = text(&output.stderr);

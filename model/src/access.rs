@@ -1,4 +1,4 @@
-//! Who may do what, and what proves who somebody is: roles, tokens, the cluster's certificate authority.
+//! Access control: roles, tokens, and the certificate authority of the cluster.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use crate::ids::InstanceId;
 use crate::time::{Millis, Timestamp};
 
-/// What somebody may do. Each may do what those before it may; a manager is no person.
+/// A role. Each user role includes the ones before it; the last is for managers only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// ListingHistory.
+    /// Reads.
     Viewer,
     /// Declares, scales and destroys groups.
     Operator,
-    /// Changes who belongs to the cluster, who may do what, and what the managers obey.
+    /// Changes members, tokens, the authority and cluster settings.
     Admin,
     /// Joins the cluster as one of its managers.
     Manager,
@@ -46,11 +46,11 @@ impl FromStr for Role {
         Self::ALL
             .into_iter()
             .find(|role| role.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is none of viewer, operator, admin and manager"))
+            .ok_or_else(|| format!("`{text}` is not one of viewer, operator, admin and manager"))
     }
 }
 
-/// Bytes that are shown to nobody.
+/// Bytes that are never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Arc<[u8]>);
 
@@ -59,7 +59,7 @@ impl Secret {
         Self(bytes.into())
     }
 
-    /// The bytes themselves, for whoever must have them.
+    /// The bytes themselves.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -71,7 +71,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A certificate authority: it says who is who in one cluster.
+/// The certificate authority of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
     /// X.509, in DER.
@@ -80,28 +80,28 @@ pub struct Authority {
     pub key: Secret,
 }
 
-/// The authority of a cluster, and the one that it changes to.
+/// The authority of a cluster, and the progress of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorities {
-    /// It signs.
+    /// The active authority, which signs certificates.
     pub signing: Authority,
     pub rotation: Rotation,
     /// The log index of the last change of this.
     pub changed: u64,
 }
 
-/// How far the change to another authority has come. Each step is taken when every member has applied the one
-/// before, so that nobody meets a certificate that it does not trust.
+/// The progress of a rotation. Each step is taken after every member has applied the one before, so that
+/// every certificate in use is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
     None,
-    /// The next one is trusted, and signs nothing yet. The bridge is its certificate as the present one signs
-    /// it, in DER: whoever trusts the present one alone trusts the next by it.
+    /// The next authority is trusted, and does not sign yet. The bridge is its certificate, signed by the
+    /// active one, in DER: peers that trust only the active one trust the next one through it.
     Announced {
         next: Authority,
         bridge: Arc<[u8]>,
     },
-    /// The one before signs nothing any more, and its certificate is still trusted.
+    /// The previous authority no longer signs, and is still trusted.
     Retiring {
         certificate: Arc<[u8]>,
         bridge: Arc<[u8]>,
@@ -123,7 +123,7 @@ impl Authorities {
         std::iter::once(&self.signing.certificate).chain(other)
     }
 
-    /// What makes the authority that signs trusted by those who trust the one before it alone.
+    /// The cross-signed certificate of the active authority, for peers that trust only the previous one.
     pub fn bridge(&self) -> Option<&Arc<[u8]>> {
         match &self.rotation {
             Rotation::Retiring { bridge, .. } => Some(bridge),
@@ -132,12 +132,12 @@ impl Authorities {
     }
 }
 
-/// Names a token: the SHA-256 of its secret, in hexadecimal digits. The secret itself is stored nowhere.
+/// The id of a token: the SHA-256 of its secret, in hexadecimal digits. The secret is not stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(Arc<str>);
 
 impl TokenId {
-    /// How many digits name a token to people.
+    /// The length of the short form.
     const SHORT: usize = 12;
 
     pub fn new(digits: impl AsRef<str>) -> Self {
@@ -148,38 +148,39 @@ impl TokenId {
         &self.0
     }
 
-    /// The beginning, for people.
+    /// The short form, for humans.
     pub fn short(&self) -> &str {
         self.0.get(..Self::SHORT).unwrap_or(&self.0)
     }
 }
 
-/// What lets somebody in who is not known yet.
+/// A token for joining or logging in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     pub role: Role,
     pub created: Timestamp,
-    /// Who had it made.
+    /// Who created it.
     pub by: String,
-    /// Nobody is let in by it from then on; none when it serves for ever.
+    /// When it expires, if it does.
     pub expires: Option<Timestamp>,
-    /// It lets one in, and no second.
+    /// It is valid for a single use.
     pub once: bool,
-    /// Whom it let in, when it serves once: the digest of a person's key, or the identity of a manager's disk.
+    /// Who used it, if it is valid for a single use: the digest of a user's key, or the identity of a
+    /// manager's disk.
     pub used: Option<String>,
-    /// Only the manager that runs on this instance.
+    /// Only for the manager on this instance.
     pub instance: Option<InstanceId>,
 }
 
-/// Why a token lets somebody in no more, or not at all.
+/// Why a token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadToken {
-    /// There is none of this secret, or it was revoked.
+    /// It does not exist, or was revoked.
     Unknown,
     Expired,
-    /// It served once, and has.
+    /// It was valid for a single use, and was used.
     Used,
-    /// It is for somebody else.
+    /// It is for another role.
     OtherRole(Role),
     /// It is for the manager on another instance.
     OtherInstance,
@@ -190,10 +191,10 @@ impl fmt::Display for BadToken {
         match self {
             BadToken::Unknown => f.write_str("the token is not known, or was revoked"),
             BadToken::Expired => f.write_str("the token has expired"),
-            BadToken::Used => f.write_str("the token served once, and was used"),
-            BadToken::OtherRole(Role::Manager) => f.write_str("the token lets a manager in, and no person"),
+            BadToken::Used => f.write_str("the token was valid for a single use, and was used"),
+            BadToken::OtherRole(Role::Manager) => f.write_str("the token is for managers, and not for users"),
             BadToken::OtherRole(role) => {
-                write!(f, "the token is for the role {role}, and lets no manager in")
+                write!(f, "the token is for the role {role}, and not for managers")
             }
             BadToken::OtherInstance => f.write_str("the token is for the manager on another instance"),
         }
@@ -201,14 +202,14 @@ impl fmt::Display for BadToken {
 }
 
 impl Token {
-    /// Whether it lets this one in now.
+    /// Whether it is valid for this newcomer now.
     pub fn admits(&self, whom: &Newcomer<'_>, now: Timestamp) -> Result<(), BadToken> {
         let is_manager = matches!(whom, Newcomer::Manager { .. });
         if is_manager != (self.role == Role::Manager) {
             return Err(BadToken::OtherRole(self.role));
         }
         let who = whom.who();
-        // Whoever asks again, because an answer was lost, is let in again.
+        // A repeated request after a lost reply is accepted again.
         if self.used.as_deref().is_some_and(|used| used != who) {
             return Err(BadToken::Used);
         }
@@ -223,24 +224,24 @@ impl Token {
         Ok(())
     }
 
-    /// Whether nobody can be known by it any more.
+    /// Whether no credentials issued with it can be valid any longer.
     pub(crate) fn is_forgotten(&self, now: Timestamp) -> bool {
-        // The certificates that it gave to persons end with it or this much later.
+        // Certificates of users expire with it or this much later.
         self.expires.is_some_and(|end| now >= end + LONGEST_LOGIN)
     }
 }
 
-/// How long a person is known by the certificate that a login gave.
+/// The validity of the certificate of a login.
 pub const LONGEST_LOGIN: Millis = Millis::seconds(90 * 24 * 3600);
 
-/// Somebody who shows a token.
+/// Who presents a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Newcomer<'a> {
     Manager {
         storage: &'a str,
         instance: Option<&'a InstanceId>,
     },
-    /// Known by the digest of their key: a name is anybody's.
+    /// A user, identified by the digest of the key: names are not unique.
     Person {
         key: &'a str,
     },

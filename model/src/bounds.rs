@@ -1,23 +1,23 @@
-//! What the cluster as a whole allows one group, at one entry of the log.
+//! The limits of the cluster for one group, at one entry of the log.
 
 use std::collections::BTreeMap;
 
 use crate::ids::InstanceId;
 
-/// What the cluster as a whole allows one group.
+/// The limits of the cluster for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
     /// The feature level that all managers know.
     pub level: u32,
-    /// How many more instances may be made before the ceiling is reached.
+    /// How many more instances may be created, by `infrakit/max-instances`.
     pub instances: usize,
     /// How many more intents may be opened.
     pub open: usize,
-    /// There are more instances than there may be.
+    /// Whether there are more instances than allowed.
     pub overfull: bool,
-    /// The machines that managers run on, with the managers' names: they are not destroyed.
+    /// The machines of managers, with their names: these are never destroyed.
     pub hosts: BTreeMap<InstanceId, String>,
-    /// The last entry of the log that was applied: no token was given out after it.
+    /// The last applied entry: no token is from a later one.
     pub index: u64,
     /// The last entry of the lineage before this one; 0 when this is the first.
     pub since: u64,

@@ -1,7 +1,7 @@
-//! A text as a person wrote it, turned into specs: every problem at once, each with its place.
+//! Spec files, parsed into specs: all problems are reported together, each with its place.
 //!
-//! Accepts JSON and YAML 1.2, told apart by themselves, and InfraKit's three forms of a group
-//! (semantics §1.1): `v1` (`kind: group`), legacy (`ID`, `Properties`) and the list form.
+//! Accepts JSON and YAML 1.2, which are distinguished automatically, and the three forms of a group of
+//! Docker's InfraKit (semantics §1.1): `v1` (`kind: group`), legacy (`ID`, `Properties`) and the list form.
 
 mod group;
 mod spot;
@@ -12,16 +12,17 @@ use crate::spec::GroupSpec;
 
 pub use spot::Spot;
 
-/// The largest file that is read. Eight of the largest specs fit.
+/// The largest accepted file: eight of the largest specs.
 pub const LARGEST_FILE: usize = 8 * GroupSpec::LARGEST;
 
-/// What a file says, valid, with what its author should know all the same.
+/// The valid specs of a file, with warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// In the order of the file; no group twice.
+    /// The specs in the order of the file; no group twice.
     pub specs: Vec<GroupSpec>,
-    /// Where the instance and the flavor of each spec stand, for who finds fault with them later.
+    /// The places of the instance and the flavor of each spec, for problems that are found later.
     pub parts: Vec<[Spot; 2]>,
+    /// Accepted, but probably not intended.
     pub warnings: Problems,
 }
 
@@ -34,7 +35,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
         group::decode(tree, &mut notes, &mut specs);
     }
     if specs.is_empty() && notes.problems.is_empty() {
-        notes.problems.push(whole("there is no group in it", "declare one with `kind: group`"));
+        notes.problems.push(whole("the file has no group", "declare one with `kind: group`"));
     }
     let named = |list| Problems { file: file.to_owned(), list };
     if notes.problems.is_empty() {
@@ -47,13 +48,13 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
     }
 }
 
-/// Turns one JSON or YAML document into JSON text, for the verbs that hand a file to a plugin.
+/// Converts a JSON or YAML document to JSON, for commands that pass a file to a plugin.
 pub fn to_json(file: &str, bytes: &[u8]) -> Result<String, Problems> {
     let tree = document(file, bytes)?;
     Ok(tree.json(&tree.root))
 }
 
-/// The same for a document that is a map with these fields and no other.
+/// The same for a map with these fields only.
 pub fn map_to_json(file: &str, bytes: &[u8], known: &[&'static str]) -> Result<String, Problems> {
     let tree = document(file, bytes)?;
     let mut notes = group::Notes::default();
@@ -71,8 +72,8 @@ fn document(file: &str, bytes: &[u8]) -> Result<tree::Tree, Problems> {
         return Ok(trees.remove(0));
     }
     let problem = whole(
-        format!("it has {} documents where one is expected", trees.len()),
-        "split it into one file a document",
+        format!("expected one document, found {}", trees.len()),
+        "split it into one file for each document",
     );
     Err(Problems { file: file.to_owned(), list: vec![problem] })
 }
@@ -81,13 +82,13 @@ fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {
     let refuse = |problem| Problems { file: file.to_owned(), list: vec![problem] };
     if bytes.len() > LARGEST_FILE {
         return Err(refuse(whole(
-            format!("it has {} bytes; at most {LARGEST_FILE} are read", bytes.len()),
+            format!("the file has {} bytes; at most {LARGEST_FILE} are accepted", bytes.len()),
             "split it into several files",
         )));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         refuse(whole(
-            format!("it is not text: byte {} is not UTF-8", error.valid_up_to() + 1),
+            format!("not valid UTF-8 at byte {}", error.valid_up_to() + 1),
             "give a JSON or YAML file",
         ))
     })?;

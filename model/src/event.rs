@@ -1,15 +1,15 @@
-//! What happened, told by applying the log: every replica tells the same story.
+//! Events, emitted by applying the log: every replica emits the same.
 
 use crate::ids::GroupId;
 use crate::time::Timestamp;
 
-/// One thing that happened.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The log entry that made it so.
+    /// The log entry that caused it.
     pub index: u64,
     pub at: Timestamp,
-    /// Empty when the cluster as a whole is meant.
+    /// Empty for the cluster as a whole.
     pub group: Option<GroupId>,
     /// Who caused it.
     pub by: String,
@@ -17,7 +17,7 @@ pub struct Event {
     pub message: String,
 }
 
-/// The kinds of events, as scripts see them.
+/// The kinds of events; scripts rely on their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     ClusterBootstrapped,

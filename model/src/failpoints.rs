@@ -1,9 +1,9 @@
-//! Protections that a simulation leaves out, one at a time, to see whether it would notice.
+//! Failpoints: protections that a simulation can leave out, one at a time, to show that its checks notice.
 //!
-//! Only with the feature `failpoints`, which nothing but the simulation asks for; otherwise every
-//! protection is always there.
+//! Only with the feature `failpoints`, which only the simulation enables; otherwise every protection is
+//! active.
 
-/// What a build may leave out.
+/// A protection that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
     /// The vote is on the disk before it is given.
@@ -16,16 +16,16 @@ pub enum Protection {
     Token,
     /// A call is made only within the lease.
     Lease,
-    /// A listing is believed only when another confirms it.
+    /// A missing instance is confirmed by a second listing.
     ListingGuard,
-    /// An intent is settled before its slot is filled anew.
+    /// An intent is settled before its slot is filled again.
     Settling,
-    /// A restarted leader does not lead on in its old term.
+    /// A restarted leader does not continue in its old term.
     NoRestore,
 }
 
-/// What is left out, by name. The barrier stands behind admission, which catches whatever a leader plans
-/// from an old state; without both, a run must notice.
+/// The failpoints by name. Admission also catches what a leader plans from an old state, so the barrier is
+/// left out together with it.
 pub const PROTECTIONS: [(&str, &[Protection]); 8] = [
     ("vote-sync", &[Protection::VoteSync]),
     ("barrier+admission", &[Protection::Barrier, Protection::Admission]),
@@ -42,13 +42,13 @@ std::thread_local! {
     static LEFT_OUT: std::cell::Cell<&'static [Protection]> = const { std::cell::Cell::new(&[]) };
 }
 
-/// From now on this thread goes without these.
+/// Leaves these out on this thread.
 #[cfg(feature = "failpoints")]
 pub fn leave_out(protections: &'static [Protection]) {
     LEFT_OUT.set(protections);
 }
 
-/// Whether this thread goes without it.
+/// Whether it is left out on this thread.
 #[cfg(feature = "failpoints")]
 pub fn is_left_out(protection: Protection) -> bool {
     LEFT_OUT.get().contains(&protection)

@@ -1,7 +1,6 @@
-//! The configuration hash, bit for bit InfraKit's (plugin-protocol appendix B).
+//! The configuration hash, compatible with Docker's InfraKit (plugin-protocol appendix B).
 //!
-//! Existing instances carry it as a tag. Were one bit different, every adopted fleet would be
-//! replaced.
+//! Existing instances have it as a tag: if it were different, every adopted fleet would be replaced.
 
 use data_encoding::BASE32_NOPAD;
 use serde_json::Value;
@@ -11,7 +10,7 @@ use crate::part::Part;
 use crate::spec::Template;
 
 impl Template {
-    /// The value of the tag `infrakit.config.hash`, bit for bit InfraKit's.
+    /// The value of the tag `infrakit.config.hash`, as in Docker's InfraKit.
     pub fn fingerprint(&self) -> String {
         of(&self.instance, &self.flavor)
     }

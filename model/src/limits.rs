@@ -1,60 +1,59 @@
-//! Every bound that the model keeps, each with its why.
+//! Every limit of the model, each with its reason.
 
 use crate::time::Millis;
 
-/// How long a call to a plugin may still take effect after it began: the deadline we give it
-/// (15 s, InfraKit's own) and as much again for what the plugin started before it noticed.
+/// How long after its begin a plugin call may still take effect: its timeout of 15 s, and as much again for
+/// what the plugin has started.
 pub const LONGEST_CALL: Millis = Millis::seconds(30);
 
-/// How many members must be missing from one look for it to be doubted the more.
+/// If a listing lacks this many members, it needs more evidence.
 pub const MANY: usize = 3;
 
-/// How long a plugin must go on showing nothing, or lacking [`MANY`] or most of the members it should
-/// show, before that is believed.
+/// How long listings must be empty, or lack [`MANY`] or most of the members, before the members are
+/// considered gone.
 pub const MANY_GONE: Millis = Millis::seconds(5);
 
-/// How long to wait before health is asked again.
+/// The interval of health checks.
 pub const HEALTH_EVERY: Millis = Millis::seconds(1);
 
-/// How many claims one round makes at most: one log entry of a few tens of kilobytes.
+/// The maximal number of claims in one report: a log entry of a few tens of kilobytes.
 pub const LARGEST_BATCH: usize = 500;
 
-/// How many intents of one group may be open at once: enough to keep every call slot of a leader
-/// busy while the next batch is agreed on, and a bound on what a dying leader can leave in doubt.
+/// The maximal number of open intents of a group: enough to keep a leader busy while the next batch is
+/// committed, and a limit on what a failing leader can leave in doubt.
 pub const MOST_OPEN: usize = 1000;
 
-/// How long a group remembers what it destroyed: longer than a provider's listing lags behind.
+/// How long a group remembers destroyed instances: longer than the lag of listings.
 pub const LISTINGS_LAG: Millis = Millis::seconds(120);
 
-/// When what was destroyed is dropped from the state: later than anybody asks for it.
+/// When destroyed instances are removed from the state.
 pub const FORGOTTEN_AFTER: Millis = Millis::seconds(600);
 
-/// How many of the latest are kept all the same: a leader whose clock is ahead would drop them too early.
+/// How many of the latest are kept in any case: a leader with a fast clock would remove them too early.
 pub const DESTROYED_KEPT: usize = 1000;
 
-/// Over which time the instances that a group makes are counted.
+/// The window in which created instances of a group are counted.
 pub const RATE_WINDOW: Millis = Millis::seconds(600);
 
-/// How many a group may make within that time: so many, and three times what is wanted. Whatever kills
-/// them as they are made, or hides them, is noticed before it is paid for. A commit begins a new count.
+/// How many instances a group may create in that window: this many, and three times the desired size. It
+/// bounds the cost of instances that keep disappearing. A commit resets the count.
 pub const RATE_BASE: u64 = 100;
 pub const RATE_PER_MEMBER: u64 = 3;
 
-/// How many repeated intents a group remembers.
+/// The number of repeated intents that a group remembers.
 pub const MOST_REPEATED: usize = 1000;
 
-/// How many intents may be open in the whole cluster (decision 37).
+/// The maximal number of open intents in the cluster.
 pub const MOST_OPEN_IN_CLUSTER: usize = 5000;
 
-/// How many first answers are kept for repeated requests. A client repeats within seconds, and
-/// even at 10,000 writes a second this reaches back that far for everything but rounds, which
-/// need no answer kept: their term and the intents in them make repeating harmless.
+/// How many first answers are kept for repeated requests. Clients repeat within seconds. Reports need no
+/// answer kept: their term and the intents in them make repeating harmless.
 pub const ANSWERS_KEPT: usize = 4096;
 
-/// How many secrets a cluster keeps.
+/// The maximal number of secrets.
 pub const MOST_SECRETS: usize = 1000;
 
-/// How many tokens are kept.
+/// The maximal number of tokens.
 pub const MOST_TOKENS: usize = 1000;
 
 /// How many accepted specs of one object are kept: what somebody may want to compare with, or go back to.

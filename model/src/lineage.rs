@@ -1,12 +1,12 @@
-//! The lineages of one cluster: a cluster that lost its majority for good goes on as another one, under a higher
-//! number, so that whoever is left of the old one is known for what it is (ha-raft §4.5).
+//! The lineages of a cluster: after a recovery it has a new, higher number, so that managers of the previous
+//! one are recognized.
 
 use crate::ids::IntentId;
 
 /// The lineage of a cluster, and those that are over.
 ///
-/// The name of an intent has the lineage that opened it. One that was open when its lineage ended is looked for,
-/// and repeated, under the name that it had: by another one it would be done twice.
+/// The name of an intent has the lineage that opened it. One that was open when its lineage ended is looked
+/// for, and repeated, under the name that it had: by another one it would be done twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lineages {
     pub now: u32,

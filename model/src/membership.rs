@@ -1,5 +1,5 @@
-//! What a leader does next for its members: a function of what is wanted and of who can be reached
-//! (ha-raft §4.3). Asked again after every step.
+//! The next membership step of a leader, as a pure function of the desired roles and the reachable members.
+//! It is called again after every step.
 
 use std::collections::BTreeSet;
 
@@ -12,56 +12,57 @@ use crate::state::State;
 pub struct MembershipView {
     /// The sets that need a majority each: one, or two while the voters change.
     pub sets: Vec<BTreeSet<NodeId>>,
-    /// Whoever receives the log, voter or not.
+    /// All members, voters and learners.
     pub members: BTreeSet<NodeId>,
-    /// Those who answered a moment ago, the leader with them.
+    /// The reachable members, including the leader.
     pub reached: BTreeSet<NodeId>,
-    /// Learners that could vote at once.
+    /// Learners that have caught up.
     pub ready: BTreeSet<NodeId>,
-    /// Voters that have been silent for so long that they may be given up.
+    /// Voters that have been unreachable for longer than `dead-manager-after`.
     pub silent: BTreeSet<NodeId>,
 }
 
-/// One step, or none.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Give the vote to these and to nobody else, in one joint change; or end one that was begun.
+    /// Make these the voters, in one joint change; or complete a change that was begun.
     SetVoters(BTreeSet<NodeId>),
-    /// The leader itself is to vote no more: one of these is to lead first.
+    /// The leader itself is to lose its vote: transfer leadership to one of these first.
     HandOver(BTreeSet<NodeId>),
-    /// Send it the log.
+    /// Add it as a learner.
     AddLearner(NodeId),
-    /// Record that it is removed.
+    /// Autopilot: record that it is removed.
     GiveUp(NodeId),
-    /// Send them nothing any more.
+    /// Remove these learners.
     Drop(BTreeSet<NodeId>),
-    /// Everybody is what they are to be.
+    /// Nothing to do.
     Rest,
 }
 
 impl MembershipView {
-    /// Those who vote, in any set.
+    /// The voters, in any set.
     pub fn voters(&self) -> BTreeSet<NodeId> {
         self.sets.iter().flatten().copied().collect()
     }
 
-    /// Those who vote or could at once, of those who are to.
+    /// The desired voters that vote already or have caught up.
     pub fn desired(&self, state: &State) -> BTreeSet<NodeId> {
         let voters = self.voters();
         state.voters().filter(|id| voters.contains(id) || self.ready.contains(id)).collect()
     }
 
+    /// The votes, with these intended voters.
     pub fn votes<'a>(&'a self, intended: &'a BTreeSet<NodeId>) -> Votes<'a> {
         Votes { sets: &self.sets, intended, reached: &self.reached }
     }
 
-    /// What the leader `me` does next. An error says why what is wanted cannot be done at the moment.
+    /// The next step of the leader `me`, or why it is not safe at the moment.
     pub fn next(&self, state: &State, me: NodeId) -> Result<Step, Unsafe> {
         let desired = self.desired(state);
         if self.sets != [desired.clone()] || !desired.contains(&me) {
-            // What an operator asked for was judged then; meanwhile others may have died.
+            // The request of the operator was checked then; meanwhile other managers may have failed.
             self.votes(&desired).may_become(&desired, true)?;
-            // A leader does not take its own vote: the next one does.
+            // A leader does not remove its own vote: the next one does.
             return Ok(if desired.contains(&me) {
                 Step::SetVoters(desired)
             } else {
@@ -79,8 +80,8 @@ impl MembershipView {
         Ok(if gone.is_empty() { Step::Rest } else { Step::Drop(gone) })
     }
 
-    /// A silent voter that is given up, when the cluster bears more without it: as when another has joined to take
-    /// its place. Never by a leader that hears too few itself.
+    /// An unreachable voter for autopilot to remove, if fault tolerance increases without it, as when another
+    /// manager has joined to replace it. Never by a leader without a majority.
     fn given_up(&self, state: &State, me: NodeId) -> Option<NodeId> {
         let dead = *self.silent.iter().find(|id| **id != me)?;
         if !state.managers.contains_key(&dead) {

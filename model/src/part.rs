@@ -1,16 +1,16 @@
-//! A plugin, and the JSON it is told.
+//! A reference to a plugin, with its properties.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::PluginName;
 
-/// JSON that belongs to somebody else: kept byte for byte, compared as text.
+/// JSON for a plugin: kept byte for byte, compared as text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opaque(Arc<str>);
 
 impl Opaque {
-    /// Takes text that is known to be one JSON value; the door (`draft`, `convert`) checks it.
+    /// Takes text that is known to be one JSON value; `draft` and `convert` check it.
     pub fn from_json(text: impl AsRef<str>) -> Self {
         Self(Arc::from(text.as_ref()))
     }
@@ -34,7 +34,7 @@ impl fmt::Debug for Opaque {
     }
 }
 
-/// A plugin, and what it is told.
+/// A plugin, and its properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub plugin: PluginName,

@@ -1,35 +1,35 @@
-//! What can be relied on when a plugin is called and looked at.
+//! The guarantees of plugins.
 
 use std::fmt;
 
 use crate::limits::LISTINGS_LAG;
 use crate::time::Millis;
 
-/// What a plugin promises of itself, beyond InfraKit's own contract.
+/// The guarantees that a plugin reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Guarantees {
     pub class: PluginClass,
-    /// After how long an instance that was made is surely listed; none when it does not say.
+    /// The listing lag; none if the plugin does not report it.
     pub lists_within: Option<Millis>,
 }
 
-/// What can be done about a call whose answer was lost (ha-raft §3.3).
+/// What can be done after a lost reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PluginClass {
-    /// A repeated token makes no second instance.
+    /// A repeated token creates no second instance.
     A,
-    /// A repeated name makes no second instance.
+    /// A repeated name creates no second instance.
     B,
-    /// Its tags come with the instance, and a listing shows it within a time: it is repeated only when the first
-    /// call can no longer take effect and a listing after that shows nothing. Also whoever says nothing of itself.
+    /// Instances are listed with their tags within a known time: a call is repeated only when the first one
+    /// can no longer take effect and a later listing lacks the instance. The default.
     #[default]
     C,
-    /// No listing proves that an instance was not made. Nothing is repeated but by an operator.
+    /// No listing proves that an instance was not created. A call is never repeated; an operator resolves it.
     D,
 }
 
 impl PluginClass {
-    /// Whether a repeat makes no second instance, so that nobody has to wait for the first call.
+    /// Whether a repeated call creates no second instance, so that it can be made immediately.
     pub fn dedupes(self) -> bool {
         matches!(self, PluginClass::A | PluginClass::B)
     }
@@ -41,17 +41,17 @@ impl fmt::Display for PluginClass {
             PluginClass::A => "A: no second instance for one token, however often it is repeated",
             PluginClass::B => "B: no second instance of one name, however often it is repeated",
             PluginClass::C => {
-                "C: repeated only when the first call can no longer take effect and a listing shows nothing"
+                "C: repeated only when the first call can no longer take effect and a listing lacks it"
             }
             PluginClass::D => {
-                "D: what it makes is not listed at once with its tags, so a lost answer may cost an instance"
+                "D: not listed at once with its tags, so a lost reply may leave an unknown instance"
             }
         })
     }
 }
 
 impl Guarantees {
-    /// How far its listings may lag behind.
+    /// The listing lag of the plugin.
     pub fn listings_lag(&self) -> Millis {
         match self.class {
             PluginClass::D => Millis(u64::MAX),

@@ -1,17 +1,17 @@
-//! What is wrong with an input, told all at once: where, what, why, and what to do.
+//! The problems of an input, reported together: place, problem and remedy.
 
 use std::fmt;
 
-/// One thing wrong with an input.
+/// A problem of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where in the text, when the text is known: line and column, both from 1.
+    /// Line and column, if known, both from 1.
     pub place: Option<Place>,
-    /// Which value, such as `properties.Allocation.Size`; empty for the document itself.
+    /// The path of the value, such as `properties.Allocation.Size`; empty for the document itself.
     pub path: String,
-    /// What is wrong, and why.
+    /// The problem.
     pub what: String,
-    /// What to do about it.
+    /// The remedy; may be empty.
     pub remedy: String,
 }
 
@@ -22,7 +22,7 @@ pub struct Place {
     pub column: usize,
 }
 
-/// Everything found wrong with one input; never empty when returned as an error.
+/// All problems of an input; never empty when returned as an error.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Problems {
     /// The name of the file, or `<stdin>`; empty when there is none.
@@ -50,7 +50,8 @@ impl fmt::Display for Problem {
 }
 
 impl fmt::Display for Problems {
-    /// One line a problem, in the form editors follow: `file:line:column: path: what; remedy`.
+    /// One line for each problem, in the format that editors understand: `file:line:column: path: what;
+    /// remedy`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.list.iter().enumerate() {
             if i > 0 {

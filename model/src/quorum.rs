@@ -1,29 +1,29 @@
-//! Which changes of the voters are safe, judged before they are made (ha-raft §4.3, Q).
+//! Whether a change of the voters is safe, checked before it is made.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::ids::NodeId;
 
-/// Why the voters must not be changed so.
+/// Why a change of the voters is not safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsafe {
-    /// Nobody would be left to vote.
+    /// No voter would be left.
     NoVoters,
-    /// The change could not be agreed on: too few of those who vote now can be reached.
+    /// The change cannot be committed: too few of the current voters are reachable.
     NoMajorityNow { reachable: usize, needed: usize },
-    /// Nothing could be agreed on after it.
+    /// Nothing could be committed after it.
     NoMajorityAfter { reachable: usize, needed: usize },
-    /// After it fewer of them could be lost than now.
+    /// It would decrease fault tolerance.
     LessTolerant { now: usize, after: usize },
 }
 
-/// How many of `voters` make a majority.
+/// The size of a majority of `voters`.
 pub fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// How many more of `voters` could be lost, when these can be `reached`; none when they are too few already.
+/// How many of the `reached` voters may fail without losing the quorum of `voters`.
 pub fn fault_tolerance(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) -> usize {
     voters.intersection(reached).count().saturating_sub(majority(voters.len()))
 }
@@ -32,9 +32,9 @@ pub fn fault_tolerance(voters: &BTreeSet<NodeId>, reached: &BTreeSet<NodeId>) ->
 pub struct Votes<'a> {
     /// The sets that need a majority each: one, or two while the voters change.
     pub sets: &'a [BTreeSet<NodeId>],
-    /// Who is to vote by what was asked before: the voters, when nothing is left to be done.
+    /// The intended voters, by the changes that were requested before.
     pub intended: &'a BTreeSet<NodeId>,
-    /// Whoever can be reached, voter or not.
+    /// The reachable members, voters or not.
     pub reached: &'a BTreeSet<NodeId>,
 }
 
@@ -42,9 +42,8 @@ impl Votes<'_> {
     /// Whether the voters may become `after`.
     ///
     /// A joint change needs a majority of the sets before it and of the one after. Beyond that, no change may
-    /// leave a cluster that bears the loss of fewer managers than what was intended before, unless it is to
-    /// `shrink`: losing two of five at once is healed by one swap, and a healthy three do not become two by
-    /// accident.
+    /// decrease fault tolerance below the intended one, unless `shrink` is set: losing two of five is
+    /// repaired by one change, and a healthy three do not become two by accident.
     pub fn may_become(&self, after: &BTreeSet<NodeId>, shrink: bool) -> Result<(), Unsafe> {
         if after.is_empty() {
             return Err(Unsafe::NoVoters);
@@ -68,16 +67,16 @@ impl Votes<'_> {
 impl fmt::Display for Unsafe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unsafe::NoVoters => f.write_str("nobody would be left to vote"),
+            Unsafe::NoVoters => f.write_str("no voter would be left"),
             Unsafe::NoMajorityNow { reachable, needed } => {
-                write!(f, "{reachable} of those who vote now can be reached, and the change needs {needed}")
+                write!(f, "{reachable} of the current voters are reachable, and the change needs {needed}")
             }
             Unsafe::NoMajorityAfter { reachable, needed } => write!(
                 f,
-                "{reachable} of those who would vote then can be reached, and they would need {needed} to agree on anything"
+                "{reachable} of the resulting voters are reachable, and they would need {needed} for a quorum"
             ),
             Unsafe::LessTolerant { now, after } => {
-                write!(f, "the cluster bears the loss of {now} more now, and would bear that of {after}")
+                write!(f, "the cluster tolerates {now} more failures now, and would tolerate {after}")
             }
         }
     }

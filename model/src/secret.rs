@@ -1,5 +1,5 @@
-//! References to secrets: `secret://NAME` in a plugin's properties stands for a value that is kept apart from the
-//! spec. The fingerprint of a template covers the reference, never the value (decision 36).
+//! References to secrets: `secret://NAME` in the properties of a plugin refers to a value that is stored
+//! apart from the spec. The fingerprint of a template covers the reference, never the value.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::access::Secret;
 use crate::part::{Opaque, Part};
 
-/// What a reference begins with.
+/// The prefix of a reference.
 pub const SCHEME: &str = "secret://";
 
 /// The longest name of a secret, in characters.
@@ -21,23 +21,23 @@ pub const LARGEST: usize = 64 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretName(Arc<str>);
 
-/// A secret that a reference names, and that there is not.
+/// A reference to a secret that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing(pub SecretName);
 
 impl SecretName {
-    /// Checks what a person wrote.
+    /// Validates a name.
     pub fn check(text: &str) -> Result<Self, String> {
         if text.len() <= LONGEST_NAME && named(text) == text.len() && !text.is_empty() {
             return Ok(Self(Arc::from(text)));
         }
         Err(format!(
-            "`{text}` is no name of a secret: use at most {LONGEST_NAME} letters, digits and any of - _ . with a \
-             letter or a digit at both ends"
+            "`{text}` is not a valid name for a secret: use at most {LONGEST_NAME} letters, digits and any of \
+             - _ . with a letter or a digit at both ends"
         ))
     }
 
-    /// A name that was checked before.
+    /// A name that was validated before.
     pub fn new(text: impl AsRef<str>) -> Self {
         Self(Arc::from(text.as_ref()))
     }
@@ -53,7 +53,7 @@ impl fmt::Display for SecretName {
     }
 }
 
-/// How much of the beginning of a text is a name: a full stop that ends a sentence is none of it.
+/// The length of the name at the beginning of a text, without a trailing full stop.
 fn named(text: &str) -> usize {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let end = text.find(|c| !fits(c)).unwrap_or(text.len());
@@ -61,7 +61,7 @@ fn named(text: &str) -> usize {
     if name.starts_with(|c: char| c.is_ascii_alphanumeric()) { name.len() } else { 0 }
 }
 
-/// The references in a text: where each begins and ends, and what it names.
+/// The references in a text: begin, end and name.
 fn references(text: &str) -> impl Iterator<Item = (usize, usize, SecretName)> {
     text.match_indices(SCHEME).filter_map(|(at, _)| {
         let from = at + SCHEME.len();
@@ -70,12 +70,12 @@ fn references(text: &str) -> impl Iterator<Item = (usize, usize, SecretName)> {
     })
 }
 
-/// The secrets that these properties refer to.
+/// The secrets that these properties reference.
 pub fn named_in(properties: &Opaque) -> BTreeSet<SecretName> {
     references(properties.as_json()).map(|(_, _, name)| name).collect()
 }
 
-/// The part with every reference replaced by its value, and the secrets that it holds then.
+/// The part with every reference replaced by its value, and these secrets.
 pub fn filled<'a>(
     part: &Part,
     value: impl Fn(&SecretName) -> Option<&'a Secret>,
@@ -110,11 +110,11 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The shortest line of a secret that is looked for by itself: a shorter one may stand anywhere by chance.
+/// The shortest line of a secret that is redacted by itself: a shorter one may occur anywhere by chance.
 const TELLING: usize = 8;
 
-/// A text in which none of these secrets stands: what a plugin says may hold what it was told, in the words of
-/// whatever program wrote it.
+/// A text with these secrets redacted: the message of a plugin may contain them, in the notation of some
+/// program.
 pub fn redacted(text: &str, held: &[(SecretName, Secret)]) -> String {
     if text.is_empty() || held.is_empty() {
         return text.to_owned();

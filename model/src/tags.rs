@@ -1,4 +1,4 @@
-//! The tags that instances carry: InfraKit's own, so that existing fleets are understood, and ours.
+//! The tags of instances: those of Docker's InfraKit, for existing fleets, and additional ones.
 
 use std::collections::BTreeMap;
 
@@ -10,29 +10,29 @@ pub type Tags = BTreeMap<String, String>;
 
 /// The group an instance belongs to (semantics §2.2).
 pub const GROUP: &str = "infrakit.group";
-/// The fingerprint of the template it was made from (semantics §2.3).
+/// The fingerprint of its template (semantics §2.3).
 pub const CONFIG_HASH: &str = "infrakit.config.hash";
 /// The logical id of a pet.
 pub const LOGICAL_ID: &str = "infrakit.logical_id";
-/// The cluster that made it: only such instances, and adopted ones, are ours to destroy.
+/// The cluster that created it: only such instances, and adopted ones, are ever destroyed.
 pub const OWNER: &str = "infrakit.owner";
-/// The token of the intent that made it.
+/// The token of the intent that created it.
 pub const INTENT: &str = "infrakit.intent";
-/// The slot it was made for.
+/// The slot that it was created for.
 pub const SLOT: &str = "infrakit.slot";
 
-/// Which incarnation of that slot it is, for plugins that name instances after their place.
+/// The generation of that slot, for plugins that name instances after their slot.
 pub const GENERATION: &str = "infrakit.generation";
 
-/// The value of [`CONFIG_HASH`] on a machine that was made by hand to be adopted (semantics §2.8).
+/// The value of [`CONFIG_HASH`] on a manually created machine that is to be adopted (semantics §2.8).
 pub const BOOTSTRAP: &str = "bootstrap";
 
-/// The name of an intent as the outside sees it: at most 64 characters of `[a-z0-9-]`.
+/// The token of an intent: at most 64 characters of `[a-z0-9-]`.
 pub fn token(cluster: &ClusterId, lineages: &Lineages, intent: IntentId) -> String {
     format!("{}-{}-{}-{}", cluster.short(), lineages.of(intent), intent.index, intent.offset)
 }
 
-/// The lineage of the cluster that drew a token.
+/// The lineage in a token.
 pub fn lineage_of(token: &str) -> Option<u32> {
     token.split('-').nth(1)?.parse().ok()
 }

@@ -1,9 +1,9 @@
-//! Points and spans of time, as values: nobody here asks what time it is.
+//! Points and spans of time, as values: the model never reads a clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 
-/// Milliseconds since the Unix epoch, as the proposer's clock had it.
+/// Milliseconds since the Unix epoch, by the clock of the proposer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
 
@@ -39,7 +39,7 @@ impl Millis {
         Self(seconds * 1000)
     }
 
-    /// Reads Go's duration text (`300ms`, `1m30s`, `1.5h`), which InfraKit's specs use.
+    /// Parses a Go duration (`300ms`, `1m30s`, `1.5h`), as in specs.
     ///
     /// Spans below a millisecond are rounded up, so that a positive wait never becomes none.
     pub fn parse_go(text: &str) -> Result<Self, String> {

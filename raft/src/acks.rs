@@ -1,8 +1,8 @@
-//! Until when each peer surely followed this leader: what a lease and a read rest on.
+//! Until when each peer certainly followed this leader: the basis of leases and reads.
 //!
-//! openraft keeps such times too, but credits an answer to the newest request with the same last log id:
-//! an answer that was held up on its way then confirms a request that its peer has never seen
-//! (`InflightAppendQueue::drain_acked`). Here an answer confirms the request it answers.
+//! openraft keeps such times too, but credits a response to the newest request with the same last log id: a
+//! delayed response then confirms a request that the peer has never seen
+//! (`InflightAppendQueue::drain_acked`). Here a response confirms the request that it answers.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -58,7 +58,7 @@ impl Acks {
         configs.into_iter().all(|voters| voters.iter().filter(follows).count() * 2 > voters.len())
     }
 
-    /// Waits for the next answer of anybody, counted from this call.
+    /// Waits for the next response of any peer, from this call on.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.news.notified()
     }

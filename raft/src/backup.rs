@@ -1,4 +1,4 @@
-//! A backup: the state after one log entry, in a file that is sealed and bound to what it says of itself.
+//! A backup: the state after one log entry, in an encrypted file with an authenticated header.
 //!
 //! ```text
 //! INFRAKIT BACKUP\n | length of the head, 4 bytes | head (BackupHead) | nonce, 24 bytes | sealed State
@@ -25,7 +25,7 @@ const NONCE: usize = 24;
 /// The version of this form.
 const VERSION: u32 = 1;
 
-/// What a backup says of itself.
+/// The header of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     pub cluster: ClusterId,
@@ -48,23 +48,24 @@ pub struct Backup {
     pub state: State,
 }
 
-/// Why a file is no backup that can be used.
+/// Why a file is not a usable backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadBackup {
-    #[error("it is no backup of infrakit")]
+    #[error("not a backup of infrakit")]
     Foreign,
-    #[error("it was taken by infrakit {program}, in a form that this program does not know")]
+    #[error("taken by infrakit {program}, in a format that this version does not support")]
     Newer { program: String },
-    #[error("it ends too early")]
+    #[error("truncated")]
     Short,
-    #[error("it is damaged, or sealed with another key")]
+    #[error("damaged, or encrypted with another key")]
     Sealed,
-    #[error("what it holds cannot be read: {0}")]
+    #[error("the state cannot be decoded: {0}")]
     Corrupt(String),
 }
 
 impl Backup {
-    /// The state that a replica has published. Whoever wants it to be the latest reads first.
+    /// A backup of a published state. For the latest state, call [`Replica::read`](crate::Replica::read)
+    /// first.
     pub fn of(identity: &Identity, published: &Published, term: Term, at: Timestamp) -> Self {
         let state = (*published.state).clone();
         let head = Head {
@@ -80,7 +81,7 @@ impl Backup {
         Self { head, state }
     }
 
-    /// As it travels over a connection that nobody else reads.
+    /// The plain form, for an encrypted connection.
     pub fn encode(&self) -> Bytes {
         let state = Bytes::from(codec::encode_state(&self.state));
         pb::Backup { head: Some(head(&self.head)), state }.encode_to_vec().into()
@@ -92,7 +93,7 @@ impl Backup {
         Ok(Self { head, state: state(&read.state)? })
     }
 
-    /// As it is kept.
+    /// The encrypted form, for a file.
     pub fn seal(&self, key: &Key) -> Vec<u8> {
         let head = head(&self.head).encode_to_vec();
         let mut whole = BytesMut::from(MAGIC);
@@ -108,7 +109,7 @@ impl Backup {
         whole.to_vec()
     }
 
-    /// Reads what [`Backup::seal`] wrote; every change of a bit is noticed.
+    /// Decrypts what [`Backup::seal`] has written; any change is detected.
     pub fn open(file: &[u8], key: &Key) -> Result<Self, BadBackup> {
         let (head, told) = split(file)?;
         let (nonce, sealed) = file[told..].split_at_checked(NONCE).ok_or(BadBackup::Short)?;
@@ -121,7 +122,7 @@ impl Backup {
 }
 
 impl Head {
-    /// What a file says of itself. Without its key nobody knows whether that is true.
+    /// The header of a file. Without the key it is not authenticated.
     pub fn read(file: &[u8]) -> Result<Self, BadBackup> {
         split(file).map(|(head, _)| head)
     }

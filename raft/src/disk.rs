@@ -1,4 +1,4 @@
-//! The disk of a replica: whose it is, before anything else is known.
+//! The disk of a replica: opens it, and stores the identity of the replica.
 
 use std::io;
 use std::path::Path;
@@ -15,25 +15,25 @@ pub(crate) const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
 pub(crate) const CREDENTIALS: &[u8] = b"credentials";
 
-/// The disk of a replica, before it is known who it is.
+/// The open disk of a replica.
 pub struct Disk {
     pub(crate) db: Db,
     storage: String,
 }
 
 impl Disk {
-    /// Whether there is the data of a replica, or the beginning of it.
+    /// Whether the directory has data of a replica, complete or not.
     pub fn exists(path: &Path) -> bool {
-        // RocksDB's own word for where it begins.
+        // The file with which RocksDB begins.
         path.join("CURRENT").exists()
     }
 
-    /// Opens the data of a replica, which `key` seals. Fails when another process has it open. Blocks.
+    /// Opens the data of a replica, encrypted with `key`. Fails if another process has it open. Blocks.
     ///
-    /// `fresh` draws the identity of a new disk.
+    /// `fresh` generates the identity of a new disk.
     pub fn open(path: &Path, key: &Key, fresh: impl FnOnce() -> String) -> io::Result<Self> {
         let db: Db = Arc::new(Rocks::open(path)?);
-        // The layout itself is told to anybody.
+        // The layout is not secret.
         meta::prepare(&db)?;
         Self::of(Arc::new(Sealed::new(db, key)), fresh)
     }
@@ -57,12 +57,12 @@ impl Disk {
         Ok(Self { db, storage })
     }
 
-    /// The identity of the disk itself: a wiped one is another.
+    /// The identity of the disk: a wiped disk gets a new one.
     pub fn storage(&self) -> &str {
         &self.storage
     }
 
-    /// Who this replica is, when it has been a member before.
+    /// The identity of the replica, if it was a member before.
     pub fn identity(&self) -> io::Result<Option<Identity>> {
         let Some(bytes) = meta::get_meta(&self.db, IDENTITY)? else { return Ok(None) };
         let header = codec::decode::<pb::Header>(bytes)?;
@@ -73,12 +73,12 @@ impl Disk {
         }))
     }
 
-    /// What it was given to prove who it is, until it has the state that says so.
+    /// The credentials issued when it joined.
     pub fn credentials(&self) -> io::Result<Option<Vec<u8>>> {
         meta::get_meta(&self.db, CREDENTIALS)
     }
 
-    /// Binds the disk to a member, durably, with what it was given to prove that.
+    /// Stores the identity of the replica durably, with the credentials issued when it joined.
     pub fn bind(&self, identity: &Identity, credentials: &[u8]) -> io::Result<()> {
         if !credentials.is_empty() {
             meta::put_meta(&self.db, CREDENTIALS, credentials)?;

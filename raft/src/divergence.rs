@@ -1,5 +1,5 @@
-//! Do replicas that applied the same entries have the same state? Raft takes it for granted; memory that
-//! went bad, a log that was tampered with, or a defect in `State::apply` breaks it without a word.
+//! Compares the states of replicas after the same entries. Raft assumes that they are equal; faulty memory, a
+//! changed log, or a bug in `State::apply` can silently break that.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,29 +10,29 @@ use model::{NodeId, State};
 use crate::codec;
 use crate::published::Published;
 
-/// A digest is kept of the state after every entry whose index is a multiple of this, so that replicas can
-/// be compared though they never stand still.
+/// A digest of the state is kept after every entry whose index is a multiple of this, so that replicas can be
+/// compared while they apply entries.
 const MILESTONE: u64 = 1000;
-/// How many of them are kept: a follower may be some behind.
+/// How many digests are kept, for followers that lag.
 const KEPT: usize = 8;
-/// How often a replica compares itself with the others.
+/// Interval of the comparisons.
 pub(crate) const EVERY: Duration = Duration::from_secs(10);
 
-/// BLAKE3 over the written form of a state.
+/// BLAKE3 of the encoded state.
 pub(crate) type Digest = [u8; 32];
 
-/// The digests of one replica, by the index of the entry that they follow.
+/// The digests of one replica, by the index of the entry.
 #[derive(Clone, Default)]
 pub(crate) struct Digests(Arc<Mutex<BTreeMap<u64, Digest>>>);
 
-/// What comparing this replica with others says.
+/// The result of a comparison with other replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// As far as can be told.
+    /// No difference is known.
     Agreed,
-    /// A majority agrees on another state than this one after that entry.
+    /// A majority has another state than this replica after that entry.
     Diverged { index: u64 },
-    /// These differ from this one, which is not in the minority.
+    /// These differ from this replica, which is not in the minority.
     Others { index: u64, nodes: Vec<NodeId> },
 }
 
@@ -45,7 +45,7 @@ impl Digests {
         self.0.lock().expect("nobody panics while holding the digests")
     }
 
-    /// Hears of the state after an entry. `beside` runs the work where it delays nobody.
+    /// Records the state after an entry. `beside` runs the hashing on another thread.
     pub(crate) fn applied(&self, index: u64, state: &State, beside: bool) {
         if !index.is_multiple_of(MILESTONE) {
             return;
@@ -67,7 +67,7 @@ impl Digests {
         }
     }
 
-    /// All that is kept, and the digest of the state as it is now. Takes milliseconds for a large one.
+    /// All kept digests, and that of the current state. Takes milliseconds for a large state.
     pub(crate) fn with_latest(&self, published: &Published) -> BTreeMap<u64, Digest> {
         let mut all = self.kept().clone();
         all.entry(published.index).or_insert_with(|| digest(&published.state));
@@ -75,8 +75,8 @@ impl Digests {
     }
 }
 
-/// Compares what this replica has with what others answered, at the latest entry that tells anything.
-/// `voters` is how many there are.
+/// Compares the digests of this replica with those of others, at the latest common entry. `voters` is their
+/// number.
 pub(crate) fn compare(
     own: &BTreeMap<u64, Digest>,
     others: &BTreeMap<NodeId, BTreeMap<u64, Digest>>,
@@ -85,18 +85,22 @@ pub(crate) fn compare(
     for (index, digest) in own.iter().rev() {
         let at: Vec<(NodeId, Digest)> =
             others.iter().filter_map(|(node, theirs)| Some((*node, *theirs.get(index)?))).collect();
-        let odd: Vec<(NodeId, Digest)> = at.iter().filter(|(_, other)| other != digest).copied().collect();
-        if odd.is_empty() {
+        let differing: Vec<(NodeId, Digest)> =
+            at.iter().filter(|(_, other)| other != digest).copied().collect();
+        if differing.is_empty() {
             if at.is_empty() {
                 continue;
             }
             return Verdict::Agreed;
         }
-        let agreeing = |digest: &Digest| odd.iter().filter(|(_, other)| other == digest).count();
-        if odd.iter().any(|(_, other)| agreeing(other) * 2 > voters) {
+        let agreeing = |digest: &Digest| differing.iter().filter(|(_, other)| other == digest).count();
+        if differing.iter().any(|(_, other)| agreeing(other) * 2 > voters) {
             return Verdict::Diverged { index: *index };
         }
-        return Verdict::Others { index: *index, nodes: odd.into_iter().map(|(node, _)| node).collect() };
+        return Verdict::Others {
+            index: *index,
+            nodes: differing.into_iter().map(|(node, _)| node).collect(),
+        };
     }
     Verdict::Agreed
 }

@@ -1,20 +1,20 @@
-//! What can go wrong: three different things, which callers must not confuse.
+//! The errors of proposals and reads.
 
 use model::NodeId;
 
-/// Why a proposal or a read did not come to an answer.
+/// Why a proposal or a read failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// Nothing was done: this replica does not lead, or not in the given term.
-    #[error("this manager does not lead{}", .leader.as_ref().map_or(String::new(), |(id, _)| format!("; manager {id} does")))]
+    /// Nothing was done: this replica is not the leader, or not in the given term.
+    #[error("this manager is not the leader{}", .leader.as_ref().map_or(String::new(), |(id, _)| format!("; manager {id} is")))]
     NotLeader {
-        /// Who leads and where it is reached, when known.
+        /// The leader and its address, if known.
         leader: Option<(NodeId, String)>,
     },
-    /// It may or may not be done: repeat it with the same request id.
-    #[error("no answer from a majority of the managers: {0}")]
+    /// The outcome is unknown: repeat the call with the same request id.
+    #[error("no response from a majority of the managers: {0}")]
     Unavailable(String),
-    /// This replica has stopped and will not come back by itself.
+    /// This replica has stopped for good.
     #[error("the replica has stopped: {0}")]
     Fatal(String),
 }

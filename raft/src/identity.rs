@@ -1,11 +1,11 @@
-//! Who a replica is.
+//! The identity of a replica.
 
 use model::{ClusterId, NodeId};
 use prost::Message;
 
 use crate::proto as pb;
 
-/// Who this replica is; stored with its log, and never another's.
+/// The identity of a replica, stored with its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub cluster: ClusterId,
@@ -14,7 +14,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// As it stands on its disk.
+    /// The stored form.
     pub(crate) fn written(&self) -> Vec<u8> {
         let header = pb::Header {
             cluster: self.cluster.to_string(),

@@ -1,4 +1,4 @@
-//! How a newcomer introduces itself, and who takes it in.
+//! The request of a manager to join, and the interface that handles it.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -6,20 +6,22 @@ use model::access::Secret;
 use model::command::Manager;
 use model::{ClusterId, NodeId};
 
-/// Who speaks, as far as the connection proves it. Whoever accepts connections puts it among the extensions of
-/// every request; where nobody does, as in simulated time, a peer is believed.
+/// The authenticated peer of a connection. The server adds it to the extensions of every request; without it,
+/// as in simulated time, a peer is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerIdentity {
+    /// A manager with a certificate of this cluster.
     Manager(NodeId),
-    /// Somebody on this machine who may use this manager's socket.
+    /// The user of this manager, through its local socket.
     Local,
+    /// Unauthenticated.
     Unknown,
 }
 
-/// Takes in new managers: the membership policy belongs to whoever runs the replica.
+/// Handles requests to join; the owner of the replica decides about its members.
 pub trait JoinHandler: Send + Sync + 'static {
-    /// Makes a manager a member, here or at the leader. The error says whether it was refused for
-    /// good (`true`) or may be asked again.
+    /// Admits a manager as a member, here or through the leader. The flag of the error says whether a retry
+    /// is pointless.
     fn join(
         &self,
         application: Application,
@@ -27,26 +29,30 @@ pub trait JoinHandler: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Joined, (String, bool)>>;
 }
 
-/// What a manager that wants to be a member says.
+/// The request of a manager to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Application {
+    /// The manager.
     pub manager: Manager,
-    /// The secret of the token that lets it in.
+    /// The secret of its join token.
     pub token: Option<Secret>,
-    /// The request for its certificate, as PKCS #10 in DER; empty when it has one.
+    /// Its certificate signing request: PKCS #10, in DER; empty if it has a certificate.
     pub csr: Bytes,
-    /// Another manager lets it in: only a manager's word counts for this.
+    /// A manager forwards the request and vouches for it; ignored from anybody else.
     pub vouched: bool,
 }
 
-/// What a new member is told.
+/// The reply to a new member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joined {
+    /// The cluster.
     pub cluster: ClusterId,
+    /// The current lineage of the cluster.
     pub lineage: u32,
+    /// The id of the new member.
     pub node: NodeId,
-    /// Its certificate, in DER; empty when it asked for none.
+    /// Its certificate, in DER; empty if it requested none.
     pub certificate: Bytes,
-    /// The certificates of the authorities that it is to trust, in DER.
+    /// The trusted authorities, in DER.
     pub trusted: Vec<Bytes>,
 }

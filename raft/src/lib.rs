@@ -1,7 +1,7 @@
-//! Agrees on a log, keeps it, and replays it: openraft over gRPC, with RocksDB underneath.
+//! The replicated log: openraft over gRPC, stored in RocksDB.
 //!
-//! This is the only room that knows openraft and RocksDB. It calls `State::apply` and never looks
-//! at what a change means.
+//! This is the only crate that uses openraft and RocksDB. It calls `State::apply` and never interprets a
+//! change.
 
 mod acks;
 mod backup;
@@ -30,7 +30,7 @@ mod store;
 mod types;
 mod wire;
 
-/// The generated wire and disk forms.
+/// The generated messages, for the wire and the disk.
 #[allow(clippy::all, unreachable_pub)]
 mod proto {
     tonic::include_proto!("infrakit.raft.v1");

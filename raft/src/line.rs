@@ -1,4 +1,4 @@
-//! One way to a peer: what carries requests, and how it is made.
+//! A connection to a peer.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tonic::transport::Endpoint;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-/// A peer on the same network answers a connect in a few milliseconds. Waiting longer would only
-/// delay the next attempt.
+/// A peer on the same network accepts a connection in a few milliseconds. A longer timeout would only delay
+/// the next attempt.
 const CONNECT: Duration = Duration::from_millis(400);
 
 /// One connection to a peer: gRPC requests in, responses out.
 pub type Line = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Broken>;
 
-/// Why a line carries nothing.
+/// Why a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Broken {
@@ -29,12 +29,12 @@ impl Broken {
     }
 }
 
-/// How a peer is reached. A line is asked for once, and connects by itself as often as it must.
+/// Connects to peers. A line is requested once, and reconnects by itself.
 pub trait Dial: Send + Sync + 'static {
     fn dial(&self, address: &str) -> Result<Line, String>;
 }
 
-/// A line over a connection that `connector` makes.
+/// A line over connections that `connector` makes.
 pub fn line<C>(address: &str, connector: C) -> Result<Line, String>
 where
     C: tower::Service<http::Uri> + Send + 'static,
@@ -46,7 +46,7 @@ where
     Ok(Line::new(channel.map_err(|error| Broken { what: chain(&error), source: Some(error.into()) })))
 }
 
-/// An error with everything that caused it: tonic's own word is only "transport error".
+/// An error with all its causes: the message of tonic is only "transport error".
 fn chain(error: &dyn StdError) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", chain(cause)),
@@ -58,7 +58,7 @@ fn endpoint(address: &str) -> Result<Endpoint, String> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| format!("`{address}` is not an address: {error}"))?
         .connect_timeout(CONNECT)
-        // A hung peer is noticed within three seconds, though its machine still answers.
+        // A hung peer is detected within three seconds, even if its machine still responds.
         .http2_keep_alive_interval(Duration::from_secs(1))
         .keep_alive_timeout(Duration::from_secs(2))
         .keep_alive_while_idle(true)

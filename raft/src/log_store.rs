@@ -1,4 +1,4 @@
-//! The log and the vote on disk, and one thread that syncs for all who wait (ha-raft §1.3).
+//! The log and the vote on disk, and the thread that syncs them in groups.
 
 use std::fmt::Debug;
 use std::io;
@@ -112,7 +112,7 @@ impl LogStore {
         Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)), unwritten, sync_seconds })
     }
 
-    /// How long syncs take, where a thread does them for all.
+    /// The durations of syncs, if a thread does them.
     pub(crate) fn sync_seconds(&self) -> Histogram {
         self.sync_seconds.clone()
     }
@@ -197,7 +197,7 @@ fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>, 
 fn note(db: &Db, unwritten: &Unwritten) {
     // The disk fails: the next sync says so to those who wait for it.
     if let Err(error) = unwritten.write(db).and_then(|()| db.note()) {
-        tracing::warn!(%error, "how far the log was synced is not noted");
+        tracing::warn!(%error, "the position of the last sync could not be recorded");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The replicated machine as openraft drives it: decode, `State::apply`, publish.
+//! The replicated state machine for openraft: decode, `State::apply`, publish.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +18,7 @@ use crate::store::Db;
 use crate::types::{LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use crate::{codec, snapshot};
 
-/// How many events are kept for who asks late: a screenful of history for hundreds of groups.
+/// How many events are retained: some history for hundreds of groups.
 const EVENTS_KEPT: usize = 4096;
 
 /// A running openraft with this machine.
@@ -36,14 +36,14 @@ pub(crate) struct Machine {
     digests: Digests,
 }
 
-/// Where the state is read: after every batch, and after those that changed a group or a manager.
+/// Publish the state: after every batch, and after those that changed a group or a manager.
 pub(crate) struct Readers {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) declared: watch::Receiver<Published>,
     pub(crate) history: History,
 }
 
-/// What happened, as far back as it is kept, and as it goes on.
+/// The retained events, and a subscription to new ones.
 #[derive(Clone)]
 pub(crate) struct History {
     kept: Arc<Mutex<VecDeque<Arc<Event>>>>,

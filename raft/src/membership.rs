@@ -1,4 +1,4 @@
-//! Who belongs to the cluster as Raft knows it, how that is changed, and who leads it.
+//! Membership and leadership in Raft, and their changes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -16,15 +16,15 @@ use crate::peers;
 use crate::replica::{Replica, Role, fatal};
 use crate::types::Types;
 
-/// One member, as this replica sees it.
+/// A member, as this replica sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MemberStatus {
     pub node: NodeId,
     pub address: String,
     pub voter: bool,
-    /// Entries it is behind; known to the leader only.
+    /// Its lag in entries; known to the leader only.
     pub lag: Option<u64>,
-    /// Since when it has not acknowledged; known to the leader only.
+    /// The time since its last acknowledgement; known to the leader only.
     pub last_ack: Option<Duration>,
 }
 
@@ -79,36 +79,36 @@ impl Replica {
         self.voter_sets().iter().any(|set| set.contains(&node))
     }
 
-    /// Adds a member that receives the log and does not vote. Returns at once.
+    /// Adds a learner, and returns immediately.
     pub async fn add_learner(&self, node: NodeId, address: &str) -> Result<(), Error> {
         let added = self.raft.add_learner(node.0, BasicNode::new(address), false).await;
         added.map(|_| ()).map_err(membership_error)
     }
 
-    /// Gives the vote to these members and to nobody else, in one joint change; whoever voted before goes
-    /// on as a learner. Also ends a change that an earlier leader began.
+    /// Makes these members the voters, in one joint change; previous voters become learners. Also completes a
+    /// change that an earlier leader has begun.
     pub async fn set_voters(&self, nodes: &BTreeSet<NodeId>) -> Result<(), Error> {
         let ids = nodes.iter().map(|node| node.0).collect();
         let changed = self.raft.change_membership(ChangeMembers::ReplaceAllVoters(ids), true).await;
         changed.map(|_| ()).map_err(membership_error)
     }
 
-    /// Sends nothing to these learners any more.
+    /// Removes these learners.
     pub async fn drop_learners(&self, nodes: &BTreeSet<NodeId>) -> Result<(), Error> {
         let ids = nodes.iter().map(|node| node.0).collect();
         let changed = self.raft.change_membership(ChangeMembers::RemoveNodes(ids), false).await;
         changed.map(|_| ()).map_err(membership_error)
     }
 
-    /// Gives the lead to a voter, and waits until it leads. From now on this replica has no lease in its
-    /// term, for the other does not wait until it has run out; nor does openraft write or beat for a leader
-    /// that has given its lead away. When the other does not take it, whoever first misses a leader does.
+    /// Transfers leadership to a voter, and waits until it leads. From now on this replica has no lease in
+    /// its term, because the other does not wait for its end; nor does openraft replicate or send heartbeats
+    /// for it. If the other does not take over, there is an election.
     pub async fn give_lead_to(&self, node: NodeId) -> Result<(), Error> {
         let term = self.leads_in().ok_or(Error::NotLeader { leader: None })?;
         self.given_away.fetch_max(term.0, Ordering::SeqCst);
         self.raft.trigger().transfer_leader(node.0).await.map_err(fatal)?;
         if let Some(now) = self.leads_in() {
-            // It was deposed and elected again between the two lines: this lead is given away too.
+            // It was deposed and elected again in between: this leadership is transferred too.
             self.given_away.fetch_max(now.0, Ordering::SeqCst);
         }
         let mut role = self.watch_role();
@@ -122,9 +122,9 @@ impl Replica {
         match tokio::time::timeout(self.lease * 2, taken).await {
             Ok(Ok(Role::Other { leader: Some(leader), .. })) if leader == node => Ok(()),
             Ok(Ok(Role::Leader { term } | Role::Other { term, .. })) => {
-                Err(Error::Unavailable(format!("another was elected in term {term}")))
+                Err(Error::Unavailable(format!("another leader was elected in term {term}")))
             }
-            Ok(Err(_)) => Err(Error::Fatal("it ended meanwhile".into())),
+            Ok(Err(_)) => Err(Error::Fatal("the replica has stopped".into())),
             Err(_) => Err(Error::Unavailable(format!("manager {node} did not take over in time"))),
         }
     }

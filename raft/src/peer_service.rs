@@ -1,4 +1,4 @@
-//! How this manager answers its peers. Only members of this cluster are heard.
+//! The service for peers. It accepts only members of this cluster.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use crate::types::{Snapshot, Types};
 use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
 use crate::{Application, JoinHandler, PeerIdentity, proto as pb, snapshot};
 
-/// Answers peers on behalf of one replica.
+/// The service of one replica.
 #[derive(Clone)]
 pub(crate) struct PeerService {
     replica: Replica,
     raft: Raft,
     joins: Arc<dyn JoinHandler>,
-    /// Until then it gives no vote: it may have followed a leader right before it was started, and that
-    /// leader's lease rests on it.
+    /// It gives no vote before this: it may have followed a leader right before its restart, and the lease of
+    /// that leader relies on it.
     votes_from: Instant,
 }
 
 impl Replica {
-    /// Answers the peers of this replica.
+    /// The service for the peers of this replica.
     pub fn peer_server(&self, joins: Arc<dyn JoinHandler>) -> PeersServer<impl Peers> {
         PeerService::server(self.clone(), self.raft.clone(), joins, self.votes_from)
     }
@@ -57,14 +57,15 @@ impl PeerService {
             Some(PeerIdentity::Manager(proven)) if *proven == from => {}
             None => {}
             Some(_) => {
-                let why = format!("whoever says so is not manager {from}");
+                let why = format!("the certificate is not of manager {from}");
                 return Err(Status::permission_denied(why));
             }
         }
         self.belongs(from)
     }
 
-    /// As long as its vote counts it is heard: the others may need it to let it go.
+    /// A removed member is accepted as long as its vote counts: the others may need it to complete the
+    /// removal.
     fn belongs(&self, from: NodeId) -> Result<(), Status> {
         if self.replica.published().state.removed.contains_key(&from) && !self.replica.votes(from) {
             return Err(Status::permission_denied(format!("manager {from} was removed from the cluster")));
@@ -72,18 +73,16 @@ impl PeerService {
         Ok(())
     }
 
-    /// A leader that gives its lead away has given up its lease first.
-    fn may_vote(&self, given_away: bool) -> Result<(), Status> {
-        if Instant::now() < self.votes_from && !given_away {
-            return Err(Status::unavailable(
-                "it was started a moment ago, and a leader may rely on it still",
-            ));
+    /// A leader that transfers leadership has given up its lease first.
+    fn may_vote(&self, is_transfer: bool) -> Result<(), Status> {
+        if Instant::now() < self.votes_from && !is_transfer {
+            return Err(Status::unavailable("it was just started, and a leader may still rely on its vote"));
         }
         Ok(())
     }
 }
 
-/// Who speaks, to whom: a stranger, or a peer that takes us for somebody else, changes nothing.
+/// Checks sender and recipient: a request from another cluster or for another manager is rejected.
 fn check(identity: &Identity, header: Option<pb::Header>) -> Result<(), Status> {
     let header = header.ok_or_else(|| Status::invalid_argument("the header is missing"))?;
     let why = if header.version != VERSION {
@@ -91,9 +90,9 @@ fn check(identity: &Identity, header: Option<pb::Header>) -> Result<(), Status> 
     } else if header.cluster != identity.cluster.as_str() {
         format!("this manager belongs to cluster {}, not {}", identity.cluster.short(), header.cluster)
     } else if header.lineage < identity.lineage {
-        // It is to stop, and to say why: what it does is no longer this cluster's.
+        // It must stop with this reason: it is no longer part of this cluster.
         return Err(Status::permission_denied(format!(
-            "the cluster went on without it: manager {} is of lineage {}, and now there is lineage {}",
+            "the cluster went on without it: manager {} has lineage {}, the cluster now has lineage {}",
             header.from, header.lineage, identity.lineage
         )));
     } else if header.lineage != identity.lineage {
@@ -112,24 +111,24 @@ impl From<Corrupt> for Status {
     }
 }
 
-/// The longest name, address and the like that a newcomer may tell.
+/// The longest name, address, storage id or token of a request to join.
 const LONGEST: usize = 256;
-/// The longest request for a certificate.
+/// The longest certificate signing request.
 const LONGEST_CSR: usize = 8 << 10;
 
-/// Whether a stranger's words are as short as they should be: they come into the log.
+/// Whether the fields of a request to join are short enough for the log.
 fn fits(request: &pb::JoinRequest) -> Result<(), Status> {
     let manager = request.manager.as_ref();
-    let words =
+    let fields =
         manager.iter().flat_map(|it| [&it.name, &it.address, &it.storage].into_iter().chain(&it.instance));
-    let long = words.into_iter().any(|word| word.len() > LONGEST)
+    let long = fields.into_iter().any(|field| field.len() > LONGEST)
         || request.token.as_ref().is_some_and(|secret| secret.len() > LONGEST)
         || request.csr.len() > LONGEST_CSR;
     if long { Err(Status::invalid_argument("a name, an address or a token is too long")) } else { Ok(()) }
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
-    Status::unavailable(format!("the replica cannot answer: {error}"))
+    Status::unavailable(format!("the replica cannot respond: {error}"))
 }
 
 fn append_request(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Types>, Corrupt> {
@@ -166,11 +165,11 @@ impl Peers for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let (_, extensions, requests) = request.into_parts();
         if let Some(PeerIdentity::Manager(proven)) = extensions.get() {
-            // Before the stream begins, so that it is told why.
+            // Before the stream begins, so that the peer gets the reason.
             self.belongs(*proven)?;
         }
         let peers = self.clone();
-        // A request that is not for us ends the stream; the peer sees it close and asks again.
+        // An invalid request ends the stream; the peer reconnects.
         let requests = requests.map(move |request| {
             let mut request = request.ok()?;
             peers.check(request.header.take(), &extensions).ok()?;
@@ -241,7 +240,7 @@ impl Peers for PeerService {
         let mut data = BytesMut::from(&first.data[..]);
         while let Some(chunk) = chunks.message().await? {
             if (data.len() + chunk.data.len()) as u64 > head.bytes {
-                return Err(Status::invalid_argument("the snapshot is longer than its head says"));
+                return Err(Status::invalid_argument("the snapshot is longer than announced"));
             }
             data.extend_from_slice(&chunk.data);
         }

@@ -1,5 +1,5 @@
-//! How this manager calls its peers: three connections each, so that a large snapshot or a long
-//! append never delays a heartbeat (ha-raft §1.6).
+//! The clients of the peers: three connections for each, so that a large snapshot or a long append never
+//! delays a heartbeat.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -34,16 +34,16 @@ use crate::types::{Snapshot, Types, Vote};
 use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
 use crate::{Dial, Line, proto as pb, snapshot};
 
-/// How long a peer's digests are waited for.
+/// Timeout for the digests of a peer.
 const COMPARED_IN: Duration = Duration::from_secs(3);
 
-/// A snapshot travels in pieces of this size; the next is read only when the window opens.
+/// The size of one chunk of a snapshot; the next is read only when the window opens.
 const CHUNK: usize = 1 << 20;
 
-/// How long a peer is not told that more is committed. A leader that has more to say tells it along.
+/// How long a leader may delay the commit index; further entries carry it along.
 const HELD: Duration = Duration::from_millis(2);
 
-/// Makes clients for peers.
+/// Creates clients for peers.
 pub(crate) struct Peers {
     identity: Identity,
     dial: Arc<dyn Dial>,
@@ -52,24 +52,24 @@ pub(crate) struct Peers {
     expelled: Expelled,
 }
 
-/// Whether peers have said that this manager is no member any more, and in which words.
+/// Whether peers have rejected this manager as removed, and their message.
 #[derive(Clone, Default)]
 pub(crate) struct Expelled(Arc<watch::Sender<Option<String>>>);
 
 impl Expelled {
-    pub(crate) fn hears(&self, status: &Status) {
+    pub(crate) fn note(&self, status: &Status) {
         if status.code() == Code::PermissionDenied {
             self.0.send_replace(Some(status.message().to_owned()));
         }
     }
 
-    pub(crate) async fn told(&self) -> String {
-        let mut told = self.0.subscribe();
+    pub(crate) async fn reason(&self) -> String {
+        let mut reasons = self.0.subscribe();
         loop {
-            if let Some(why) = told.borrow_and_update().clone() {
+            if let Some(why) = reasons.borrow_and_update().clone() {
                 return why;
             }
-            if told.changed().await.is_err() {
+            if reasons.changed().await.is_err() {
                 // The sender is ours.
                 std::future::pending::<()>().await;
             }
@@ -78,9 +78,9 @@ impl Expelled {
 }
 
 impl Peers {
-    /// `expelled` is told when a peer says that this manager is no member any more.
+    /// `expelled` is notified when a peer rejects this manager as removed.
     ///
-    /// `known` says where a peer is: it may have moved since it became a member.
+    /// `known` has the current addresses of peers, which may have changed since they became members.
     pub(crate) fn new(
         identity: Identity,
         dial: Arc<dyn Dial>,
@@ -130,10 +130,10 @@ impl RaftNetworkFactory<Types> for Peers {
     }
 }
 
-/// The answers to a stream of requests, in their order.
+/// The responses to a stream of requests, in order.
 type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 
-/// One peer, over one connection.
+/// A peer, over one connection.
 pub(crate) struct Peer {
     header: pb::Header,
     line: PeerLine,
@@ -141,12 +141,12 @@ pub(crate) struct Peer {
     expelled: Expelled,
 }
 
-/// The way to a peer, wherever it is.
+/// The connection to a peer, which follows its address.
 struct PeerLine {
     dial: Arc<dyn Dial>,
     known: watch::Receiver<Published>,
     node: NodeId,
-    /// Where it was when it became a member.
+    /// Its address when it became a member.
     first: String,
     now: Mutex<Option<(String, PeersClient<Line>)>>,
 }
@@ -166,7 +166,7 @@ impl PeerLine {
     }
 }
 
-/// Where a member is: as the state says; before it says anything, as the membership does.
+/// The address of a member: from the state, or else from the membership.
 pub(crate) fn address<'a>(state: &'a State, node: NodeId, first: &'a str) -> &'a str {
     state.managers.get(&node).map_or(first, |manager| &manager.address)
 }
@@ -182,7 +182,7 @@ fn unreachable<E: StdError + 'static>(error: &E) -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::new(error))
 }
 
-/// Waits for an answer as long as openraft gives it.
+/// Waits for a response, within the timeout of openraft.
 async fn within<T>(
     ttl: Duration,
     call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
@@ -214,8 +214,8 @@ fn append_result(reply: pb::AppendReply) -> Result<StreamAppendResult<Types>, Co
     })
 }
 
-/// Lets a request that only says how far is committed wait a moment: most often the next one brings entries and
-/// says it too. So a lonely write is answered with half the messages between the managers.
+/// Delays a request with nothing but a new commit index: usually the next one with entries carries it too,
+/// which halves the messages for a single write.
 fn hold_back<S>(requests: S) -> impl Stream<Item = AppendEntriesRequest<Types>>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
@@ -224,7 +224,7 @@ where
         request: AppendEntriesRequest<Types>,
         until: Instant,
     }
-    // The first one of a stream asks where the peer's log ends.
+    // The first one of a stream finds the end of the peer's log.
     let begin = (requests.fuse(), None::<Held>, true);
     stream::unfold(begin, |(mut requests, mut held, first)| async move {
         let sent = loop {
@@ -250,7 +250,7 @@ where
 }
 
 impl Peer {
-    /// Sends requests as they come, and gives the answers in their order.
+    /// Sends requests as they come, and returns the responses in order.
     fn stream<'s>(
         &self,
         input: impl Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + 'static,
@@ -294,7 +294,7 @@ impl RaftNetworkV2<Types> for Peer {
         let mut replies = self.stream(stream::iter([rpc]), option).await?;
         match replies.next().await {
             Some(reply) => Ok(reply?.into()),
-            None => Err(unreachable(&Corrupt("the peer closed the stream without an answer".into()))),
+            None => Err(unreachable(&Corrupt("the peer closed the stream without a response".into()))),
         }
     }
 
@@ -328,8 +328,8 @@ impl RaftNetworkV2<Types> for Peer {
         let mut client = self.client()?;
         let expelled = self.expelled.clone();
         let asked = async move {
-            // Whoever is not heard asks for votes sooner or later.
-            client.pre_vote(request).await.inspect_err(|status| expelled.hears(status))
+            // A rejected manager sooner or later requests votes.
+            client.pre_vote(request).await.inspect_err(|status| expelled.note(status))
         };
         let reply = within(option.hard_ttl(), asked).await?;
         vote_response(reply)
@@ -397,8 +397,7 @@ fn vote_response(reply: pb::VoteReply) -> Result<VoteResponse<Types>, RPCError<T
     Ok(VoteResponse::new(codec::from_vote(vote), last, reply.granted))
 }
 
-/// What the state of a peer comes to after some entries; none when it is another program, whose written
-/// form may be another.
+/// The digests of a peer; none if it runs another version, whose encoding may differ.
 pub(crate) async fn digests(
     dial: &dyn Dial,
     identity: &Identity,
@@ -413,7 +412,7 @@ pub(crate) async fn digests(
     Ok((reply.program == PROGRAM).then(|| reply.digests.into_iter().filter_map(digest).collect()))
 }
 
-/// Asks the manager at the other end to take one in.
+/// Sends a request to join.
 pub async fn join(line: Line, application: &Application, deadline: Duration) -> Result<Joined, Status> {
     let mut client = client(line);
     let request = pb::JoinRequest {
@@ -424,7 +423,7 @@ pub async fn join(line: Line, application: &Application, deadline: Duration) -> 
         vouched: application.vouched,
     };
     let reply = tokio::time::timeout(deadline, client.join(request)).await;
-    let late = |_| Status::deadline_exceeded(format!("no answer within {deadline:?}"));
+    let late = |_| Status::deadline_exceeded(format!("no response within {deadline:?}"));
     let reply = reply.map_err(late)??.into_inner();
     Ok(Joined {
         cluster: reply.cluster.into(),

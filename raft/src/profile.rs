@@ -1,4 +1,4 @@
-//! How patient members are with each other, and what openraft is told of it.
+//! Election timing, and the configuration of openraft.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
 use crate::identity::Identity;
 
-/// How patient members are with a silent leader (ha-raft §0).
+/// The election timing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Profile {
-    /// A heartbeat every 100 ms; a leader that is silent for 1.4 to 1.6 s is replaced.
+    /// A heartbeat every 100 ms, an election timeout of 1.4 to 1.6 s.
     #[default]
     Default,
-    /// 40 ms, 0.32 to 0.36 s: where a sync takes less than 20 ms.
+    /// 40 ms and 0.32 to 0.36 s, for disks that sync within 20 ms.
     Fast,
-    /// 500 ms, 8.8 to 10 s: between sites.
+    /// 500 ms and 8.8 to 10 s, between sites.
     Wan,
 }
 
@@ -51,7 +51,7 @@ impl Profile {
             enable_leader_restore: Some(is_left_out(Protection::NoRestore)),
             // A leader that lost its majority stops reaching the rest, so that they can elect.
             quorum_loss_probe_interval: Some(2 * longest),
-            // A leader gives its lead away by `give_lead_to` alone, which gives up its lease first.
+            // Leadership is transferred only by `give_lead_to`, which gives up the lease first.
             removed_leader_step_down: StepDownPolicy::Never,
             // The followers sync while the leader does.
             broadcast_submitted_on_append: Some(true),

@@ -1,4 +1,4 @@
-//! What a replica lets others read.
+//! The published state of a replica.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use model::State;
 
 use crate::types::LogId;
 
-/// The state after some batch of entries.
+/// The state after a batch of entries.
 #[derive(Debug, Clone)]
 pub struct Published {
     pub state: Arc<State>,

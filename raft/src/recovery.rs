@@ -1,5 +1,4 @@
-//! What a replica that does not run holds, and how a cluster goes on from it when its majority is lost
-//! (ha-raft §4.5).
+//! Reads the disk of a stopped replica, and makes it the first of a new lineage after the loss of a majority.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,30 +19,30 @@ use crate::store::{Batch, LOG, META, SNAPSHOT};
 use crate::types::{self, Membership, Snapshot, SnapshotMeta, StoredMembership, Vote};
 use crate::{divergence, proto as pb, snapshot};
 
-/// How many log indexes lie between two lineages, so that what is named after one is told apart at a glance.
+/// The gap of log indexes between two lineages, so that ids are never used twice.
 const GAP: u64 = 1000;
 
-/// What one disk holds.
+/// The contents of a disk.
 #[derive(Debug, Clone)]
 pub struct Holding {
     pub identity: Identity,
-    /// Everything its log says, whether a majority is known to have agreed to it or not: what was answered to
-    /// anybody is on the disks of a majority, and the newest of those that are left may not have heard so.
+    /// The state after all entries of its log, committed or not: every acknowledged entry is in the newest
+    /// log of a majority, even if that replica does not know that it is committed.
     pub state: State,
     /// The last entry of its log.
     pub last: LogId,
-    /// How far it knew that a majority had agreed.
+    /// The last entry that it knew to be committed.
     pub committed: u64,
     /// The latest term in which it has voted.
     pub voted: Term,
-    /// The voters, as the log says last.
+    /// The voters in the latest membership of the log.
     pub voters: BTreeSet<NodeId>,
-    /// Of the state, so that survivors can be compared.
+    /// The digest of the state, to compare survivors.
     pub digest: String,
 }
 
 impl Disk {
-    /// What it holds; nothing when it belongs to no cluster yet. Nothing is changed. Blocks.
+    /// Reads the contents; none if it does not belong to a cluster. Changes nothing. Blocks.
     pub fn holding(&self) -> io::Result<Option<Holding>> {
         let Some(identity) = self.identity()? else { return Ok(None) };
         let (mut state, mut last, mut members) = match snapshot::load(&self.db)? {
@@ -94,10 +93,10 @@ impl Disk {
         }))
     }
 
-    /// Makes of this disk that of the only manager of a new lineage of its cluster, which begins with this state
-    /// after the entry `last` of the one before. It is all done or nothing. Blocks.
+    /// Makes this the disk of the only manager of a new lineage of its cluster, which begins with this state
+    /// after the entry `last` of the previous one. Atomic. Blocks.
     ///
-    /// `node` is which of the state's managers it is; none when it is a new one, whose id none before has had.
+    /// `node` is its manager in the state; none for a new one with a new id.
     pub fn begin_anew(
         &self,
         state: &State,
@@ -106,7 +105,8 @@ impl Disk {
         node: Option<NodeId>,
         me: Manager,
     ) -> io::Result<Identity> {
-        let cluster = state.cluster.clone().ok_or_else(|| Corrupt("it was never founded".into()))?;
+        let cluster =
+            state.cluster.clone().ok_or_else(|| Corrupt("the cluster was never bootstrapped".into()))?;
         let first = types::LogId::new_term_index(last.term.0, last.index + GAP);
         let node = node.unwrap_or(NodeId(first.index));
         let address = me.address.clone();

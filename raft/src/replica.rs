@@ -1,4 +1,4 @@
-//! One replica of the cluster's state: propose, read, watch.
+//! A replica of the state of the cluster: propose, read, watch.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,13 +26,13 @@ use crate::peers::{self, Expelled, Peers};
 use crate::types::Types;
 use crate::{Identity, Profile, Published, codec};
 
-/// How long a read waits for an answer that openraft believed to have.
+/// How long a read waits for an acknowledgement that openraft believed to have.
 const CONFIRMED_IN: Duration = Duration::from_secs(2);
 
-/// Who has answered so lately can be reached.
+/// A member that has answered within this time is reachable.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// How a replica is, in figures.
+/// The metrics of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplicaMetrics {
     pub role: Role,
@@ -41,11 +41,11 @@ pub struct ReplicaMetrics {
     pub snapshot: u64,
     pub voters: usize,
     pub learners: usize,
-    /// How many voters the leader has heard a moment ago, itself among them; 0 at others.
+    /// On the leader, the number of reachable voters including itself; otherwise 0.
     pub reached: usize,
 }
 
-/// Whether this replica leads.
+/// Whether this replica is the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Leader { term: Term },
@@ -62,23 +62,23 @@ pub struct Replica {
     role: watch::Receiver<Role>,
     failure: watch::Receiver<Option<String>>,
     expelled: Expelled,
-    /// The last term in which this replica gave the lead away.
+    /// The last term in which this replica transferred leadership.
     pub(crate) given_away: Arc<AtomicU64>,
     history: History,
     acks: Acks,
-    /// How long after a majority's word this replica may act as the leader.
+    /// How long after a confirmation by a majority this replica may act as the leader.
     pub(crate) lease: Duration,
     pub(crate) votes_from: Instant,
     digests: Digests,
     dial: Arc<dyn Dial>,
     open: Weak<()>,
     sync_seconds: Histogram,
-    /// When a leader was last heard.
+    /// The time of the last heartbeat of a leader.
     heard: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Replica {
-    /// Starts the replica, which reaches its peers by `dial`. What it had applied is replayed before it answers.
+    /// Starts the replica, which connects to its peers by `dial`, and replays its log.
     pub async fn start(
         disk: Disk,
         identity: Identity,
@@ -126,13 +126,13 @@ impl Replica {
         })
     }
 
-    /// Forms a cluster of one; does nothing when the replica has a log already.
+    /// Forms a cluster of one; does nothing if the replica has a log.
     pub async fn initialize(&self, address: &str) -> Result<(), Error> {
         self.initialize_with(&[(self.identity.node, address.to_owned())]).await
     }
 
-    /// Forms a cluster of several, each of which says the same; does nothing when the replica has a log
-    /// already.
+    /// Forms a cluster of several, each of which must be called the same; does nothing if the replica has a
+    /// log.
     pub async fn initialize_with(&self, members: &[(NodeId, String)]) -> Result<(), Error> {
         if self.raft.is_initialized().await.map_err(fatal)? {
             return Ok(());
@@ -149,7 +149,7 @@ impl Replica {
     /// Proposes a command and waits until it is applied here. With a `term`, it is written only
     /// if this replica still leads in that term.
     ///
-    /// Safe to repeat with the same request id after `Unavailable`: the state keeps first answers.
+    /// After `Unavailable`, it may be repeated with the same request id: the state keeps the first answer.
     pub async fn propose(&self, command: &Command, term: Option<Term>) -> Result<Answer, Error> {
         let (responder, answer) = ProgressResponder::complete_only();
         let mut write = self
@@ -162,7 +162,7 @@ impl Replica {
         write.await.map_err(fatal)?;
         match answer.await {
             Ok(Ok(response)) => {
-                response.data.ok_or_else(|| Error::Fatal("a command was answered like a blank entry".into()))
+                response.data.ok_or_else(|| Error::Fatal("unexpected response to a command (a bug)".into()))
             }
             Ok(Err(ClientWriteError::ForwardToLeader(forward))) => Err(Error::NotLeader {
                 leader: forward
@@ -174,18 +174,18 @@ impl Replica {
             Ok(Err(error)) => Err(Error::Unavailable(error.to_string())),
             Err(_) => match self.raft.metrics().borrow_watched().running_state.clone() {
                 Err(fatal) => Err(Error::Fatal(fatal.to_string())),
-                Ok(()) => Err(Error::Unavailable("the leader changed while it was under way".into())),
+                Ok(()) => Err(Error::Unavailable("the leader changed meanwhile".into())),
             },
         }
     }
 
-    /// Waits until this replica has applied everything that was committed when it was asked; only
-    /// the leader can tell.
+    /// Waits until this replica has applied everything that was committed before the call. Only the leader
+    /// can.
     pub async fn read(&self) -> Result<Published, Error> {
         let (asked, term) = (Instant::now(), self.leads_in());
         match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => {
-                // openraft may have believed an answer to an earlier request: ours must agree.
+                // openraft may have credited a response to a later request: our own record must agree.
                 let confirmed = async {
                     loop {
                         let changed = self.acks.changed();
@@ -214,7 +214,7 @@ impl Replica {
         }
     }
 
-    /// The state as this replica has it: perhaps a moment old.
+    /// The current state of this replica, which may lag.
     pub fn published(&self) -> Published {
         self.published.borrow().clone()
     }
@@ -229,28 +229,28 @@ impl Replica {
         self.declared.clone()
     }
 
-    /// What happened, as far back as it is kept, and what follows without a gap.
+    /// The retained events, and a subscription that continues them without a gap.
     pub fn events(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         self.history.follow()
     }
 
-    /// Whether this replica leads, at every change. Ends with the replica.
+    /// The role, at every change. Ends with the replica.
     pub fn watch_role(&self) -> watch::Receiver<Role> {
         self.role.clone()
     }
 
-    /// Waits until this replica has stopped by itself, which it does when its disk fails, and says why.
-    /// What it had acknowledged is on its disk or it was not acknowledged.
+    /// Waits until this replica has failed, as it does when its disk fails, and returns the reason.
+    /// Everything that it has acknowledged is on its disk.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_default(),
-            Err(_) => "it ended without a word".into(),
+            Err(_) => "it stopped for an unknown reason".into(),
         }
     }
 
-    /// Waits until this manager is no member any more, and says so: it has applied that it was removed, and its
-    /// vote is not needed any more; or a peer has told it so.
+    /// Waits until this manager is no longer a member: it has applied its removal, and its vote is no longer
+    /// needed; or a peer has rejected it. Returns the reason.
     pub async fn expelled(&self) -> String {
         let me = self.identity.node;
         let mut declared = self.watch_declared();
@@ -260,7 +260,8 @@ impl Replica {
                 std::future::pending::<()>().await;
             }
             let mut metrics = self.raft.server_metrics();
-            // The wish comes first, and the others cannot fulfil it without a vote that still counts.
+            // The removal is recorded first, and the others cannot complete it without a vote that still
+            // counts.
             while self.votes(me) {
                 if metrics.changed().await.is_err() {
                     std::future::pending::<()>().await;
@@ -270,12 +271,12 @@ impl Replica {
         tokio::select! {
             biased;
             () = applied => format!("manager {me} was removed from the cluster"),
-            why = self.expelled.told() => why,
+            why = self.expelled.reason() => why,
         }
     }
 
-    /// Compares this replica with the others from time to time, and ends with a sentence when a majority
-    /// of the voters has another state after the same entries: this one can no longer be believed.
+    /// Compares this replica with the others periodically, and returns the reason when it diverges from a
+    /// majority of the voters.
     pub async fn diverged(&self) -> String {
         let mut known = Verdict::Agreed;
         loop {
@@ -291,7 +292,7 @@ impl Replica {
                     tracing::error!(
                         index,
                         ?nodes,
-                        "replicas differ after the same log entry, and not these are in the majority"
+                        "replicas diverge after the same log entry; these are in the minority"
                     );
                 }
                 Verdict::Others { .. } | Verdict::Agreed => {}
@@ -302,27 +303,26 @@ impl Replica {
 
     pub(crate) async fn compare(&self) -> Verdict {
         let members = self.members();
-        // Only those who decide: a newcomer must not outvote them.
+        // Voters only: a new learner must not outvote them.
         let peers = members.iter().filter(|member| member.voter && member.node != self.identity.node);
         let asked = peers.map(async |member| {
-            let told = peers::digests(&*self.dial, &self.identity, member.node, &member.address).await;
-            Some((member.node, told.inspect_err(|status| self.expelled.hears(status)).ok()??))
+            let theirs = peers::digests(&*self.dial, &self.identity, member.node, &member.address).await;
+            Some((member.node, theirs.inspect_err(|status| self.expelled.note(status)).ok()??))
         });
         let others = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         let voters = members.iter().filter(|member| member.voter).count();
         divergence::compare(&self.digests().await, &others, voters)
     }
 
-    /// What the state comes to after the last entry that is applied, and after some before it.
+    /// The digests of the state after the last applied entry, and after some before it.
     pub(crate) async fn digests(&self) -> BTreeMap<u64, divergence::Digest> {
         let (digests, published) = (self.digests.clone(), self.published());
         let work = move || digests.with_latest(&published);
         tokio::task::spawn_blocking(work).await.unwrap_or_default()
     }
 
-    /// Whether this replica leads in `term`, and a majority has said so so short a time ago that no
-    /// other can have been elected since (Ongaro's thesis §6.4.1). Nothing stops a leader that is cut
-    /// off but this question.
+    /// Whether this replica leads in `term`, and a majority has confirmed it so recently that no other can
+    /// have been elected since (Ongaro's thesis §6.4.1).
     pub fn holds_lease(&self, term: Term) -> bool {
         let since = Instant::now().checked_sub(self.lease);
         self.leads_in() == Some(term)
@@ -346,7 +346,7 @@ impl Replica {
         self.acks.followed(self.identity.node.0, term.0, since, voters)
     }
 
-    /// How it is.
+    /// Its metrics.
     pub fn metrics(&self) -> ReplicaMetrics {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched().clone();
@@ -369,17 +369,17 @@ impl Replica {
         }
     }
 
-    /// How long the log takes to be synced.
+    /// The durations of syncs of the log.
     pub fn sync_seconds(&self) -> Histogram {
         self.sync_seconds.clone()
     }
 
-    /// A leader has spoken.
+    /// Records a heartbeat of a leader.
     pub(crate) fn hears_leader(&self) {
         *self.heard.lock().expect("nobody panics while holding this") = Some(Instant::now());
     }
 
-    /// How long ago a leader was heard.
+    /// The time since the last heartbeat of a leader.
     pub fn heard_leader(&self) -> Option<Duration> {
         self.heard.lock().expect("nobody panics while holding this").map(|at| at.elapsed())
     }
@@ -389,8 +389,8 @@ impl Replica {
         self.raft.trigger().snapshot().await.map_err(fatal)
     }
 
-    /// Waits until nobody uses its disk any more, after [`Replica::shutdown`]; at most this long. A process
-    /// that ends before may crash: RocksDB's own threads would meet what is gone already.
+    /// Waits until the disk is closed after [`Replica::shutdown`], at most this long. A process that exits
+    /// earlier may crash in the threads of RocksDB.
     pub async fn disk_is_closed(&self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         while self.open.strong_count() > 0 && Instant::now() < deadline {
@@ -399,7 +399,7 @@ impl Replica {
         self.open.strong_count() == 0
     }
 
-    /// Stops the replica and gives its disk back.
+    /// Stops the replica and closes its disk.
     pub async fn shutdown(&self) {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the replica did not stop cleanly");
@@ -407,8 +407,7 @@ impl Replica {
     }
 }
 
-/// Tells the role at every change of it. The metrics change with every entry: whoever waits for them wakes
-/// for each, and so it is this task alone, beside the replica.
+/// Publishes the role at every change. The metrics change with every entry, so only this task waits for them.
 fn follow_role(raft: &Raft, me: NodeId) -> watch::Receiver<Role> {
     let mut metrics = raft.server_metrics();
     let role = move |metrics: &openraft::metrics::RaftServerMetrics<Types>| {
@@ -430,7 +429,7 @@ fn follow_role(raft: &Raft, me: NodeId) -> watch::Receiver<Role> {
     watch
 }
 
-/// Why the replica has stopped by itself; nothing as long as it has not.
+/// Why the replica has failed; none while it runs.
 fn follow_failure(raft: &Raft) -> watch::Receiver<Option<String>> {
     let mut metrics = raft.metrics();
     let (failures, watch) = watch::channel(None);

@@ -1,4 +1,4 @@
-//! Chance, which a simulation can repeat: whatever is drawn on a seeded thread follows from its seed.
+//! Random numbers that a simulation can repeat: on a seeded thread they follow from the seed.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -10,7 +10,7 @@ thread_local! {
     static SEEDED: RefCell<Option<SmallRng>> = const { RefCell::new(None) };
 }
 
-/// From now on this thread draws what follows from `seed`.
+/// Seeds the generator of this thread.
 pub fn seed(seed: u64) {
     SEEDED.with(|rng| *rng.borrow_mut() = Some(SmallRng::seed_from_u64(seed)));
 }
@@ -20,12 +20,12 @@ pub fn between(low: u64, high: u64) -> u64 {
     Source.random_range(low..=high)
 }
 
-/// A number that nobody else draws.
+/// A unique random number.
 pub fn unique() -> u128 {
     Source.random()
 }
 
-/// Draws from the seeded generator of this thread; without one, from the system's.
+/// Uses the seeded generator of this thread, or else that of the system.
 pub(crate) struct Source;
 
 impl TryRng for Source {

@@ -1,4 +1,4 @@
-//! openraft's runtime: tokio, with chance that a simulation can repeat.
+//! The runtime of openraft: tokio, with random numbers that a simulation can repeat.
 
 use std::future::Future;
 use std::time::Duration;

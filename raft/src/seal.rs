@@ -1,7 +1,7 @@
-//! What is kept is kept sealed: a value reaches the disk encrypted, and is bound to the place it was written to.
+//! Encryption at rest: values are encrypted before they reach the disk, and bound to their column and key.
 //!
-//! XChaCha20-Poly1305: its nonces are long enough to be drawn, however many there are. The additional data is the
-//! column and the key, so that no value passes for another.
+//! XChaCha20-Poly1305 with random nonces. The additional data are the column and the key, so that values
+//! cannot be exchanged.
 
 use std::io;
 use std::sync::Weak;
@@ -11,11 +11,11 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 
 use crate::store::{Batch, Db, Op, Store, Visit};
 
-/// The first byte of a sealed value.
+/// The first byte of an encrypted value.
 const VERSION: u8 = 1;
 const NONCE: usize = 24;
 
-/// What seals the values of one disk.
+/// The encryption key of a disk.
 #[derive(Clone)]
 pub struct Key([u8; 32]);
 
@@ -32,7 +32,7 @@ impl Key {
         &self.0
     }
 
-    /// Another key, sealed with this one.
+    /// Encrypts another key with this one.
     pub fn lock(&self, other: &Key) -> Vec<u8> {
         let nonce: [u8; NONCE] = rand::random();
         let payload = Payload { msg: &other.0[..], aad: LOCKED };
@@ -40,7 +40,7 @@ impl Key {
         [&nonce[..], &sealed.expect("a key is short")].concat()
     }
 
-    /// What [`Key::lock`] sealed; none when it was another key that did, or the bytes were changed.
+    /// Decrypts what [`Key::lock`] has encrypted; none if the key is wrong or the bytes were changed.
     pub fn unlock(&self, locked: &[u8]) -> Option<Key> {
         let (nonce, sealed) = locked.split_at_checked(NONCE)?;
         let nonce: [u8; NONCE] = nonce.try_into().ok()?;
@@ -50,7 +50,7 @@ impl Key {
     }
 }
 
-/// What a locked key is bound to.
+/// The additional data of a locked key.
 const LOCKED: &[u8] = b"infrakit key";
 
 impl std::fmt::Debug for Key {
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// A store whose values are sealed.
+/// A store with encrypted values.
 pub(crate) struct Sealed {
     inner: Db,
     cipher: XChaCha20Poly1305,
@@ -87,12 +87,12 @@ impl Sealed {
             .split_first()
             .filter(|(version, _)| **version == VERSION)
             .and_then(|(_, rest)| rest.split_at_checked(NONCE))
-            .ok_or_else(|| odd(column))?;
+            .ok_or_else(|| damaged(column))?;
         let nonce: [u8; NONCE] = nonce.try_into().expect("it was split there");
         let place = place(column, key);
         self.cipher
             .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: &place })
-            .map_err(|_| odd(column))
+            .map_err(|_| damaged(column))
     }
 }
 
@@ -100,13 +100,13 @@ fn place(column: &str, key: &[u8]) -> Vec<u8> {
     [column.as_bytes(), &[0], key].concat()
 }
 
-fn odd(column: &str) -> io::Error {
-    let why = format!("a value of column `{column}` is damaged, or sealed with another key");
+fn damaged(column: &str) -> io::Error {
+    let why = format!("a value of column `{column}` is damaged, or encrypted with another key");
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 fn too_long() -> io::Error {
-    io::Error::other("a value is too long to be sealed")
+    io::Error::other("a value is too long to be encrypted")
 }
 
 impl Store for Sealed {

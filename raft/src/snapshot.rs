@@ -1,4 +1,4 @@
-//! A snapshot at rest: the whole state, what it covers, and a digest that tells damage.
+//! A stored snapshot: the whole state, what it covers, and a digest that detects damage.
 
 use std::io;
 
@@ -57,7 +57,7 @@ pub(crate) fn meta(head: pb::SnapshotHead) -> Result<SnapshotMeta, Corrupt> {
 /// Whether the data is what its head says.
 pub(crate) fn check(head: &pb::SnapshotHead, data: &Bytes) -> Result<(), Corrupt> {
     if data.len() as u64 != head.bytes {
-        return Err(Corrupt(format!("the snapshot has {} bytes where {} belong", data.len(), head.bytes)));
+        return Err(Corrupt(format!("the snapshot has {} bytes instead of {}", data.len(), head.bytes)));
     }
     if blake3::hash(data).as_bytes()[..] != head.digest[..] {
         return Err(Corrupt("the snapshot is damaged: its digest differs".into()));

@@ -1,4 +1,4 @@
-//! Where a replica keeps its data: columns of sorted keys, written in batches, made durable by a sync.
+//! The storage of a replica: columns of sorted keys, written in batches, made durable by a sync.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ const COLUMNS: [&str; 3] = [LOG, META, SNAPSHOT];
 /// A store that several tasks share.
 pub(crate) type Db = Arc<dyn Store>;
 
-/// What a reader of a range is shown: a key and its value. `Break` ends the reading.
+/// The visitor of a range: gets a key and its value; `Break` ends the iteration.
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(&[u8], Vec<u8>) -> io::Result<ControlFlow<()>>;
 
 /// Sorted keys on a disk, or on what stands for one.
@@ -34,8 +34,8 @@ pub(crate) trait Store: Send + Sync {
     fn write(&self, batch: Batch) -> io::Result<()>;
     /// Makes everything durable that was written before. Blocks.
     fn sync(&self) -> io::Result<()>;
-    /// Notes how far it was made durable, so that a loss is noticed at the next start. Cheap, not free: an
-    /// inode changes, which a later sync of the log carries to the disk with it.
+    /// Records how far it was made durable, so that a loss is detected at the next start. Cheap, but not
+    /// free: it changes an inode, which a later sync of the log writes too.
     fn note(&self) -> io::Result<()>;
     /// Shows the keys from `from` on, in order.
     fn scan(&self, column: &str, from: &[u8], visit: Visit<'_>) -> io::Result<()>;
@@ -123,7 +123,7 @@ impl Watermark {
             .write(true)
             .open(path.join(Self::FILE))?;
         let mut bytes = [0; 16];
-        // One that a power cut left short or odd says nothing.
+        // A truncated or invalid file after a power failure says nothing.
         let read = file.read_at(&mut bytes, 0)?;
         let (number, check) = bytes.split_at(8);
         let [number, check] =
@@ -275,8 +275,8 @@ impl MemoryDisk {
         self.0.lock().expect("nobody panics while holding the disk")
     }
 
-    /// Cuts the power: whoever has it open cannot use it any more. Of what was not synced, the first
-    /// `keep(n)` of `n` writes survive.
+    /// Simulates a power failure: open handles become invalid. Of the `n` writes that were not synced, the
+    /// first `keep(n)` survive.
     pub fn cut_power(&self, keep: impl FnOnce(usize) -> usize) {
         self.contents().cut_power(keep);
     }

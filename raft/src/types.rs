@@ -1,4 +1,4 @@
-//! openraft's types, bound to ours.
+//! The types of openraft for this crate.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::Answer;
 use openraft::impls::BasicNode;
 
-/// A command as it stands in the log: encoded, and sealed. It is decoded once, when it is applied.
+/// A command in the log: encoded. It is decoded once, when it is applied.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Encoded(pub(crate) Bytes);
 
@@ -22,11 +22,11 @@ impl fmt::Display for Encoded {
     }
 }
 
-/// What applying an entry answers; entries that are not commands answer nothing.
+/// The answer of an applied entry; none for entries that are not commands.
 pub(crate) type Response = Option<Answer>;
 
 openraft::declare_raft_types!(
-    /// One leader a term, so that the term alone names a leader.
+    /// One leader for each term, so that the term identifies the leader.
     pub(crate) Types:
         D = Encoded,
         R = Response,

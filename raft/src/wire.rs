@@ -1,13 +1,13 @@
-//! What both ends of a line between peers must agree on.
+//! The constants of the protocol between peers.
 
-/// The version of this protocol. A peer of another version is refused with a clear word.
+/// The version of this protocol. A peer with another version is rejected.
 pub(crate) const VERSION: u32 = 1;
 
-/// This program, to its peers.
+/// The version of this program.
 pub(crate) const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
-/// The largest message between peers: four full appends, far above the largest entry.
+/// The largest message: four full appends, far above the largest entry.
 pub(crate) const LARGEST_MESSAGE: usize = 16 << 20;
 
-/// The gRPC service by which peers speak with each other.
+/// The name of the gRPC service for peers.
 pub const SERVICE: &str = "infrakit.raft.v1.Peers";

@@ -1,4 +1,4 @@
-//! InfraKit's forms of a group, decoded from a tree (semantics §1.1, §1.2).
+//! The three forms of a group, decoded from a tree (semantics §1.1, §1.2).
 
 use super::spot::Spot;
 use super::tree::{Node, Tree, Value};
@@ -8,7 +8,7 @@ use crate::problem::{Place, Problem};
 use crate::spec::{Allocation, GroupSpec, HealthGate, Template, Updating};
 use crate::time::Millis;
 
-/// What is found on the way.
+/// The problems, warnings and spots that were found.
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) problems: Vec<Problem>,
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
             self.notes.wrong(
                 node.place,
                 path,
-                format!("a group is expected, and this is {}", node.value.kind()),
+                format!("expected a group, found {}", node.value.kind()),
                 "begin with `kind: group`",
             );
             return;
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
             self.notes.wrong(
                 node.place,
                 path,
-                "these are the properties of a group, without its name",
+                "these are the properties of a group without a name",
                 "put them under `properties`, beside `kind: group` and `metadata: {name: NAME}`",
             );
             None
@@ -133,24 +133,19 @@ impl<'a> Reader<'a> {
             self.notes.wrong(
                 place,
                 &join(path, "kind"),
-                format!("the kind `{kind}` is not known"),
-                "the only kind today is `group`",
+                format!("unknown kind `{kind}`"),
+                "the only kind is `group`",
             );
             return None;
         }
         for unused in ["template", "depends"] {
             if let Some(node) = fields.get(unused) {
-                self.notes.wrong(node.place, &join(path, unused), "this is not supported", "take it out");
+                self.notes.wrong(node.place, &join(path, unused), "not supported", "remove it");
             }
         }
         if let Some(options) = fields.get("options") {
             let path = join(path, "options");
-            self.notes.warn(
-                options.place,
-                &path,
-                "a group has no options; these are not kept",
-                "take them out",
-            );
+            self.notes.warn(options.place, &path, "options of a group are ignored", "remove them");
         }
         let id = self.metadata(&fields, path);
         let properties = self.required(&fields, path, "properties");
@@ -163,12 +158,7 @@ impl<'a> Reader<'a> {
         let path = join(path, "metadata");
         let metadata = self.fields(node, &path, &["name", "id", "tags"])?;
         if let Some(tags) = metadata.get("tags") {
-            self.notes.warn(
-                tags.place,
-                &join(&path, "tags"),
-                "a group has no tags; these are not kept",
-                "take them out",
-            );
+            self.notes.warn(tags.place, &join(&path, "tags"), "tags of a group are ignored", "remove them");
         }
         if metadata.get("id").is_some() {
             return self.group_id(&metadata, &path, "id", |text| text);
@@ -228,14 +218,14 @@ impl<'a> Reader<'a> {
                     spec.weight(),
                     GroupSpec::LARGEST
                 ),
-                "keep large scripts behind a URL",
+                "move large scripts behind a URL",
             );
             return None;
         }
         Some(spec)
     }
 
-    /// The group's properties: all four blocks are read, so that all problems are told.
+    /// The properties of the group: all four blocks are read, so that all problems are reported.
     fn body(&mut self, node: &'a Node, path: &str) -> Option<(Allocation, Template, Updating)> {
         let fields = self.fields(node, path, &["Allocation", "Instance", "Flavor", "Updating"])?;
         let allocation = self
@@ -270,7 +260,7 @@ impl<'a> Reader<'a> {
                     place,
                     path,
                     "both Size and LogicalIDs are given",
-                    "keep Size for interchangeable members, or LogicalIDs for members with names",
+                    "keep Size for cattle, or LogicalIDs for pets",
                 );
                 None
             }
@@ -279,7 +269,7 @@ impl<'a> Reader<'a> {
                 self.notes.wrong(
                     place,
                     &join(path, "Size"),
-                    format!("{size} members are asked for; a group has at most {}", GroupSpec::MOST_MEMBERS),
+                    format!("{size} members are requested; a group has at most {}", GroupSpec::MOST_MEMBERS),
                     "split it into several groups",
                 );
                 None
@@ -290,7 +280,7 @@ impl<'a> Reader<'a> {
                     place,
                     path,
                     "neither Size nor LogicalIDs is given",
-                    "give `Size: N` for interchangeable members, or `LogicalIDs: [...]` for members with names",
+                    "give `Size: N` for cattle, or `LogicalIDs: [...]` for pets",
                 );
                 None
             }
@@ -308,14 +298,19 @@ impl<'a> Reader<'a> {
             let path = format!("{path}[{i}]");
             match &item.value {
                 Value::String(text) if text.trim().is_empty() => {
-                    self.notes.wrong(item.place, &path, "the logical id is empty", "name it, or take it out");
+                    self.notes.wrong(
+                        item.place,
+                        &path,
+                        "the logical id is empty",
+                        "give a name, or remove it",
+                    );
                     fine = false;
                 }
                 Value::String(text) if ids.iter().any(|id| id.as_str() == text) => {
                     self.notes.wrong(
                         item.place,
                         &path,
-                        format!("the logical id `{text}` stands twice"),
+                        format!("the logical id `{text}` is repeated"),
                         "keep one of them",
                     );
                     fine = false;
@@ -332,7 +327,7 @@ impl<'a> Reader<'a> {
                 node.place,
                 path,
                 format!(
-                    "{} members are asked for; a group has at most {}",
+                    "{} members are requested; a group has at most {}",
                     ids.len(),
                     GroupSpec::MOST_MEMBERS
                 ),
@@ -349,8 +344,8 @@ impl<'a> Reader<'a> {
             self.notes.warn(
                 options.place,
                 &join(path, "Options"),
-                "options of a plugin are given where it is started; these are not kept",
-                "take them out",
+                "options of a plugin are ignored; they are set when it is started",
+                "remove them",
             );
         }
         self.notes.parts.push(Spot { place: node.place, path: path.to_owned() });
@@ -387,7 +382,7 @@ impl<'a> Reader<'a> {
                     self.notes.wrong(
                         node.place,
                         &join(path, "SkipBeforeInstanceDestroy"),
-                        format!("`{text}` is not known"),
+                        format!("unknown value `{text}`"),
                         "the only value is `drain`",
                     );
                     return None;
@@ -463,12 +458,7 @@ impl<'a> Reader<'a> {
     }
 
     fn mistyped(&mut self, node: &Node, path: &str, desired: &str) {
-        self.notes.wrong(
-            node.place,
-            path,
-            format!("this is {}, and should be {desired}", node.value.kind()),
-            "",
-        );
+        self.notes.wrong(node.place, path, format!("expected {desired}, found {}", node.value.kind()), "");
     }
 
     /// Sorts a map's entries by the names that are known. Names match exactly, or apart from case
@@ -492,20 +482,15 @@ impl<'a> Reader<'a> {
                     None => {
                         let remedy = match nearest(&key.name, known) {
                             Some(name) => format!("did you mean `{name}`?"),
-                            None => format!("known here: {}", known.join(", ")),
+                            None => format!("known fields: {}", known.join(", ")),
                         };
-                        self.notes.wrong(
-                            key.place,
-                            &here,
-                            format!("the field `{}` is not known", key.name),
-                            remedy,
-                        );
+                        self.notes.wrong(key.place, &here, format!("unknown field `{}`", key.name), remedy);
                         continue;
                     }
                 },
             };
             if found.iter().any(|(other, _)| *other == name) {
-                self.notes.wrong(key.place, &here, format!("`{name}` stands twice"), "keep one of them");
+                self.notes.wrong(key.place, &here, format!("`{name}` is repeated"), "keep one of them");
                 continue;
             }
             found.push((name, value));

@@ -120,11 +120,11 @@ properties:
     assert_eq!(
         problems(text),
         "\
-web.yaml:5:3: properties.Allocaton: the field `Allocaton` is not known; did you mean `Allocation`?
+web.yaml:5:3: properties.Allocaton: unknown field `Allocaton`; did you mean `Allocation`?
 web.yaml:5:3: properties: `Allocation` is missing; add `Allocation`
-web.yaml:9:5: properties.Instance.Propertys: the field `Propertys` is not known; did you mean `Properties`?
-web.yaml:11:13: properties.Flavor.Plugin: this is a number, and should be a string
-web.yaml:13:15: properties.Updating.Duration: this is a number, and should be a duration such as `10s`"
+web.yaml:9:5: properties.Instance.Propertys: unknown field `Propertys`; did you mean `Properties`?
+web.yaml:11:13: properties.Flavor.Plugin: expected a string, found a number
+web.yaml:13:15: properties.Updating.Duration: expected a duration such as `10s`, found a number"
     );
 }
 
@@ -140,11 +140,11 @@ fn an_allocation_is_a_size_or_names_and_never_both_or_neither() {
     assert!(said(r#"{"Size":2,"LogicalIDs":["a"]}"#).contains("both Size and LogicalIDs"));
     assert!(said("{}").contains("neither Size nor LogicalIDs"));
     assert!(said(r#"{"LogicalIDs":[]}"#).contains("neither Size nor LogicalIDs"));
-    assert!(said(r#"{"LogicalIDs":["a","b","a"]}"#).contains("`a` stands twice"));
+    assert!(said(r#"{"LogicalIDs":["a","b","a"]}"#).contains("`a` is repeated"));
     assert!(said(r#"{"LogicalIDs":["a",""]}"#).contains("is empty"));
     assert!(said(r#"{"Size":-1}"#).contains("`-1` is not a whole number"));
     assert!(said(r#"{"Size":1.5}"#).contains("`1.5` is not a whole number"));
-    assert!(said(r#"{"Size":"3"}"#).contains("this is a string, and should be a whole number"));
+    assert!(said(r#"{"Size":"3"}"#).contains("expected a whole number, found a string"));
     assert!(said(r#"{"Size":4000000}"#).contains("at most 100000"));
 }
 
@@ -175,20 +175,20 @@ fn the_gate_is_a_count_or_a_duration() {
     );
     assert!(
         problems(&format!("{WEB}  Updating: {{SkipBeforeInstanceDestroy: bogus}}\n"))
-            .contains("`bogus` is not known")
+            .contains("unknown value `bogus`")
     );
 }
 
 #[test]
 fn what_is_no_spec_gets_one_clear_sentence() {
     for (text, said) in [
-        ("", "web.yaml: there is no group in it; declare one with `kind: group`"),
-        ("{\"a\":", "web.yaml:1:6: it is not valid JSON"),
-        ("a: [1", "it is not valid YAML"),
-        ("a: b: c", "it is not valid YAML"),
-        ("42", "web.yaml:1:1: a group is expected, and this is a number"),
-        ("kind: resource\nmetadata: {name: x}\n", "the kind `resource` is not known"),
-        ("Allocation: {Size: 1}\n", "without its name"),
+        ("", "web.yaml: the file has no group; declare one with `kind: group`"),
+        ("{\"a\":", "web.yaml:1:6: not valid JSON"),
+        ("a: [1", "not valid YAML"),
+        ("a: b: c", "not valid YAML"),
+        ("42", "web.yaml:1:1: expected a group, found a number"),
+        ("kind: resource\nmetadata: {name: x}\n", "unknown kind `resource`"),
+        ("Allocation: {Size: 1}\n", "without a name"),
         ("foo: bar\n", "it has neither `kind` nor `ID`"),
         ("? [a]\n: b\n", "a key is not a string"),
     ] {
@@ -196,9 +196,9 @@ fn what_is_no_spec_gets_one_clear_sentence() {
         assert!(told.contains(said), "{text:?} gave {told}");
     }
     let rubbish = read("f", &[0x7f, b'E', b'L', b'F', 0xff, 0xfe]).expect_err("rubbish");
-    assert_eq!(rubbish.to_string(), "f: it is not text: byte 5 is not UTF-8; give a JSON or YAML file");
+    assert_eq!(rubbish.to_string(), "f: not valid UTF-8 at byte 5; give a JSON or YAML file");
     let large = read("f", &vec![b'x'; 10 << 20]).expect_err("too large");
-    assert!(large.to_string().contains("10485760 bytes; at most 4194304 are read"), "{large}");
+    assert!(large.to_string().contains("10485760 bytes; at most 4194304 are accepted"), "{large}");
     for deep in ["[".repeat(100_000), "- ".repeat(50_000), "{\"a\":".repeat(50_000)] {
         assert!(read("f", deep.as_bytes()).is_err());
     }
@@ -223,7 +223,7 @@ fn a_map_for_a_plugin_has_the_known_fields_and_no_other() {
     );
     assert_eq!(
         read("Tags: {}\nPropertis: {}").unwrap_err().to_string(),
-        "box.yaml:2:1: Propertis: the field `Propertis` is not known; did you mean `Properties`?"
+        "box.yaml:2:1: Propertis: unknown field `Propertis`; did you mean `Properties`?"
     );
-    assert_eq!(read("[]").unwrap_err().to_string(), "box.yaml:1:1: this is a list, and should be a map");
+    assert_eq!(read("[]").unwrap_err().to_string(), "box.yaml:1:1: expected a map, found a list");
 }

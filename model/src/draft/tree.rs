@@ -16,11 +16,11 @@ const MOST_NODES: usize = 500_000;
 /// One document.
 pub(super) struct Tree {
     pub(super) root: Node,
-    /// The text, when it was JSON: opaque parts are cut from it as they stand.
+    /// The text, if it was JSON: opaque parts are cut from it unchanged.
     source: Option<String>,
 }
 
-/// One value and where it stands.
+/// A value and its place.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) place: Place,
@@ -46,7 +46,7 @@ pub(super) struct Key {
 }
 
 impl Value {
-    /// What it is, for a sentence such as "is a string".
+    /// Its type, for messages such as "found a string".
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "nothing (null)",
@@ -101,7 +101,7 @@ fn parse_json(text: &str) -> Result<Vec<Tree>, Problem> {
     let parsed = jsonc_parser::parse_to_ast(text, &Default::default(), &strict).map_err(|error| Problem {
         place: Some(Place { line: error.line_display(), column: error.column_display() }),
         path: String::new(),
-        what: format!("it is not valid JSON: {}", error.kind()),
+        what: format!("not valid JSON: {}", error.kind()),
         remedy: String::new(),
     })?;
     let lines = Lines::of(text);
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
             Some(Err(error)) => Err(Problem {
                 place: Some(Place { line: error.marker().line(), column: error.marker().col() + 1 }),
                 path: String::new(),
-                what: format!("it is not valid YAML: {}", error.info()),
+                what: format!("not valid YAML: {}", error.info()),
                 remedy: String::new(),
             }),
             None => Ok((Event::StreamEnd, Span::default())),
@@ -209,11 +209,11 @@ impl<'a> Reader<'a> {
             remedy: remedy.to_owned(),
         };
         if depth > DEEPEST {
-            return Err(fail(format!("it nests deeper than {DEEPEST} levels"), "flatten it"));
+            return Err(fail(format!("more than {DEEPEST} levels of nesting"), "flatten it"));
         }
         self.nodes += 1;
         if self.nodes > MOST_NODES {
-            return Err(fail(format!("it holds more than {MOST_NODES} values"), "split it"));
+            return Err(fail(format!("more than {MOST_NODES} values"), "split it"));
         }
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
                 self.nodes += count(&copy);
                 (0, copy)
             }
-            other => return Err(fail(format!("it is not valid YAML: unexpected {other:?}"), "")),
+            other => return Err(fail(format!("not valid YAML: unexpected {other:?}"), "")),
         };
         let node = Node { place, value, range: 0..0 };
         if anchor > 0 {
@@ -286,7 +286,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&str>) -> Result<V
     match tag {
         Some("tag:yaml.org,2002:str" | "!") => return string(text),
         Some(other) if !other.starts_with("tag:yaml.org,2002:") => {
-            return Err(format!("the tag `{other}` is not understood"));
+            return Err(format!("the tag `{other}` is not supported"));
         }
         _ => {}
     }
