@@ -34,7 +34,7 @@ impl Dial for Nobody {
     }
 }
 
-/// A manager that founded its cluster and leads it.
+/// A manager that bootstrapped its cluster and leads it.
 pub(crate) struct Alone {
     pub(crate) replica: Replica,
     pub(crate) clock: Clock,
@@ -161,7 +161,7 @@ impl Alone {
         let agreed = states.wait_for(|published: &Published| holds(&published.state));
         match tokio::time::timeout(DEADLINE, agreed).await {
             Ok(agreed) => drop(agreed.expect("the replica runs")),
-            Err(_) => panic!("waited {DEADLINE:?} in vain until {what}: {:#?}", self.state().groups),
+            Err(_) => panic!("waited {DEADLINE:?} without success until {what}: {:#?}", self.state().groups),
         }
     }
 

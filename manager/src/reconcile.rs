@@ -1,5 +1,6 @@
 //! The leader's loop: one reconciler a group, one look for all groups of a plugin.
 
+mod caught;
 mod group;
 mod observer;
 mod shared;
@@ -17,9 +18,10 @@ use crate::call_gate::CallGate;
 use crate::clock::Clock;
 use crate::lease::Lease;
 use crate::world::World;
+use caught::caught;
 use group::Reconciler;
 use observer::Observers;
-use shared::{Shared, caught};
+use shared::Shared;
 
 pub(crate) use shared::Assessments;
 

@@ -18,7 +18,7 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// What became of one committed spec.
+/// The outcome of one committed spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Committed {
     pub group: GroupId,
@@ -51,7 +51,7 @@ pub enum Denial {
     EnoughMembers,
     /// Too many intents are open.
     TooManyOpen,
-    /// The instance does not hold that slot, or is doomed already.
+    /// The instance does not hold that slot, or is terminating already.
     NotThere,
     /// The cluster has as many instances as it may have.
     Ceiling,
@@ -102,7 +102,7 @@ pub enum Refusal {
     Removed {
         node: NodeId,
     },
-    /// Nobody is let in by this token.
+    /// The token admits nobody.
     Token(BadToken),
     /// There is no such token.
     NoToken {
@@ -180,7 +180,7 @@ impl fmt::Display for Refusal {
                 write!(f, "group `{group}` refers to the secret `{name}`")
             }
             Refusal::TooManySecrets { most } => write!(f, "there are {most} secrets already"),
-            Refusal::AlreadyBootstrapped => f.write_str("the cluster is founded already"),
+            Refusal::AlreadyBootstrapped => f.write_str("the cluster is bootstrapped already"),
             Refusal::NotInDoubt { group, intent } => {
                 write!(f, "intent {intent} of group `{group}` is settled already, or attempted again")
             }
@@ -193,7 +193,7 @@ impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Denial::OtherTerm => "another manager leads",
-            Denial::OtherRevision => "the group was committed anew",
+            Denial::OtherRevision => "the group was committed again",
             Denial::GroupNotManaged => "the group is not managed",
             Denial::SlotTaken => "the slot is taken",
             Denial::EnoughMembers => "the group has enough members",

@@ -24,7 +24,7 @@ pub struct Report {
 /// Something that the leader found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// What became of an attempt.
+    /// The outcome of an attempt.
     Outcome(IntentId, Outcome),
     /// Fresh listings no longer show it.
     Gone { slot: Slot, instance: InstanceId },

@@ -21,8 +21,9 @@ use raft::Published;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::caught::{DEFECT, caught};
 use super::observer::Latest;
-use super::shared::{Assessment, DEFECT, Shared, caught};
+use super::shared::{Assessment, Shared};
 use crate::world::{Rejection, Work, World};
 
 /// How many health questions of one group are open at once.

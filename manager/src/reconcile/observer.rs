@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::shared::{DEFECT, caught};
+use super::caught::{DEFECT, caught};
 use crate::clock::Clock;
 use crate::lease::Lease;
 use crate::world::World;

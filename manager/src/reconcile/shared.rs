@@ -1,10 +1,8 @@
 //! What the reconcilers of one term share, and what they show of themselves.
 
 use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
-use futures_util::FutureExt;
 use model::{GroupId, Observed, Plan, Term};
 use raft::Replica;
 use tokio::sync::watch;
@@ -66,12 +64,4 @@ pub(super) struct Shared<W> {
     pub(super) clock: Clock,
     pub(super) lease: Lease,
     pub(super) gate: CallGate,
-}
-
-/// What is known of a call that met a defect of this manager.
-pub(super) const DEFECT: &str = "this manager has a defect, which its log tells";
-
-/// What a call comes to; nothing when it meets a defect: whoever waits for it must not wait for ever.
-pub(super) async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
-    AssertUnwindSafe(call).catch_unwind().await.ok()
 }

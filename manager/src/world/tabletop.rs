@@ -104,13 +104,13 @@ impl Tabletop {
         result.expect("`send_modify` calls it")
     }
 
-    /// Waits until it is so; a test that waits in vain says for what, and what was called meanwhile.
+    /// Waits until it is so; a test that waits too long says for what, and what was called meanwhile.
     pub(crate) async fn until(&self, what: &str, holds: impl FnMut(&Table) -> bool) {
         let mut table = self.0.subscribe();
         let came = tokio::time::timeout(DEADLINE, table.wait_for(holds)).await.map(|it| it.map(drop));
         match came {
             Ok(came) => came.expect("this handle holds the sender"),
-            Err(_) => panic!("waited {DEADLINE:?} in vain until {what}\n{}", self.see(Table::story)),
+            Err(_) => panic!("waited {DEADLINE:?} without success until {what}\n{}", self.see(Table::story)),
         }
     }
 
@@ -284,7 +284,7 @@ impl Table {
         shown.take(self.script.lists_at_most).map(describe).collect()
     }
 
-    /// What was called, for whoever waited in vain; questions only counted.
+    /// What was called, for whoever waited too long; questions only counted.
     fn story(&self) -> String {
         let mut counts: BTreeMap<CallKind, usize> = BTreeMap::new();
         self.calls.iter().for_each(|call| *counts.entry(call.kind).or_default() += 1);

@@ -28,8 +28,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Destroys what is too many. Whoever may be gone already, or goes to be replaced, is not counted: nobody goes in
-    /// vain.
+    /// Destroys what is too many. Whoever may be gone already, or goes to be replaced, is not counted.
     fn shrink(&mut self, size: usize) {
         let surplus = self.present.saturating_sub(self.kept + self.replacing + size);
         if surplus == 0 {

@@ -18,7 +18,7 @@ pub enum Wait {
     Listing { plugin: PluginName },
     /// Calls are under way.
     Calls { open: usize },
-    /// What became of an attempt is not known yet.
+    /// The outcome of an attempt is not known yet.
     Settling { intent: IntentId, until: Timestamp, message: String },
     /// The slot failed a moment ago.
     Backoff { slot: Slot, until: Timestamp, message: String },
@@ -232,7 +232,7 @@ impl fmt::Display for Anomaly {
             Anomaly::SecondOfName { instance, name } => write!(
                 f,
                 "{instance} has the name {name} as its member has, and was made by what was lost when the cluster \
-                 began anew: nobody knows which of the two is in use. Nothing is destroyed because of it; look at \
+                 was recovered: which of the two is in use is unknown. Nothing is destroyed because of it; look at \
                  both, and destroy one with `infrakit instance destroy`"
             ),
         }

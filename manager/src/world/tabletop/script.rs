@@ -29,7 +29,7 @@ pub(crate) enum Fate {
     Done,
     /// Nothing is done, and that is said.
     Refused,
-    /// Nothing is done, and nobody knows.
+    /// Nothing is done, and the outcome is unknown.
     Lost,
     /// It is done, and the answer is lost.
     HalfMade,
