@@ -345,7 +345,7 @@ async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
     let file = cluster.path().join("m1/key");
     let right = std::fs::read(&file).expect("it is ours");
     let wrong = format!("{}\n", "0".repeat(64));
-    for (key, why) in [(Some(wrong.as_bytes()), "sealed with another key"), (None, "No such file")] {
+    for (key, why) in [(Some(wrong.as_bytes()), "encrypted with another key"), (None, "No such file")] {
         match key {
             Some(key) => std::fs::write(&file, key).expect("it is ours"),
             None => std::fs::remove_file(&file).expect("it is ours"),

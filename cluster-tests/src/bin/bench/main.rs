@@ -107,7 +107,7 @@ async fn heal() -> Vec<Row> {
     let worst = quantile(&mut times, 1.0);
     let (p99, p50) = (quantile(&mut times, 0.99), median(&mut times));
     let events = row(
-        "instance of 100 destroyed behind its back → replaced, with events",
+        "instance of 100 destroyed at the provider → replaced, with events",
         "≤ 0.5 s p99",
         format!("p50 {p50:.3} s, p99 {p99:.3} s, worst {worst:.3} s"),
     );
@@ -140,7 +140,7 @@ async fn heal() -> Vec<Row> {
     );
     let worst = quantile(&mut moving, 1.0);
     let in_motion = row(
-        "the same without events, while in motion",
+        "the same without events, while anything changes",
         "≤ 1.2 s",
         format!("median {:.2} s, worst {worst:.2} s of {}", median(&mut moving), moving.len()),
     );
@@ -216,7 +216,7 @@ async fn large() -> Vec<Row> {
     );
     let (share, mib) = rest.unwrap_or_default();
     let rest = row(
-        "at rest with 10,000 instances: leader's processor use, resident memory",
+        "at rest with 10,000 instances: CPU and resident memory of the leader",
         "≤ 5 % of a core, ≤ 150 MiB",
         format!("{share:.1} %, {mib:.0} MiB"),
     );
@@ -305,7 +305,7 @@ async fn recover() -> Row {
     }
     let worst = quantile(&mut took, 1.0);
     row(
-        "one survivor of three recovered, two new managers joined: three vote, 10 times",
+        "one survivor of three recovered, two new managers joined: three voters, 10 times",
         "≤ 60 s",
         format!("median {:.1} s, worst {worst:.1} s", median(&mut took)),
     )
@@ -352,7 +352,7 @@ async fn transfer() -> Row {
     let ((), mut gaps) = tokio::join!(writing, giving);
     let (p99, worst) = (quantile(&mut gaps, 0.99), quantile(&mut gaps, 1.0));
     row(
-        "the lead given away while a client writes: longest time without an answer, 100 times",
+        "leadership transferred while a client writes: longest time without a reply, 100 times",
         "p50 ≤ 100 ms, p99 ≤ 300 ms",
         format!("p50 {:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms", median(&mut gaps)),
     )
