@@ -182,7 +182,7 @@ impl Removed {
                 name: "ghost".into(),
                 address: "127.0.0.1:1".into(),
                 storage: "a-disk-of-nobody".into(),
-                level: 1,
+                level: model::command::LEVEL,
             }),
             token: Some(token.secret.expose().to_vec()),
             csr: request.der().to_vec(),
