@@ -428,7 +428,7 @@ a/c.rs: pub struct C(super::A);
 == paths in the code: a.rs -> b.rs (M, N, O, P, g) -> a.rs (A), 2 files in all
 a.rs: use crate::{b::{self}}; use b::*; struct A(Vec<crate::b::O>); #[arg(parser = crate::b::P)] struct B;
 a.rs: fn f(n: u8) { match n { M => b::g(), crate::b::N => {} } }
-b.rs: pub fn g() -> crate::a::A { todo!() } pub const M: u8 = 1;
+b.rs: pub fn g() -> crate::a::A { loop {} } pub const M: u8 = 1;
 == the names of an enum: a.rs -> b.rs (B) -> a.rs (A), 2 files in all
 a.rs: fn f() { use super::b::B::*; } pub struct A;
 b.rs: use crate::a::A; pub enum B { C }
