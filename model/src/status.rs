@@ -241,8 +241,8 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         .roster
         .iter()
         .flat_map(|(slot, member)| {
-            let both = [(&member.current, false), (&member.incoming, true)];
-            both.into_iter().filter_map(move |(it, incoming)| Some((slot, it.as_ref()?, incoming)))
+            let both = [(member.current.as_ref(), false), (member.incoming.as_deref(), true)];
+            both.into_iter().filter_map(move |(it, incoming)| Some((slot, it?, incoming)))
         })
         .map(|(slot, it, incoming)| slot_status(slot, it, incoming, group, seen))
         .collect();

@@ -21,6 +21,8 @@ use crate::{codec, proto as pb};
 
 const MAGIC: &[u8] = b"INFRAKIT BACKUP\n";
 const NONCE: usize = 24;
+/// The number of the field of a backup that is its state (raft/proto/log.proto).
+const STATE: u64 = 2;
 
 /// The version of this form.
 const VERSION: u32 = 1;
@@ -83,8 +85,12 @@ impl Backup {
 
     /// The plain form, for an encrypted connection.
     pub fn encode(&self) -> Bytes {
-        let state = Bytes::from(codec::encode_state(&self.state));
-        pb::Backup { head: Some(head(&self.head)), state }.encode_to_vec().into()
+        let guess = codec::guess_of_state(&self.state);
+        let mut written = Vec::with_capacity(guess);
+        let before = pb::Backup { head: Some(head(&self.head)), state: Bytes::new() };
+        before.encode(&mut written).expect("a vector grows");
+        codec::message(&mut written, STATE, guess, |written| codec::write_state(&self.state, written));
+        written.into()
     }
 
     pub fn decode(bytes: Bytes) -> Result<Self, BadBackup> {

@@ -20,7 +20,8 @@ use crate::proto as pb;
 use crate::types::{Encoded, Entry, LogId, Membership, StoredMembership, Vote};
 
 pub(crate) use command::{decode_command, encode_command, from_manager, manager};
-pub(crate) use state::{decode_state, encode_state};
+pub(crate) use roster::message;
+pub(crate) use state::{decode_state, encode_state, guess_of_state, write_state};
 
 /// The newest version of the written forms that this program reads.
 pub(crate) const FORMAT: u32 = 2;

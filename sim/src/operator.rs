@@ -28,8 +28,7 @@ impl Operator {
             return Vec::new();
         };
         let cloud = cluster.cloud.lock().expect("the cloud");
-        let incarnations =
-            state.roster.values().flat_map(|member| member.current.iter().chain(&member.incoming));
+        let incarnations = state.roster.values().flat_map(|member| member.incarnations());
         let pending = incarnations.filter_map(|it| match it {
             Incarnation::Pending(intent) => state.intents.get(intent),
             Incarnation::Occupied(_) => None,

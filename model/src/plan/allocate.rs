@@ -38,7 +38,7 @@ impl<'a> Planner<'a> {
             self.running.iter().filter(|it| self.stands_for_its_slot(it)).cloned().collect();
         for victim in self.by_worth(holders).into_iter().take(surplus.min(self.room)) {
             let Some(member) = self.group.roster.get(victim.slot) else { continue };
-            if matches!(member.incoming, Some(Incarnation::Pending(_))) {
+            if matches!(member.incoming.as_deref(), Some(Incarnation::Pending(_))) {
                 // Its slot goes when it is known what was made in it: until then it would count still, and another
                 // would go in its place.
                 continue;

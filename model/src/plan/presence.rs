@@ -27,9 +27,8 @@ impl<'a> Planner<'a> {
         let settled: BTreeSet<IntentId> = self.plan.outcomes.iter().map(|(id, _)| *id).collect();
         for (slot, member) in self.group.roster.iter() {
             let (mut taken, mut counts, mut replaced) = (false, false, false);
-            let both = [(&member.current, false), (&member.incoming, true)];
-            for (incarnation, incoming) in both.into_iter().filter_map(|(it, new)| Some((it.as_ref()?, new)))
-            {
+            let both = [(member.current.as_ref(), false), (member.incoming.as_deref(), true)];
+            for (incarnation, incoming) in both.into_iter().filter_map(|(it, new)| Some((it?, new))) {
                 let occupied = match incarnation {
                     Incarnation::Pending(_) => {
                         (taken, counts) = (true, true);

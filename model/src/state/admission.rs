@@ -77,7 +77,7 @@ impl GroupState {
             return Err(Denial::EnoughMembers);
         }
         self.pay_for_one(context, bounds)?;
-        Ok(self.make(id, slot, |member| &mut member.current))
+        Ok(self.make(id, slot, |member, pending| member.current = Some(pending)))
     }
 
     /// The one that holds the slot stays until the other is ready.
@@ -111,7 +111,7 @@ impl GroupState {
             return Err(Denial::EnoughMembers);
         }
         self.pay_for_one(context, bounds)?;
-        Ok(self.make(id, slot, |member| &mut member.incoming))
+        Ok(self.make(id, slot, |member, pending| member.incoming = Some(Box::new(pending))))
     }
 
     fn admit_destroy(
@@ -173,16 +173,11 @@ impl GroupState {
     }
 
     /// Marks the place in a slot as being filled under this intent.
-    fn make(
-        &mut self,
-        id: IntentId,
-        slot: &Slot,
-        place: impl FnOnce(&mut Member) -> &mut Option<Incarnation>,
-    ) -> Task {
+    fn make(&mut self, id: IntentId, slot: &Slot, place: impl FnOnce(&mut Member, Incarnation)) -> Task {
         let generation = self.roster.next_generation(slot);
         self.roster.update(slot, |member| {
             member.generation = generation;
-            *place(member) = Some(Incarnation::Pending(id));
+            place(member, Incarnation::Pending(id));
         });
         Task::Provision { slot: slot.clone(), generation, template: self.target }
     }

@@ -91,7 +91,7 @@ impl GroupState {
                     return Err(format!("{} is terminating, and by nobody", it.instance));
                 }
             }
-            for it in member.current.iter().chain(&member.incoming) {
+            for it in member.incarnations() {
                 if let Incarnation::Pending(intent) = it
                     && !self.provisions(*intent, slot)
                 {
@@ -118,9 +118,9 @@ impl GroupState {
         for open in self.intents.values() {
             match &open.task {
                 Task::Provision { slot, .. } => {
-                    let pending = Some(Incarnation::Pending(open.id));
+                    let pending = Incarnation::Pending(open.id);
                     let member = self.roster.get(slot);
-                    if !member.is_some_and(|it| it.current == pending || it.incoming == pending) {
+                    if !member.is_some_and(|it| it.incarnations().any(|it| *it == pending)) {
                         return Err(format!("intent {} fills slot {slot}, which does not know it", open.id));
                     }
                     *slots.entry(slot).or_default() += 1;

@@ -22,8 +22,8 @@ pub struct Member {
     pub generation: Generation,
     /// Whoever holds the slot.
     pub current: Option<Incarnation>,
-    /// Whoever is to hold it next. Only beside an occupied one.
-    pub incoming: Option<Incarnation>,
+    /// Whoever is to hold it next. Only beside an occupied one: few slots have it, so it has a place of its own.
+    pub incoming: Option<Box<Incarnation>>,
 }
 
 /// One instance in a slot, from the intent that makes it to its end.
@@ -96,17 +96,26 @@ impl Member {
     }
 
     pub fn incoming_occupied(&self) -> Option<&Occupied> {
-        self.incoming.as_ref().and_then(Incarnation::as_occupied)
+        self.incoming.as_deref().and_then(Incarnation::as_occupied)
+    }
+
+    /// Whoever holds the slot, then whoever is to hold it next.
+    pub fn incarnations(&self) -> impl Iterator<Item = &Incarnation> {
+        self.current.iter().chain(self.incoming.as_deref())
+    }
+
+    fn incarnations_mut(&mut self) -> impl Iterator<Item = &mut Incarnation> {
+        self.current.iter_mut().chain(self.incoming.as_deref_mut())
     }
 
     /// Every instance that is here: the one that holds the slot first.
     pub fn instances(&self) -> impl Iterator<Item = &Occupied> {
-        self.current.iter().chain(&self.incoming).filter_map(Incarnation::as_occupied)
+        self.incarnations().filter_map(Incarnation::as_occupied)
     }
 
     /// Counts toward the wanted number: somebody holds it who stays, or somebody takes it over.
     pub fn counts(&self) -> bool {
-        self.current.iter().chain(&self.incoming).any(Incarnation::counts)
+        self.incarnations().any(Incarnation::counts)
     }
 
     /// Nobody is here, and nobody is coming.
@@ -115,7 +124,7 @@ impl Member {
     }
 
     fn instance_mut(&mut self, instance: &InstanceId) -> Option<&mut Occupied> {
-        self.current.iter_mut().chain(&mut self.incoming).find_map(|it| match it {
+        self.incarnations_mut().find_map(|it| match it {
             Incarnation::Occupied(occupied) if occupied.instance == *instance => Some(occupied),
             Incarnation::Occupied(_) | Incarnation::Pending(_) => None,
         })
@@ -123,11 +132,11 @@ impl Member {
 
     /// Takes away whoever `is_it`; the incoming one takes over an empty slot when it is there.
     fn remove(&mut self, is_it: impl Fn(&Incarnation) -> bool) {
-        if self.incoming.as_ref().is_some_and(&is_it) {
+        if self.incoming.as_deref().is_some_and(&is_it) {
             self.incoming = None;
         }
         if self.current.as_ref().is_some_and(&is_it) {
-            self.current = self.incoming.take();
+            self.current = self.incoming.take().map(|next| *next);
         }
     }
 }
@@ -148,6 +157,15 @@ pub struct Roster {
 impl Roster {
     pub fn get(&self, slot: &Slot) -> Option<&Member> {
         self.slots.get(slot)
+    }
+
+    /// How many slots it has, those without an instance included.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&Slot, &Member)> {
@@ -185,8 +203,7 @@ impl Roster {
         let result = change(&mut member);
         if member != before {
             self.present = self.present + usize::from(member.counts()) - usize::from(before.counts());
-            let counted =
-                |it: &Member| it.current.iter().chain(&it.incoming).filter(|it| it.counts()).count();
+            let counted = |it: &Member| it.incarnations().filter(|it| it.counts()).count();
             self.incarnations = self.incarnations + counted(&member) - counted(&before);
             for gone in before.instances() {
                 if member.instances().all(|it| it.instance != gone.instance) {
@@ -234,9 +251,8 @@ impl Roster {
                 member.remove(|it| *it == pending);
                 return;
             };
-            let place = [&mut member.current, &mut member.incoming];
-            if let Some(place) = place.into_iter().find(|it| it.as_ref() == Some(&pending)) {
-                *place = Some(Incarnation::Occupied(made));
+            if let Some(place) = member.incarnations_mut().find(|it| **it == pending) {
+                *place = Incarnation::Occupied(made);
             }
         });
     }

@@ -30,38 +30,53 @@ fn number_if_any(out: &mut Vec<u8>, field: u64, value: u64) {
     }
 }
 
-pub(super) fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
+fn bytes(out: &mut Vec<u8>, field: u64, value: &[u8]) {
     varint(out, field << 3 | LENGTH);
     varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
-/// A message whose length is known when it is written.
-fn message(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
+/// How many bytes a varint takes.
+fn width(value: usize) -> usize {
+    (value | 1).ilog2() as usize / 7 + 1
+}
+
+/// A message written in place, before its length is known. With a guess of it, the place for the length is left
+/// free, and what was written need not be moved.
+pub(crate) fn message(out: &mut Vec<u8>, field: u64, guess: usize, write: impl FnOnce(&mut Vec<u8>)) {
     varint(out, field << 3 | LENGTH);
-    let at = out.len();
-    // Most are shorter than 128 bytes, and their length takes one.
-    out.push(0);
+    let (at, gap) = (out.len(), width(guess));
+    out.resize(at + gap, 0);
     write(out);
-    let length = out.len() - at - 1;
-    if length < 0x80 {
-        out[at] = length as u8;
-    } else {
-        let mut written = Vec::with_capacity(10);
-        varint(&mut written, length as u64);
-        out.splice(at..=at, written);
+    let length = out.len() - at - gap;
+    let mut rest = length;
+    let need = width(length);
+    if need != gap {
+        out.resize(out.len() + need.saturating_sub(gap), 0);
+        out.copy_within(at + gap..at + gap + length, at + need);
+        out.truncate(at + need + length);
     }
+    for byte in &mut out[at..at + need] {
+        *byte = rest as u8 | 0x80;
+        rest >>= 7;
+    }
+    out[at + need - 1] &= 0x7f;
+}
+
+/// A small message: most are shorter than 128 bytes, and their length takes one.
+fn small(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
+    message(out, field, 0, write);
 }
 
 fn intent_id(out: &mut Vec<u8>, field: u64, id: IntentId) {
-    message(out, field, |out| {
+    small(out, field, |out| {
         number_if_any(out, 1, id.index);
         number_if_any(out, 2, u64::from(id.offset));
     });
 }
 
 fn slot(out: &mut Vec<u8>, field: u64, slot: &Slot) {
-    message(out, field, |out| match slot {
+    small(out, field, |out| match slot {
         Slot::Ordinal(n) => number(out, 1, u64::from(*n)),
         Slot::Logical(id) => bytes(out, 2, id.as_str().as_bytes()),
     });
@@ -69,7 +84,7 @@ fn slot(out: &mut Vec<u8>, field: u64, slot: &Slot) {
 
 /// `latest` is the generation of its slot: what most have is not written again.
 fn occupied(out: &mut Vec<u8>, field: u64, it: &Occupied, latest: Generation) {
-    message(out, field, |out| {
+    small(out, field, |out| {
         if !it.instance.as_str().is_empty() {
             bytes(out, 1, it.instance.as_str().as_bytes());
         }
@@ -91,7 +106,7 @@ fn occupied(out: &mut Vec<u8>, field: u64, it: &Occupied, latest: Generation) {
 
 /// One entry of the roster, as a field of its group.
 pub(super) fn member(out: &mut Vec<u8>, field: u64, at: &Slot, it: &Member) {
-    message(out, field, |out| {
+    small(out, field, |out| {
         slot(out, 1, at);
         number_if_any(out, 2, u64::from(it.generation.0));
         match &it.current {
@@ -99,7 +114,7 @@ pub(super) fn member(out: &mut Vec<u8>, field: u64, at: &Slot, it: &Member) {
             Some(Incarnation::Pending(id)) => intent_id(out, 4, *id),
             Some(Incarnation::Occupied(held)) => occupied(out, 5, held, it.generation),
         }
-        match &it.incoming {
+        match it.incoming.as_deref() {
             None => {}
             Some(Incarnation::Pending(id)) => intent_id(out, 6, *id),
             Some(Incarnation::Occupied(next)) => occupied(out, 7, next, it.generation),
@@ -140,7 +155,11 @@ mod tests {
         for slot in [Slot::Ordinal(0), Slot::Ordinal(70_000), Slot::Logical("10.0.0.1".into())] {
             for (current, incoming) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
                 for generation in [Generation(0), Generation(2), Generation(3)] {
-                    let it = Member { generation, current: current.clone(), incoming: incoming.clone() };
+                    let it = Member {
+                        generation,
+                        current: current.clone(),
+                        incoming: incoming.clone().map(Box::new),
+                    };
                     let mut written = Vec::new();
                     member(&mut written, 10, &slot, &it);
                     let group = pb::Group {

@@ -27,6 +27,27 @@ use super::{Corrupt, FORMAT, format_at};
 use crate::proto as pb;
 
 pub(crate) fn encode_state(state: &State) -> Vec<u8> {
+    let mut written = Vec::with_capacity(guess_of_state(state));
+    write_state(state, &mut written);
+    written
+}
+
+/// About how long a state is when it is written: with room for it, nothing is copied while it grows.
+pub(crate) fn guess_of_state(state: &State) -> usize {
+    4096 + 64 * state.answers.len() + state.groups.values().map(|it| guess_of_group(it)).sum::<usize>()
+}
+
+fn guess_of_group(group: &GroupState) -> usize {
+    let member = group.roster.iter().next().map_or(0, |(slot, it)| {
+        let mut one = Vec::new();
+        roster::member(&mut one, ROSTER, slot, it);
+        one.len() + 4
+    });
+    1024 + member * group.roster.len() + 64 * group.intents.len()
+}
+
+/// Appends a state to what is written already.
+pub(crate) fn write_state(state: &State, written: &mut Vec<u8>) {
     // The fields in the order of their numbers, as one message would have them.
     let before = pb::State {
         format: format_at(state.level),
@@ -35,9 +56,9 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
         time: state.time.0,
         ..pb::State::default()
     };
-    let mut written = before.encode_to_vec();
+    before.encode(written).expect("a vector grows");
     for it in state.groups.values() {
-        roster::bytes(&mut written, GROUPS, &group(it));
+        roster::message(written, GROUPS, guess_of_group(it), |written| write_group(it, written));
     }
     let after = pb::State {
         revisions: state
@@ -88,8 +109,7 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
         level: state.level,
         ..pb::State::default()
     };
-    after.encode(&mut written).expect("a vector grows");
-    written
+    after.encode(written).expect("a vector grows");
 }
 
 /// The numbers of the fields that are written apart from their messages (raft/proto/log.proto).
@@ -160,7 +180,7 @@ fn from_secret(it: pb::StoredSecret) -> (SecretName, StoredSecret) {
     (SecretName::new(it.name), StoredSecret { value, at: Timestamp(it.at), by: it.by })
 }
 
-fn group(group: &GroupState) -> Vec<u8> {
+fn write_group(group: &GroupState, written: &mut Vec<u8>) {
     let before = pb::Group {
         spec: Some(spec(&group.spec)),
         revision: group.revision.0,
@@ -188,9 +208,9 @@ fn group(group: &GroupState) -> Vec<u8> {
         }),
         ..pb::Group::default()
     };
-    let mut written = before.encode_to_vec();
+    before.encode(written).expect("a vector grows");
     for (slot, it) in group.roster.iter() {
-        roster::member(&mut written, ROSTER, slot, it);
+        roster::member(written, ROSTER, slot, it);
     }
     let after = pb::Group {
         intents: group.intents.values().map(intent).collect(),
@@ -215,8 +235,7 @@ fn group(group: &GroupState) -> Vec<u8> {
         paused: group.paused.as_ref().map(|it| pb::Paused { since: it.since.0, by: it.by.0.clone() }),
         ..pb::Group::default()
     };
-    after.encode(&mut written).expect("a vector grows");
-    written
+    after.encode(written).expect("a vector grows");
 }
 
 fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
@@ -290,7 +309,7 @@ pub(super) fn member(at: &Slot, it: &Member) -> pb::Member {
             Some(Incarnation::Pending(id)) => pb::member::Holder::Pending(intent_id(*id)),
             Some(Incarnation::Occupied(held)) => pb::member::Holder::Occupied(occupied(held, it.generation)),
         }),
-        incoming: it.incoming.as_ref().map(|next| match next {
+        incoming: it.incoming.as_deref().map(|next| match next {
             Incarnation::Pending(id) => pb::member::Incoming::IncomingPending(intent_id(*id)),
             Incarnation::Occupied(next) => {
                 pb::member::Incoming::IncomingOccupied(occupied(next, it.generation))
@@ -313,7 +332,7 @@ fn from_member(read: pb::Member) -> Result<(Slot, Member), Corrupt> {
         Some(pb::member::Incoming::IncomingPending(id)) => Some(pending(id)?),
         Some(pb::member::Incoming::IncomingOccupied(it)) => Some(held(it)?),
     };
-    Ok((from_slot(read.slot)?, Member { generation, current, incoming }))
+    Ok((from_slot(read.slot)?, Member { generation, current, incoming: incoming.map(Box::new) }))
 }
 
 /// `latest` is the generation of its slot: what most have is not written again.

@@ -287,7 +287,7 @@ impl Model for Protocol {
             Property::always("I14: no more are claimed than wanted", |_, world: &World| {
                 // One that is to go counts no more; and one more may be there to take a slot over.
                 let holders = world.holders();
-                let incarnations = holders.values().flat_map(|it| it.current.iter().chain(&it.incoming));
+                let incarnations = holders.values().flat_map(|it| it.incarnations());
                 let there = incarnations.filter(|it| it.counts()).count();
                 holders.values().filter(|it| it.counts()).count() <= 2 && there <= 3
             }),

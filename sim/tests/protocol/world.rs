@@ -331,8 +331,9 @@ impl World {
 
     pub(crate) fn open(&self) -> BTreeMap<IntentId, Does> {
         let Some(group) = self.state().groups.values().next() else { return BTreeMap::new() };
-        let takes_over =
-            |id: IntentId| group.roster.values().any(|it| it.incoming == Some(Incarnation::Pending(id)));
+        let takes_over = |id: IntentId| {
+            group.roster.values().any(|it| it.incoming.as_deref() == Some(&Incarnation::Pending(id)))
+        };
         let does = |id: IntentId, task: &Task| match task {
             Task::Provision { slot: Slot::Ordinal(slot), .. } if takes_over(id) => Does::Replace(*slot),
             Task::Provision { slot: Slot::Ordinal(slot), .. } => Does::Make(*slot),
