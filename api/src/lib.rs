@@ -15,6 +15,13 @@ pub mod proto {
     tonic::include_proto!("infrakit.v1");
 }
 
+/// The role that a call requires, by its path `/PACKAGE.SERVICE/METHOD`; none for a public call. It is the option
+/// `requires` of the call in the proto. A path that is not there requires admin.
+pub fn required_role(path: &str) -> Option<model::Role> {
+    use model::Role;
+    include!(concat!(env!("OUT_DIR"), "/requires.rs"))
+}
+
 pub use client::{Addresses, Client, Stream, reach};
 pub use convert::{event, group, request_id, request_id_bytes, spec, spec_from};
 pub use credentials::{

@@ -5,7 +5,10 @@ mod recovery;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::group::GroupVerb;
+use crate::global::Global;
 
 pub(crate) use manager::{ManagerStart, ManagerVerb, Profile, TokenArg};
 pub(crate) use recovery::{BackupArgs, RecoverArgs, RestoreArgs};
@@ -18,40 +21,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) verb: Verb,
-}
-
-#[derive(Args)]
-#[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// Managers: HOST:PORT[,HOST:PORT...], the path of a manager's socket, or the name of a saved context
-    /// [default: the context `default`, else 127.0.0.1 on ports 7701 to 7703]
-    #[arg(short = 'H', long, global = true, env = "INFRAKIT_HOST", hide_env_values = true)]
-    pub(crate) host: Option<String>,
-    /// Output format
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
-    /// Directory of the plugin sockets [default: $INFRAKIT_HOME/plugins, else ~/.infrakit/plugins]
-    #[arg(long, global = true, env = "INFRAKIT_PLUGINS_DIR", hide_env_values = true)]
-    pub(crate) plugins_dir: Option<PathBuf>,
-    /// Log level of the daemons: error, warn, info, debug or trace
-    #[arg(long, global = true, env = "INFRAKIT_LOG", default_value = "info", hide_default_value = true)]
-    pub(crate) log_level: String,
-    /// Log format of the daemons
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, hide_default_value = true)]
-    pub(crate) log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Table,
-    Json,
-    Yaml,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 #[derive(Subcommand)]
@@ -149,119 +118,6 @@ pub(crate) enum PluginVerb {
         /// Properties for the test instances, as JSON
         #[arg(long, default_value = "{}")]
         properties: String,
-    },
-}
-
-#[derive(Args)]
-pub(crate) struct Files {
-    /// Files with groups, in JSON or YAML; `-` reads the standard input
-    #[arg(required_unless_present = "file", value_name = "FILE")]
-    files: Vec<PathBuf>,
-    /// The same, as in kubectl
-    #[arg(short, long, value_name = "FILE")]
-    file: Vec<PathBuf>,
-    /// Accept groups whose plugins are not running; the groups wait until the plugins have validated them
-    #[arg(long)]
-    pub(crate) allow_missing_plugins: bool,
-    /// Fail unless the stored revision is N; 0 means that the group must not exist yet
-    #[arg(long, value_name = "N")]
-    pub(crate) if_revision: Option<u64>,
-}
-
-impl Files {
-    pub(crate) fn all(&self) -> impl Iterator<Item = &PathBuf> {
-        self.files.iter().chain(&self.file)
-    }
-}
-
-#[derive(Args)]
-pub(crate) struct Wait {
-    /// Wait for completion and show the progress
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// How long to wait, such as 30s or 10m, before exiting with 3
-    #[arg(long, default_value = "10m", value_name = "TIME")]
-    pub(crate) timeout: String,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum GroupVerb {
-    /// Show what a commit would do, without changing anything
-    Plan {
-        #[command(flatten)]
-        files: Files,
-        /// Exit with 2 if the plan has changes
-        #[arg(long)]
-        detailed_exitcode: bool,
-    },
-    /// Declare groups; if one is invalid, none is committed
-    #[command(visible_alias = "apply")]
-    Commit {
-        #[command(flatten)]
-        files: Files,
-        /// Only show what the commit would do
-        #[arg(long)]
-        pretend: bool,
-        #[command(flatten)]
-        wait: Wait,
-    },
-    /// List the groups
-    Ls,
-    /// Show a group: its members, its conditions and what it waits for
-    #[command(visible_alias = "show")]
-    Describe {
-        name: String,
-        /// Print the group again at every change
-        #[arg(short, long)]
-        watch: bool,
-    },
-    /// Print the stored spec of a group
-    Inspect { name: String },
-    /// Change the number of members
-    Scale {
-        name: String,
-        size: u32,
-        #[command(flatten)]
-        wait: Wait,
-    },
-    /// Resolve an in-doubt slot
-    ///
-    /// For a slot that `group describe` shows as Unknown and that waits for an operator. Check the provider
-    /// first: the answer is trusted.
-    #[command(alias = "settle")]
-    Resolve {
-        name: String,
-        slot: String,
-        /// No instance was created: the slot is filled again
-        #[arg(long, required_unless_present = "instance", conflicts_with = "instance")]
-        absent: bool,
-        /// This instance was created; it holds the slot from now on
-        #[arg(long, value_name = "ID")]
-        instance: Option<String>,
-    },
-    /// Take no action of any kind for a group until it is resumed
-    ///
-    /// Nothing is made, destroyed, adopted or labelled, whoever leads; calls that are under way end. A commit is
-    /// stored, and takes effect when the group is resumed.
-    Pause { name: String },
-    /// Act for a paused group again
-    Resume { name: String },
-    /// Stop managing a group; its instances stay
-    #[command(visible_alias = "release")]
-    Free {
-        name: String,
-        /// Do not ask for confirmation
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Drain and destroy all members of a group, then delete it
-    Destroy {
-        name: String,
-        /// Do not ask for confirmation
-        #[arg(short, long)]
-        yes: bool,
-        #[command(flatten)]
-        wait: Wait,
     },
 }
 

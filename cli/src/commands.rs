@@ -21,8 +21,8 @@ use model::access::Secret;
 use model::{Millis, PluginName};
 use spi::Directory;
 
-use crate::args::{Global, LogFormat};
 use crate::contexts;
+use crate::global::{Global, LogFormat};
 use crate::output;
 use crate::report::{self, Failure};
 

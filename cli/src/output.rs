@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-use crate::args::Format;
+use crate::global::Format;
 use crate::report::Failure;
 
 /// The version that every printed object carries.

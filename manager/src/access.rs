@@ -51,18 +51,6 @@ impl Principal {
     }
 }
 
-/// The role that a call requires; none for a public call. A call that is not listed requires admin.
-pub(crate) fn needed(method: &str) -> Option<Role> {
-    match method {
-        "Login" => None,
-        "GetAuthority" | "Plan" | "ListGroups" | "DescribeGroup" | "InspectGroup" | "WatchGroup"
-        | "Status" | "Events" | "GetVariable" | "ListSecrets" => Some(Role::Viewer),
-        "Commit" | "Scale" | "Free" | "Destroy" | "PauseGroup" | "ResumeGroup" | "Resolve"
-        | "SetVariable" | "SetSecret" | "RemoveSecret" => Some(Role::Operator),
-        _ => Some(Role::Admin),
-    }
-}
-
 /// A viewer may not plan specs with secrets: planning passes them to plugins.
 pub(crate) fn may_name_secrets(role: Role, request: &pb::CommitRequest) -> Result<(), Error> {
     let specs = request.items.iter().filter_map(|item| item.spec.as_ref());
@@ -277,7 +265,7 @@ fn admit(
         },
         Caller::Unknown => Principal { name: "anonymous".into(), role: Role::Viewer },
     };
-    let Some(needed) = needed(method) else { return Ok(Admitted::Principal(principal)) };
+    let Some(needed) = api::required_role(path) else { return Ok(Admitted::Principal(principal)) };
     if *caller == Caller::Unknown {
         return Err(forbidden("unauthenticated: no client certificate was presented").remedy(api::LOG_IN));
     }

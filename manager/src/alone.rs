@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use model::command::{Declaration, LEVEL, Manager, Program};
+use model::command::{Declaration, LEVEL, Manager, Program, Verb};
 use model::{
     Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, GroupState, NodeId, ObjectKey,
     Opaque, Part, RequestId, Slot, State, Template, Timestamp, Updating,
@@ -140,11 +140,17 @@ impl Alone {
     }
 
     pub(crate) async fn pause(&self, id: &str) {
-        assert_eq!(self.propose(Change::Pause { key: ObjectKey::group(&id.into()) }).await, Answer::Done);
+        assert_eq!(
+            self.propose(Change::Object { key: ObjectKey::group(&id.into()), verb: Verb::Pause }).await,
+            Answer::Done
+        );
     }
 
     pub(crate) async fn resume(&self, id: &str) {
-        assert_eq!(self.propose(Change::Resume { key: ObjectKey::group(&id.into()) }).await, Answer::Done);
+        assert_eq!(
+            self.propose(Change::Object { key: ObjectKey::group(&id.into()), verb: Verb::Resume }).await,
+            Answer::Done
+        );
     }
 
     pub(crate) fn state(&self) -> Arc<State> {

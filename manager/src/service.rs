@@ -18,7 +18,7 @@ use api::{Code, Error, proto as pb};
 use forward::Forward;
 use futures_util::Stream;
 use futures_util::future::join_all;
-use model::command::{Declaration, Settle};
+use model::command::{Declaration, Settle, Verb};
 use model::plan::{Unasked, operators_word};
 use model::status::GroupStatus;
 use model::{
@@ -118,6 +118,16 @@ impl Service {
                 .cause(format!("waited {PATIENCE:?}"))
                 .remedy("repeat the command; it is applied at most once")),
         }
+    }
+
+    /// Does this to the group that a request is about.
+    async fn object(&self, request: Request<pb::GroupRequest>, verb: Verb) -> Answered<pb::Done> {
+        let by = principal(&request);
+        let request = request.into_inner();
+        let id = api::request_id(&request.request_id)?;
+        let key = ObjectKey::group(&request.group.as_str().into());
+        self.propose(id, &by, Change::Object { key, verb }).await?;
+        Ok(Response::new(pb::Done {}))
     }
 
     /// The state after everything that was committed before the call.
@@ -263,11 +273,6 @@ impl Service {
     }
 }
 
-/// The group that a request is about.
-fn key(request: &pb::GroupRequest) -> ObjectKey {
-    ObjectKey::group(&request.group.as_str().into())
-}
-
 /// The authenticated caller.
 fn principal<T>(request: &Request<T>) -> Actor {
     Actor(request.extensions().get::<Principal>().map_or("anonymous", |principal| &principal.name).to_owned())
@@ -368,38 +373,22 @@ impl ManagerRpc for Service {
 
     async fn free(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, free);
-        let by = principal(&request);
-        let request = request.into_inner();
-        let id = api::request_id(&request.request_id)?;
-        self.propose(id, &by, Change::Release { key: key(&request) }).await?;
-        Ok(Response::new(pb::Done {}))
+        self.object(request, Verb::Release).await
     }
 
     async fn destroy(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, destroy);
-        let by = principal(&request);
-        let request = request.into_inner();
-        let id = api::request_id(&request.request_id)?;
-        self.propose(id, &by, Change::Destroy { key: key(&request) }).await?;
-        Ok(Response::new(pb::Done {}))
+        self.object(request, Verb::Destroy).await
     }
 
     async fn pause_group(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, pause_group);
-        let by = principal(&request);
-        let request = request.into_inner();
-        let id = api::request_id(&request.request_id)?;
-        self.propose(id, &by, Change::Pause { key: key(&request) }).await?;
-        Ok(Response::new(pb::Done {}))
+        self.object(request, Verb::Pause).await
     }
 
     async fn resume_group(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {
         at_leader!(self, request, resume_group);
-        let by = principal(&request);
-        let request = request.into_inner();
-        let id = api::request_id(&request.request_id)?;
-        self.propose(id, &by, Change::Resume { key: key(&request) }).await?;
-        Ok(Response::new(pb::Done {}))
+        self.object(request, Verb::Resume).await
     }
 
     async fn list_groups(&self, request: Request<pb::ListRequest>) -> Answered<pb::GroupList> {

@@ -46,26 +46,10 @@ pub enum Change {
     Declare {
         items: Vec<Declaration>,
     },
-    /// The plugins have accepted an object that was stored before they were there.
-    Accepted {
+    /// Do this to a declared object.
+    Object {
         key: ObjectKey,
-        revision: Revision,
-    },
-    /// Stop managing an object; its instances stay.
-    Release {
-        key: ObjectKey,
-    },
-    /// Drain and destroy all that belongs to an object, then forget it.
-    Destroy {
-        key: ObjectKey,
-    },
-    /// Take no action of any kind for an object.
-    Pause {
-        key: ObjectKey,
-    },
-    /// Act for it again.
-    Resume {
-        key: ObjectKey,
+        verb: Verb,
     },
     /// One turn of the reconciler for one object.
     Report(Report),
@@ -112,6 +96,42 @@ pub enum Change {
     },
 }
 
+/// What is done to a declared object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// The plugins have accepted an object that was stored before they were there.
+    Accept(Revision),
+    /// Stop managing it; its instances stay.
+    Release,
+    /// Drain and destroy all that belongs to it, then forget it.
+    Destroy,
+    /// Take no action of any kind for it.
+    Pause,
+    /// Act for it again.
+    Resume,
+}
+
+impl Verb {
+    /// As [`Change::level`].
+    fn level(self) -> u32 {
+        match self {
+            Verb::Accept(_) | Verb::Release | Verb::Destroy => 0,
+            Verb::Pause | Verb::Resume => 2,
+        }
+    }
+
+    /// The name of the event that it emits.
+    pub fn event(self) -> &'static str {
+        match self {
+            Verb::Accept(_) => "GroupValidated",
+            Verb::Release => "GroupFreed",
+            Verb::Destroy => "GroupDestroying",
+            Verb::Pause => "GroupPaused",
+            Verb::Resume => "GroupResumed",
+        }
+    }
+}
+
 /// The newest feature level that this program knows.
 pub const LEVEL: u32 = 2;
 
@@ -120,15 +140,12 @@ impl Change {
     /// one of them is a manager.
     pub fn level(&self) -> u32 {
         match self {
-            Change::Pause { .. } | Change::Resume { .. } => 2,
+            Change::Object { verb, .. } => verb.level(),
             Change::Report(report) => report.level(),
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
             Change::Bootstrap { .. }
             | Change::Join { .. }
             | Change::Declare { .. }
-            | Change::Accepted { .. }
-            | Change::Release { .. }
-            | Change::Destroy { .. }
             | Change::SetVariable { .. }
             | Change::Settle(_)
             | Change::SetMemberRole { .. }

@@ -1,5 +1,6 @@
 //! Events, emitted by applying the log: every replica emits the same.
 
+use crate::command::Verb;
 use crate::ids::GroupId;
 use crate::time::Timestamp;
 
@@ -36,11 +37,7 @@ pub enum Kind {
     SecretSet,
     SecretRemoved,
     GroupCommitted,
-    GroupValidated,
-    GroupFreed,
-    GroupPaused,
-    GroupResumed,
-    GroupDestroying,
+    Object(Verb),
     GroupDestroyed,
     RolloutStarted,
     RolloutSucceeded,
@@ -76,11 +73,7 @@ impl Kind {
             Kind::SecretSet => "SecretSet",
             Kind::SecretRemoved => "SecretRemoved",
             Kind::GroupCommitted => "GroupCommitted",
-            Kind::GroupValidated => "GroupValidated",
-            Kind::GroupFreed => "GroupFreed",
-            Kind::GroupPaused => "GroupPaused",
-            Kind::GroupResumed => "GroupResumed",
-            Kind::GroupDestroying => "GroupDestroying",
+            Kind::Object(verb) => verb.event(),
             Kind::GroupDestroyed => "GroupDestroyed",
             Kind::RolloutStarted => "RolloutStarted",
             Kind::RolloutSucceeded => "RolloutSucceeded",

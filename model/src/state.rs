@@ -99,11 +99,7 @@ impl State {
             }
             Change::Join { manager, token } => self.join(&mut context, manager, token.as_ref()),
             Change::Declare { items } => self.declare(&mut context, items),
-            Change::Accepted { key, revision } => self.accepted(&mut context, key, *revision),
-            Change::Release { key } => self.release(&mut context, key),
-            Change::Destroy { key } => self.destroy(&mut context, key),
-            Change::Pause { key } => self.pause(&mut context, key),
-            Change::Resume { key } => self.resume(&mut context, key),
+            Change::Object { key, verb } => self.object(&mut context, key, *verb),
             Change::Report(report) => self.report(&mut context, report),
             Change::SetVariable { key, value } => self.set_variable(&context, key, value),
             Change::Settle(settle) => self.settle(&mut context, settle),

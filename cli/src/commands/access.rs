@@ -5,8 +5,9 @@ use model::RequestId;
 use serde_json::{Value, json};
 
 use super::{addresses, client, duration};
-use crate::args::{CaVerb, ContextVerb, Global, Login, TokenVerb};
+use crate::args::{CaVerb, ContextVerb, Login, TokenVerb};
 use crate::contexts::{self, Context};
+use crate::global::Global;
 use crate::output::{self, rfc3339};
 use crate::report::{Failure, NOT_FOUND};
 

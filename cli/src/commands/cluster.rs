@@ -7,7 +7,8 @@ use tokio_stream::StreamExt;
 
 use super::group::{HEADER, brief_json, row};
 use super::{client, confirm};
-use crate::args::{EventsArgs, Format, Global, NodeVerb, VarVerb};
+use crate::args::{EventsArgs, NodeVerb, VarVerb};
+use crate::global::{Format, Global};
 use crate::output::{self, rfc3339};
 use crate::report::{Failure, NOT_FOUND};
 

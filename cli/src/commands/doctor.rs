@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use spi::Directory;
 
 use super::{client, plugins_dir};
-use crate::args::Global;
+use crate::global::Global;
 use crate::output;
 use crate::report::{FAILED, Failure};
 

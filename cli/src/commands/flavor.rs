@@ -7,7 +7,8 @@ use serde_json::json;
 use spi::{Flavors, Index, InstanceSpec, interface};
 
 use super::{instance, plugin_of_kind, read_file};
-use crate::args::{FlavorArgs, FlavorVerb, Global};
+use crate::args::{FlavorArgs, FlavorVerb};
+use crate::global::Global;
 use crate::output;
 use crate::report::Failure;
 

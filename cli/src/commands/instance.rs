@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use spi::{Call, Directory, Instances, interface};
 
 use super::{confirm, plugin_of_kind, plugins_dir, read_file};
-use crate::args::{Global, InstanceVerb};
+use crate::args::InstanceVerb;
+use crate::global::Global;
 use crate::output;
 use crate::report::{self, Failure};
 

@@ -8,7 +8,8 @@ use manager::{Adopt, Config, Probe, Profile as Timing, Start, Telemetry};
 use sd_notify::NotifyState;
 
 use super::{duration, plugins_dir, start_logging, stop_signal, unlock_key};
-use crate::args::{Global, ManagerStart, ManagerVerb, Profile};
+use crate::args::{ManagerStart, ManagerVerb, Profile};
+use crate::global::Global;
 use crate::output;
 use crate::report::Failure;
 

@@ -8,7 +8,8 @@ use serde_json::json;
 use spi::{Directory, Plugin, interface};
 
 use super::{plugins_dir, start_logging, stop_signal};
-use crate::args::{Format, Global, PluginVerb};
+use crate::args::PluginVerb;
+use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
 

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
 use super::{client, confirm};
-use crate::args::{BackupArgs, Format, Global, RecoverArgs, RestoreArgs};
+use crate::args::{BackupArgs, RecoverArgs, RestoreArgs};
+use crate::global::{Format, Global};
 use crate::output::{self, rfc3339};
 use crate::report::{Failure, INVALID_FILE, REFUSED};
 

@@ -5,7 +5,8 @@ use model::RequestId;
 use serde_json::{Value, json};
 
 use super::{client, confirm, read_file};
-use crate::args::{Global, SecretVerb};
+use crate::args::SecretVerb;
+use crate::global::Global;
 use crate::output::{self, rfc3339};
 use crate::report::Failure;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::answer::Admission;
+use model::command::Verb;
 use model::failpoints::{Protection, is_left_out};
 use model::intent::Task;
 use model::limits::HEALTH_EVERY;
@@ -235,7 +236,8 @@ impl<W: World> Reconciler<W> {
                 });
                 self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
                 if rejections.is_empty() {
-                    let change = Change::Accepted { key: ObjectKey::group(&self.id), revision };
+                    let change =
+                        Change::Object { key: ObjectKey::group(&self.id), verb: Verb::Accept(revision) };
                     let (replica, command) = (self.shared.replica.clone(), self.command(change, now));
                     let term = self.shared.term;
                     self.tasks.spawn(async move {

@@ -149,7 +149,14 @@ mod tests {
         assert_eq!(is_done(&state, RequestId(1)), Ok(false));
         for (id, change, done) in [
             (1, model::Change::SetVariable { key: "k".into(), value: "v".into() }, true),
-            (2, model::Change::Destroy { key: model::ObjectKey::group(&"web".into()) }, false),
+            (
+                2,
+                model::Change::Object {
+                    key: model::ObjectKey::group(&"web".into()),
+                    verb: model::command::Verb::Destroy,
+                },
+                false,
+            ),
         ] {
             let (by, at) = (model::Actor("test".into()), model::Timestamp(1));
             let command = model::Command { id: RequestId(id), by, at, change };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::answer::{Admission, Answer, Denial};
-use crate::command::{Change, Command, Declaration};
+use crate::command::{Change, Command, Declaration, Verb};
 use crate::ids::{ClusterId, Generation, LogId, RequestId};
 use crate::intent::{Intent, Task};
 use crate::limits::LONGEST_CALL;
@@ -544,7 +544,7 @@ fn a_failed_slot_is_tried_again_after_its_pause_and_says_why() {
 fn destroying_leaves_nothing_and_then_forgets_the_group() {
     let mut story = Story::of(3).settles();
     story.provider.push(("foreign".into(), tags::Tags::new(), Health::Healthy));
-    story.apply(Change::Destroy { key: ObjectKey::group(&web()) });
+    story.apply(Change::Object { key: ObjectKey::group(&web()), verb: Verb::Destroy });
     for _ in 0..5 {
         if story.state.group(&web()).is_none() {
             break;

@@ -6,7 +6,7 @@ use super::State;
 use super::context::Context;
 use super::group::{GroupState, Lifecycle, Paused};
 use crate::answer::{Answer, Committed, Refusal};
-use crate::command::Declaration;
+use crate::command::{Declaration, Verb};
 use crate::event::Kind;
 use crate::ids::{GroupId, ObjectKey, Revision};
 use crate::spec::{Allocation, GroupSpec, Spec};
@@ -78,83 +78,59 @@ impl State {
         }
     }
 
-    /// The group that is meant; otherwise what to answer.
-    fn group_mut(&mut self, key: &ObjectKey) -> Result<(GroupId, &mut Arc<GroupState>), Answer> {
+    pub(super) fn object(&mut self, context: &mut Context<'_>, key: &ObjectKey, verb: Verb) -> Answer {
         let id = key.as_group().unwrap_or_else(|| GroupId::new(&key.name));
-        match self.groups.get_mut(&id) {
-            Some(group) => Ok((id, group)),
-            None => Err(Answer::Refused(Refusal::NotFound { group: id })),
-        }
-    }
-
-    pub(super) fn accepted(
-        &mut self,
-        context: &mut Context<'_>,
-        key: &ObjectKey,
-        revision: Revision,
-    ) -> Answer {
-        let (id, group) = match self.group_mut(key) {
-            Ok(found) => found,
-            Err(answer) => return answer,
+        let Some(group) = self.groups.get_mut(&id) else {
+            return Answer::Refused(Refusal::NotFound { group: id });
         };
-        if group.revision == revision && group.lifecycle == Lifecycle::PendingValidation {
-            Arc::make_mut(group).lifecycle = Lifecycle::Managed;
-            context.emit(Some(&id), Kind::GroupValidated, "its plugins have accepted it");
-        }
-        Answer::Done
-    }
-
-    pub(super) fn release(&mut self, context: &mut Context<'_>, key: &ObjectKey) -> Answer {
-        let id = match self.group_mut(key) {
-            Ok((id, group)) => {
+        let done = match verb {
+            Verb::Accept(revision) => accept(group, revision),
+            Verb::Release => {
                 let left = format!("{} instances are left as they are", group.running());
-                context.emit(Some(&id), Kind::GroupFreed, left);
-                id
+                self.groups.remove(&id);
+                Some(left)
             }
-            Err(answer) => return answer,
+            Verb::Destroy => destroy(group),
+            Verb::Pause => pause(group, context),
+            Verb::Resume => resume(group, context),
         };
-        self.groups.remove(&id);
-        Answer::Done
-    }
-
-    pub(super) fn destroy(&mut self, context: &mut Context<'_>, key: &ObjectKey) -> Answer {
-        let (id, group) = match self.group_mut(key) {
-            Ok(found) => found,
-            Err(answer) => return answer,
-        };
-        if group.lifecycle != Lifecycle::Destroying {
-            let group = Arc::make_mut(group);
-            group.lifecycle = Lifecycle::Destroying;
-            let what = format!("{} instances are to go", group.running());
-            context.emit(Some(&id), Kind::GroupDestroying, what);
+        if let Some(what) = done {
+            context.emit(Some(&id), Kind::Object(verb), what);
         }
         Answer::Done
     }
+}
 
-    pub(super) fn pause(&mut self, context: &mut Context<'_>, key: &ObjectKey) -> Answer {
-        let (id, group) = match self.group_mut(key) {
-            Ok(found) => found,
-            Err(answer) => return answer,
-        };
-        if group.paused.is_none() {
-            Arc::make_mut(group).paused = Some(Paused { since: context.at, by: context.by.clone() });
-            context.emit(Some(&id), Kind::GroupPaused, "no action is taken until it is resumed");
-        }
-        Answer::Done
-    }
+// Each returns what the event is to say, and nothing when it changed nothing.
 
-    pub(super) fn resume(&mut self, context: &mut Context<'_>, key: &ObjectKey) -> Answer {
-        let (id, group) = match self.group_mut(key) {
-            Ok(found) => found,
-            Err(answer) => return answer,
-        };
-        if group.paused.is_some() {
-            let group = Arc::make_mut(group);
-            group.paused = None;
-            // Whatever happened meanwhile is looked at before anything is made.
-            group.list_from = context.log.index;
-            context.emit(Some(&id), Kind::GroupResumed, "actions are taken again");
-        }
-        Answer::Done
-    }
+fn accept(group: &mut Arc<GroupState>, revision: Revision) -> Option<String> {
+    let waits = group.revision == revision && group.lifecycle == Lifecycle::PendingValidation;
+    waits.then(|| {
+        Arc::make_mut(group).lifecycle = Lifecycle::Managed;
+        "its plugins have accepted it".into()
+    })
+}
+
+fn destroy(group: &mut Arc<GroupState>) -> Option<String> {
+    (group.lifecycle != Lifecycle::Destroying).then(|| {
+        Arc::make_mut(group).lifecycle = Lifecycle::Destroying;
+        format!("{} instances are to go", group.running())
+    })
+}
+
+fn pause(group: &mut Arc<GroupState>, context: &Context<'_>) -> Option<String> {
+    group.paused.is_none().then(|| {
+        Arc::make_mut(group).paused = Some(Paused { since: context.at, by: context.by.clone() });
+        "no action is taken until it is resumed".into()
+    })
+}
+
+fn resume(group: &mut Arc<GroupState>, context: &Context<'_>) -> Option<String> {
+    group.paused.is_some().then(|| {
+        let group = Arc::make_mut(group);
+        group.paused = None;
+        // Whatever happened meanwhile is looked at before anything is made.
+        group.list_from = context.log.index;
+        "actions are taken again".into()
+    })
 }

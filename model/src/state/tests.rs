@@ -1,7 +1,7 @@
 use super::*;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
 use crate::answer::{Admission, Denial};
-use crate::command::{Declaration, MemberRole, NewToken, Program};
+use crate::command::{Declaration, MemberRole, NewToken, Program, Verb};
 use crate::ids::{InstanceId, IntentId, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::limits::MOST_OPEN;
@@ -159,7 +159,7 @@ fn a_claim_that_was_planned_before_a_commit_is_denied() {
     let group = machine.state.group(&"web".into()).expect("it is there").clone();
     assert!(group.is_empty(), "nobody at the new plugin has been looked for yet");
     // The same after the group was freed and declared again: revisions go on counting.
-    machine.apply(Change::Release { key: ObjectKey::group(&"web".into()) });
+    machine.apply(Change::Object { key: ObjectKey::group(&"web".into()), verb: Verb::Release });
     machine.commit(spec("web", Allocation::Size(3)));
     assert_eq!(machine.apply(Change::Report(planned)), answer);
 }
@@ -216,7 +216,10 @@ fn the_same_spec_again_is_unchanged_and_revisions_outlive_the_group() {
     machine.commit(spec("web", Allocation::Size(1)));
     let Answer::Committed(again) = machine.commit(spec("web", Allocation::Size(1))) else { panic!() };
     assert!(again[0].unchanged && again[0].revision == Revision(1));
-    assert_eq!(machine.apply(Change::Release { key: ObjectKey::group(&"web".into()) }), Answer::Done);
+    assert_eq!(
+        machine.apply(Change::Object { key: ObjectKey::group(&"web".into()), verb: Verb::Release }),
+        Answer::Done
+    );
     let Answer::Committed(anew) = machine.commit(spec("web", Allocation::Size(1))) else { panic!() };
     assert_eq!((anew[0].revision, anew[0].replaced), (Revision(2), None));
 }
@@ -505,7 +508,7 @@ fn a_secret_is_there_before_a_spec_refers_to_it_and_stays_as_long_as_one_does() 
     );
     let in_use = Answer::Refused(Refusal::SecretInUse { name: name.clone(), group: "web".into() });
     assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), in_use);
-    machine.apply(Change::Release { key: ObjectKey::group(&"web".into()) });
+    machine.apply(Change::Object { key: ObjectKey::group(&"web".into()), verb: Verb::Release });
     assert_eq!(machine.apply(Change::RemoveSecret { name: name.clone() }), Answer::Done);
     assert!(machine.state.secrets.is_empty());
 }

@@ -1,7 +1,7 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
 use model::access::{Secret, TokenId};
-use model::command::{Declaration, Manager, MemberRole, Program, Settle};
+use model::command::{Declaration, Manager, MemberRole, Program, Settle, Verb};
 use model::ids::ObjectKind;
 use model::secret::SecretName;
 use model::{
@@ -65,18 +65,7 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
         Change::Declare { items } => {
             Written::Commit(pb::Commit { items: items.iter().map(declaration).collect() })
         }
-        Change::Accepted { key, revision } => {
-            let object = match key.kind {
-                ObjectKind::Group => pb::validated::Object::Group(key.name.to_string()),
-            };
-            Written::Validated(pb::Validated { object: Some(object), revision: revision.0 })
-        }
-        Change::Release { key: of } if level < 2 => Written::Free(of.name.to_string()),
-        Change::Release { key: of } => Written::Release(key(of)),
-        Change::Destroy { key: of } if level < 2 => Written::Destroy(of.name.to_string()),
-        Change::Destroy { key: of } => Written::DestroyObject(key(of)),
-        Change::Pause { key: of } => Written::Pause(key(of)),
-        Change::Resume { key: of } => Written::Resume(key(of)),
+        Change::Object { key, verb } => object_verb(key, *verb, level),
         Change::Report(it) if level < 2 => Written::Round(round(it)),
         Change::Report(it) => Written::Report(report(it)),
         Change::SetVariable { key, value } => {
@@ -114,6 +103,24 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
     }
 }
 
+fn object_verb(of: &ObjectKey, verb: Verb, level: u32) -> pb::command::Change {
+    use pb::command::Change as Written;
+    match verb {
+        Verb::Accept(revision) => {
+            let object = match of.kind {
+                ObjectKind::Group => pb::validated::Object::Group(of.name.to_string()),
+            };
+            Written::Validated(pb::Validated { object: Some(object), revision: revision.0 })
+        }
+        Verb::Release if level < 2 => Written::Free(of.name.to_string()),
+        Verb::Release => Written::Release(key(of)),
+        Verb::Destroy if level < 2 => Written::Destroy(of.name.to_string()),
+        Verb::Destroy => Written::DestroyObject(key(of)),
+        Verb::Pause => Written::Pause(key(of)),
+        Verb::Resume => Written::Resume(key(of)),
+    }
+}
+
 fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
     use pb::command::Change as Written;
     Ok(match change {
@@ -133,15 +140,17 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             let key = match it.object.ok_or_else(unknown_kind)? {
                 pb::validated::Object::Group(name) => ObjectKey::group(&name.into()),
             };
-            Change::Accepted { key, revision: Revision(it.revision) }
+            Change::Object { key, verb: Verb::Accept(Revision(it.revision)) }
         }
-        Written::Free(group) => Change::Release { key: ObjectKey::group(&group.into()) },
-        Written::Destroy(group) => Change::Destroy { key: ObjectKey::group(&group.into()) },
+        Written::Free(group) => Change::Object { key: ObjectKey::group(&group.into()), verb: Verb::Release },
+        Written::Destroy(group) => {
+            Change::Object { key: ObjectKey::group(&group.into()), verb: Verb::Destroy }
+        }
         Written::Round(it) => Change::Report(from_round(it)?),
-        Written::Release(key) => Change::Release { key: from_key(Some(key))? },
-        Written::DestroyObject(key) => Change::Destroy { key: from_key(Some(key))? },
-        Written::Pause(key) => Change::Pause { key: from_key(Some(key))? },
-        Written::Resume(key) => Change::Resume { key: from_key(Some(key))? },
+        Written::Release(key) => from_object_verb(key, Verb::Release)?,
+        Written::DestroyObject(key) => from_object_verb(key, Verb::Destroy)?,
+        Written::Pause(key) => from_object_verb(key, Verb::Pause)?,
+        Written::Resume(key) => from_object_verb(key, Verb::Resume)?,
         Written::Report(it) => Change::Report(from_report(it)?),
         Written::SetVariable(it) => Change::SetVariable { key: it.key, value: it.value },
         Written::Settle(it) => Change::Settle(Settle {
@@ -172,6 +181,10 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         }
         Written::RemoveSecret(name) => Change::RemoveSecret { name: SecretName::new(name) },
     })
+}
+
+fn from_object_verb(key: pb::Key, verb: Verb) -> Result<Change, Corrupt> {
+    Ok(Change::Object { key: from_key(Some(key))?, verb })
 }
 
 fn declaration(item: &Declaration) -> pb::CommitItem {

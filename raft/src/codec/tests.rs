@@ -1,5 +1,5 @@
 use model::access::{Authority, Role, Secret, TokenId};
-use model::command::{Declaration, Manager, MemberRole, NewToken, Program, Settle};
+use model::command::{Declaration, Manager, MemberRole, NewToken, Program, Settle, Verb};
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
 use model::spec::HealthGate;
@@ -94,11 +94,11 @@ fn changes() -> Vec<Change> {
                     },
                 ]),
         ),
-        Change::Accepted { key: key("web"), revision: Revision(2) },
+        Change::Object { key: key("web"), verb: Verb::Accept(Revision(2)) },
         Change::SetVariable { key: "k".into(), value: "ä".into() },
-        Change::Destroy { key: key("pets") },
+        Change::Object { key: key("pets"), verb: Verb::Destroy },
         Change::Report(Report::new(key("pets"), Revision(0), Term(1)).with_facts([Fact::Emptied])),
-        Change::Release { key: key("nosuch") },
+        Change::Object { key: key("nosuch"), verb: Verb::Release },
         Change::Report(of(2).with_claims((0..3).map(|n| Claim::Provision { slot: slot(n) }))),
         Change::Report(
             of(2)
@@ -222,16 +222,16 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Report(
             of(2).with_facts([Fact::Ready { slot: slot(1), instance: "i2".into() }]).with_claims([old]),
         ),
-        Change::Pause { key: key() },
+        Change::Object { key: key(), verb: Verb::Pause },
         Change::Report(of(2).with_claims([Claim::Replace { slot: slot(0) }]).with_repeats([at(9, 0)])),
         Change::Report(of(2).with_facts([done(at(9, 0), "i1")])),
-        Change::Resume { key: key() },
+        Change::Object { key: key(), verb: Verb::Resume },
         Change::Report(of(2).with_claims([Claim::Replace { slot: slot(0) }])),
         commit(spec("api", "v1", Allocation::LogicalIds(vec!["a".into()])), None),
-        Change::Release { key: ObjectKey::group(&"api".into()) },
-        Change::Accepted { key: key(), revision: Revision(2) },
-        Change::Destroy { key: key() },
-        Change::Pause { key: key() },
+        Change::Object { key: ObjectKey::group(&"api".into()), verb: Verb::Release },
+        Change::Object { key: key(), verb: Verb::Accept(Revision(2)) },
+        Change::Object { key: key(), verb: Verb::Destroy },
+        Change::Object { key: key(), verb: Verb::Pause },
     ]
 }
 

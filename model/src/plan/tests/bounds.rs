@@ -363,7 +363,7 @@ fn a_label_for_whoever_is_gone_or_not_wanted_any_more_holds_up_nobody() {
         let label = left_open(&mut story);
         story.observed = Observed::default();
         if destroyed {
-            story.apply(Change::Destroy { key: ObjectKey::group(&web()) });
+            story.apply(Change::Object { key: ObjectKey::group(&web()), verb: Verb::Destroy });
         } else {
             story.provider.clear();
         }

@@ -6,7 +6,7 @@ use super::*;
 fn a_paused_group_is_left_alone_and_goes_on_when_it_is_resumed() {
     let mut story = Story::of(3).settles().wants("v2", Allocation::Size(4));
     let key = ObjectKey::group(&web());
-    assert_eq!(story.apply(Change::Pause { key: key.clone() }), Answer::Done);
+    assert_eq!(story.apply(Change::Object { key: key.clone(), verb: Verb::Pause }), Answer::Done);
     story.provider.remove(1);
     for _ in 0..5 {
         story.step();
@@ -19,7 +19,7 @@ fn a_paused_group_is_left_alone_and_goes_on_when_it_is_resumed() {
     let answer = story.apply(Change::Report(report));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::Paused)]), "no leader gets past it");
     assert_eq!((story.provider.len(), story.made), (2, 3));
-    story.apply(Change::Resume { key });
+    story.apply(Change::Object { key, verb: Verb::Resume });
     let story = story.settles();
     story.is_as_declared();
     assert_eq!(story.provider.len(), 4);

@@ -139,7 +139,7 @@ fn no_leader_gets_two_of_one_name_or_more_than_one_too_many() {
 fn a_member_of_whom_nothing_is_known_is_asked_again_in_turn_also_while_it_is_paused() {
     let mut story = Story::of(2).settles();
     story.observed.health.clear();
-    story.apply(Change::Pause { key: ObjectKey::group(&web()) });
+    story.apply(Change::Object { key: ObjectKey::group(&web()), verb: Verb::Pause });
     story.now = story.now + Millis::seconds(100);
     let plan = story.plan();
     assert_eq!((plan.patrol.len(), plan.wake_at), (2, Some(story.now + Millis::seconds(10))));
