@@ -41,7 +41,7 @@ pub use ids::{
 };
 pub use intent::{Intent, Outcome, Task};
 pub use lineage::Lineages;
-pub use observed::{Description, Health, Listing, Observed};
+pub use observed::{Description, Health, InstanceState, Listing, Observed, RunStatus};
 pub use part::{Opaque, Part};
 pub use plan::{Action, Plan, Wait, plan};
 pub use problem::{Problem, Problems};

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 
 pub use backoff::{Absence, Backoff, Trouble, Unsure};
 pub use health::{Health, HealthSample};
-pub use listing::{Description, Listing, ListingHistory};
+pub use listing::{Description, InstanceState, Listing, ListingHistory, RunStatus};
 pub use view::{Seen, View};
 
 /// Everything the leader knows about the world, as far as one group is concerned.

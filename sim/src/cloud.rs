@@ -270,6 +270,7 @@ impl World for Sight {
                 logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
                 tags: it.tags.clone(),
                 properties: Some(Opaque::null()),
+                state: None,
             })
         });
         let mut items: Vec<_> = items.collect();

@@ -299,6 +299,7 @@ impl<W: World> Reconciler<W> {
                         logical_id: None,
                         tags: Tags::new(),
                         properties: None,
+                        state: None,
                     })
                 };
                 let description = seen.unwrap_or_else(bare);

@@ -278,6 +278,7 @@ impl Table {
                 logical_id: None,
                 tags: it.tags.clone(),
                 properties: None,
+                state: None,
             })
         };
         let shown = self.living().filter(shown);

@@ -16,6 +16,48 @@ pub struct Description {
     pub logical_id: Option<LogicalId>,
     pub tags: Tags,
     pub properties: Option<Opaque>,
+    /// Whether it runs, when its plugin says so.
+    pub state: Option<InstanceState>,
+}
+
+/// Whether an instance runs, as its plugin says (decision 45).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceState {
+    pub status: RunStatus,
+    /// The exit code of what ran in it, once that has ended.
+    pub exit_code: Option<i64>,
+    /// Since when, by the plugin's clock: for people only.
+    pub since: Option<Timestamp>,
+    /// Why, when the plugin says; may be empty.
+    pub message: String,
+}
+
+/// The states of instances, which providers call by many names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RunStatus {
+    Running,
+    /// It is being made or started, and has not failed.
+    Starting,
+    /// It was stopped or has ended without an error, and can be started.
+    Stopped,
+    Paused,
+    /// It ended with an error, restarts again and again, or cannot be read.
+    Failed,
+    /// Its plugin does not know.
+    Unknown,
+}
+
+impl RunStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunStatus::Running => "Running",
+            RunStatus::Starting => "Starting",
+            RunStatus::Stopped => "Stopped",
+            RunStatus::Paused => "Paused",
+            RunStatus::Failed => "Failed",
+            RunStatus::Unknown => "Unknown",
+        }
+    }
 }
 
 /// Everything one plugin listed at one time. An error is not a listing.

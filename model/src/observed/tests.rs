@@ -11,6 +11,7 @@ fn a_listing_tells_how_many_are_fewer_than_shortly_before_and_since_when_no_look
             logical_id: None,
             tags: Tags::new(),
             properties: None,
+            state: None,
         };
         Arc::new(description)
     };
@@ -40,6 +41,7 @@ fn a_missing_or_different_group_tag_is_no_match() {
             logical_id: None,
             tags: tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             properties: None,
+            state: None,
         })
     };
     let token = tags::token(&cluster, &Lineages::from(1), IntentId { index: 7, offset: 2 });
@@ -78,7 +80,7 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
             (tags::OWNER.to_owned(), cluster.to_string()),
         ]);
         tags.extend(token.map(|token| (tags::INTENT.to_owned(), token)));
-        Arc::new(Description { id: id.into(), logical_id: None, tags, properties: None })
+        Arc::new(Description { id: id.into(), logical_id: None, tags, properties: None, state: None })
     };
     let of = |lineage: u32| Some(tags::token(&cluster, &Lineages::from(lineage), intent));
     let items = vec![

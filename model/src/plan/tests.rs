@@ -136,6 +136,7 @@ impl Story {
                 logical_id: None,
                 tags: tags.clone(),
                 properties: None,
+                state: None,
             });
             let ours = tags.contains_key(tags::OWNER);
             let bootstrap = tags.get(tags::CONFIG_HASH).is_some_and(|hash| hash == tags::BOOTSTRAP);

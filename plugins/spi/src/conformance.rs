@@ -397,6 +397,7 @@ pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Rep
         logical_id: None,
         tags: Tags::new(),
         properties: Some(Opaque::from_json("{}")),
+        state: None,
     };
     let verdict = flavor.healthy(properties, &instance).await;
     let answered = verdict.map(|_| ()).map_err(|error| error.message);

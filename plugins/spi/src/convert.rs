@@ -65,6 +65,7 @@ pub(crate) fn from_described(described: wire::Described) -> Description {
         logical_id: described.logical_id.filter(|id| !id.is_empty()).map(LogicalId::from),
         tags: described.tags.unwrap_or_default(),
         properties: described.properties.map(|raw| Opaque::from_json(raw.get())),
+        state: None,
     }
 }
 

@@ -214,7 +214,8 @@ async fn a_refusal_is_only_what_a_plugin_says_of_itself_and_no_secret_is_told_on
 async fn a_member_that_cannot_be_drained_is_only_destroyed_when_it_has_to_go() {
     let stage = staged().await;
     stage.keeps.store(true, Ordering::SeqCst);
-    let seen = Description { id: "i-1".into(), logical_id: None, tags: Tags::new(), properties: None };
+    let seen =
+        Description { id: "i-1".into(), logical_id: None, tags: Tags::new(), properties: None, state: None };
     let seen = Some(Arc::new(seen));
     let destroyed = || *stage.parrot.destroyed.lock().expect("a lock");
     let replaced = Work { seen: seen.clone(), ..stage.destroy(Reason::RollingUpdate) };
@@ -238,7 +239,8 @@ async fn what_plugins_say_of_a_spec_and_of_health_is_told_without_secrets() {
         panic!("one of the two says no: {rejections:?}");
     };
     assert!(message.contains("[secret db]") && !message.contains("horse"), "{message}");
-    let bare = Description { id: "i-1".into(), logical_id: None, tags: Tags::new(), properties: None };
+    let bare =
+        Description { id: "i-1".into(), logical_id: None, tags: Tags::new(), properties: None, state: None };
     let (health, message) = stage.plugins.health(&spec().template.flavor, &bare).await;
     assert_eq!(health, Health::Unhealthy);
     assert!(message.contains("[secret db]") && !message.contains("horse"), "{message}");
@@ -257,7 +259,8 @@ async fn nothing_is_done_where_a_plugin_is_not_there() {
     absent.template.flavor.plugin = "nosuch".into();
     let rejections = stage.plugins.validate(&absent).await;
     assert!(rejections.iter().any(|it| it.flavor && it.absent), "{rejections:?}");
-    let bare = Description { id: "i-1".into(), logical_id: None, tags: Tags::new(), properties: None };
+    let bare =
+        Description { id: "i-1".into(), logical_id: None, tags: Tags::new(), properties: None, state: None };
     let (health, _) = stage.plugins.health(&absent.template.flavor, &bare).await;
     assert_eq!(health, Health::Unknown, "not to know is not to be ill");
 }

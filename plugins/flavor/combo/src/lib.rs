@@ -203,7 +203,13 @@ mod tests {
         let spec = combo.prepare(&both, bare, &Allocation::Size(1), &index).await.expect("a spec");
         assert_eq!(spec.init, "A\nB");
 
-        let instance = Description { id: "i".into(), logical_id: None, tags: Tags::new(), properties: None };
+        let instance = Description {
+            id: "i".into(),
+            logical_id: None,
+            tags: Tags::new(),
+            properties: None,
+            state: None,
+        };
         assert_eq!(combo.healthy(&both, &instance).await.expect("a verdict").health, Health::Healthy);
         let sick = Opaque::from_json(r#"[{"Plugin":"A"},{"Plugin":"C"}]"#);
         let verdict = combo.healthy(&sick, &instance).await.expect("a verdict");

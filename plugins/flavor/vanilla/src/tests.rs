@@ -28,6 +28,7 @@ fn instance(id: &str) -> Description {
         logical_id: Some("127.0.0.1".into()),
         tags: Tags::new(),
         properties: Some(json(r#"{"Networks":{"a":{"IPAddress":"127.0.0.1"}}}"#)),
+        state: None,
     }
 }
 

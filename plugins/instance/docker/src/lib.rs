@@ -220,6 +220,7 @@ fn describe(summary: &ContainerSummary, tags: Tags) -> Option<Description> {
         logical_id: tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
         tags,
         properties: Some(Opaque::from_json(properties.to_string())),
+        state: None,
     })
 }
 

@@ -126,6 +126,7 @@ impl Instances for Files {
             logical_id: spec.logical_id.clone(),
             properties: properties.then(|| Opaque::from_json(spi::instance_spec_to_json(&spec))),
             tags: spec.tags,
+            state: None,
         };
         Ok(self.all()?.into_iter().filter(|(_, spec)| matches(spec)).map(describe).collect())
     }

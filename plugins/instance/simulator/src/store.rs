@@ -103,6 +103,7 @@ impl Store {
             logical_id: kept.spec.logical_id.clone(),
             tags: kept.spec.tags.clone(),
             properties: Some(kept.shown.clone()),
+            state: None,
         };
         self.kept.iter().filter(|(_, kept)| matches(kept)).map(describe).collect()
     }

@@ -66,6 +66,7 @@ impl Instances for Shelf {
             logical_id: spec.logical_id.clone(),
             tags: spec.tags.clone(),
             properties: properties.then(|| spec.properties.clone()),
+            state: None,
         };
         Ok(shelf.iter().filter(|(_, spec)| matches(spec)).map(describe).collect())
     }
