@@ -1,4 +1,4 @@
-//! Our values to the public messages and back. What comes from outside is checked here.
+//! Converts values of the model to the messages of the public API and back. Messages are validated here.
 
 use model::event::Event;
 use model::spec::HealthGate;
@@ -17,13 +17,13 @@ pub fn request_id_bytes(id: RequestId) -> Vec<u8> {
     id.0.to_be_bytes().to_vec()
 }
 
-/// A request id from its bytes; a caller that gives none cannot repeat, and gets a new one.
+/// A request id from its bytes; a caller without one gets a new one, and cannot repeat its request.
 pub fn request_id(bytes: &[u8]) -> Result<RequestId, Error> {
     if bytes.is_empty() {
         return Ok(RequestId(rand::random()));
     }
     let bytes: [u8; 16] =
-        bytes.try_into().map_err(|_| Error::new(Code::Invalid, "a request id has 16 bytes"))?;
+        bytes.try_into().map_err(|_| Error::new(Code::Invalid, "the request id does not have 16 bytes"))?;
     Ok(RequestId(u128::from_be_bytes(bytes)))
 }
 
@@ -55,16 +55,19 @@ pub fn spec(spec: &GroupSpec, revision: Revision) -> pb::Spec {
     }
 }
 
-/// A spec from a message. The client has read it from a file with all its rules; whoever writes
-/// his own client meets them here.
+/// A spec from a message. The command line has checked it as it read the file; for other clients the
+/// rules are enforced here.
 pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
     let wrong = |what: String| Error::new(Code::Invalid, what);
-    let spec = spec.ok_or_else(|| wrong("the spec is missing".into()))?;
+    let spec = spec.ok_or_else(|| wrong("the request has no spec".into()))?;
     let id = GroupId::check(&spec.id).map_err(|why| wrong(why.to_string()))?;
     let mut ids: Vec<LogicalId> = Vec::new();
     for id in &spec.logical_ids {
         if id.trim().is_empty() || ids.iter().any(|other| other.as_str() == id) {
-            return Err(wrong(format!("the logical id `{id}` is empty or stands twice")));
+            return Err(wrong(format!(
+                "group `{}`: the logical id `{id}` is empty or is repeated; give each member its own",
+                spec.id
+            )));
         }
         ids.push(LogicalId::new(id));
     }
@@ -73,18 +76,24 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
         (Some(0) | None, false) if ids.len() <= GroupSpec::MOST_MEMBERS as usize => {
             Allocation::LogicalIds(ids)
         }
-        (None, true) => return Err(wrong("neither a size nor logical ids are given".into())),
-        (Some(_), false) => return Err(wrong("both a size and logical ids are given".into())),
+        (None, true) => {
+            return Err(wrong(format!("group `{id}` has neither a size nor logical ids; give one of them")));
+        }
+        (Some(_), false) => {
+            return Err(wrong(format!("group `{id}` has both a size and logical ids; give one of them")));
+        }
         (Some(_), true) | (None, false) => {
-            return Err(wrong(format!("a group has at most {} members", GroupSpec::MOST_MEMBERS)));
+            let most = GroupSpec::MOST_MEMBERS;
+            return Err(wrong(format!("group `{id}` is too large: at most {most} members are supported")));
         }
     };
     let part = |part: Option<pb::Part>, which: &str| {
-        let part = part.ok_or_else(|| wrong(format!("the {which} is missing")))?;
+        let part = part.ok_or_else(|| wrong(format!("group `{}` has no {which} plugin", spec.id)))?;
         let plugin = PluginName::check(&part.plugin).map_err(|why| wrong(why.to_string()))?;
         let json = if part.properties.is_empty() { "null" } else { &part.properties };
         if serde_json::from_str::<serde::de::IgnoredAny>(json).is_err() {
-            return Err(wrong(format!("the properties of the {which} are not JSON")));
+            let what = format!("the properties of the {which} are not valid JSON");
+            return Err(wrong(format!("group `{}`: {what}", spec.id)));
         }
         Ok(Part { plugin, properties: Opaque::from_json(json) })
     };
@@ -92,7 +101,10 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
         (0, 0) => HealthGate::Once,
         (count, 0) => HealthGate::Count(count),
         (0, ms) => HealthGate::Duration(Millis(ms)),
-        _ => return Err(wrong("both a count and a duration are given for updating".into())),
+        _ => {
+            let what = "updating has both a count and a duration; give one of them";
+            return Err(wrong(format!("group `{id}`: {what}")));
+        }
     };
     let spec = GroupSpec {
         id,
@@ -183,7 +195,7 @@ fn condition(it: &Condition) -> pb::Condition {
 }
 
 impl pb::Condition {
-    /// Somebody should look at it.
+    /// Whether it needs the attention of an operator.
     pub fn is_trouble(&self) -> bool {
         match self.r#type.as_str() {
             "UnexpectedInstance" => true,

@@ -1,4 +1,4 @@
-//! The leader's loop: one reconciler a group, one look for all groups of a plugin.
+//! The leader's loop: one reconciler for each group, and one listing for all groups of a plugin.
 
 mod caught;
 mod group;
@@ -34,12 +34,12 @@ pub(crate) async fn run<W: World>(
     clock: Clock,
     gate: CallGate,
 ) {
-    // The barrier: everything that earlier leaders had committed is applied here, so every intent
-    // that can be under way is known.
+    // The barrier: everything that earlier leaders had committed is applied here first, so every intent
+    // with a call under way is in the state.
     while !is_left_out(Protection::Barrier)
         && let Err(error) = replica.read().await
     {
-        tracing::debug!(%term, %error, "not yet confirmed as leader");
+        tracing::debug!(%term, %error, "leadership is not confirmed yet; no group is reconciled");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assessments.clear();
@@ -73,10 +73,10 @@ pub(crate) async fn run<W: World>(
     }
 }
 
-/// One group's defect must not stop the others: its reconciler is started anew after a pause.
+/// A panic in one group must not stop the others: its reconciler is started again after a pause.
 async fn contained(id: GroupId, reconciler: impl Future<Output = ()>) -> GroupId {
     if caught(reconciler).await.is_none() {
-        tracing::error!(group = %id, "its reconciler failed, and is started anew");
+        tracing::error!(group = %id, "the reconciler of the group panicked (a bug); it is started again in 1 s");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     id

@@ -29,7 +29,7 @@ pub struct Actor(pub String);
 pub enum Change {
     /// The first entry of a cluster, proposed by the manager that bootstraps it.
     ///
-    /// Without an authority, managers are told apart by their word alone: in simulated time.
+    /// Without an authority, managers are not authenticated: only in simulations.
     Bootstrap {
         cluster: ClusterId,
         lineage: u32,
@@ -37,7 +37,7 @@ pub enum Change {
         authority: Option<Authority>,
     },
     /// A manager asks to become a member. Its node id is the index of this entry. Without a token, a member
-    /// speaks for it: itself, or the one on the same machine.
+    /// asks for it: the manager itself, which is a member already, or the one on the same machine.
     Join {
         manager: Manager,
         token: Option<TokenId>,
@@ -51,16 +51,16 @@ pub enum Change {
         key: ObjectKey,
         verb: Verb,
     },
-    /// One turn of the reconciler for one object.
+    /// What the reconciler of one object observed, and what it wants to do next.
     Report(Report),
-    /// Store a small text under a name.
+    /// Store a variable, or a cluster setting.
     SetVariable {
         key: String,
         value: String,
     },
-    /// An operator's word on a provision whose outcome nobody knows.
+    /// Resolve an in-doubt slot: an operator states the outcome of its provision.
     Settle(Settle),
-    /// What these managers are to be from now on, all or none.
+    /// Set the role of these managers, of all or none.
     SetMemberRole {
         nodes: Vec<NodeId>,
         role: MemberRole,
@@ -69,20 +69,21 @@ pub enum Change {
     RevokeToken {
         id: TokenId,
     },
-    /// A person is let in by a token.
+    /// A user logs in with a token.
     Login {
         token: TokenId,
         name: String,
-        /// The digest of the key that the person has.
+        /// The digest of the user's key.
         key: String,
     },
-    /// Another certificate authority is to sign; it is trusted from now on.
+    /// Announce the next certificate authority: it is trusted from now on, and signs after the next step. The
+    /// first one of a cluster signs at once.
     Rotate {
         next: Authority,
-        /// Its certificate, as the present authority signs it.
+        /// The certificate of the next authority, signed by the current one.
         bridge: Arc<[u8]>,
     },
-    /// The next step of the rotation whose last step this entry took.
+    /// Take the next step of the rotation, if its last step was taken by the log entry `after`.
     StepRotation {
         after: u64,
     },
@@ -103,11 +104,11 @@ pub enum Verb {
     Accept(Revision),
     /// Stop managing it; its instances stay.
     Release,
-    /// Drain and destroy all that belongs to it, then forget it.
+    /// Drain and destroy all its instances, then remove it.
     Destroy,
     /// Take no action of any kind for it.
     Pause,
-    /// Act for it again.
+    /// End its pause.
     Resume,
 }
 
@@ -136,8 +137,8 @@ impl Verb {
 pub const LEVEL: u32 = 2;
 
 impl Change {
-    /// The feature level whose programs know this change. Older ones would stop at it, so it is not written while
-    /// one of them is a manager.
+    /// The lowest feature level that supports this change. A manager with a lower one would stop at such a log
+    /// entry, so none is written while the cluster has such a manager.
     pub fn level(&self) -> u32 {
         match self {
             Change::Object { verb, .. } => verb.level(),
@@ -158,38 +159,40 @@ impl Change {
     }
 }
 
-/// A token that is to be known.
+/// A token to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewToken {
     pub id: TokenId,
     pub role: Role,
-    /// From now on; for ever when none.
+    /// How long it is valid from now on; without an end when none.
     pub lasts: Option<Millis>,
+    /// It is valid for a single use.
     pub once: bool,
+    /// The only instance whose manager may join with it; none when any may.
     pub instance: Option<InstanceId>,
-    /// The token that is revoked by this.
+    /// The token that is revoked when this one is created.
     pub replaces: Option<TokenId>,
 }
 
-/// What a manager is to be in its cluster.
+/// The role of a manager in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberRole {
     /// It receives the log and votes.
     Voter,
-    /// It receives the log.
+    /// It receives the log and does not vote.
     Learner,
-    /// It is no member, and is not heard again: its disk never joins anew.
+    /// It is not a member, and its messages are rejected: its data directory can never join again.
     Removed,
 }
 
-/// What an operator found out about a provision.
+/// The outcome of a provision, as an operator found it at the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settle {
     pub group: GroupId,
     pub intent: IntentId,
-    /// The attempt the operator knows of: a later one is another matter.
+    /// The attempt that the operator means: refused when there was a later one.
     pub attempt: u32,
-    /// The instance that was made; none when nothing was.
+    /// The instance that was created; none when nothing was.
     pub made: Option<InstanceId>,
 }
 
@@ -199,19 +202,19 @@ pub struct Declaration {
     pub spec: Spec,
     /// Refuse when the stored revision is another; 0 means "does not exist yet".
     pub if_revision: Option<Revision>,
-    /// Its plugins could not be asked: provision nothing before they have accepted it.
+    /// Its plugins could not validate it: nothing is provisioned before they have accepted it.
     pub unvalidated: bool,
 }
 
-/// A manager, as it introduces itself.
+/// A manager, as it describes itself when it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manager {
     pub name: String,
     /// Where its peers and clients reach it: `host:port`.
     pub address: String,
-    /// The identity of its disk: a wiped disk is another manager.
+    /// The identity of its data directory: with an empty one it is another manager.
     pub storage: String,
-    /// The instance it runs on, when that is one that the managers might destroy.
+    /// The instance it runs on, if it may be a member of a group: it is not destroyed under the manager.
     pub instance: Option<InstanceId>,
     pub program: Program,
 }
@@ -219,9 +222,9 @@ pub struct Manager {
 /// The program that a manager runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Program {
-    /// For people.
+    /// The version that people read.
     pub version: String,
-    /// The newest feature level that it knows; 0 of those before programs said so.
+    /// The highest feature level that it supports; 0 for programs that do not report one.
     pub level: u32,
 }
 

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 ///                       |   ^
 ///                Unsure |   | repeated: same intent, same token, attempt n+1
 ///                       v   |
-///                      looked for at the provider
+///                      searched for in listings
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
@@ -37,19 +37,19 @@ pub enum Task {
         /// The revision whose template is used.
         template: Revision,
     },
-    /// Drains it by its flavor, and destroys it.
+    /// Drain an instance by its flavor, and destroy it.
     Destroy {
         instance: InstanceId,
-        /// The slot it holds; none for an instance of ours that holds no slot.
+        /// The slot it holds; none for an instance of this cluster without a slot.
         slot: Option<Slot>,
         /// The revision whose plugins drain and destroy it.
         template: Revision,
         reason: Reason,
     },
-    /// Gives a machine that was made by hand its group's fingerprint. Safe to repeat.
+    /// Tag an instance that was created by hand with the fingerprint of its group. Safe to repeat.
     Label {
         instance: InstanceId,
-        /// The revision whose fingerprint it gets, and whose plugin has it.
+        /// The revision whose fingerprint it gets, and whose plugin lists it.
         template: Revision,
     },
 }
@@ -61,24 +61,24 @@ pub enum Reason {
     RollingUpdate,
 }
 
-/// What came of an attempt. A timeout is `Unsure`, never "not created".
+/// The result of an attempt. A timeout is `Unsure`, never "not created".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is so: this instance exists (provision), no longer does (destroy), or has its label.
+    /// It succeeded: this instance exists (provision), no longer exists (destroy), or has its label.
     Done(InstanceId),
     /// It was refused, and nothing was done.
     Refused { message: String, retryable: bool },
-    /// It may have been done. Look before doing anything else.
+    /// It may have been done. Nothing else is done for it before a listing has been checked.
     Unsure { message: String },
 }
 
 impl Outcome {
     /// What the outcome of a provision means while an earlier attempt may still take effect: a refusal
-    /// says only that *this* attempt did nothing. Were the intent closed now, its slot would be filled
-    /// under another token, and the first call might make a second instance after all.
+    /// says only that *this* attempt did nothing. If the intent were closed now, its slot would be filled
+    /// under another token, and the first call might still create a second instance.
     ///
-    /// `ended_at` is when the earlier attempt ended here without a word, `looked_at` when the latest
-    /// look began; the look is known not to show the token, or the intent would be closed.
+    /// `ended_at` is when the earlier attempt ended here without a reply, `looked_at` when the latest
+    /// listing began; that listing does not have the token, or the intent would be closed.
     #[must_use]
     pub fn given_doubt(self, attempt: u32, ended_at: Timestamp, looked_at: Timestamp) -> Outcome {
         match self {

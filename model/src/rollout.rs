@@ -1,4 +1,4 @@
-//! How far a group has come towards its template.
+//! The progress of a group's rollout.
 
 use std::fmt;
 
@@ -11,26 +11,26 @@ use crate::ids::Revision;
 ///  Succeeded ----------> Running ---------------> Succeeded
 ///                         |   ^
 ///                         +---+ Target (another one: the old is abandoned)
-///  Succeeded ----------> Running: Outdated (a member of another template was taken in)
+///  Succeeded ----------> Running: Outdated (a member of another template was adopted)
 /// ```
 ///
 /// Rolling back is `Target(old)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Members are being made, or replaced one at a time.
+    /// Members are being created, or replaced one at a time.
     Running { to: Revision },
-    /// Every wanted member was ready at this template once. Healing and scaling do not leave it.
+    /// Every desired member was ready at this template once. Remediation and scaling do not change it.
     Succeeded { at: Revision },
 }
 
-/// What moves a phase.
+/// What changes a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The group is to be at this template.
+    /// This is the template that members should have from now on.
     Target(Revision),
-    /// Every wanted member is ready at this template.
+    /// Every desired member is ready at this template.
     AllReplaced(Revision),
-    /// A member of another template was taken in: it is to be replaced by this one.
+    /// A member of another template was adopted: it is replaced by one of this template.
     Outdated(Revision),
 }
 

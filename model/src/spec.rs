@@ -1,4 +1,4 @@
-//! What a person asks for, valid by type: whoever holds a [`GroupSpec`] need not check it again.
+//! The desired state, as a user declares it. Valid by type: a [`GroupSpec`] need not be checked again.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::ids::{GroupId, LogicalId, ObjectKey};
 use crate::part::Part;
 use crate::time::Millis;
 
-/// Everything that can be declared. Closed: each kind has its own loop, and its own arm in the log.
+/// Everything that can be declared. Closed: each kind has its own reconciler, and its own form in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spec {
     Group(GroupSpec),
@@ -32,7 +32,7 @@ impl From<GroupSpec> for Spec {
     }
 }
 
-/// What an instance is made from. Two members are alike when their templates have one fingerprint.
+/// What determines an instance. Two members are alike when their templates have the same fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     pub instance: Part,
@@ -49,7 +49,7 @@ pub enum Allocation {
 }
 
 impl Allocation {
-    /// How many members are wanted.
+    /// How many members are desired.
     pub fn count(&self) -> usize {
         match self {
             Allocation::Size(n) => *n as usize,
@@ -57,7 +57,7 @@ impl Allocation {
         }
     }
 
-    /// Whether it has a place that the other has not.
+    /// Whether it has a slot that the other one does not have.
     pub fn wants_more_than(&self, other: &Allocation) -> bool {
         match (self, other) {
             (Allocation::LogicalIds(ids), Allocation::LogicalIds(others)) => {
@@ -78,15 +78,15 @@ impl Allocation {
     }
 }
 
-/// When a replacement counts as well, before the next member is taken (semantics §3.3).
+/// How healthy a replacement must be before the next member is replaced (semantics §3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HealthGate {
-    /// At its first healthy answer.
+    /// One healthy sample.
     #[default]
     Once,
-    /// After so many healthy answers in a row.
+    /// This many healthy samples in a row.
     Count(u32),
-    /// After being healthy without a break for so long.
+    /// Healthy without interruption for this long.
     Duration(Millis),
 }
 
@@ -94,7 +94,7 @@ pub enum HealthGate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Updating {
     pub gate: HealthGate,
-    /// Leave out the flavor's drain while replacing (`SkipBeforeInstanceDestroy: drain`).
+    /// Skip the flavor's drain while members are replaced (`SkipBeforeInstanceDestroy: drain`).
     pub skip_drain: bool,
 }
 
@@ -112,7 +112,7 @@ impl GroupSpec {
     /// far below the message limit of the peers' transport.
     pub const LARGEST: usize = 512 * 1024;
 
-    /// The largest group: above it one listing no longer fits a look per second.
+    /// The largest group: the listing of a larger one takes longer than the second between two listings.
     pub const MOST_MEMBERS: u32 = 100_000;
 
     /// Bytes that the opaque properties take.

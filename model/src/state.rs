@@ -1,7 +1,7 @@
-//! The replicated machine: intentions and verdicts, never observations.
+//! The replicated state machine: desired state, intents and verdicts, never observations.
 //!
-//! Its collections share structure between versions, so that a clone for readers costs nothing
-//! worth counting, whatever its size.
+//! Its collections share structure between versions, so that a clone for readers is cheap,
+//! whatever its size.
 
 mod access;
 mod admission;
@@ -43,36 +43,36 @@ pub use slot::{Incarnation, Member, Occupied, Roster, Verdict};
 /// Everything the managers agree on.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct State {
-    /// Empty until the cluster is founded.
+    /// Empty until the cluster is bootstrapped.
     pub cluster: Option<ClusterId>,
     pub lineages: Lineages,
-    /// The latest time that a proposer read. Never runs backwards.
+    /// The latest time in an applied entry, by the clocks of proposers. Never runs backwards.
     pub time: Timestamp,
     pub groups: OrdMap<GroupId, Arc<GroupState>>,
     /// Revision numbers outlive their object: one that is declared again goes on counting, so
     /// that an old `--if-revision` never fits by accident.
     pub revisions: OrdMap<ObjectKey, Revision>,
     pub managers: OrdMap<NodeId, Manager>,
-    /// Managers that are to receive the log and not to vote.
+    /// Managers that receive the log and do not vote.
     pub learners: OrdSet<NodeId>,
-    /// Managers that are no longer members, with the identity of their disk: they are not heard.
+    /// Managers that are no longer members, with the identity of their data directory: they are rejected.
     pub removed: OrdMap<NodeId, String>,
     pub variables: OrdMap<String, Variable>,
     pub authorities: Option<Authorities>,
     pub tokens: OrdMap<TokenId, Token>,
     pub secrets: OrdMap<SecretName, StoredSecret>,
-    /// The feature level that all managers have reached; never lowered. What a lower one does not know is not
-    /// written.
+    /// The feature level that all managers have reached; never lowered. Changes of a higher level are not
+    /// proposed.
     pub level: u32,
-    /// First answers, oldest first.
+    /// The first answers to requests, oldest first.
     pub answers: Vector<(RequestId, Answer)>,
-    /// Where in the log a request was first answered: the index into `answers`, counted for ever.
+    /// The place of the first answer to a request: its index in `answers`, plus the number of dropped answers.
     pub answered: OrdMap<RequestId, u64>,
     /// How many answers were dropped from the front.
     pub answers_dropped: u64,
 }
 
-/// What applying one command brought.
+/// The result of applying one command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     pub answer: Answer,

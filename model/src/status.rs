@@ -1,4 +1,4 @@
-//! What a person is told about a group: desired beside observed, and why it does not move.
+//! The status of a group for users: desired and observed state, and why the plan does not proceed.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::spec::Allocation;
 use crate::state::{GroupState, Incarnation, Lifecycle, Member, Paused, Verdict};
 use crate::time::Timestamp;
 
-/// A group at one moment.
+/// The status of a group at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupStatus {
     pub id: GroupId,
@@ -19,31 +19,31 @@ pub struct GroupStatus {
     pub committed_by: String,
     pub lifecycle: Lifecycle,
     pub phase: Phase,
-    /// The template members should have: the revision that brought it, and its fingerprint.
+    /// The template that members should have: the revision that introduced it, and its fingerprint.
     pub target: Revision,
     pub hash: String,
     pub desired: usize,
-    /// Slots that are held by an instance that stays.
+    /// Slots whose instance exists and is not terminating.
     pub running: usize,
     /// Running, and healthy as far as is known.
     pub ready: usize,
-    /// Running, and made from the target's template.
+    /// Running, and created from the target's template.
     pub updated: usize,
-    /// Everything is as declared, and nothing is under way.
+    /// The latest revision is observed, all slots are ready, and nothing is under way.
     pub converged: bool,
     /// One sentence.
     pub summary: String,
     pub slots: Vec<SlotStatus>,
-    /// Why it does not move on: the first of many, and how many more there are.
+    /// Why the plan does not proceed: the first waits, and how many more there are.
     pub waits: Vec<Wait>,
     pub more_waits: usize,
     /// Instances that carry the group's tag, hold no slot, and are left alone.
     pub strays: Vec<InstanceId>,
-    /// What holds of it, and what should not.
+    /// Typed facts about the group.
     pub conditions: Vec<Condition>,
-    /// In one word.
+    /// The state of the group in one word.
     pub state: GroupProgress,
-    /// When the providers were last looked at; none before the first look of this leader.
+    /// When the plugins last listed their instances; none before the first listing of this leader.
     pub observed_at: Option<Timestamp>,
 }
 
@@ -54,15 +54,15 @@ pub struct SlotStatus {
     pub generation: Generation,
     pub instance: Option<InstanceId>,
     pub state: SlotState,
-    /// The template of its instance; 0 when it is none that is known.
+    /// The revision of its instance's template; 0 when it is unknown.
     pub template: Revision,
     pub since: Option<Timestamp>,
     pub message: String,
-    /// It is to take the slot over from the one that holds it.
+    /// It replaces the current instance of the slot.
     pub incoming: bool,
 }
 
-/// How far a group is, in one word.
+/// The state of a group, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupProgress {
     Converged,
@@ -98,35 +98,35 @@ fn progress(group: &GroupState, converged: bool) -> GroupProgress {
     }
 }
 
-/// Something that holds of a group, or does not.
+/// A typed fact about a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     pub kind: ConditionType,
-    /// Whether it holds; none when nobody can tell, as where no leader's observation is at hand.
+    /// Whether it is true; none when it is unknown, as on a manager that does not lead.
     pub status: Option<bool>,
     pub reason: Reason,
     /// Since when, as far as is known.
     pub since: Option<Timestamp>,
 }
 
-/// What is said about a group.
+/// The types of conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionType {
     /// Everything is as declared, and nothing is under way.
     Converged,
-    /// Every member that is there is healthy.
+    /// Every member is healthy.
     Healthy,
     /// No action of any kind is taken.
     Paused,
-    /// Something carries this cluster's tags that it cannot have made.
+    /// An instance carries this cluster's tags, and this cluster cannot have created it.
     UnexpectedInstance,
 }
 
-/// Why a condition is as it is.
+/// Why a condition has its status.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reason {
     AsDeclared,
-    /// What it waits for first.
+    /// The first of the waits.
     Waiting(Wait),
     /// Something is under way.
     InProgress,
@@ -134,7 +134,7 @@ pub enum Reason {
     Unhealthy {
         members: usize,
     },
-    /// The manager that was asked does not lead, or has not looked yet.
+    /// This manager does not lead, or has not observed the group yet.
     NotObserved,
     Paused {
         by: String,
@@ -154,7 +154,7 @@ impl ConditionType {
 }
 
 impl Condition {
-    /// Somebody should look at it.
+    /// Whether it needs the attention of an operator.
     pub fn is_trouble(&self) -> bool {
         match self.kind {
             ConditionType::UnexpectedInstance => true,
@@ -189,14 +189,16 @@ impl fmt::Display for Reason {
             Reason::AllHealthy => f.write_str("every member is healthy"),
             Reason::Unhealthy { members: 1 } => f.write_str("1 member is unhealthy"),
             Reason::Unhealthy { members } => write!(f, "{members} members are unhealthy"),
-            Reason::NotObserved => f.write_str("the manager that was asked has observed nothing yet"),
+            Reason::NotObserved => f.write_str(
+                "this manager has not observed the group: it does not lead, or has just become the leader",
+            ),
             Reason::Paused { by } => write!(f, "paused by {by}"),
             Reason::Anomaly(anomaly) => anomaly.fmt(f),
         }
     }
 }
 
-/// States of a slot, as users know them (glossary).
+/// The states of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotState {
     Pending,
@@ -235,7 +237,7 @@ impl SlotState {
     }
 }
 
-/// The status of a group. A manager that does not lead knows no observation and no plan.
+/// The status of a group. A manager that does not lead has no observations and no plan: `seen` is none.
 pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>) -> GroupStatus {
     let mut slots: Vec<SlotStatus> = group
         .roster
@@ -247,7 +249,7 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         .map(|(slot, it, incoming)| slot_status(slot, it, incoming, group, seen))
         .collect();
     slots.extend(unfilled(group));
-    // One that is to take a slot over counts when it has.
+    // An incoming instance counts when it has become the current one.
     let running: Vec<_> = slots
         .iter()
         .filter(|slot| !slot.incoming)
@@ -325,7 +327,7 @@ fn conditions(
     all
 }
 
-/// A screen holds about so many reasons; a group of thousands would have thousands.
+/// The maximal number of reasons: about a screenful; a group of thousands of members could have thousands.
 const MOST_REASONS: usize = 10;
 
 fn slot_status(
@@ -362,7 +364,7 @@ fn slot_status(
         Incarnation::Occupied(it) => {
             let sample = seen.and_then(|(observed, _)| observed.health.get(&it.instance));
             let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| *lost == it.instance));
-            // The latest answer and the verdict must agree on a member that is called ready.
+            // Only a member whose latest health sample agrees with its verdict is called ready.
             let (state, since) = match (it.health, sample.map(|sample| sample.health)) {
                 _ if it.terminating.is_some() => (SlotState::Deleting, it.since),
                 _ if gone => (SlotState::Gone, it.since),
@@ -386,7 +388,7 @@ fn slot_status(
     }
 }
 
-/// Slots that are wanted and that nobody holds yet.
+/// Desired slots without an instance.
 fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
     let empty = |slot: &Slot| group.roster.get(slot).is_none_or(Member::is_free);
     let slots: Vec<Slot> = match &group.spec.allocation {
@@ -413,8 +415,8 @@ fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
 fn summary(group: &GroupState, (running, ready, updated): (usize, usize, usize), converged: bool) -> String {
     let desired = group.desired();
     match group.lifecycle {
-        Lifecycle::PendingValidation => "waits until its plugins have accepted it".to_owned(),
-        Lifecycle::Destroying => format!("is being destroyed: {running} left"),
+        Lifecycle::PendingValidation => "waits until its plugins have accepted its spec".to_owned(),
+        Lifecycle::Destroying => format!("is being destroyed: {running} still running"),
         Lifecycle::Managed if group.paused.is_some() => format!("is paused: {ready}/{desired} ready"),
         Lifecycle::Managed if converged => format!("{ready}/{desired} ready at revision {}", group.revision),
         Lifecycle::Managed if updated < running => {

@@ -27,7 +27,7 @@ use super::observer::Latest;
 use super::shared::{Assessment, Shared};
 use crate::world::{Rejection, Work, World};
 
-/// How many health questions of one group are open at once.
+/// The maximal number of health checks of one group under way at once.
 const ASKED_AT_ONCE: usize = 64;
 /// The first pause after a failure; it doubles with every further one, up to the last.
 const FIRST_PAUSE: Millis = Millis(500);
@@ -41,12 +41,12 @@ pub(super) struct Reconciler<W> {
     listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
     /// Outcomes that are not in the log yet.
     outcomes: Vec<(IntentId, Outcome)>,
-    /// When an attempt of these intents ended here without a word: until its longest time is over and a
-    /// look after that shows nothing, it may still take effect, whatever a later attempt is told.
+    /// When an attempt for these intents ended here without a reply: until `LONGEST_CALL` is over and a
+    /// listing after that lacks the instance, it may still take effect, whatever a later attempt returns.
     doubts: BTreeMap<IntentId, Timestamp>,
     /// How often each slot failed in a row.
     failures: BTreeMap<Slot, u32>,
-    /// And each instance without a slot.
+    /// How often each instance without a slot failed in a row.
     strays: BTreeMap<InstanceId, u32>,
     asked_at: BTreeMap<InstanceId, Timestamp>,
     asking: BTreeSet<InstanceId>,
@@ -56,7 +56,7 @@ pub(super) struct Reconciler<W> {
     inbox: mpsc::UnboundedReceiver<Completion>,
 }
 
-/// What comes back from a call. Bounded by the calls, which are.
+/// The result of a call. There are no more of them than calls, whose number is limited.
 enum Completion {
     Performed(IntentId, Outcome),
     Health(InstanceId, Health, String),
@@ -66,7 +66,7 @@ enum Completion {
 impl<W: World> Reconciler<W> {
     pub(super) fn new(id: GroupId, shared: Arc<Shared<W>>) -> Self {
         let (completion, inbox) = mpsc::unbounded_channel();
-        // Calls of earlier leaders, and of a reconciler that failed, began before.
+        // Calls of earlier leaders, and of a reconciler that panicked, began before this.
         let leading_since = shared.clock.now();
         Self {
             id,
@@ -106,7 +106,7 @@ impl<W: World> Reconciler<W> {
             if report.is_empty() {
                 self.wait(&mut states, &group, wake_at, now).await;
             } else if !self.write(report, &group, now).await {
-                // Without a majority nothing is done; asking again every moment would not help.
+                // Without a majority nothing is written; proposing again at once would not help.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -147,8 +147,8 @@ impl<W: World> Reconciler<W> {
                 }
             }
         }
-        // Of whoever is well at rest nothing is kept, so that a large group costs little; nor of those of whom
-        // nothing is known, so that they are asked again in turn.
+        // No samples are kept of healthy members at rest, so that a large group costs little, and none of members
+        // of unknown health, so that they are checked again in turn.
         let rolls = matches!(group.phase, Phase::Running { .. }) && group.lifecycle == Lifecycle::Managed;
         let worth_keeping = |id: &InstanceId, sample: &HealthSample| {
             group.occupied(id).is_some_and(|it| rolls || !it.is_ready() || sample.health == Health::Unhealthy)
@@ -186,13 +186,13 @@ impl<W: World> Reconciler<W> {
                             self.observed.backoff.remove(&slot);
                         }
                         if let Some((instance, true)) = slotless {
-                            // Some plugins say so and do nothing.
-                            self.hold_off(instance, now, "its label does not show yet");
+                            // Some plugins reply that it is labelled and do nothing.
+                            self.hold_off(instance, now, "its plugin does not list the label yet");
                         }
                         self.outcomes.push((id, outcome));
                     }
                     Outcome::Refused { message, .. } => {
-                        tracing::warn!(group = %self.id, intent = %id, %message, "refused");
+                        tracing::warn!(group = %self.id, intent = %id, %message, "the call was refused");
                         if let Some(slot) = slot {
                             let failures = self.failures.entry(slot.clone()).or_default();
                             *failures += 1;
@@ -205,7 +205,10 @@ impl<W: World> Reconciler<W> {
                         self.outcomes.push((id, outcome));
                     }
                     Outcome::Unsure { message } => {
-                        tracing::warn!(group = %self.id, intent = %id, %message, "the outcome is not known");
+                        tracing::warn!(
+                            group = %self.id, intent = %id, %message,
+                            "the outcome of the call is unknown; nothing else is done for it before a listing"
+                        );
                         self.observed.in_flight.remove(&id);
                         let unsure = Unsure {
                             ended_at: now,
@@ -231,8 +234,8 @@ impl<W: World> Reconciler<W> {
             }
             Completion::Validated(revision, rejections) => {
                 let told = rejections.iter().map(|Rejection { plugin, absent, message, .. }| {
-                    let refuses = if *absent { "" } else { " refuses it" };
-                    format!("{plugin}{refuses}: {message}")
+                    let verdict = if *absent { "is unavailable" } else { "rejects the spec" };
+                    format!("plugin `{plugin}` {verdict}: {message}")
                 });
                 self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
                 if rejections.is_empty() {
@@ -241,7 +244,7 @@ impl<W: World> Reconciler<W> {
                     let (replica, command) = (self.shared.replica.clone(), self.command(change, now));
                     let term = self.shared.term;
                     self.tasks.spawn(async move {
-                        // If it is lost, the group is still waiting and is validated again.
+                        // If the proposal is lost, the group still waits, and is validated again.
                         let _ = replica.propose(&command, Some(term)).await;
                     });
                 }
@@ -249,7 +252,7 @@ impl<W: World> Reconciler<W> {
         }
     }
 
-    /// Leaves an instance without a slot alone for a while, each time for longer.
+    /// Backs off from an instance without a slot, longer after each failure in a row.
     fn hold_off(&mut self, instance: InstanceId, now: Timestamp, message: &str) {
         let failures = self.strays.entry(instance.clone()).or_default();
         *failures += 1;
@@ -257,7 +260,7 @@ impl<W: World> Reconciler<W> {
         self.observed.held_off.insert(instance, backoff);
     }
 
-    /// The outcome of an attempt, in the light of the attempts before it.
+    /// The outcome of an attempt, given that earlier attempts may still take effect.
     fn with_doubt(&mut self, group: &GroupState, id: IntentId, outcome: Outcome, now: Timestamp) -> Outcome {
         let Some(intent) = group.intents.get(&id) else { return outcome };
         let Task::Provision { template, .. } = &intent.task else { return outcome };
@@ -273,7 +276,7 @@ impl<W: World> Reconciler<W> {
         outcome.given_doubt(intent.attempt, ended_at, looked_at)
     }
 
-    /// Questions and labels: they change nothing that is replicated.
+    /// Health checks and validations: they change nothing at a provider.
     fn start_side_work(&mut self, plan: &Plan, group: &GroupState, now: Timestamp) {
         // Finished tasks are forgotten as they end.
         while self.tasks.try_join_next().is_some() {}
@@ -342,7 +345,7 @@ impl<W: World> Reconciler<W> {
         Command { id: RequestId(raft::unique()), by: Actor("leader".into()), at, change }
     }
 
-    /// Writes the round and starts what was admitted. False when it could not be written.
+    /// Writes the report and starts what was admitted. False when it could not be written.
     async fn write(&mut self, report: Report, before: &GroupState, now: Timestamp) -> bool {
         let reported: Vec<(IntentId, Outcome)> =
             report.outcomes().map(|(id, outcome)| (id, outcome.clone())).collect();
@@ -364,7 +367,7 @@ impl<W: World> Reconciler<W> {
                         }
                     }
                 }
-                // What was paused in between is not attempted again.
+                // If the group was paused meanwhile, no attempt is repeated.
                 let attempt =
                     |group: &GroupState, id: IntentId| group.intents.get(&id).map(|open| open.attempt);
                 for id in repeats {
@@ -375,13 +378,13 @@ impl<W: World> Reconciler<W> {
                 true
             }
             Ok(other) => {
-                tracing::error!(group = %self.id, ?other, "a round was answered oddly");
+                tracing::error!(group = %self.id, ?other, "unexpected response to a report (a bug)");
                 false
             }
             Err(error) => {
-                tracing::debug!(group = %self.id, %error, "a round was not written");
-                // It may have been written all the same. Reporting an outcome twice is harmless: what
-                // is not open was closed before.
+                tracing::debug!(group = %self.id, %error, "a report was not written; its outcomes are sent again");
+                // It may have been written all the same. Reporting an outcome twice is harmless: an intent
+                // that is closed already is left as it is.
                 self.outcomes.extend(reported);
                 false
             }
@@ -415,7 +418,7 @@ impl<W: World> Reconciler<W> {
                 }
             }
             Task::Destroy { instance, .. } => seen = self.seen(&known.template.instance.plugin, instance),
-            // Whose it was made for is not ours to say.
+            // The owner and intent tags of an instance that was created by hand are not changed.
             Task::Label { .. } => own.retain(|tag, _| tag == tags::GROUP || tag == tags::CONFIG_HASH),
         }
         let work = Work {
@@ -434,7 +437,7 @@ impl<W: World> Reconciler<W> {
         self.tasks.spawn(async move {
             let _passage = gate.enter().await;
             let ended = caught(world.perform(&work)).await;
-            // How far it came is not known.
+            // How far a call came that panicked is unknown.
             let outcome = ended.unwrap_or_else(|| Outcome::Unsure { message: DEFECT.into() });
             let _ = completion.send(Completion::Performed(work.intent.id, outcome));
         });
@@ -459,7 +462,7 @@ impl<W: World> Reconciler<W> {
         };
         let id = self.id.clone();
         let changed = async {
-            // Other groups' entries are no news.
+            // Log entries of other groups are ignored.
             while states.changed().await.is_ok() {
                 let same = states
                     .borrow_and_update()
@@ -492,14 +495,14 @@ impl<W: World> Reconciler<W> {
     }
 }
 
-/// The next look; never, when there will be none.
+/// Waits for the next listing; for ever when there will be none.
 async fn next(mut listing: watch::Receiver<Latest>) {
     if listing.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Doubles with every failure, with a fifth of chance in it, so that many slots do not come back at
+/// Doubles with every failure, with a jitter of a fifth, so that many slots are not attempted again at
 /// the same moment.
 fn pause_after(failures: u32) -> Millis {
     let doubled = FIRST_PAUSE.0.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(LAST_PAUSE.0);

@@ -1,5 +1,5 @@
-//! ListingHistory at plugins: one look at a time each, shared by all groups, often while something moves and
-//! seldom at rest.
+//! Lists the instances of plugins: one listing at a time for each, shared by all groups, often while actions are
+//! under way and rarely at rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,30 +18,31 @@ use crate::clock::Clock;
 use crate::lease::Lease;
 use crate::world::World;
 
-/// Between two looks while anything is in motion: what is lost is missed within a second, and confirmed.
+/// The time between two listings while any group is in motion: a lost instance is noticed within a second, and then
+/// confirmed.
 const MOVING: Duration = Duration::from_millis(900);
-/// The longest time between two looks at rest.
+/// The longest time between two listings at rest.
 const RESTING: Duration = Duration::from_secs(10);
-/// ListingHistory may take up to a tenth of the time, and no more: a slow plugin is not asked without a pause,
-/// and a large listing does not crowd out the work that it is for.
+/// Listings take at most a tenth of the time: a slow plugin is not called without a pause, and a large listing
+/// leaves time for the actions that it is needed for.
 const REST_PER_WORK: u32 = 9;
-/// Between two looks however fast the plugin is.
+/// The shortest time between two listings, however fast the plugin is.
 const GAP: Duration = Duration::from_millis(15);
 
-/// What was last seen of one plugin.
+/// The latest listing of one plugin, and the trouble with it if there is any.
 #[derive(Clone, Default)]
 pub(super) struct Latest {
     pub(super) listing: Option<Arc<Listing>>,
     pub(super) trouble: Option<Trouble>,
 }
 
-/// One observer a plugin, made when a group first needs it.
+/// One observer for each plugin, created when a group first needs it.
 pub(super) struct Observers<W> {
     deps: Arc<ObserverDeps<W>>,
     all: Mutex<BTreeMap<PluginName, Observer>>,
 }
 
-/// What every look needs.
+/// What every listing needs.
 struct ObserverDeps<W> {
     replica: Replica,
     world: Arc<W>,
@@ -57,11 +58,11 @@ struct Observer {
 
 #[derive(Default)]
 struct Demand {
-    /// Somebody wants a look now.
+    /// A listing is needed now.
     poke: Notify,
     /// The groups that are in motion on this plugin.
     moving: Mutex<BTreeSet<GroupId>>,
-    /// Somebody was in motion since the last look: the pauses begin small again.
+    /// A group was in motion since the last listing: the pauses begin small again.
     moved: AtomicBool,
 }
 
@@ -87,12 +88,12 @@ impl<W: World> Observers<W> {
         use_it(observer)
     }
 
-    /// What the plugin shows, at every look.
+    /// Every listing of the plugin.
     pub(super) fn watch(&self, plugin: &PluginName) -> watch::Receiver<Latest> {
         self.with(plugin, |observer| observer.latest.clone())
     }
 
-    /// Asks for a look as soon as the pace allows.
+    /// Requests a listing as soon as the pace allows.
     pub(super) fn poke(&self, plugin: &PluginName) {
         self.with(plugin, |observer| observer.demand.poke.notify_one());
     }
@@ -117,13 +118,13 @@ impl<W: World> Observers<W> {
     }
 }
 
-/// Turns the plugin's events into one wish to look, read as they come: a burst of ten thousand is
-/// one reason, however long a look takes.
+/// Turns the plugin's events into requests for a listing. They are read as they come: a burst of ten thousand
+/// is one request, however long a listing takes.
 async fn follow_events<W: World>(plugin: &PluginName, world: &W, poke: &Notify) {
     loop {
         match caught(world.next_event(plugin)).await {
             Some(Ok(())) => poke.notify_one(),
-            // There is no stream, or it broke: the looks go on, and a new one is tried.
+            // There is no event stream, or it broke: listings continue, and a new stream is tried.
             Some(Err(_)) | None => tokio::time::sleep(MOVING).await,
         }
     }
@@ -158,7 +159,7 @@ async fn list_again_and_again<W: World>(
         match looked.unwrap_or_else(|| Err(DEFECT.into())) {
             Ok(look) => {
                 if trouble_since.take().is_some() {
-                    tracing::info!(%plugin, "the plugin answers again");
+                    tracing::info!(%plugin, "the plugin lists its instances again");
                 }
                 let listing = listings_seen.showed(look.items, look.guarantees, taken_at, after);
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
@@ -166,10 +167,10 @@ async fn list_again_and_again<W: World>(
             Err(message) => {
                 listings_seen.failed();
                 if trouble_since.is_none() {
-                    tracing::warn!(%plugin, %message, "the plugin cannot be looked at");
+                    tracing::warn!(%plugin, %message, "the plugin does not list its instances; it is tried again");
                 }
                 let since = *trouble_since.get_or_insert(taken_at);
-                // What was seen before stays the latest evidence, with its age.
+                // The last listing stays the latest evidence, with its age.
                 latest.send_modify(|latest| latest.trouble = Some(Trouble { since, message }));
             }
         }
@@ -180,10 +181,10 @@ async fn list_again_and_again<W: World>(
         pause = if in_motion || broken { MOVING } else { (pause * 2).min(RESTING) };
         let why = tokio::select! {
             biased;
-            () = tokio::time::sleep(pause) => "its time has come",
-            () = demand.poke.notified() => "a group asks, or the plugin has an event",
+            () = tokio::time::sleep(pause) => "the pause is over",
+            () = demand.poke.notified() => "a group needs a listing, or the plugin sent an event",
         };
-        tracing::trace!(%plugin, why, in_motion, took = ?began.elapsed(), "looking again");
+        tracing::trace!(%plugin, why, in_motion, took = ?began.elapsed(), "listing again");
     }
 }
 
@@ -241,6 +242,6 @@ mod tests {
         }
         poke.notified().await;
         let again = tokio::time::timeout(Duration::from_millis(20), poke.notified()).await;
-        assert!(again.is_err(), "the whole burst was one wish");
+        assert!(again.is_err(), "the whole burst was one request");
     }
 }

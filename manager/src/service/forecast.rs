@@ -18,8 +18,8 @@ use crate::lease::Lease;
 use crate::world::World;
 
 impl Service {
-    /// What there is of a group at its provider: as it was last seen, or by a look now when nobody has looked for
-    /// it yet. Instances of an earlier cluster are shown before it is decided what becomes of them.
+    /// The instances of a group at its provider: as they were last observed, or by a new listing when there is no
+    /// reconciler for the group yet. So instances of an earlier cluster are shown before anything is done with them.
     pub(super) async fn seen(&self, published: &Published, item: &Declaration) -> Observed {
         let Spec::Group(spec) = &item.spec;
         let id = &spec.id;
@@ -34,7 +34,7 @@ impl Service {
         let lease = Lease::new(self.replica.clone(), term);
         let plugin = &spec.template.instance.plugin;
         let began = self.clock.now();
-        // Without an answer it is a plan without a look, as before there was one.
+        // Without a reply, the plan is made without observations.
         if let Ok(look) = self.world.list(plugin, &lease).await {
             let guarantees = state.guarantees(plugin, look.guarantees);
             let listing = ListingHistory::default().showed(look.items, guarantees, began, published.index);
@@ -70,19 +70,19 @@ impl Service {
         }
         let Some(group) = copy.group(id) else { return planned };
         let mut group = (**group).clone();
-        // A plan is made from the latest look, however old: it is advice, and acts on nothing.
+        // The plan is made from the latest listing, however old: it is advice, and nothing is done by it.
         group.list_from = 0;
         if stored == 0 {
-            // Nobody but this copy has changed it.
+            // Only this copy has changed it.
             group.changed = 0;
         }
         let plan = plan(&group, observed, command.at);
         planned.actions = plan.adopt.iter().map(adoption).collect();
-        // Whoever is replaced is told below, all of them.
+        // The members that are replaced are added below, all of them.
         let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
         planned.actions.extend(now.map(planned_action));
         let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
-        // The planner takes one at a time; who asks for a plan wants to see all of them.
+        // The planner replaces one at a time; the user is to see all of them.
         let terminating: BTreeSet<String> =
             planned.actions.iter().map(|action| action.instance.clone()).collect();
         let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.as_str()));

@@ -1,4 +1,4 @@
-//! The cluster in one look, and what is told as it goes on: a group's status, events.
+//! The status of the cluster, and streams of what changes: the status of a group, and events.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::answers::no_group;
 use crate::leadership::leads;
 use crate::members::is_fresh;
 
-/// A watched group is told at most this often.
+/// The shortest time between two messages of a watched group.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 
 impl Service {
@@ -80,7 +80,7 @@ impl Service {
                 let message = if leads(&service.role) {
                     service.group(&state, &id, with_slots).ok_or_else(|| Status::from(no_group(id.as_str())))
                 } else {
-                    Err(Status::unavailable("the leader has changed"))
+                    Err(Status::unavailable("this manager does not lead; watch again to reach the leader"))
                 };
                 let ends = message.is_err();
                 if message.as_ref().ok() != last.as_ref() || ends {
@@ -89,7 +89,7 @@ impl Service {
                         return;
                     }
                 }
-                // A status of ten thousand members takes milliseconds, and is not for free.
+                // A status of ten thousand members takes milliseconds to compute.
                 tokio::time::sleep(WATCH_EVERY.max(began.elapsed() * 20)).await;
                 tokio::select! {
                     _ = states.changed() => {}
@@ -102,7 +102,7 @@ impl Service {
         ReceiverStream::new(stream)
     }
 
-    /// What happened, and what happens from now on when that is asked for.
+    /// The events that are kept, and new ones as they happen if the request asks to follow them.
     pub(super) fn told(&self, request: pb::EventsRequest) -> ReceiverStream<Result<pb::Event, Status>> {
         let (kept, mut live) = self.replica.events();
         let desired = move |event: &model::event::Event| {
@@ -132,8 +132,10 @@ impl Service {
                     }
                     Ok(_) => {}
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(lost)) => {
-                        let told =
-                            Status::data_loss(format!("{lost} events came faster than they were read"));
+                        let told = Status::data_loss(format!(
+                            "{lost} events were lost, because they came faster than they were read; call again to \
+                             follow new ones"
+                        ));
                         let _ = events.send(Err(told)).await;
                         return;
                     }

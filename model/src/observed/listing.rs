@@ -1,4 +1,4 @@
-//! What one plugin shows when it is looked at, and how its looks follow each other.
+//! The listing of one plugin, and what is remembered of its recent listings.
 
 use std::sync::Arc;
 
@@ -60,32 +60,33 @@ impl RunStatus {
     }
 }
 
-/// Everything one plugin listed at one time. An error is not a listing.
+/// Every instance that one plugin listed at one time. An error is not a listing.
 #[derive(Debug, Clone)]
 pub struct Listing {
     pub items: Vec<Arc<Description>>,
-    /// When the look began.
+    /// When the call of the plugin began.
     pub taken_at: Timestamp,
-    /// When the first of the looks began since which none has failed.
+    /// When the first listing began since which no listing has failed.
     pub unbroken_since: Timestamp,
-    /// How many instances fewer than the largest of the looks shortly before it.
+    /// How many instances fewer it has than the largest of the recent listings.
     pub shrunk_by: usize,
-    /// The last log entry that was applied when the look began: what it did not yet show then,
-    /// it cannot tell about.
+    /// The last log entry that was applied when the call began: of later entries this listing proves
+    /// nothing.
     pub after: u64,
     pub guarantees: Guarantees,
 }
 
-/// The looks at one plugin, as they come: what makes a listing of what one of them showed.
+/// The recent listings of one plugin, with which the next one is compared.
 #[derive(Debug, Default)]
 pub struct ListingHistory {
     unbroken_since: Option<Timestamp>,
-    /// When each of the latest began, and how many instances it showed.
+    /// When each of the recent listings began, and how many instances it had.
     recent: Vec<(Timestamp, usize)>,
 }
 
 impl ListingHistory {
-    /// A look that began at `taken_at`, when the log was applied up to `after`, showed these.
+    /// The plugin listed these instances, in a call that began at `taken_at`, when the log was applied up to
+    /// `after`.
     pub fn showed(
         &mut self,
         items: Vec<Arc<Description>>,
@@ -94,7 +95,7 @@ impl ListingHistory {
         after: u64,
     ) -> Listing {
         let total = items.len();
-        // Twice the time that a doubt lasts, so that the doubt does not end before it.
+        // Twice the time for which members must be missing, so that the comparison lasts longer than that.
         self.recent.retain(|(at, _)| taken_at.since(*at).0 <= 2 * MANY_GONE.0);
         let largest = self.recent.iter().map(|(_, total)| *total).max().unwrap_or(0);
         self.recent.push((taken_at, total));
@@ -109,7 +110,7 @@ impl ListingHistory {
         }
     }
 
-    /// A look failed.
+    /// A call to list the instances failed.
     pub fn failed(&mut self) {
         self.unbroken_since = None;
     }

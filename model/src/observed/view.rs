@@ -18,14 +18,14 @@ pub struct View {
     pub shrunk_by: usize,
     pub after: u64,
     pub guarantees: Guarantees,
-    /// How many instances the plugin shows, of all groups and of none.
+    /// How many instances the plugin lists, with or without a group.
     pub total: usize,
     pub seen: BTreeMap<InstanceId, Seen>,
-    /// Who carries the token of which intent of ours.
+    /// The instance that carries the token of an intent of this cluster.
     pub by_intent: BTreeMap<IntentId, InstanceId>,
-    /// Others that carry a token which stands in `by_intent`.
+    /// Further instances with a token that is in `by_intent`.
     pub duplicates: Vec<(IntentId, InstanceId)>,
-    /// Instances with this cluster's id and what is no token of it, or of a lineage still to come.
+    /// Instances with this cluster's id and an unknown token: not one of this cluster, or one of a later lineage.
     pub unknown_tokens: BTreeMap<InstanceId, String>,
 }
 
@@ -35,12 +35,12 @@ pub struct Seen {
     pub description: Arc<Description>,
     /// It carries this cluster's owner tag.
     pub ours: bool,
-    /// The intent that made it, when its token is ours.
+    /// The intent that created it, when its token is from this cluster.
     pub intent: Option<IntentId>,
-    /// It was made by hand to be adopted (semantics §2.8).
+    /// It was created by hand to be adopted (semantics §2.8).
     pub bootstrap: bool,
-    /// This cluster made it in an earlier lineage, by an entry that the present one does not know: it may be what
-    /// holds its slot, whatever is recorded.
+    /// This cluster created it in an earlier lineage, by a log entry that was lost in the recovery: it may be the
+    /// instance in use for its slot, whatever is recorded.
     pub lost: bool,
 }
 
@@ -92,7 +92,7 @@ impl Seen {
         self.description.tags.get(name).map(String::as_str)
     }
 
-    /// Another cluster's, whatever its group is called.
+    /// It belongs to another cluster, even if its group has the same name.
     pub fn is_another_clusters(&self) -> bool {
         !self.ours && self.tag(tags::OWNER).is_some()
     }

@@ -1,4 +1,4 @@
-//! Instances that carry this group's tag and hold no slot: taken in, told apart, or left alone.
+//! Instances that carry this group's tag and hold no slot: adopted, reported, destroyed, or left alone.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -17,9 +17,9 @@ use crate::state::{Member, Occupied};
 use crate::tags;
 
 impl<'a> Planner<'a> {
-    /// Fills empty slots with instances that are there already. A member without a roster entry is
-    /// otherwise a stray, and a stray is never destroyed by itself (decision 16): only a second
-    /// instance of one logical id goes, and only when it is ours.
+    /// Fills empty slots with instances that exist already. An instance that gets no slot is a stray, and
+    /// a stray is never destroyed automatically (decision 16), except when this cluster created it and it
+    /// is a second instance of one logical id or of one token.
     pub(super) fn take_in(&mut self) {
         let held: BTreeSet<&InstanceId> = self
             .group
@@ -48,7 +48,7 @@ impl<'a> Planner<'a> {
                 if known {
                     continue;
                 }
-                // A look that began before the last change says too little to act on.
+                // A listing that began before the last change of the roster proves too little to act on.
                 if view.after >= self.group.changed {
                     self.newcomer(plugin, instance, seen);
                 } else {
@@ -64,13 +64,14 @@ impl<'a> Planner<'a> {
         at.is_some_and(|at| evidence::age(self.observed, *at, self.now) <= LISTINGS_LAG)
     }
 
-    /// What may belong here keeps its place until a fresh look decides; nothing is made in it.
+    /// Reserves a slot for an instance that may belong to it until a newer listing decides; nothing is created
+    /// in that slot.
     fn keep_place(&mut self, plugin: &PluginName, seen: &Seen) {
         if seen.is_another_clusters() {
             return;
         }
-        // A plugin that cannot be looked at, and makes nothing new, must not hold up those that are
-        // made alike; a second instance of a name would be worse.
+        // A plugin that cannot be listed, and creates no new members, must not delay interchangeable
+        // members. Named ones wait: a second instance of a name would be worse.
         let elsewhere = *plugin != *self.plugin_of(self.group.target);
         let cattle = matches!(self.group.spec.allocation, Allocation::Size(_));
         if elsewhere && cattle && self.observed.troubles.contains_key(plugin) {
@@ -94,22 +95,22 @@ impl<'a> Planner<'a> {
         }
         let template = self.template_from(plugin, seen);
         if template == Revision(0) && *self.plugin_of(template) != *plugin {
-            // Members of unknown origin belong to another plugin still, by which they are destroyed:
-            // this one can be taken in when they are gone.
+            // Members of unknown origin are recorded for another plugin, by which they are destroyed:
+            // this one can be adopted when they are gone.
             self.keep_place(plugin, seen);
             return;
         }
         if template == Revision(0) && *self.plugin_of(self.group.target) != *plugin {
-            // Of unknown origin, and of a plugin that makes nothing any more: admission takes in neither.
+            // Of unknown origin, and of a plugin that creates no members any more: admission denies both.
             self.plan.strays.push(instance.clone());
             return;
         }
         match self.place_for(seen) {
-            // The fingerprint is that of the target, so a seed of another plugin cannot have it.
+            // The label is the fingerprint of the target, so an instance of another plugin cannot get it.
             Some(_) if seen.bootstrap && *self.plugin_of(self.group.target) != *plugin => {
                 self.plan.strays.push(instance.clone());
             }
-            // Its place is kept while it gets its fingerprint; the next look adopts it.
+            // Its slot is reserved while it is labelled; the next listing adopts it.
             Some(slot) if seen.bootstrap => {
                 self.taken.insert(slot);
                 self.present += 1;
@@ -123,7 +124,7 @@ impl<'a> Planner<'a> {
             }
             None if self.is_doubtful(instance) => self.plan.strays.push(instance.clone()),
             None if seen.lost && self.is_second_of_a_pet(seen) => {
-                // Nobody knows which of the two is in use: an operator must say.
+                // Which of the two is in use is unknown: an operator must decide.
                 self.plan.strays.push(instance.clone());
                 let name = seen.logical_id().map(|id| id.to_string()).unwrap_or_default();
                 self.plan.anomalies.push(Anomaly::SecondOfName { instance: instance.clone(), name });
@@ -135,7 +136,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Destroys an instance of ours that holds no slot, unless a manager runs on it or it failed a moment ago.
+    /// Destroys an instance of this cluster without a slot, unless a manager runs on it or the last attempt
+    /// failed a moment ago.
     fn destroy_stray(&mut self, instance: &InstanceId, template: Revision) {
         if self.hosts_a_manager(instance) {
             self.plan.strays.push(instance.clone());
@@ -153,14 +155,14 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Until when an instance without a slot is left alone, because it failed a moment ago.
+    /// Until when an instance without a slot is left alone, because the last attempt failed a moment ago.
     fn held_off(&mut self, instance: &InstanceId) -> Option<Backoff> {
         let backoff = self.observed.held_off.get(instance).filter(|it| self.now < it.until).cloned()?;
         self.wake(backoff.until);
         Some(backoff)
     }
 
-    /// Gives a seed its fingerprint, unless that is under way or failed a moment ago.
+    /// Labels an instance that was created by hand, unless that is under way or failed a moment ago.
     fn label(&mut self, instance: &InstanceId) {
         if self.group.is_being_labelled(instance) {
             return;
@@ -173,13 +175,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether it is what a second attempt, or a late first one, made too much.
+    /// Whether it is a duplicate, created by a second attempt or by a late first one.
     fn is_surplus(&self, instance: &InstanceId, seen: &Seen) -> bool {
         let kept = seen.intent.and_then(|intent| self.group.repeated.get(&intent));
         kept.is_some_and(|kept| kept.as_ref() != Some(instance))
     }
 
-    /// Reports what carries this cluster's id and was not made by it.
+    /// Reports instances that carry this cluster's id and that it cannot have created.
     pub(super) fn report_strangers(&mut self) {
         for view in self.observed.views.values() {
             let last = IntentId { index: self.observed.bounds.index, offset: u32::MAX };
@@ -201,7 +203,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether this cluster cannot have made it, though it carries its id.
+    /// Whether this cluster cannot have created it, although it carries the cluster's id.
     fn is_doubtful(&self, instance: &InstanceId) -> bool {
         self.plan.anomalies.iter().any(|condition| match condition {
             Anomaly::UnknownIntent { instance: it, .. } => it == instance,
@@ -230,8 +232,8 @@ impl<'a> Planner<'a> {
     fn is_second_of_a_pet(&self, seen: &Seen) -> bool {
         let Some(logical_id) = seen.logical_id() else { return false };
         let slot = Slot::Logical(logical_id);
-        // One that was made since a backup may be the only one there is: whoever is recorded must be there too, and
-        // even then nobody knows which of the two is in use.
+        // One that was created after a backup may be the only one that exists: the recorded one must be listed too,
+        // and even then it is unknown which of the two is in use.
         let there =
             |instance: &InstanceId| self.observed.views.values().any(|view| view.seen.contains_key(instance));
         let stays = |it: &Occupied| it.terminating.is_none() && there(&it.instance);
@@ -239,7 +241,7 @@ impl<'a> Planner<'a> {
         seen.ours && self.group.wants(&slot) && held
     }
 
-    /// Whether the slot of an intent from an earlier lineage has been filled by what this one does not know.
+    /// Whether the slot of an intent from an earlier lineage was filled by an instance that is not recorded.
     pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot) -> bool {
         let held = |instance: &InstanceId| self.group.roster.slot_of(instance).is_some();
         let fits = |seen: &Seen| match slot {
@@ -255,8 +257,9 @@ impl<'a> Planner<'a> {
                 .any(|(instance, seen)| seen.lost && fits(seen) && !held(instance))
     }
 
-    /// The known template whose fingerprint the instance carries. Otherwise one of the same plugin,
-    /// so that it is drained and destroyed where it lives; 0 when that would make it look current.
+    /// The known template whose fingerprint the instance carries. Otherwise one of the same plugin that is not
+    /// the target's, so that it is drained and destroyed by that plugin and does not look up to date; 0 when
+    /// there is none.
     fn template_from(&self, plugin: &PluginName, seen: &Seen) -> Revision {
         let hash = seen.tag(tags::CONFIG_HASH);
         let templates = &self.group.templates;

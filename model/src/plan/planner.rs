@@ -1,4 +1,4 @@
-//! Everything at hand while one plan is made, and the rules that all its parts share.
+//! The working state of one call of `plan`, and the rules that all its parts share.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -13,14 +13,14 @@ use crate::observed::{Backoff, Health, Observed, View};
 use crate::state::{GroupState, Paused, Verdict};
 use crate::time::Timestamp;
 
-/// A member that is there, as the planner sees it.
+/// A member that exists, as the planner sees it.
 #[derive(Clone)]
 pub(super) struct RunningMember<'a> {
     pub(super) slot: &'a Slot,
     pub(super) instance: &'a InstanceId,
     pub(super) template: Revision,
     pub(super) health: Verdict,
-    /// It is to take its slot over from another.
+    /// It replaces the current holder of its slot.
     pub(super) incoming: bool,
 }
 
@@ -30,23 +30,23 @@ impl RunningMember<'_> {
     }
 }
 
-/// Everything at hand while one plan is made.
+/// The working state of one call of `plan`.
 pub(super) struct Planner<'a> {
     pub(super) group: &'a GroupState,
     pub(super) observed: &'a Observed,
     pub(super) now: Timestamp,
     pub(super) plan: Plan,
-    /// Members that are living, not doomed, and not found gone.
+    /// Members that exist, and are neither terminating nor found gone.
     pub(super) running: Vec<RunningMember<'a>>,
-    /// Slots that are taken by a living, pending or doomed instance, after this plan's verdicts.
+    /// Slots that are taken by a running, pending or terminating instance, after this plan's verdicts.
     pub(super) taken: BTreeSet<Slot>,
-    /// How many of them count toward the wanted number.
+    /// How many of them count toward the desired number.
     pub(super) present: usize,
-    /// How many of them are only places that are kept for whoever replaces the one that goes.
+    /// How many of them are only reserved for the replacement of a terminating instance.
     pub(super) replacing: usize,
-    /// How many of them are no members yet: instances that a look has still to decide about.
+    /// How many of them are only reserved for instances that a newer listing has to decide about.
     pub(super) kept: usize,
-    /// Plugins whose latest look lacks more than can be believed at once.
+    /// Plugins whose latest listing lacks more members than can have gone at once.
     pub(super) suspicious: BTreeSet<&'a PluginName>,
     /// How many intents are still open after this plan's outcomes.
     pub(super) open: usize,
@@ -55,7 +55,7 @@ pub(super) struct Planner<'a> {
     /// How many more instances the group's rate allows, and the cluster's ceiling.
     pub(super) rate: usize,
     pub(super) ceiling: usize,
-    /// How many are there or coming, and not going: with those that are to take over.
+    /// How many instances exist or are pending, and are not terminating: with incoming ones.
     pub(super) incarnations: usize,
 }
 
@@ -80,7 +80,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The plugin that made, or makes, members of this template.
+    /// The plugin that creates members of this template.
     pub(super) fn plugin_of(&self, template: Revision) -> &'a PluginName {
         &self.group.template_of(template).template.instance.plugin
     }
@@ -94,7 +94,7 @@ impl<'a> Planner<'a> {
         self.observed.health.get(instance).map_or(Health::Unknown, |sample| sample.health)
     }
 
-    /// Whether the latest word about it is a bad one.
+    /// Whether its latest health sample is unhealthy, or its verdict if there is none.
     pub(super) fn is_sick(&self, member: &RunningMember<'_>) -> bool {
         let verdict = matches!(member.health, Verdict::Unhealthy { .. });
         match self.health_of(member.instance) {
@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Fills an empty slot, unless it failed a moment ago or too many are there or were made.
+    /// Fills an empty slot, unless it failed a moment ago, or too many instances exist or were created.
     pub(super) fn provision(&mut self, slot: Slot) {
         if !self.is_held_back(&slot) && self.rate_allows() && self.ceiling_allows() {
             self.rate -= 1;
@@ -127,18 +127,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the cluster may have one more instance; if not, says so.
+    /// Whether the cluster may have one more instance; if not, the plan says so.
     pub(super) fn ceiling_allows(&mut self) -> bool {
         if self.ceiling > 0 {
             return true;
         }
-        // Whoever goes elsewhere makes room, and does not say so here.
+        // When an instance of another group goes, there is room again, and this group is not told.
         self.wake(self.now + HEALTH_EVERY);
         self.wait_once(Wait::Ceiling);
         false
     }
 
-    /// Whether the place of whoever goes now may be filled again; if not, says so.
+    /// Whether a member that is destroyed now may be replaced; if not, the plan says so.
     pub(super) fn may_be_refilled(&mut self) -> bool {
         if self.observed.bounds.overfull {
             self.wake(self.now + HEALTH_EVERY);
@@ -147,7 +147,7 @@ impl<'a> Planner<'a> {
         !self.observed.bounds.overfull
     }
 
-    /// Whether the group has not made too many in a short time; if it has, says until when it waits.
+    /// Whether the group may create another instance by its rate; if not, the plan says until when it waits.
     pub(super) fn rate_allows(&mut self) -> bool {
         if self.rate > 0 {
             return true;
@@ -164,7 +164,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the last attempt at this slot failed a moment ago; if so, says why it waits.
+    /// Whether the last attempt for this slot failed a moment ago; if so, the plan says why it waits.
     pub(super) fn is_held_back(&mut self, slot: &Slot) -> bool {
         let backoff = self.observed.backoff.get(slot).filter(|backoff| self.now < backoff.until);
         let Some(Backoff { until, message }) = backoff.cloned() else { return false };
@@ -173,8 +173,8 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Whether the plugin that new members are made with was looked at since the group was created
-    /// or got its template: without that, an instance that is there already might be made again.
+    /// Whether the plugin that creates new members was listed since the group was created or got its
+    /// template: without that, a member that exists already might be created again.
     pub(super) fn can_provision(&mut self) -> bool {
         let plugin = self.plugin_of(self.group.target);
         if self.view_of(self.group.target).is_some_and(|view| view.after >= self.group.list_from) {
@@ -201,16 +201,15 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Whether a manager runs on it; if so, says that it stays.
+    /// Whether a manager runs on it; if so, the plan says that it stays.
     pub(super) fn hosts_a_manager(&mut self, instance: &InstanceId) -> bool {
         let Some(manager) = self.observed.bounds.hosts.get(instance).cloned() else { return false };
         self.plan.waits.push(Wait::Manager { instance: instance.clone(), manager });
         true
     }
 
-    /// The order in which members are given up: the machines of managers last, the sick first, for they
-    /// cost no availability, then those that are not
-    /// ready, then older templates, then the highest slots.
+    /// The order in which members are destroyed: the machines of managers last, the unhealthy first, because
+    /// they cost no availability, then those that are not ready, then older templates, then the highest slots.
     pub(super) fn by_worth(&self, mut members: Vec<RunningMember<'a>>) -> Vec<RunningMember<'a>> {
         members.sort_by_cached_key(|running| {
             (
@@ -225,7 +224,7 @@ impl<'a> Planner<'a> {
         members
     }
 
-    /// What is known is told, and nothing is done: the group is paused.
+    /// The plan of a paused group: it reports what is known, and has no actions.
     pub(super) fn at_rest(mut self, paused: &Paused) -> Plan {
         self.plan.actions.clear();
         self.patrol();
@@ -234,7 +233,7 @@ impl<'a> Planner<'a> {
         self.plan
     }
 
-    /// All members go; the group itself when nothing is left.
+    /// Destroys all members, and removes the group when nothing is left.
     pub(super) fn clear_out(&mut self) {
         for running in self.running.clone() {
             self.destroy(&running, Reason::Terminate);

@@ -1,4 +1,4 @@
-//! What became of open intents.
+//! Closes open intents by their outcome, or by the evidence of listings.
 
 use super::planner::Planner;
 use super::steps::Action;
@@ -12,7 +12,7 @@ use crate::tags;
 use crate::time::Timestamp;
 
 impl Planner<'_> {
-    /// Open intents that nobody here is calling for: after a new leader, or an unsure answer.
+    /// Settles open intents without a call under way: those of earlier leaders, and those with an unsure outcome.
     pub(super) fn settle_intents(&mut self) {
         let mut under_way = 0;
         for intent in self.group.intents.values() {
@@ -33,18 +33,18 @@ impl Planner<'_> {
         }
     }
 
-    /// What a look says about an open intent; without an answer, perhaps a repeat.
+    /// The outcome of an open intent, by the latest listing; without one, perhaps another attempt.
     ///
-    /// A repeat never makes a second intent: it has the same name, and waits until the first call
-    /// can no longer take effect unless the plugin knows the token again.
+    /// Another attempt is not a second intent: it has the same token, and waits until the first call
+    /// can no longer take effect, unless the plugin creates no second instance for a token.
     fn settle(&mut self, intent: &Intent) -> Option<Outcome> {
         let template = intent.task.template();
         let unsure = self.observed.unsure.get(&intent.id);
         if is_left_out(Protection::Settling) && matches!(intent.task, Task::Provision { .. }) {
-            return Some(Outcome::Refused { message: "nobody looked".into(), retryable: true });
+            return Some(Outcome::Refused { message: "no listing was checked".into(), retryable: true });
         }
         let message = unsure.map_or_else(
-            || "an earlier leader began it, and its outcome is not known".to_owned(),
+            || "an earlier leader made the call, and its reply is lost".to_owned(),
             |unsure| unsure.message.clone(),
         );
         let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
@@ -67,7 +67,7 @@ impl Planner<'_> {
                     });
                     return None;
                 }
-                // What it promises to list within a time may come as late after the call.
+                // An instance may be listed as late after the call as the listing lag of the plugin allows.
                 let lag = view.guarantees.lists_within.unwrap_or_default();
                 let over = ended_at + LONGEST_CALL + lag;
                 let proven = view.guarantees.class.dedupes() && view.after >= intent.admitted;
@@ -75,8 +75,10 @@ impl Planner<'_> {
                     self.plan.waits.push(Wait::Settling { intent: intent.id, until: over, message });
                     self.wake(over);
                 } else if self.was_filled_since(intent, slot) {
-                    // What was lost with the lineage before had gone further: its instance is taken in.
-                    let message = "its slot was filled since, in the lineage before".to_owned();
+                    // The log entries that were lost in the recovery went further: their instance is adopted.
+                    let message =
+                        "the slot was filled by a later call, whose record was lost when the cluster was recovered"
+                            .to_owned();
                     return Some(Outcome::Refused { message, retryable: true });
                 } else {
                     self.repeat_from(retry_at, intent, message);
@@ -84,12 +86,12 @@ impl Planner<'_> {
                 None
             }
             Task::Destroy { instance, .. } => {
-                // A listing may lag behind, and hide whom it should show. Nothing hurries here, and whoever
-                // is taken for gone and is not is lost, so it must go on as long as for many.
+                // A listing may lag behind, and lack an instance that exists. There is no hurry here, and an
+                // instance that is wrongly considered gone is lost, so it needs as much evidence as many do.
                 if view.after >= intent.admitted && self.is_surely_gone(instance, view) {
                     return Some(Outcome::Done(instance.clone()));
                 }
-                // Destroying by id is harmless however often it is done.
+                // Destroying by id is safe to repeat.
                 self.repeat_from(retry_at, intent, message);
                 None
             }
@@ -99,10 +101,11 @@ impl Planner<'_> {
                 if seen.and_then(|seen| seen.tag(tags::CONFIG_HASH)) == Some(hash) {
                     return Some(Outcome::Done(instance.clone()));
                 }
-                // A label that is late does no harm: nobody has to wait for it.
+                // A label that takes effect late does no harm: there is no need to wait for it.
                 let unwanted = self.group.lifecycle != Lifecycle::Managed;
                 if unwanted || seen.is_none() && view.after >= intent.admitted {
-                    let message = "it is not there, or not wanted any more".to_owned();
+                    let message =
+                        "it is no longer listed, or its group is being validated or destroyed".to_owned();
                     return Some(Outcome::Refused { message, retryable: true });
                 }
                 // Labelling again changes nothing.

@@ -1,4 +1,4 @@
-//! What a plan says: verdicts, actions, and why nothing more is done.
+//! The parts of a plan: verdicts, actions, and why nothing more is done.
 
 use super::waiting::{Anomaly, Wait};
 use crate::ObjectKey;
@@ -10,32 +10,32 @@ use crate::time::Timestamp;
 /// The next steps for a group. Advice for one moment, never a program to be resumed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
-    /// Open intents that a look has settled.
+    /// Open intents that a listing has settled.
     pub outcomes: Vec<(IntentId, Outcome)>,
-    /// Members that are no longer there.
+    /// Members that no longer exist.
     pub gone: Vec<(Slot, InstanceId)>,
     /// Members that are healthy for the first time, or again.
     pub ready: Vec<(Slot, InstanceId)>,
-    /// Members that were ready and are not any more, and since when.
+    /// Members that were ready and are unhealthy now, and since when.
     pub unhealthy: Vec<(Slot, InstanceId, Timestamp)>,
-    /// Instances of this group that take an empty slot.
+    /// Instances of this group that are adopted into an empty slot.
     pub adopt: Vec<Adoption>,
     pub actions: Vec<Action>,
-    /// Members whose health is to be asked now.
+    /// Members whose health is to be checked now.
     pub ask: Vec<(Slot, InstanceId)>,
-    /// Members at rest whose turn it is to be asked, and the last of them: the next turn begins behind it.
+    /// Members at rest whose health is to be checked in turn; the next turn begins after the last of them.
     pub patrol: Vec<(Slot, InstanceId)>,
-    /// Why it is not moving: the answer to the only question at three in the morning.
+    /// Why the plan does not proceed.
     pub waits: Vec<Wait>,
     /// Instances with this group's tag that hold no slot and are left alone.
     pub strays: Vec<InstanceId>,
-    /// Every wanted member is ready at this template, for the first time.
+    /// Every desired member is ready at this template, for the first time.
     pub replaced: Option<Revision>,
     /// The group was being destroyed and nothing of it is left.
     pub finished: bool,
-    /// When to look again though nothing has happened.
+    /// When to plan again even if nothing has happened.
     pub wake_at: Option<Timestamp>,
-    /// What should not be, and is left as it is.
+    /// What this cluster cannot have done; it is reported, and left as it is.
     pub anomalies: Vec<Anomaly>,
 }
 
@@ -45,7 +45,7 @@ pub enum Action {
     Provision {
         slot: Slot,
     },
-    /// Make an instance that is to take the slot over: start-first.
+    /// Create the replacement of the instance in a slot before that one is destroyed: start-first.
     Replace {
         slot: Slot,
     },
@@ -59,14 +59,14 @@ pub enum Action {
     Repeat {
         intent: IntentId,
     },
-    /// Give a machine that was made by hand its group's fingerprint, so that it can be adopted.
+    /// Tag an instance that was created by hand with its group's fingerprint, so that it can be adopted.
     Label {
         instance: InstanceId,
     },
 }
 
 impl Plan {
-    /// What this plan writes to the log, with outcomes that came from elsewhere.
+    /// What this plan writes to the log, together with the outcomes of calls.
     pub fn report(
         &self,
         group: &GroupId,

@@ -11,12 +11,12 @@ use crate::event::Kind;
 use crate::limits::MOST_TOKENS;
 
 impl State {
-    /// Whether a token lets this one in, as far as is known here.
+    /// Whether this user may log in with a token, or this manager join, by the state of this replica.
     pub fn admits(&self, id: &TokenId, whom: &Newcomer<'_>) -> Result<(), BadToken> {
         self.tokens.get(id).ok_or(BadToken::Unknown)?.admits(whom, self.time)
     }
 
-    /// The token that serves once has served.
+    /// Marks a token that is valid for a single use as used.
     pub(super) fn use_up(&mut self, id: &TokenId, whom: &Newcomer<'_>) {
         if let Some(token) = self.tokens.get_mut(id)
             && token.once
@@ -40,7 +40,7 @@ impl State {
                 context.emit(
                     None,
                     Kind::PersonLoggedIn,
-                    format!("`{name}` as {role}, by token {}", id.short()),
+                    format!("user `{name}` logged in with the role {role}, by token {}", id.short()),
                 );
                 Answer::Done
             }
@@ -75,8 +75,13 @@ impl State {
             instance: new.instance.clone(),
         };
         let message = match &new.replaces {
-            Some(old) => format!("{} for the role {}, in place of {}", new.id.short(), new.role, old.short()),
-            None => format!("{} for the role {}", new.id.short(), new.role),
+            Some(old) => format!(
+                "token {} for the role {}; it replaces token {}, which is revoked",
+                new.id.short(),
+                new.role,
+                old.short()
+            ),
+            None => format!("token {} for the role {}", new.id.short(), new.role),
         };
         context.emit(None, Kind::TokenCreated, message);
         self.tokens.insert(new.id.clone(), token);
@@ -86,14 +91,15 @@ impl State {
     pub(super) fn revoke_token(&mut self, context: &mut Context<'_>, id: &TokenId) -> Answer {
         match self.tokens.remove(id) {
             Some(token) => {
-                context.emit(None, Kind::TokenRevoked, format!("{} for the role {}", id.short(), token.role));
+                let what = format!("token {} for the role {}", id.short(), token.role);
+                context.emit(None, Kind::TokenRevoked, what);
                 Answer::Done
             }
             None => Answer::Refused(Refusal::NoToken { id: id.clone() }),
         }
     }
 
-    /// Another authority; the first one signs at once.
+    /// Announces the next authority; the first one of a cluster signs at once.
     pub(super) fn rotate(
         &mut self,
         context: &mut Context<'_>,
@@ -104,7 +110,8 @@ impl State {
             Some(known) if known.rotation == Rotation::None => {
                 known.rotation = Rotation::Announced { next: next.clone(), bridge: bridge.clone() };
                 known.changed = context.log.index;
-                context.emit(None, Kind::AuthorityAnnounced, "another certificate authority is to sign");
+                let what = "a new certificate authority is trusted, and will sign after the next step";
+                context.emit(None, Kind::AuthorityAnnounced, what);
                 Answer::Done
             }
             Some(_) => Answer::Refused(Refusal::IsRotating),
@@ -115,8 +122,8 @@ impl State {
         }
     }
 
-    /// The next step of a rotation, when the last one was taken by this entry of the log: nobody takes a step
-    /// twice.
+    /// Takes the next step of a rotation, if the last one was taken by the log entry `after`: so a repeated
+    /// command takes no step twice.
     pub(super) fn step_rotation(&mut self, context: &mut Context<'_>, after: u64) -> Answer {
         let Some(known) = self.authorities.as_mut().filter(|known| known.changed == after) else {
             return Answer::Done;
@@ -127,11 +134,12 @@ impl State {
             Rotation::Announced { next, bridge } => {
                 let certificate = known.signing.certificate.clone();
                 let retiring = Rotation::Retiring { certificate, bridge };
-                (next, retiring, Kind::AuthorityRotated, "the new certificate authority signs")
+                let what = "the new certificate authority signs; the former one is still trusted";
+                (next, retiring, Kind::AuthorityRotated, what)
             }
             Rotation::Retiring { .. } => {
                 let signing = known.signing.clone();
-                let what = "the former certificate authority is trusted no more";
+                let what = "the former certificate authority is no longer trusted";
                 (signing, Rotation::None, Kind::AuthorityRetired, what)
             }
         };

@@ -1,4 +1,4 @@
-//! One group, as the managers agree on it.
+//! The replicated state of one group.
 
 use std::sync::Arc;
 
@@ -17,22 +17,22 @@ use crate::spec::{Allocation, GroupSpec, Template};
 use crate::state::{Member, Occupied, Roster, Verdict};
 use crate::time::{Millis, Timestamp};
 
-/// A group: what is wanted, how far it has come, who holds which slot, and what is under way.
+/// A group: its spec, the progress of its rollout, its slots with their instances, and its open intents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupState {
     pub spec: Arc<GroupSpec>,
     pub revision: Revision,
     pub committed_at: Timestamp,
     pub committed_by: Actor,
-    /// The latest accepted specs, this one among them: history, diff and undo. Since feature level 2.
+    /// The latest accepted specs, including this one: for history, diff and undo. Since feature level 2.
     pub revisions: OrdMap<Revision, Accepted>,
     pub lifecycle: Lifecycle,
-    /// Since when, and by whom: no action of any kind is taken.
+    /// When and by whom the group was paused: no action of any kind is taken.
     pub paused: Option<Paused>,
     /// The revision whose template members should have: the oldest one with that template.
     pub target: Revision,
-    /// Templates by the revision that brought them: the target's, and every one that still has a
-    /// living member, so that old members are drained and destroyed by their own plugins.
+    /// Templates by the revision that introduced them: the target's, and every one that still has a
+    /// member or an open intent, so that old members are drained and destroyed by their own plugins.
     pub templates: OrdMap<Revision, Arc<TemplateRecord>>,
     pub phase: Phase,
     pub roster: Roster,
@@ -40,18 +40,19 @@ pub struct GroupState {
     /// The instances that are being destroyed though they hold no slot.
     pub terminating_strays: OrdSet<InstanceId>,
     /// The instances that were destroyed a moment ago, and when. A listing may lag behind: one that
-    /// still shows them is no reason to take them in again.
+    /// still has them is no reason to adopt them again.
     pub destroyed: OrdMap<InstanceId, Timestamp>,
-    /// The last log index that changed the roster: a look that began earlier proves nothing about
-    /// who belongs here.
+    /// The last log index that changed the roster: a listing that began earlier proves nothing about
+    /// which instances belong to the group.
     pub changed: u64,
-    /// The log index that created the group, gave it its template, or wanted more of it: a look that
-    /// began earlier cannot tell whether its members are there already.
+    /// The log index that created the group, changed its template, or increased its size: a listing that
+    /// began earlier does not prove that members are missing.
     pub list_from: u64,
-    /// Provisions that were attempted more than once, and the instance that is kept of each: another one
-    /// with the same token is surplus.
+    /// Provisions that were attempted more than once, with the instance that is kept of each: another one
+    /// with the same token is a duplicate.
     pub repeated: OrdMap<IntentId, Option<InstanceId>>,
-    /// Until when the instances that were made are paid for, at the rate that a group may make them.
+    /// The rate limit: until when the instances created so far use up the rate at which the group may
+    /// create them.
     pub paid_until: Timestamp,
 }
 
@@ -63,7 +64,7 @@ pub struct Accepted {
     pub by: Actor,
 }
 
-/// Nothing is done for an object until an operator resumes it.
+/// The pause of an object: no action is taken until an operator resumes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paused {
     pub since: Timestamp,
@@ -77,29 +78,29 @@ pub struct TemplateRecord {
     pub hash: String,
 }
 
-/// Whether a group is acted on.
+/// The state of a group: whether the managers act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifecycle {
-    /// Stored before its plugins could be asked; nothing is provisioned.
+    /// Stored before its plugins could validate it; nothing is provisioned.
     PendingValidation,
     Managed,
-    /// All its members are to go, and then the group itself.
+    /// All its members are destroyed, and then the group is removed.
     Destroying,
 }
 
-/// An instance that a listing should show.
+/// An instance that listings should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded<'a> {
     pub instance: &'a InstanceId,
     pub template: Revision,
-    /// When it was recorded, by the log and by the clock.
+    /// The log entry that recorded it, and its time.
     pub index: u64,
     pub since: Timestamp,
     pub ready: bool,
 }
 
 impl GroupState {
-    /// The group after a commit; `before` is what it was, if it was.
+    /// The group after a commit; `before` is the group as it was, if it existed.
     pub(super) fn committed(
         before: Option<&GroupState>,
         spec: &GroupSpec,
@@ -161,7 +162,7 @@ impl GroupState {
         group
     }
 
-    /// Keeps the spec for history and undo, the oldest of too many no longer.
+    /// Keeps the spec for history and undo, and drops the oldest when there are too many.
     pub(super) fn keep_revision(&mut self) {
         let accepted =
             Accepted { spec: self.spec.clone(), at: self.committed_at, by: self.committed_by.clone() };
@@ -183,23 +184,23 @@ impl GroupState {
             .expect("`committed` stores the target's template and nobody removes it")
     }
 
-    /// The template of a revision, or the target's when that one is not known.
+    /// The template of a revision, or the target's when it is not kept.
     pub fn template_of(&self, revision: Revision) -> &Arc<TemplateRecord> {
         self.templates.get(&revision).unwrap_or_else(|| self.template())
     }
 
-    /// The instances that hold a slot, or are to take one over.
+    /// The current and incoming instances of all slots.
     pub fn members(&self) -> impl Iterator<Item = &InstanceId> {
         self.roster.instances()
     }
 
-    /// An instance as it stands in its slot.
+    /// The record of an instance in its slot.
     pub fn occupied(&self, instance: &InstanceId) -> Option<&Occupied> {
         let slot = self.roster.slot_of(instance)?;
         self.roster.get(slot)?.instances().find(|it| it.instance == *instance)
     }
 
-    /// Everybody whom a listing should show: the instances in slots, and those without one that are being
+    /// Every instance that listings should have: those in slots, and those without one that are being
     /// destroyed.
     pub fn recorded(&self) -> impl Iterator<Item = Recorded<'_>> {
         let members = self.roster.values().flat_map(Member::instances).map(|it| Recorded {
@@ -220,7 +221,7 @@ impl GroupState {
         members.chain(strays)
     }
 
-    /// The members of other templates than the wanted one, which stay as yet.
+    /// The members of other templates than the target's that are not terminating yet.
     pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceId)> {
         self.roster.iter().flat_map(|(slot, member)| {
             let old = member.instances().filter(|it| it.terminating.is_none() && it.template != self.target);
@@ -228,13 +229,14 @@ impl GroupState {
         })
     }
 
-    /// How many slots are held by an instance that stays.
+    /// How many slots have an instance that is not terminating.
     pub fn running(&self) -> usize {
         let stays = |member: &&Member| member.instances().any(|it| it.terminating.is_none());
         self.roster.values().filter(stays).count()
     }
 
-    /// How many slots count toward the wanted number: somebody is there or coming, and not going.
+    /// How many slots count toward the desired number: they have a pending or running instance, which is not
+    /// terminating.
     pub fn present(&self) -> usize {
         self.roster.present()
     }
@@ -245,12 +247,12 @@ impl GroupState {
         self.intents.values().any(labels)
     }
 
-    /// Nobody holds a slot and nothing is under way.
+    /// No slot has an instance, and no intent is open.
     pub fn is_empty(&self) -> bool {
         self.intents.is_empty() && self.roster.values().all(Member::is_free)
     }
 
-    /// How many members there should be now.
+    /// The desired number of members.
     pub fn desired(&self) -> usize {
         match self.lifecycle {
             Lifecycle::Destroying => 0,
@@ -267,7 +269,7 @@ impl GroupState {
         }
     }
 
-    /// What was asked, in a few words.
+    /// The spec in a few words.
     pub fn describe_spec(&self) -> String {
         let template = &self.spec.template;
         let members = match &self.spec.allocation {
@@ -291,28 +293,28 @@ impl GroupState {
         }
     }
 
-    /// The time that making one instance takes from the window.
+    /// The time of the rate window that one created instance uses up.
     fn price(&self) -> Millis {
         let most = RATE_BASE + RATE_PER_MEMBER * self.desired() as u64;
         Millis((RATE_WINDOW.0 / most).max(1))
     }
 
-    /// What is paid for, by a clock that may have been set back.
+    /// Until when the rate is used up, by a clock that may have been set back.
     fn paid(&self, now: Timestamp) -> Timestamp {
         self.paid_until.clamp(now, now + RATE_WINDOW)
     }
 
-    /// How many instances may be made now without making too many in a short time.
+    /// How many instances may be created now by the rate limit.
     pub fn may_make(&self, now: Timestamp) -> usize {
         ((now + RATE_WINDOW).since(self.paid(now)).0 / self.price().0) as usize
     }
 
-    /// When at least one may be made.
+    /// When at least one instance may be created by the rate limit.
     pub fn may_make_from(&self, now: Timestamp) -> Timestamp {
         (self.paid(now) + self.price() - RATE_WINDOW).max(now)
     }
 
-    /// Takes one from the rate; false when it is used up.
+    /// Counts one created instance; false when the rate is used up.
     pub(super) fn pay(&mut self, now: Timestamp) -> bool {
         let may = self.may_make(now) > 0;
         if may {
@@ -329,7 +331,7 @@ impl GroupState {
         }
     }
 
-    /// Drops the templates that nobody needs.
+    /// Drops the templates that no member and no intent needs.
     pub(super) fn forget_templates(&mut self) {
         if self.templates.len() <= 1 {
             return;

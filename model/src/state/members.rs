@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, and what each is to be.
+//! The members of the cluster, and their roles.
 
 use super::State;
 use super::context::Context;
@@ -24,13 +24,13 @@ impl State {
         self.lineages = lineage.into();
         self.level = manager.program.level;
         self.authorities = authority.map(|it| Authorities::new(it.clone(), context.log.index));
-        // The log index of this entry could serve, but the founder must know its id before there
-        // is a log. No entry before this one can join, so 1 is never given again.
+        // The log index of this entry could be the id, but the first manager must know its id before
+        // there is a log. No entry before this one can be a join, so 1 is never assigned again.
         self.managers.insert(NodeId(1), manager.clone());
         context.emit(
             None,
             Kind::ClusterBootstrapped,
-            format!("manager `{}` founded the cluster", manager.name),
+            format!("manager `{}` bootstrapped the cluster", manager.name),
         );
         Answer::Joined(NodeId(1))
     }
@@ -45,7 +45,7 @@ impl State {
             return Answer::Refused(Refusal::Removed { node: *id });
         }
         let whom = Newcomer::Manager { storage: &manager.storage, instance: manager.instance.as_ref() };
-        // Also of one that is known: it might be somebody else who says so.
+        // Also for a known manager: another one might claim to be it.
         if let Some(Err(why)) = token.map(|token| self.admits(token, &whom)) {
             return Answer::Refused(Refusal::Token(why));
         }
@@ -67,7 +67,7 @@ impl State {
         if let Some((id, before)) = known.map(|(id, known)| (*id, known.clone())) {
             self.moves_in(id, manager);
             if before.address != manager.address {
-                let what = format!("manager `{}` is at {} now", manager.name, manager.address);
+                let what = format!("manager `{}` has the new address {}", manager.name, manager.address);
                 context.emit(None, Kind::ManagerMoved, what);
             }
             self.levels_up(context);
@@ -83,16 +83,17 @@ impl State {
         Answer::Joined(id)
     }
 
-    /// What every manager's program knows may be written from now on.
+    /// Raises the feature level to the lowest one of all managers.
     fn levels_up(&mut self, context: &mut Context<'_>) {
         let all = self.managers.values().map(|manager| manager.program.level).min();
         if let Some(level) = all.filter(|level| *level > self.level) {
             self.level = level;
-            context.emit(None, Kind::LevelRaised, format!("all managers know feature level {level}"));
+            let what = format!("every manager supports feature level {level}, which is in use from now on");
+            context.emit(None, Kind::LevelRaised, what);
         }
     }
 
-    /// Records a manager. Whoever ran on its machine before is gone from there.
+    /// Records a manager. A manager that ran on its machine before no longer runs there.
     fn moves_in(&mut self, id: NodeId, manager: &Manager) {
         let before =
             |(_, known): &(&NodeId, &Manager)| known.instance.is_some() && known.instance == manager.instance;
@@ -103,7 +104,7 @@ impl State {
         self.managers.insert(id, manager.clone());
     }
 
-    /// The managers that are to vote.
+    /// The managers with the role of a voter.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> {
         self.managers.keys().copied().filter(|id| !self.learners.contains(id))
     }
@@ -125,17 +126,17 @@ impl State {
             let name = self.managers[node].name.clone();
             let (kind, what) = match role {
                 MemberRole::Voter if self.learners.remove(node).is_some() => {
-                    (Kind::ManagerPromoted, "is to vote")
+                    (Kind::ManagerPromoted, "is promoted to voter")
                 }
                 MemberRole::Learner if self.learners.insert(*node).is_none() => {
-                    (Kind::ManagerDemoted, "is to vote no more")
+                    (Kind::ManagerDemoted, "is demoted to learner")
                 }
                 MemberRole::Removed => {
                     self.learners.remove(node);
                     if let Some(gone) = self.managers.remove(node) {
                         self.removed.insert(*node, gone.storage);
                     }
-                    (Kind::ManagerRemoved, "is removed")
+                    (Kind::ManagerRemoved, "is removed from the cluster")
                 }
                 MemberRole::Voter | MemberRole::Learner => continue,
             };

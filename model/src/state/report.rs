@@ -1,4 +1,4 @@
-//! One turn of the reconciler, applied: facts first, then claims.
+//! Applies the report of a reconciler: facts first, then claims.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl State {
         let emptied = report.facts.contains(&Fact::Emptied);
         if emptied && group.lifecycle == Lifecycle::Destroying && group.is_empty() {
             self.groups.remove(&id);
-            context.emit(Some(&id), Kind::GroupDestroyed, "nothing of it is left");
+            context.emit(Some(&id), Kind::GroupDestroyed, "it has no instances left, and is removed");
         }
         Answer::Admitted(answers)
     }
@@ -90,11 +90,11 @@ impl GroupState {
                 let before = self.phase;
                 self.phase = self.phase.after(Turn::AllReplaced(*at));
                 if self.phase != before {
-                    let what = format!("all members are at revision {at}");
+                    let what = format!("all members are ready at the template of revision {at}");
                     context.emit(Some(id), Kind::RolloutSucceeded, what);
                 }
             }
-            // Counts when everything else was applied: see `report`.
+            // It counts after everything else has been applied: see `report`.
             Fact::Emptied => {}
         }
     }
@@ -119,7 +119,7 @@ impl GroupState {
         made.filter(|instance| self.roster.slot_of(instance).is_some()).cloned().collect()
     }
 
-    /// Ends an intent, unless its outcome is not known. `held` are instances that may not hold another slot.
+    /// Closes an intent, unless its outcome is unsure. `held` are instances that may not hold another slot.
     pub(super) fn close(
         &mut self,
         context: &mut Context<'_>,
@@ -138,7 +138,7 @@ impl GroupState {
         if open.attempt > 1 && matches!(open.task, Task::Provision { .. }) {
             self.remember_repeated(intent, done.ok().cloned());
         }
-        // A refusal is no news of who is there.
+        // A refusal changes nothing about which instances exist.
         if done.is_ok() {
             self.changed = context.log.index;
         }
@@ -161,7 +161,7 @@ impl GroupState {
             },
             Task::Label { instance, .. } => match done {
                 Ok(_) => {
-                    let what = format!("{instance} is to be taken in");
+                    let what = format!("{instance} is labelled, and is adopted when a listing has its label");
                     context.emit(Some(id), Kind::InstanceLabelled, what);
                 }
                 Err(message) => {
@@ -181,9 +181,9 @@ impl GroupState {
     ) {
         let Task::Provision { slot, generation, template } = &open.task else { return };
         match done {
-            // A plugin that gives out one instance twice must not make it two members.
+            // A plugin that returns one instance twice must not make it two members.
             Ok(instance) if !held.insert(instance.clone()) => {
-                let what = format!("slot {slot}: {instance} holds another slot already");
+                let what = format!("slot {slot}: the plugin returned {instance}, which already holds a slot");
                 context.emit(Some(id), Kind::ProvisionRefused, what);
                 self.roster.settle(slot, open.id, None);
             }
@@ -209,7 +209,7 @@ impl GroupState {
         }
     }
 
-    /// The instance of a slot, when it is the one that is meant.
+    /// The record of this instance in this slot; none when the slot does not have it.
     fn in_slot(&self, slot: &Slot, instance: &InstanceId) -> Option<&Occupied> {
         self.roster.get(slot)?.instances().find(|it| it.instance == *instance)
     }
@@ -243,7 +243,7 @@ impl GroupState {
         }
     }
 
-    /// Whether it was taken in.
+    /// Whether it was adopted.
     fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
         let Adoption { slot, instance, template } = adoption;
         let free = self.roster.get(slot).is_none_or(Member::is_free);
@@ -253,15 +253,15 @@ impl GroupState {
             return false;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
-            // Made from something that is not known, but by the plugin that is used now: it is kept in
-            // mind, so that it is drained and destroyed there even when the plugin has changed.
+            // Created from an unknown template, but by the plugin of the target: the plugin is recorded, so
+            // that the instance is drained and destroyed by it even after the group has changed its plugin.
             let known = TemplateRecord { template: self.template().template.clone(), hash: String::new() };
             self.templates.insert(*template, Arc::new(known));
         }
         let plugin = |at: &Revision| self.templates.get(at).map(|known| &known.template.instance.plugin);
         let elsewhere = *template == Revision(0) && plugin(template) != plugin(&self.target);
         if plugin(template).is_none() || elsewhere {
-            // The template was forgotten meanwhile: the next listing decides anew.
+            // The template was dropped meanwhile: the next listing decides again.
             return false;
         }
         self.changed = context.log.index;

@@ -1,5 +1,4 @@
-//! Variables that the managers themselves obey, and what follows from them and from the whole cluster for
-//! each group.
+//! Cluster settings, and the limits that they and the state of the whole cluster set for each group.
 
 use std::sync::Arc;
 
@@ -13,59 +12,79 @@ use crate::limits::MOST_OPEN_IN_CLUSTER;
 use crate::plugin::{Guarantees, PluginClass};
 use crate::time::Millis;
 
-/// Names that begin so are obeyed, or refused.
+/// Variables whose names begin with this are cluster settings; unknown ones are refused.
 pub const RESERVED: &str = "infrakit/";
-/// The most instances that all groups together may have: a number, or `none`.
+/// The maximal number of instances of all groups together: a number, or `none`.
 const MOST_INSTANCES: &str = "infrakit/max-instances";
-/// `infrakit/plugin/NAME/class`: what a plugin is held to that does not say so itself: `C`, `D` or `none`.
+/// `infrakit/plugin/NAME/class`: the class that a plugin is treated as, in place of the one that it reports: `C`,
+/// `D` or `none`.
 const PLUGIN: &str = "infrakit/plugin/";
 const CLASS: &str = "/class";
 
-/// How long a voter may be silent before it is given up for another: whole seconds, or `never`.
+/// How long a voter may be unreachable before autopilot removes it: whole seconds, or `never`.
 const DEAD_MANAGER: &str = "infrakit/dead-manager-after";
 const DEAD_MANAGER_USUAL: Millis = Millis::seconds(300);
 
-/// How long nobody may lead before a manager starts the machines of the others again: whole seconds, or `never`.
+/// How long there may be no leader before stopped machines of managers are started: whole seconds, or `never`.
 const START_MANAGERS: &str = "infrakit/start-managers-after";
 const START_MANAGERS_USUAL: Millis = Millis::seconds(30);
 
-/// How long a manager's certificate is valid: whole seconds. It is signed anew by itself.
+/// How long a manager's certificate is valid: whole seconds. It is renewed automatically.
 const CERTIFICATE: &str = "infrakit/certificate-life";
 const CERTIFICATE_USUAL: Millis = Millis::seconds(30 * 24 * 3600);
 const CERTIFICATE_SHORTEST: Millis = Millis::seconds(60);
 
-/// Why a value cannot be stored under a name.
+/// Checks the value of a variable; the error says why it is refused, and what is valid.
 fn check(key: &str, value: &str) -> Result<(), String> {
     if !key.starts_with(RESERVED) {
         return Ok(());
     }
     if key == MOST_INSTANCES {
         let fits = value == "none" || value.parse::<usize>().is_ok();
-        return if fits { Ok(()) } else { Err(format!("`{value}` is neither a number nor `none`")) };
+        return if fits {
+            Ok(())
+        } else {
+            Err(format!("`{value}` is not a valid limit: use a number, or `none` for no limit"))
+        };
     }
     if key == DEAD_MANAGER || key == START_MANAGERS {
         let fits = value == "never" || seconds(value).is_some();
         return if fits {
             Ok(())
         } else {
-            Err(format!("`{value}` is neither three seconds or more, as in `300s`, nor `never`"))
+            Err(format!(
+                "`{value}` is not a valid duration: use whole seconds, at least `3s`, as in `300s`, or `never`"
+            ))
         };
     }
     if key == CERTIFICATE {
         let fits = seconds(value).is_some_and(|lifecycle| lifecycle >= CERTIFICATE_SHORTEST);
-        return if fits { Ok(()) } else { Err(format!("`{value}` is not a minute or more, as in `86400s`")) };
+        return if fits {
+            Ok(())
+        } else {
+            Err(format!(
+                "`{value}` is not a valid duration: use whole seconds, at least `60s`, as in `86400s`"
+            ))
+        };
     }
     let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
     if plugin.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
         let fits = matches!(value, "C" | "D" | "none");
-        return if fits { Ok(()) } else { Err(format!("`{value}` is none of `C`, `D` and `none`")) };
+        return if fits {
+            Ok(())
+        } else {
+            Err(format!(
+                "`{value}` is not a valid class: use `C`, `D`, or `none` for the class that the plugin reports"
+            ))
+        };
     }
     Err(format!(
-        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER}, {START_MANAGERS}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
+        "there is no such cluster setting: use another prefix than `{RESERVED}` for a variable, or one of the \
+         settings {MOST_INSTANCES}, {DEAD_MANAGER}, {START_MANAGERS}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
     ))
 }
 
-/// `300s`; at least three: who has answered within two can be reached.
+/// `300s`; at least three: a manager that has replied within the last two seconds counts as reachable.
 fn seconds(text: &str) -> Option<Millis> {
     let seconds: u32 = text.strip_suffix('s')?.parse().ok()?;
     (seconds >= 3).then(|| Millis::seconds(u64::from(seconds)))
@@ -81,7 +100,7 @@ impl State {
         Answer::Done
     }
 
-    /// How long a voter may be silent before it is given up for another; none when it never is.
+    /// How long a voter may be unreachable before autopilot removes it; none when it never does.
     pub fn dead_manager_after(&self) -> Option<Millis> {
         match self.setting(DEAD_MANAGER) {
             Some("never") => None,
@@ -90,7 +109,7 @@ impl State {
         }
     }
 
-    /// How long nobody may lead before the machines of managers are started again; none when they never are.
+    /// How long there may be no leader before stopped machines of managers are started; none when they never are.
     pub fn start_managers_after(&self) -> Option<Millis> {
         match self.setting(START_MANAGERS) {
             Some("never") => None,
@@ -108,12 +127,12 @@ impl State {
         self.variables.get(key).map(|variable| &*variable.value)
     }
 
-    /// The most instances that all groups together may have.
+    /// The maximal number of instances of all groups together; none without a limit.
     pub fn ceiling(&self) -> Option<usize> {
         self.setting(MOST_INSTANCES)?.parse().ok()
     }
 
-    /// What a plugin is held to: its own word, unless an operator trusts it less.
+    /// The guarantees of a plugin: those that it reports, or a lower class that an operator has set.
     pub fn guarantees(&self, plugin: &PluginName, said: Guarantees) -> Guarantees {
         let class = match self.setting(&format!("{PLUGIN}{}{CLASS}", plugin.lookup())) {
             Some("D") => PluginClass::D,
@@ -123,7 +142,7 @@ impl State {
         Guarantees { class, ..said }
     }
 
-    /// How many instances are there or coming, and not going, in all groups: with those that are to take over.
+    /// How many instances of all groups exist or are pending, and are not terminating: with incoming ones.
     pub(super) fn present(&self) -> usize {
         self.groups.values().map(|group| group.roster.incarnations()).sum()
     }
@@ -133,7 +152,7 @@ impl State {
         self.groups.values().map(|group| group.intents.len()).sum()
     }
 
-    /// What the cluster as a whole allows each group, at this entry of the log.
+    /// The limits of the cluster for each group, at this entry of the log.
     pub fn bounds(&self, index: u64) -> Bounds {
         let machine =
             |manager: &crate::command::Manager| Some((manager.instance.clone()?, manager.name.clone()));
