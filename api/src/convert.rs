@@ -208,7 +208,7 @@ impl pb::Condition {
 /// An event as a message.
 pub fn event(event: &Event) -> pb::Event {
     pb::Event {
-        index: event.index,
+        index: event.index.0,
         at_ms: event.at.0,
         group: event.group.as_ref().map(GroupId::to_string).unwrap_or_default(),
         by: event.by.clone(),

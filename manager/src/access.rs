@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use http_body_util::Limited;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use model::secret::SCHEME;
-use model::{Role, State};
+use model::{LogIndex, Role, State};
 use raft::{PeerIdentity, Published};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -71,7 +71,7 @@ pub(crate) struct AuthLayer {
 }
 
 /// The names of the authorities that are trusted, and the log index that made it so.
-type Names = (u64, Arc<Vec<Vec<u8>>>);
+type Names = (LogIndex, Arc<Vec<Vec<u8>>>);
 
 impl AuthLayer {
     pub(crate) fn new(states: watch::Receiver<Published>) -> Self {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use api::tls::Tls;
 use model::access::{Authorities, Rotation};
-use model::{Actor, Change, Command, RequestId, Term};
+use model::{Actor, Change, Command, LogIndex, RequestId, Term};
 use raft::{Identity, Replica};
 use rand::RngExt;
 use tokio::time::Instant;
@@ -82,7 +82,7 @@ pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
 
 /// The work of the leader for a rotation: takes each step after every member has applied the one before.
 pub(crate) async fn rotate(replica: Replica, clock: Clock, term: Term) {
-    let mut reached: Option<(u64, Instant)> = None;
+    let mut reached: Option<(LogIndex, Instant)> = None;
     loop {
         tokio::time::sleep(EVERY).await;
         let published = replica.published();
@@ -93,7 +93,7 @@ pub(crate) async fn rotate(replica: Replica, clock: Clock, term: Term) {
         let after = known.changed;
         let me = replica.identity().node;
         let everybody = replica.members().iter().all(|member| {
-            let has = member.lag.is_some_and(|lag| published.index.saturating_sub(lag) >= after);
+            let has = member.lag.is_some_and(|lag| published.index.0.saturating_sub(lag) >= after.0);
             member.node == me || (has && is_fresh(member))
         });
         if !everybody {

@@ -335,7 +335,7 @@ fn first_credentials(
         (None, Some(given)) => tls.set(&given).map(|()| None).map_err(unusable),
         (None, None) if bootstraps => {
             let authority = ca::create(&identity.cluster).map_err(unusable)?;
-            keys::present(tls, identity, &Authorities::new(authority.clone(), 0), lasts)?;
+            keys::present(tls, identity, &Authorities::new(authority.clone(), model::LogIndex(0)), lasts)?;
             Ok(Some(authority))
         }
         (None, None) => Err(Error::new(

@@ -57,7 +57,7 @@ impl Probe {
             return Err("no state yet".into());
         }
         let metrics = self.replica.metrics();
-        if metrics.last.saturating_sub(published.index) > BEHIND {
+        if metrics.last.saturating_sub(published.index.0) > BEHIND {
             return Err(format!("{} of {} entries applied", published.index, metrics.last));
         }
         match metrics.role {
@@ -85,7 +85,7 @@ impl Probe {
         let mut registry = Registry::with_prefix("infrakit");
         self.counted(&mut registry);
         let published = self.replica.published();
-        self.raft(&mut registry, published.index);
+        self.raft(&mut registry, published.index.0);
         if let Role::Leader { .. } = self.replica.metrics().role {
             // Followers know the specs, and not the observed state.
             self.groups(&mut registry, &published.state);

@@ -540,7 +540,7 @@ impl ManagerRpc for Service {
         let state = self.read().await?.state;
         match state.variables.get(&key) {
             Some(variable) => {
-                Ok(Response::new(pb::Variable { value: variable.value.to_string(), index: variable.index }))
+                Ok(Response::new(pb::Variable { value: variable.value.to_string(), index: variable.index.0 }))
             }
             None => Err(Error::new(Code::NotFound, format!("variable `{key}` not found")).into()),
         }

@@ -1,5 +1,6 @@
 //! Access control: roles, tokens, and the certificate authority of the cluster.
 
+use crate::ids::LogIndex;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -87,7 +88,7 @@ pub struct Authorities {
     pub signing: Authority,
     pub rotation: Rotation,
     /// The log index of the last change of this.
-    pub changed: u64,
+    pub changed: LogIndex,
 }
 
 /// The progress of a rotation. Each step is taken after every member has applied the one before, so that
@@ -109,7 +110,7 @@ pub enum Rotation {
 }
 
 impl Authorities {
-    pub fn new(signing: Authority, changed: u64) -> Self {
+    pub fn new(signing: Authority, changed: LogIndex) -> Self {
         Self { signing, rotation: Rotation::None, changed }
     }
 

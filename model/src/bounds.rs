@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, LogIndex};
 
 /// The limits of the cluster for one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +18,9 @@ pub struct Bounds {
     /// The machines of managers, with their names: these are never destroyed.
     pub hosts: BTreeMap<InstanceId, String>,
     /// The last applied entry: no token is from a later one.
-    pub index: u64,
+    pub index: LogIndex,
     /// The last entry of the lineage before this one; 0 when this is the first.
-    pub since: u64,
+    pub since: LogIndex,
 }
 
 impl Default for Bounds {
@@ -31,8 +31,8 @@ impl Default for Bounds {
             open: usize::MAX,
             overfull: false,
             hosts: BTreeMap::new(),
-            index: u64::MAX,
-            since: 0,
+            index: LogIndex(u64::MAX),
+            since: LogIndex(0),
         }
     }
 }

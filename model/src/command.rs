@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access::{Authority, Role, Secret, TokenId};
-use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, NodeId, RequestId, Revision};
+use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, NodeId, RequestId, Revision};
 use crate::report::Report;
 use crate::secret::SecretName;
 use crate::time::{Millis, Timestamp};
@@ -85,7 +85,7 @@ pub enum Change {
     },
     /// Take the next step of the rotation, if its last step was taken by the log entry `after`.
     StepRotation {
-        after: u64,
+        after: LogIndex,
     },
     /// Store what `secret://NAME` stands for in specs.
     SetSecret {

@@ -1,14 +1,14 @@
 //! Events, emitted by applying the log: every replica emits the same.
 
 use crate::command::Verb;
-use crate::ids::GroupId;
+use crate::ids::{GroupId, LogIndex};
 use crate::time::Timestamp;
 
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The log entry that caused it.
-    pub index: u64,
+    pub index: LogIndex,
     pub at: Timestamp,
     /// Empty for the cluster as a whole.
     pub group: Option<GroupId>,

@@ -104,6 +104,11 @@ number! {
     Generation(u32)
 }
 
+number! {
+    /// The place of an entry in the log, from 1.
+    LogIndex(u64)
+}
+
 /// The id of a request: a repeated one gets the first answer instead of a second effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u128);
@@ -112,13 +117,13 @@ pub struct RequestId(pub u128);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogId {
     pub term: Term,
-    pub index: u64,
+    pub index: LogIndex,
 }
 
 /// The id of an intent: the log entry that opened it, and its position in the batch of that entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IntentId {
-    pub index: u64,
+    pub index: LogIndex,
     pub offset: u32,
 }
 

@@ -1,6 +1,6 @@
 //! A record written before a side effect, so that no crash can hide one.
 
-use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot, Term};
+use crate::ids::{Generation, InstanceId, IntentId, LogIndex, Revision, Slot, Term};
 use crate::limits::LONGEST_CALL;
 use crate::time::Timestamp;
 
@@ -21,7 +21,7 @@ pub struct Intent {
     /// From 1.
     pub attempt: u32,
     /// The log index that admitted this attempt.
-    pub admitted: u64,
+    pub admitted: LogIndex,
     /// The term of the leader that makes this attempt.
     pub term: Term,
     /// When this attempt was admitted.

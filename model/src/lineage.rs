@@ -1,7 +1,7 @@
 //! The lineages of a cluster: after a recovery it has a new, higher number, so that managers of the previous
 //! one are recognized.
 
-use crate::ids::IntentId;
+use crate::ids::{IntentId, LogIndex};
 
 /// The lineage of a cluster, and those that are over.
 ///
@@ -19,7 +19,7 @@ pub struct Lineages {
 pub struct Era {
     pub lineage: u32,
     /// The last index of its log that the next one took over.
-    pub until: u64,
+    pub until: LogIndex,
 }
 
 impl Lineages {
@@ -31,7 +31,7 @@ impl Lineages {
 
     /// Another lineage begins, after this entry.
     #[must_use]
-    pub fn followed_by(&self, next: u32, until: u64) -> Self {
+    pub fn followed_by(&self, next: u32, until: LogIndex) -> Self {
         let mut earlier = self.earlier.clone();
         earlier.push(Era { lineage: self.now, until });
         Self { now: next, earlier }
@@ -50,8 +50,11 @@ mod tests {
 
     #[test]
     fn an_intent_keeps_the_lineage_that_opened_it() {
-        let lineages = Lineages::from(1).followed_by(5, 100).followed_by(9, 2000);
+        let lineages = Lineages::from(1).followed_by(5, LogIndex(100)).followed_by(9, LogIndex(2000));
         let of = |index| lineages.of(IntentId { index, offset: 0 });
-        assert_eq!([of(1), of(100), of(101), of(2000), of(2001)], [1, 1, 5, 5, 9]);
+        assert_eq!(
+            [of(LogIndex(1)), of(LogIndex(100)), of(LogIndex(101)), of(LogIndex(2000)), of(LogIndex(2001))],
+            [1, 1, 5, 5, 9]
+        );
     }
 }

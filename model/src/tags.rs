@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{ClusterId, IntentId};
+use crate::ids::{ClusterId, IntentId, LogIndex};
 use crate::lineage::Lineages;
 
 /// Tags of one instance, in order.
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn a_token_tells_its_lineage() {
         let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
-        let token = token(&cluster, &Lineages::from(7), IntentId { index: 3, offset: 4 });
+        let token = token(&cluster, &Lineages::from(7), IntentId { index: LogIndex(3), offset: 4 });
         assert_eq!(lineage_of(&token), Some(7));
         for other in ["", "x", "a-b", "a-", "a-99999999999"] {
             assert_eq!(lineage_of(other), None, "{other}");
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_longest_token_fits_where_providers_limit_it() {
-        let intent = IntentId { index: u64::MAX, offset: u32::MAX };
+        let intent = IntentId { index: LogIndex(u64::MAX), offset: u32::MAX };
         let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
         let token = token(&cluster, &Lineages::from(u32::MAX), intent);
         assert!(token.len() <= 64, "{token}");

@@ -34,14 +34,14 @@ impl Machine {
             at: Timestamp(1),
             change,
         };
-        self.state.apply(LogId { term: Term(1), index: self.index }, &command).answer
+        self.state.apply(LogId { term: Term(1), index: model::LogIndex(self.index) }, &command).answer
     }
 
     /// Claims for the slots from `first` on, after outcomes of the claims that entry `before` opened.
     fn report(&self, first: u32, before: Option<u64>) -> Change {
         let report = Report::new(ObjectKey::group(&GroupId::new("web")), Revision(1), Term(1));
         let outcomes = (0..BATCH).filter_map(|offset| {
-            let intent = IntentId { index: before?, offset };
+            let intent = IntentId { index: model::LogIndex(before?), offset };
             let id = InstanceId::new(format!("i-{:017x}", intent.index << 12 | u64::from(offset)));
             Some(Fact::Outcome(intent, Outcome::Done(id)))
         });
@@ -110,7 +110,7 @@ fn main() {
     });
     let applied = median(applied.collect());
     let identity = Identity { cluster: ClusterId::new("c"), lineage: 1, node: NodeId(1) };
-    let published = Published { state: Arc::new(machine.state), index: machine.index };
+    let published = Published { state: Arc::new(machine.state), index: model::LogIndex(machine.index) };
     let backup = Backup::of(&identity, &published, Term(1), Timestamp(1));
     let written = (0..RUNS).map(|_| {
         let began = Instant::now();

@@ -10,7 +10,7 @@
 use bytes::{Bytes, BytesMut};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
-use model::{ClusterId, LogId, State, Term, Timestamp};
+use model::{ClusterId, LogId, LogIndex, State, Term, Timestamp};
 use prost::Message;
 
 use crate::identity::Identity;
@@ -153,7 +153,7 @@ fn head(it: &Head) -> pb::BackupHead {
         version: VERSION,
         cluster: it.cluster.to_string(),
         lineage: it.lineage,
-        last: Some(pb::LogId { term: it.last.term.0, index: it.last.index }),
+        last: Some(pb::LogId { term: it.last.term.0, index: it.last.index.0 }),
         at: it.at.0,
         program: it.program.clone(),
         level: it.level,
@@ -170,7 +170,7 @@ fn from_head(it: &pb::BackupHead) -> Result<Head, BadBackup> {
     Ok(Head {
         cluster: ClusterId::new(&it.cluster),
         lineage: it.lineage,
-        last: LogId { term: Term(last.term), index: last.index },
+        last: LogId { term: Term(last.term), index: LogIndex(last.index) },
         at: Timestamp(it.at),
         program: it.program.clone(),
         level: it.level,
@@ -196,7 +196,7 @@ mod tests {
         let mut state = State { cluster: Some("c".into()), ..State::default() };
         state.secrets.insert(SecretName::new("db"), secret);
         let identity = Identity { cluster: "c".into(), lineage: 3, node: NodeId(1) };
-        let published = Published { state: Arc::new(state), index: 77 };
+        let published = Published { state: Arc::new(state), index: model::LogIndex(77) };
         Backup::of(&identity, &published, Term(5), Timestamp(1000))
     }
 

@@ -70,7 +70,7 @@ impl Digests {
     /// All kept digests, and that of the current state. Takes milliseconds for a large state.
     pub(crate) fn with_latest(&self, published: &Published) -> BTreeMap<u64, Digest> {
         let mut all = self.kept().clone();
-        all.entry(published.index).or_insert_with(|| digest(&published.state));
+        all.entry(published.index.0).or_insert_with(|| digest(&published.state));
         all
     }
 }

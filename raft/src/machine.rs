@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use model::event::Event;
-use model::{State, Term};
+use model::{LogIndex, State, Term};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::{broadcast, watch};
@@ -135,7 +135,7 @@ impl RaftStateMachine<Types> for Machine {
                 EntryPayload::Blank => None,
                 EntryPayload::Normal(sealed) => {
                     let command = codec::decode_command(&sealed)?;
-                    let log = model::LogId { term: Term(id.leader_id.term), index: id.index };
+                    let log = model::LogId { term: Term(id.leader_id.term), index: LogIndex(id.index) };
                     let applied = self.state.apply(log, &command);
                     events.extend(applied.events);
                     Some(applied.answer)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::State;
+use model::{LogIndex, State};
 
 use crate::types::LogId;
 
@@ -11,11 +11,11 @@ use crate::types::LogId;
 pub struct Published {
     pub state: Arc<State>,
     /// The last applied log index.
-    pub index: u64,
+    pub index: LogIndex,
 }
 
 impl Published {
     pub(crate) fn of(state: &State, applied: Option<LogId>) -> Self {
-        Published { state: Arc::new(state.clone()), index: applied.map_or(0, |id| id.index) }
+        Published { state: Arc::new(state.clone()), index: LogIndex(applied.map_or(0, |id| id.index)) }
     }
 }

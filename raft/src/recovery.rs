@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use model::command::Manager;
-use model::{LogId, NodeId, State, Term};
+use model::{LogId, LogIndex, NodeId, State, Term};
 use openraft::EntryPayload;
 use openraft::impls::BasicNode;
 use prost::Message;
@@ -64,7 +64,7 @@ impl Disk {
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(command) => {
-                    let log = LogId { term: Term(id.leader_id.term), index: id.index };
+                    let log = LogId { term: Term(id.leader_id.term), index: LogIndex(id.index) };
                     state.apply(log, &codec::decode_command(&command)?);
                 }
                 EntryPayload::Membership(changed) => members = changed,
@@ -84,8 +84,10 @@ impl Disk {
         Ok(Some(Holding {
             identity,
             state,
-            last: last
-                .map_or(LogId::default(), |id| LogId { term: Term(id.leader_id.term), index: id.index }),
+            last: last.map_or(LogId::default(), |id| LogId {
+                term: Term(id.leader_id.term),
+                index: LogIndex(id.index),
+            }),
             committed,
             voted: Term(voted),
             voters: members.voter_ids().map(NodeId).collect(),
@@ -107,7 +109,7 @@ impl Disk {
     ) -> io::Result<Identity> {
         let cluster =
             state.cluster.clone().ok_or_else(|| Corrupt("the cluster was never bootstrapped".into()))?;
-        let first = types::LogId::new_term_index(last.term.0, last.index + GAP);
+        let first = types::LogId::new_term_index(last.term.0, last.index.0 + GAP);
         let node = node.unwrap_or(NodeId(first.index));
         let address = me.address.clone();
         let state = state.begun_anew(lineage, last.index, node, me);

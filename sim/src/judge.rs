@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::ids::IntentId;
-use model::{GroupId, InstanceId, Slot, State, Task, tags};
+use model::{LogIndex, GroupId, InstanceId, Slot, State, Task, tags};
 
 use crate::cloud::{Cloud, Instance};
 use crate::cluster::Cluster;
@@ -22,7 +22,7 @@ pub(crate) struct Group {
     pub(crate) most: u32,
     pub(crate) may_destroy: u32,
     /// How many members were wanted from which log index on, at the latest.
-    pub(crate) declared: Vec<(u64, u32)>,
+    pub(crate) declared: Vec<(LogIndex, u32)>,
 }
 
 /// What keeps the cluster from being as declared.

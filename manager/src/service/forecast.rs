@@ -8,8 +8,8 @@ use model::command::Declaration;
 use model::observed::{ListingHistory, View};
 use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, Spec,
-    State, plan,
+    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, LogIndex, Observed, RequestId,
+    Slot, Spec, State, plan,
 };
 use raft::{Published, Role};
 
@@ -48,7 +48,7 @@ impl Service {
         let mut copy = state.clone();
         let Spec::Group(spec) = &item.spec;
         let id = &spec.id;
-        let log = LogId { index: u64::MAX, ..LogId::default() };
+        let log = LogId { index: model::LogIndex(u64::MAX), ..LogId::default() };
         let command = Command {
             id: RequestId(raft::unique()),
             by: Actor("plan".into()),
@@ -71,10 +71,10 @@ impl Service {
         let Some(group) = copy.group(id) else { return planned };
         let mut group = (**group).clone();
         // The plan is made from the latest listing, however old: it is advice, and nothing is done by it.
-        group.list_from = 0;
+        group.list_from = model::LogIndex(0);
         if stored == 0 {
             // Only this copy has changed it.
-            group.changed = 0;
+            group.changed = model::LogIndex(0);
         }
         let plan = plan(&group, observed, command.at);
         planned.actions = plan.adopt.iter().map(adoption).collect();

@@ -58,7 +58,7 @@ impl Service {
             answered_by: identity.node.0,
             nodes: members.iter().map(node).collect(),
             groups: self.groups(state),
-            applied_index: published.index,
+            applied_index: published.index.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             level: state.level,
         })

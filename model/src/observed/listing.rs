@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::{InstanceId, LogicalId};
+use crate::ids::{InstanceId, LogIndex, LogicalId};
 use crate::limits::MANY_GONE;
 use crate::part::Opaque;
 use crate::plugin::Guarantees;
@@ -72,7 +72,7 @@ pub struct Listing {
     pub shrunk_by: usize,
     /// The last log entry that was applied when the call began: of later entries this listing proves
     /// nothing.
-    pub after: u64,
+    pub after: LogIndex,
     pub guarantees: Guarantees,
 }
 
@@ -92,7 +92,7 @@ impl ListingHistory {
         items: Vec<Arc<Description>>,
         guarantees: Guarantees,
         taken_at: Timestamp,
-        after: u64,
+        after: LogIndex,
     ) -> Listing {
         let total = items.len();
         // Twice the time for which members must be missing, so that the comparison lasts longer than that.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::LogIndex;
 use crate::plugin::{Guarantees, PluginClass};
 use crate::tags::Tags;
 use crate::{ClusterId, Lineages, Millis, tags};
@@ -21,7 +22,7 @@ fn a_listing_tells_how_many_are_fewer_than_shortly_before_and_since_when_no_look
             (0..n).map(one).collect(),
             Guarantees::default(),
             Timestamp(second * 1000),
-            0,
+            LogIndex(0),
         );
         (listing.shrunk_by, listing.unbroken_since.0 / 1000)
     };
@@ -44,7 +45,7 @@ fn a_missing_or_different_group_tag_is_no_match() {
             state: None,
         })
     };
-    let token = tags::token(&cluster, &Lineages::from(1), IntentId { index: 7, offset: 2 });
+    let token = tags::token(&cluster, &Lineages::from(1), IntentId { index: LogIndex(7), offset: 2 });
     let listing = Listing {
         items: vec![
             item("bare", &[]),
@@ -57,7 +58,7 @@ fn a_missing_or_different_group_tag_is_no_match() {
         taken_at: Timestamp(1),
         unbroken_since: Timestamp(1),
         shrunk_by: 0,
-        after: 0,
+        after: LogIndex(0),
         guarantees: Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) },
     };
     let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(1));
@@ -73,7 +74,7 @@ fn a_missing_or_different_group_tag_is_no_match() {
 #[test]
 fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
     let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
-    let intent = IntentId { index: 7, offset: 2 };
+    let intent = IntentId { index: LogIndex(7), offset: 2 };
     let item = |id: &str, token: Option<String>| {
         let mut tags = Tags::from([
             (tags::GROUP.to_owned(), "web".to_owned()),
@@ -91,7 +92,7 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
         item("garbled", Some("x".into())),
         item("bare", None),
     ];
-    let listing = ListingHistory::default().showed(items, Guarantees::default(), Timestamp(1), 0);
+    let listing = ListingHistory::default().showed(items, Guarantees::default(), Timestamp(1), LogIndex(0));
     let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(2));
     assert_eq!(view.duplicates.len(), 1);
     let pair = [view.duplicates[0].1.as_str(), view.by_intent[&intent].as_str()];
@@ -101,7 +102,7 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
     assert_eq!(view.seen[&InstanceId::new("before")].intent, None);
     assert!(view.seen[&InstanceId::new("before")].lost && !view.seen[&InstanceId::new("later")].lost);
     // An intent that was open when its lineage ended is known by the name that it had.
-    let lineages = Lineages::from(1).followed_by(2, 7);
+    let lineages = Lineages::from(1).followed_by(2, LogIndex(7));
     let view = View::of(&listing, &"web".into(), &cluster, &lineages);
     assert_eq!(view.by_intent[&intent].as_str(), "before");
     assert!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::listing::{Description, Listing};
-use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogicalId};
+use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, LogicalId};
 use crate::lineage::Lineages;
 use crate::plugin::Guarantees;
 use crate::tags;
@@ -16,7 +16,7 @@ pub struct View {
     pub taken_at: Timestamp,
     pub unbroken_since: Timestamp,
     pub shrunk_by: usize,
-    pub after: u64,
+    pub after: LogIndex,
     pub guarantees: Guarantees,
     /// How many instances the plugin lists, with or without a group.
     pub total: usize,
@@ -109,6 +109,6 @@ impl Seen {
 fn intent_of(token: &str, cluster: &ClusterId, lineages: &Lineages) -> Option<IntentId> {
     let mut parts = token.strip_prefix(cluster.short())?.strip_prefix('-')?.splitn(3, '-');
     let lineage: u32 = parts.next()?.parse().ok()?;
-    let id = IntentId { index: parts.next()?.parse().ok()?, offset: parts.next()?.parse().ok()? };
+    let id = IntentId { index: LogIndex(parts.next()?.parse().ok()?), offset: parts.next()?.parse().ok()? };
     (lineages.of(id) == lineage).then_some(id)
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::*;
 use crate::answer::{Admission, Answer, Denial};
 use crate::command::{Change, Command, Declaration, Verb};
-use crate::ids::{ClusterId, Generation, LogId, RequestId};
+use crate::ids::{ClusterId, Generation, LogId, LogIndex, RequestId};
 use crate::intent::{Intent, Task};
 use crate::limits::LONGEST_CALL;
 use crate::observed::{Description, HealthSample, Seen, View};
@@ -98,7 +98,7 @@ impl Story {
         self.index += 1;
         let command =
             Command { id: RequestId(u128::from(self.index)), by: Actor("test".into()), at: self.now, change };
-        let answer = self.state.apply(LogId { term: TERM, index: self.index }, &command).answer;
+        let answer = self.state.apply(LogId { term: TERM, index: LogIndex(self.index) }, &command).answer;
         self.state.check().unwrap_or_else(|broken| panic!("{broken}: {:?}", self.state));
         answer
     }
@@ -148,14 +148,14 @@ impl Story {
             taken_at: self.now,
             unbroken_since: self.unbroken_since,
             shrunk_by: self.shrunk_by,
-            after: self.index,
+            after: LogIndex(self.index),
             guarantees: self.guarantees,
             total: self.provider.len(),
             seen: seen.collect(),
             by_intent: by_intent.collect(),
             ..View::default()
         };
-        self.observed.bounds = self.state.bounds(self.index);
+        self.observed.bounds = self.state.bounds(LogIndex(self.index));
         let plugin = self.group().template().template.instance.plugin.clone();
         let group = self.state.group(&web()).expect("the group is there").clone();
         see(&mut self.observed, &plugin, Arc::new(view), &group);
@@ -290,7 +290,7 @@ const LOST: &str = "lost";
 
 fn intent_of(tags: &tags::Tags) -> Option<IntentId> {
     let (index, offset) = tags.get(tags::INTENT)?.split_once('-')?;
-    Some(IntentId { index: index.parse().ok()?, offset: offset.parse().ok()? })
+    Some(IntentId { index: LogIndex(index.parse().ok()?), offset: offset.parse().ok()? })
 }
 
 fn tags_of(hash: &str, slot: Option<&Slot>, intent: Option<IntentId>) -> tags::Tags {

@@ -1,5 +1,6 @@
 //! Tokens and the certificate authority, as the log changes them.
 
+use crate::ids::LogIndex;
 use std::sync::Arc;
 
 use super::State;
@@ -124,7 +125,7 @@ impl State {
 
     /// Takes the next step of a rotation, if the last one was taken by the log entry `after`: so a repeated
     /// command takes no step twice.
-    pub(super) fn step_rotation(&mut self, context: &mut Context<'_>, after: u64) -> Answer {
+    pub(super) fn step_rotation(&mut self, context: &mut Context<'_>, after: LogIndex) -> Answer {
         let Some(known) = self.authorities.as_mut().filter(|known| known.changed == after) else {
             return Answer::Done;
         };

@@ -6,7 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::context::Context;
 use crate::command::Actor;
-use crate::ids::{InstanceId, IntentId, Revision, Slot};
+use crate::ids::{InstanceId, IntentId, LogIndex, Revision, Slot};
 use crate::intent::{Intent, Task};
 use crate::limits::{
     DESTROYED_KEPT, FORGOTTEN_AFTER, HEAVIEST_HISTORY, MOST_REPEATED, MOST_REVISIONS, RATE_BASE,
@@ -44,10 +44,10 @@ pub struct GroupState {
     pub destroyed: OrdMap<InstanceId, Timestamp>,
     /// The last log index that changed the roster: a listing that began earlier proves nothing about
     /// which instances belong to the group.
-    pub changed: u64,
+    pub changed: LogIndex,
     /// The log index that created the group, changed its template, or increased its size: a listing that
     /// began earlier does not prove that members are missing.
-    pub list_from: u64,
+    pub list_from: LogIndex,
     /// Provisions that were attempted more than once, with the instance that is kept of each: another one
     /// with the same token is a duplicate.
     pub repeated: OrdMap<IntentId, Option<InstanceId>>,
@@ -94,7 +94,7 @@ pub struct Recorded<'a> {
     pub instance: &'a InstanceId,
     pub template: Revision,
     /// The log entry that recorded it, and its time.
-    pub index: u64,
+    pub index: LogIndex,
     pub since: Timestamp,
     pub ready: bool,
 }

@@ -73,7 +73,7 @@ impl State {
             self.levels_up(context);
             return Answer::Joined(id);
         }
-        let id = NodeId(context.log.index);
+        let id = NodeId(context.log.index.0);
         if let Some(token) = token {
             self.use_up(token, &whom);
         }

@@ -1,5 +1,6 @@
 //! Small things that the state keeps for people.
 
+use crate::ids::LogIndex;
 use std::sync::Arc;
 
 use crate::access::Secret;
@@ -10,7 +11,7 @@ use crate::time::Timestamp;
 pub struct Variable {
     pub value: Arc<str>,
     /// The log index that wrote it.
-    pub index: u64,
+    pub index: LogIndex,
 }
 
 /// A secret, and who stored it.

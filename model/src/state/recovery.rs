@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::command::Manager;
-use crate::ids::NodeId;
+use crate::ids::{LogIndex, NodeId};
 
 impl State {
     /// This state as the only manager of another lineage has it, which begins after the entry `until`.
@@ -11,7 +11,7 @@ impl State {
     /// once are gone: whether they were used since is not known. Everything else goes on; an intent that is open
     /// is looked for under the name that it has.
     #[must_use]
-    pub fn begun_anew(&self, lineage: u32, until: u64, node: NodeId, me: Manager) -> State {
+    pub fn begun_anew(&self, lineage: u32, until: LogIndex, node: NodeId, me: Manager) -> State {
         let (mut state, level) = (self.clone(), me.program.level);
         state.lineages = self.lineages.followed_by(lineage, until);
         for (id, other) in

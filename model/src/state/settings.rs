@@ -7,7 +7,7 @@ use super::context::Context;
 use super::records::Variable;
 use crate::answer::{Answer, Refusal};
 use crate::bounds::Bounds;
-use crate::ids::PluginName;
+use crate::ids::{LogIndex, PluginName};
 use crate::limits::MOST_OPEN_IN_CLUSTER;
 use crate::plugin::{Guarantees, PluginClass};
 use crate::time::Millis;
@@ -153,7 +153,7 @@ impl State {
     }
 
     /// The limits of the cluster for each group, at this entry of the log.
-    pub fn bounds(&self, index: u64) -> Bounds {
+    pub fn bounds(&self, index: LogIndex) -> Bounds {
         let machine =
             |manager: &crate::command::Manager| Some((manager.instance.clone()?, manager.name.clone()));
         let present = self.present();
@@ -164,7 +164,7 @@ impl State {
             open: MOST_OPEN_IN_CLUSTER.saturating_sub(self.open()),
             hosts: self.managers.values().filter_map(machine).collect(),
             index,
-            since: self.lineages.earlier.last().map_or(0, |era| era.until),
+            since: self.lineages.earlier.last().map_or(LogIndex(0), |era| era.until),
         }
     }
 }

@@ -12,7 +12,7 @@
 
 use imbl::OrdMap;
 
-use crate::ids::{Generation, InstanceId, IntentId, Revision, Slot};
+use crate::ids::{Generation, InstanceId, IntentId, LogIndex, Revision, Slot};
 use crate::time::Timestamp;
 
 /// One entry of the roster. A slot that has lost its instance stays, to remember its generation.
@@ -43,7 +43,7 @@ pub struct Occupied {
     pub template: Revision,
     pub since: Timestamp,
     /// The log index that recorded it.
-    pub recorded: u64,
+    pub recorded: LogIndex,
     pub health: Verdict,
     /// The intent that destroys it. It no longer counts.
     pub terminating: Option<IntentId>,

@@ -2,7 +2,7 @@ use super::*;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
 use crate::answer::{Admission, Denial};
 use crate::command::{Declaration, MemberRole, NewToken, Program, Verb};
-use crate::ids::{InstanceId, IntentId, Slot, Term};
+use crate::ids::{InstanceId, IntentId, LogIndex, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::limits::MOST_OPEN;
 use crate::part::{Opaque, Part};
@@ -49,7 +49,7 @@ impl Machine {
     }
 
     fn repeat(&mut self, id: RequestId, change: Change) -> Answer {
-        let log = LogId { term: Term(self.term), index: self.index };
+        let log = LogId { term: Term(self.term), index: LogIndex(self.index) };
         let command = Command { id, by: Actor("test".into()), at: Timestamp(self.index), change };
         let answer = self.state.apply(log, &command).answer;
         self.state.check().unwrap_or_else(|broken| panic!("{broken}: {:?}", self.state));
@@ -106,7 +106,7 @@ fn a_slot_has_one_living_or_pending_instance_and_a_group_no_more_than_it_wants()
     assert_eq!(answers[1], Admission::Denied(Denial::SlotTaken));
     assert!(matches!(answers[2], Admission::Granted(IntentId { offset: 2, .. })));
     assert_eq!(answers[3], Admission::Denied(Denial::EnoughMembers));
-    machine.done(IntentId { index: 2, offset: 0 }, "i0");
+    machine.done(IntentId { index: LogIndex(2), offset: 0 }, "i0");
     assert_eq!(machine.claim(vec![provision(0)]), [Admission::Denied(Denial::SlotTaken)]);
 }
 
@@ -115,7 +115,7 @@ fn only_a_named_and_not_yet_doomed_instance_is_destroyed() {
     let mut machine = Machine::new();
     machine.commit(spec("web", Allocation::Size(1)));
     machine.claim(vec![provision(0)]);
-    machine.done(IntentId { index: 2, offset: 0 }, "i0");
+    machine.done(IntentId { index: LogIndex(2), offset: 0 }, "i0");
     assert_eq!(
         machine.claim(vec![destroy(0, "other"), destroy(7, "i0")]),
         [Admission::Denied(Denial::NotThere); 2]
@@ -232,10 +232,10 @@ fn size_does_not_become_names_while_somebody_is_there() {
     let names = spec("web", Allocation::LogicalIds(vec!["a".into()]));
     let refusal = Answer::Refused(Refusal::OtherAllocation { group: "web".into() });
     assert_eq!(machine.commit(names.clone()), refusal);
-    machine.done(IntentId { index: 2, offset: 0 }, "i0");
+    machine.done(IntentId { index: LogIndex(2), offset: 0 }, "i0");
     assert_eq!(machine.commit(names.clone()), refusal);
     machine.claim(vec![destroy(0, "i0")]);
-    let destruction = IntentId { index: machine.index, offset: 0 };
+    let destruction = IntentId { index: LogIndex(machine.index), offset: 0 };
     machine.done(destruction, "i0");
     assert!(matches!(machine.commit(names), Answer::Committed(_)), "an empty group may change its kind");
 }
@@ -378,24 +378,24 @@ fn an_authority_is_trusted_before_it_signs_and_after_it_has() {
     let seen = |machine: &Machine| {
         let known = machine.state.authorities.as_ref().expect("there is one");
         let trusted: Vec<u8> = known.trusted().map(|it| it[0]).collect();
-        (known.signing.certificate[0], trusted, known.bridge().map(|it| it[0]), known.changed)
+        (known.signing.certificate[0], trusted, known.bridge().map(|it| it[0]), known.changed.0)
     };
     let at = machine.index;
     assert_eq!(seen(&machine), (1, vec![1], None, at));
-    assert_eq!(machine.apply(Change::StepRotation { after: at }), Answer::Done);
+    assert_eq!(machine.apply(Change::StepRotation { after: LogIndex(at) }), Answer::Done);
     assert_eq!(seen(&machine), (1, vec![1], None, at), "there is no step to take");
     machine.apply(rotate(2));
     let at = machine.index;
     assert_eq!(seen(&machine), (1, vec![1, 2], None, at));
     assert_eq!(machine.apply(rotate(3)), Answer::Refused(Refusal::IsRotating));
-    machine.apply(Change::StepRotation { after: at - 1 });
+    machine.apply(Change::StepRotation { after: LogIndex(at - 1) });
     assert_eq!(seen(&machine), (1, vec![1, 2], None, at), "nobody takes another's step");
-    machine.apply(Change::StepRotation { after: at });
+    machine.apply(Change::StepRotation { after: LogIndex(at) });
     let switched = machine.index;
     assert_eq!(seen(&machine), (2, vec![2, 1], Some(102), switched));
-    machine.apply(Change::StepRotation { after: at });
+    machine.apply(Change::StepRotation { after: LogIndex(at) });
     assert_eq!(seen(&machine), (2, vec![2, 1], Some(102), switched), "nobody takes a step twice");
-    machine.apply(Change::StepRotation { after: switched });
+    machine.apply(Change::StepRotation { after: LogIndex(switched) });
     assert_eq!(seen(&machine), (2, vec![2], None, machine.index));
     assert_eq!(machine.state.authorities.as_ref().map(|it| &it.rotation), Some(&Rotation::None));
 }
@@ -437,7 +437,7 @@ fn a_cluster_that_begins_anew_keeps_everything_but_whom_it_cannot_know() {
     let open = *before.groups[&GroupId::new("web")].intents.keys().next().expect("one is open");
     let until = machine.index;
     // On the disk of the second, which goes on as who it is.
-    let state = before.begun_anew(9, until, second, before.managers[&second].clone());
+    let state = before.begun_anew(9, LogIndex(until), second, before.managers[&second].clone());
     assert_eq!(state.managers.keys().copied().collect::<Vec<_>>(), [second]);
     assert_eq!(state.removed.values().collect::<Vec<_>>(), ["s1", "s3"]);
     assert!(state.learners.is_empty(), "it votes");
@@ -445,7 +445,7 @@ fn a_cluster_that_begins_anew_keeps_everything_but_whom_it_cannot_know() {
     assert_eq!((state.lineages.now, state.lineages.of(open)), (9, 1), "its name stays");
     assert_eq!(state.groups, before.groups);
     // On a new disk, from a backup: nobody of before is left.
-    let state = before.begun_anew(9, until, NodeId(until + 1000), manager(7));
+    let state = before.begun_anew(9, LogIndex(until), NodeId(until + 1000), manager(7));
     assert_eq!(state.removed.len(), 3);
     assert_eq!(state.voters().collect::<Vec<_>>(), [NodeId(until + 1000)]);
     // Nor is heard again: their disks never join.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::access::{Authorities, Authority, BadToken, Role, Rotation, Secret, Token, TokenId};
 use model::command::NewToken;
-use model::{InstanceId, Millis, Timestamp};
+use model::{InstanceId, LogIndex, Millis, Timestamp};
 
 use super::Corrupt;
 use crate::proto as pb;
@@ -57,7 +57,7 @@ pub(super) fn authorities(it: &Authorities) -> pb::Authorities {
                 bridge: bridge.to_vec().into(),
             })),
         },
-        changed: it.changed,
+        changed: it.changed.0,
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn from_authorities(it: pb::Authorities) -> Result<Authorities, Corru
                 bridge: Arc::from(&it.bridge[..]),
             },
         },
-        changed: it.changed,
+        changed: LogIndex(it.changed),
     })
 }
 

@@ -5,7 +5,8 @@ use model::command::{Declaration, Manager, MemberRole, Program, Settle, Verb};
 use model::ids::ObjectKind;
 use model::secret::SecretName;
 use model::{
-    Actor, Change, ClusterId, Command, InstanceId, NodeId, ObjectKey, RequestId, Revision, Timestamp,
+    Actor, Change, ClusterId, Command, InstanceId, LogIndex, NodeId, ObjectKey, RequestId, Revision,
+    Timestamp,
 };
 use prost::Message;
 
@@ -94,7 +95,7 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
             key: key.clone(),
         }),
         Change::Rotate { next, bridge } => Written::Rotate(rotate(next, bridge)),
-        Change::StepRotation { after } => Written::StepRotation(*after),
+        Change::StepRotation { after } => Written::StepRotation(after.0),
         Change::SetSecret { name, value } => Written::SetSecret(pb::SetSecret {
             name: name.as_str().to_owned(),
             value: value.expose().to_vec().into(),
@@ -175,7 +176,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             let (next, bridge) = from_rotate(it)?;
             Change::Rotate { next, bridge }
         }
-        Written::StepRotation(after) => Change::StepRotation { after },
+        Written::StepRotation(after) => Change::StepRotation { after: LogIndex(after) },
         Written::SetSecret(it) => {
             Change::SetSecret { name: SecretName::new(it.name), value: Secret::new(&it.value[..]) }
         }

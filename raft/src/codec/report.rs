@@ -2,7 +2,7 @@
 
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
-use model::{InstanceId, IntentId, ObjectKey, Outcome, Revision, Slot, Term, Timestamp};
+use model::{InstanceId, IntentId, LogIndex, ObjectKey, Outcome, Revision, Slot, Term, Timestamp};
 
 use super::Corrupt;
 use super::spec::{from_key, key};
@@ -25,12 +25,12 @@ pub(super) fn from_slot(slot: Option<pb::Slot>) -> Result<Slot, Corrupt> {
 }
 
 pub(super) fn intent_id(id: IntentId) -> pb::IntentId {
-    pb::IntentId { index: id.index, offset: id.offset }
+    pb::IntentId { index: id.index.0, offset: id.offset }
 }
 
 pub(super) fn from_intent_id(id: Option<pb::IntentId>) -> Result<IntentId, Corrupt> {
     let id = id.ok_or_else(|| Corrupt::missing("intent"))?;
-    Ok(IntentId { index: id.index, offset: id.offset })
+    Ok(IntentId { index: LogIndex(id.index), offset: id.offset })
 }
 
 fn outcome(id: IntentId, outcome: &Outcome) -> pb::OutcomeOf {

@@ -70,7 +70,7 @@ fn small(out: &mut Vec<u8>, field: u64, write: impl FnOnce(&mut Vec<u8>)) {
 
 fn intent_id(out: &mut Vec<u8>, field: u64, id: IntentId) {
     small(out, field, |out| {
-        number_if_any(out, 1, id.index);
+        number_if_any(out, 1, id.index.0);
         number_if_any(out, 2, u64::from(id.offset));
     });
 }
@@ -90,7 +90,7 @@ fn occupied(out: &mut Vec<u8>, field: u64, it: &Occupied, latest: Generation) {
         }
         number_if_any(out, 2, it.template.0);
         number_if_any(out, 3, it.since.0);
-        number_if_any(out, 4, it.recorded);
+        number_if_any(out, 4, it.recorded.0);
         number_if_any(out, 5, u64::from(it.health != Verdict::Booting));
         if let Some(intent) = it.terminating {
             intent_id(out, 6, intent);
@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn a_member_is_written_as_its_message_would_be() {
-        let intent = IntentId { index: 300, offset: 0 };
+        let intent = IntentId { index: model::LogIndex(300), offset: 0 };
         let held = |instance: &str, health, terminating| {
             Incarnation::Occupied(Occupied {
                 instance: instance.into(),
                 generation: Generation(2),
                 template: Revision(1),
                 since: Timestamp(1_700_000_000_000),
-                recorded: 77,
+                recorded: model::LogIndex(77),
                 health,
                 terminating,
             })

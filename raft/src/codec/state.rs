@@ -12,8 +12,8 @@ use model::state::{
     Verdict,
 };
 use model::{
-    Actor, ClusterId, Generation, GroupState, InstanceId, NodeId, ObjectKey, Phase, Revision, Slot, State,
-    Term, Timestamp,
+    Actor, ClusterId, Generation, GroupState, InstanceId, LogIndex, NodeId, ObjectKey, Phase, Revision, Slot,
+    State, Term, Timestamp,
 };
 use prost::Message;
 
@@ -82,7 +82,7 @@ pub(crate) fn write_state(state: &State, written: &mut Vec<u8>) {
             .map(|(key, it)| pb::VariableOf {
                 key: key.clone(),
                 value: it.value.to_string(),
-                index: it.index,
+                index: it.index.0,
             })
             .collect(),
         answers: state
@@ -103,7 +103,7 @@ pub(crate) fn write_state(state: &State, written: &mut Vec<u8>) {
             .lineages
             .earlier
             .iter()
-            .map(|era| pb::Era { lineage: era.lineage, until: era.until })
+            .map(|era| pb::Era { lineage: era.lineage, until: era.until.0 })
             .collect(),
         secrets: state.secrets.iter().map(|(name, it)| secret(name, it)).collect(),
         level: state.level,
@@ -128,7 +128,11 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
         cluster: read.cluster.map(ClusterId::from),
         lineages: Lineages {
             now: read.lineage,
-            earlier: read.earlier.iter().map(|it| Era { lineage: it.lineage, until: it.until }).collect(),
+            earlier: read
+                .earlier
+                .iter()
+                .map(|it| Era { lineage: it.lineage, until: LogIndex(it.until) })
+                .collect(),
         },
         level: read.level,
         time: Timestamp(read.time),
@@ -154,7 +158,7 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Result<State, Corrupt> {
     state.tokens = read.tokens.into_iter().map(from_token).collect::<Result<_, Corrupt>>()?;
     state.secrets = read.secrets.into_iter().map(from_secret).collect();
     for it in read.variables {
-        let variable = Variable { value: Arc::from(it.value), index: it.index };
+        let variable = Variable { value: Arc::from(it.value), index: LogIndex(it.index) };
         state.variables.insert(it.key, variable);
     }
     for kept in read.answers {
@@ -215,8 +219,8 @@ fn write_group(group: &GroupState, written: &mut Vec<u8>) {
     let after = pb::Group {
         intents: group.intents.values().map(intent).collect(),
         terminating_strays: group.terminating_strays.iter().map(InstanceId::to_string).collect(),
-        changed: group.changed,
-        list_from: group.list_from,
+        changed: group.changed.0,
+        list_from: group.list_from.0,
         destroyed: group
             .destroyed
             .iter()
@@ -261,8 +265,8 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         paused: read.paused.map(|it| Paused { since: Timestamp(it.since), by: Actor(it.by) }),
         intents: Default::default(),
         terminating_strays: read.terminating_strays.into_iter().map(InstanceId::from).collect(),
-        changed: read.changed,
-        list_from: read.list_from,
+        changed: LogIndex(read.changed),
+        list_from: LogIndex(read.list_from),
         destroyed: read
             .destroyed
             .into_iter()
@@ -342,7 +346,7 @@ fn occupied(it: &Occupied, latest: Generation) -> pb::Occupied {
         instance: it.instance.to_string(),
         template: it.template.0,
         since: it.since.0,
-        recorded: it.recorded,
+        recorded: it.recorded.0,
         ready: it.health != Verdict::Booting,
         terminating: it.terminating.map(intent_id),
         generation: (it.generation != latest).then_some(it.generation.0),
@@ -359,7 +363,7 @@ fn from_occupied(it: pb::Occupied, latest: Generation) -> Result<Occupied, Corru
         generation: it.generation.map_or(latest, Generation),
         template: Revision(it.template),
         since: Timestamp(it.since),
-        recorded: it.recorded,
+        recorded: LogIndex(it.recorded),
         health: match (it.ready, it.unhealthy_since) {
             (_, Some(since)) => Verdict::Unhealthy { since: Timestamp(since) },
             (true, None) => Verdict::Ready,
@@ -387,7 +391,7 @@ fn intent(intent: &Intent) -> pb::Intent {
             }),
         }),
         attempt: intent.attempt,
-        admitted: intent.admitted,
+        admitted: intent.admitted.0,
         term: intent.term.0,
         since: intent.since.0,
     }
@@ -411,7 +415,7 @@ fn from_intent(read: pb::Intent) -> Result<Intent, Corrupt> {
             }
         },
         attempt: read.attempt,
-        admitted: read.admitted,
+        admitted: LogIndex(read.admitted),
         term: Term(read.term),
         since: Timestamp(read.since),
     })

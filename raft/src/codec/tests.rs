@@ -69,9 +69,14 @@ fn changes() -> Vec<Change> {
         Change::Report(web().with_claims((0..3).map(|n| Claim::Provision { slot: slot(n) }))),
         Change::Report(
             web()
-                .with_facts([done(at(7, 0), "i0"), refused(at(7, 1)), unsure(at(7, 2)), ready.clone()])
+                .with_facts([
+                    done(at(model::LogIndex(7), 0), "i0"),
+                    refused(at(model::LogIndex(7), 1)),
+                    unsure(at(model::LogIndex(7), 2)),
+                    ready.clone(),
+                ])
                 .with_facts([Fact::Adopted(seed.clone())])
-                .with_repeats([at(7, 2)]),
+                .with_repeats([at(model::LogIndex(7), 2)]),
         ),
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(1))),
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(9))),
@@ -102,9 +107,14 @@ fn changes() -> Vec<Change> {
         Change::Report(of(2).with_claims((0..3).map(|n| Claim::Provision { slot: slot(n) }))),
         Change::Report(
             of(2)
-                .with_facts([done(at(17, 0), "i0"), refused(at(17, 1)), unsure(at(17, 2)), ready.clone()])
+                .with_facts([
+                    done(at(model::LogIndex(17), 0), "i0"),
+                    refused(at(model::LogIndex(17), 1)),
+                    unsure(at(model::LogIndex(17), 2)),
+                    ready.clone(),
+                ])
                 .with_facts([Fact::Adopted(seed.clone())])
-                .with_repeats([at(17, 2)]),
+                .with_repeats([at(model::LogIndex(17), 2)]),
         ),
         Change::Report(of(2).with_claims([Claim::Destroy {
             instance: "i0".into(),
@@ -116,11 +126,16 @@ fn changes() -> Vec<Change> {
         Change::Report(of(2).with_claims([Claim::Label { instance: "seed2".into() }])),
         Change::Settle(Settle {
             group: "web".into(),
-            intent: at(17, 2),
+            intent: at(model::LogIndex(17), 2),
             attempt: 2,
             made: Some("i9".into()),
         }),
-        Change::Settle(Settle { group: "web".into(), intent: at(17, 2), attempt: 2, made: None }),
+        Change::Settle(Settle {
+            group: "web".into(),
+            intent: at(model::LogIndex(17), 2),
+            attempt: 2,
+            made: None,
+        }),
         Change::SetVariable { key: "infrakit/odd".into(), value: "1".into() },
         Change::SetMemberRole { nodes: vec![NodeId(2)], role: MemberRole::Learner },
         Change::SetMemberRole { nodes: vec![NodeId(20)], role: MemberRole::Removed },
@@ -151,9 +166,9 @@ fn changes() -> Vec<Change> {
         rotate(2),
         rotate(3),
         // The log indices of the second and of the first of the steps.
-        Change::StepRotation { after: 43 },
-        Change::StepRotation { after: 45 },
-        Change::StepRotation { after: 45 },
+        Change::StepRotation { after: model::LogIndex(43) },
+        Change::StepRotation { after: model::LogIndex(45) },
+        Change::StepRotation { after: model::LogIndex(45) },
         rotate(4),
         Change::CreateToken(NewToken { lasts: Some(Millis(1)), ..new_token("ff", Role::Viewer) }),
         login("ff", "bob", ""),
@@ -205,7 +220,7 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Report(of(1).with_claims((0..2).map(|n| Claim::Provision { slot: slot(n) }))),
         Change::Report(
             of(1)
-                .with_facts((0..2).map(|n| done(at(3, n), &format!("i{n}"))))
+                .with_facts((0..2).map(|n| done(at(model::LogIndex(3), n), &format!("i{n}"))))
                 .with_facts((0..2).map(|n| Fact::Ready { slot: slot(n), instance: format!("i{n}").into() }))
                 .with_facts([Fact::AllReplaced(Revision(1))]),
         ),
@@ -218,13 +233,15 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Report(
             of(2).with_claims([Claim::Replace { slot: slot(1) }, Claim::Replace { slot: slot(0) }]),
         ),
-        Change::Report(of(2).with_facts([done(at(7, 0), "i2")]).with_claims([old.clone()])),
+        Change::Report(of(2).with_facts([done(at(model::LogIndex(7), 0), "i2")]).with_claims([old.clone()])),
         Change::Report(
             of(2).with_facts([Fact::Ready { slot: slot(1), instance: "i2".into() }]).with_claims([old]),
         ),
         Change::Object { key: key(), verb: Verb::Pause },
-        Change::Report(of(2).with_claims([Claim::Replace { slot: slot(0) }]).with_repeats([at(9, 0)])),
-        Change::Report(of(2).with_facts([done(at(9, 0), "i1")])),
+        Change::Report(
+            of(2).with_claims([Claim::Replace { slot: slot(0) }]).with_repeats([at(model::LogIndex(9), 0)]),
+        ),
+        Change::Report(of(2).with_facts([done(at(model::LogIndex(9), 0), "i1")])),
         Change::Object { key: key(), verb: Verb::Resume },
         Change::Report(of(2).with_claims([Claim::Replace { slot: slot(0) }])),
         commit(spec("api", "v1", Allocation::LogicalIds(vec!["a".into()])), None),
@@ -252,7 +269,7 @@ fn entries(changes: Vec<Change>) -> Vec<(model::LogId, Command)> {
             at: Timestamp(1_700_000_000_000 + index),
             change,
         };
-        (model::LogId { term: Term(1), index }, command)
+        (model::LogId { term: Term(1), index: model::LogIndex(index) }, command)
     };
     changes.into_iter().enumerate().map(entry).collect()
 }

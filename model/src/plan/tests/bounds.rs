@@ -1,6 +1,7 @@
 //! What a group may not do however much it wants to, and what only an operator can decide.
 
 use super::*;
+use crate::LogIndex;
 use crate::answer::{Denial, Refusal};
 use crate::command::{Manager, Program, Settle};
 use crate::intent::Reason;
@@ -64,8 +65,8 @@ fn an_operators_word_counts_only_for_the_attempt_it_is_about() {
     ));
     let refused = Answer::Refused(Refusal::NotInDoubt { group: web(), intent });
     assert_eq!(settle(&mut story, intent, 1, None), refused, "it is attempted again");
-    assert_eq!(settle(&mut story, IntentId { index: 99, offset: 0 }, 1, None).clone(), {
-        let intent = IntentId { index: 99, offset: 0 };
+    assert_eq!(settle(&mut story, IntentId { index: LogIndex(99), offset: 0 }, 1, None).clone(), {
+        let intent = IntentId { index: LogIndex(99), offset: 0 };
         Answer::Refused(Refusal::NotInDoubt { group: web(), intent })
     });
     assert_eq!(settle(&mut story, intent, 2, None), Answer::Done);
@@ -119,7 +120,7 @@ fn what_a_late_first_attempt_made_too_much_is_destroyed_and_nothing_else() {
     // The first attempt takes effect now, however late; and there is an old stray of ours.
     let late = tags_of(&story.group().template().hash, Some(&Slot::Ordinal(0)), Some(intent));
     story.provider.push(("late".into(), late, Health::Healthy));
-    let stray = tags_of("old", Some(&Slot::Ordinal(0)), Some(IntentId { index: 1, offset: 7 }));
+    let stray = tags_of("old", Some(&Slot::Ordinal(0)), Some(IntentId { index: LogIndex(1), offset: 7 }));
     story.provider.push(("stray".into(), stray, Health::Healthy));
     let story = story.settles();
     let left: Vec<_> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
@@ -281,7 +282,7 @@ fn what_this_cluster_cannot_have_made_is_reported_and_left() {
     let hash = story.group().template().hash.clone();
     let a = Slot::Logical("a".into());
     // From the future: another cluster with this id has gone on further.
-    let to_come = IntentId { index: 1_000_000, offset: 0 };
+    let to_come = IntentId { index: LogIndex(1_000_000), offset: 0 };
     story.provider.push(("other".into(), tags_of(&hash, Some(&a), Some(to_come)), Health::Healthy));
     for _ in 0..5 {
         story.step();
@@ -316,7 +317,7 @@ fn two_instances_with_one_token_are_reported_and_left() {
 fn with_second_of_a_pet(name: &str) -> Story {
     let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
     let hash = story.group().template().hash.clone();
-    let made = IntentId { index: 1, offset: 0 };
+    let made = IntentId { index: LogIndex(1), offset: 0 };
     let tags = tags_of(&hash, Some(&Slot::Logical("a".into())), Some(made));
     story.provider.push((name.into(), tags, Health::Healthy));
     story
@@ -450,7 +451,7 @@ fn begin_anew(story: &mut Story) {
         instance: None,
         program: Program { version: String::new(), level: crate::command::LEVEL },
     };
-    story.state = story.state.begun_anew(2, story.index, crate::NodeId(story.index + 1000), me);
+    story.state = story.state.begun_anew(2, LogIndex(story.index), crate::NodeId(story.index + 1000), me);
     story.index += 1000;
     story.observed = Observed { leading_since: story.now, ..Observed::default() };
 }

@@ -1,6 +1,7 @@
 //! Laws of the planner, checked over every state of a group of three slots.
 
 use super::*;
+use crate::LogIndex;
 use crate::intent::Reason;
 use crate::state::{Incarnation, Member, Occupied, Verdict};
 use crate::{Health, IntentId, Slot};
@@ -51,10 +52,11 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
                 ..before.clone()
             }))
         };
-        let intent = IntentId { index: story.index, offset: n as u32 };
+        let intent = IntentId { index: LogIndex(story.index), offset: n as u32 };
         let old_hash = group.template_of(template).hash.clone();
         let mut open = |task| {
-            let open = Intent { id: intent, task, attempt: 1, admitted: story.index, term: TERM, since };
+            let open =
+                Intent { id: intent, task, attempt: 1, admitted: LogIndex(story.index), term: TERM, since };
             group.intents.insert(intent, open);
         };
         let provision =
