@@ -4,10 +4,11 @@ use std::sync::Mutex as Held;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use model::intent::Reason;
 use model::state::StoredSecret;
-use model::{Allocation, Generation, Intent, IntentId, Opaque, Revision, Term, Timestamp};
+use model::{Allocation, Generation, Intent, IntentId, Opaque, Revision, Slot, Term, Timestamp};
 use raft::Role;
-use spi::{Plugin, Running, Verdict};
+use spi::{Index, InstanceSpec, Plugin, Running, Verdict};
 
 use super::*;
 use crate::alone::{Alone, group};
