@@ -5,6 +5,7 @@
 
 mod cloud;
 mod cluster;
+mod damage;
 mod faults;
 mod judge;
 mod moment;
