@@ -13,6 +13,7 @@ mod net;
 mod operator;
 mod register;
 mod rollout;
+mod sight;
 mod story;
 
 pub use moment::Moment;
