@@ -97,7 +97,10 @@ async fn an_instance_with_this_clusters_id_that_it_never_made_is_reported_and_le
         tags: Tags::from([
             (tags::GROUP.to_owned(), "web".to_owned()),
             (tags::OWNER.to_owned(), id.to_string()),
-            (tags::INTENT.to_owned(), tags::token(&id, &1.into(), IntentId { index: 1_000_000, offset: 0 })),
+            (
+                tags::INTENT.to_owned(),
+                tags::token(&id, &1.into(), IntentId { index: model::LogIndex(1_000_000), offset: 0 }),
+            ),
         ]),
         init: String::new(),
         logical_id: None,

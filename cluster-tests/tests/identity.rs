@@ -9,7 +9,6 @@ use api::{Code, Credentials, JoinToken, proto as pb, tls};
 use cluster_tests::{Cluster, Process, Surroundings, free_ports, group, over_the_network, until};
 use model::Role;
 use pb::manager_client::ManagerClient;
-use spi::Instances;
 use tonic::transport::Channel;
 
 /// Somebody who asks as from another machine.
@@ -135,12 +134,21 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
         });
         assert_eq!(found.await.by, "user:olga");
     }
-    // A token that is revoked takes everybody with it who came by it, on connections that are open too.
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_takes_everybody_with_it_who_came_by_it() {
+    let cluster = Cluster::of(3).await;
+    cluster.commit(&group("web", 1, "v1")).await.expect("it is accepted");
+    let token = cluster.token(Role::Operator, false, None).await.expect("an admin asks");
+    let operator = cluster.log_in_by(&token, "olga").await.expect("the token is good");
+    let admin = cluster.log_in(Role::Admin, "ada").await;
+    // On connections that are open too.
     let mut open = remote(&cluster.address(2), &operator).await.expect("she is known");
     open.set_variable(set("b")).await.expect("she may");
     let follow = pb::EventsRequest { group: String::new(), follow: true };
-    let mut events = open.events(follow).await.expect("she may").into_inner();
-    let watch = pb::GroupRequest { group: "web0".into(), ..Default::default() };
+    let events = open.events(follow).await.expect("she may").into_inner();
+    let watch = pb::GroupRequest { group: "web".into(), ..Default::default() };
     let mut watched = open.watch_group(watch).await.expect("she may").into_inner();
     watched.message().await.expect("she is known").expect("there is such a group");
     let id = token.id().short().to_owned();
@@ -152,25 +160,27 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     })
     .await;
     // What she watches ends as well.
-    let ended = async {
-        let of_events = loop {
-            if let Err(why) = events.message().await {
-                break why;
-            }
-        };
-        let of_group = loop {
-            if let Err(why) = watched.message().await {
-                break why;
-            }
-        };
-        [of_events, of_group].map(|why| api::Error::from(why).code)
-    };
+    let ended = async { [end_of(events).await, end_of(watched).await] };
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await.expect("her streams end");
     assert_eq!(ended, [Code::Forbidden, Code::Forbidden]);
     assert_eq!(ask_to_set(&cluster, &admin, "d").await, Ok(()), "others are");
     let again: Result<_, _> = cluster.log_in_by(&token, "olga").await;
     assert_eq!(again.expect_err("it was revoked").code, Code::Forbidden);
-    // A token that serves once lets in one key, whatever name is given, and no manager's lets in a person.
+}
+
+/// Why a stream ends.
+async fn end_of<T>(mut stream: tonic::Streaming<T>) -> Code {
+    loop {
+        if let Err(why) = stream.message().await {
+            return api::Error::from(why).code;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_serves_once_lets_in_one_key_and_no_managers_token_lets_in_a_person() {
+    let cluster = Cluster::of(1).await;
+    // Whatever name is given.
     let once = cluster.token(Role::Viewer, true, None).await.expect("an admin asks");
     cluster.log_in_by(&once, "vera").await.expect("the token is good");
     assert_eq!(cluster.log_in_by(&once, "vera").await.expect_err("it was used").code, Code::Forbidden);
@@ -267,121 +277,4 @@ async fn a_token_tells_which_cluster_is_meant() {
     assert!(remote_by(&cluster.address(0), meant.clone()).await.is_ok());
     let why = remote_by(&other.address(0), meant).await.expect_err("it is another");
     assert!(why.contains("the token is for another cluster"), "{why}");
-}
-
-/// Every file below a directory, with what it holds.
-fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
-        let path = entry.path();
-        let kind = entry.file_type().expect("it is there");
-        if kind.is_dir() {
-            all.extend(files(&path));
-        } else if kind.is_file() {
-            all.push((path.display().to_string(), std::fs::read(&path).expect("it is ours")));
-        }
-    }
-    all
-}
-
-fn tells(bytes: &[u8], secret: &[u8]) -> bool {
-    bytes.windows(secret.len()).any(|it| it == secret)
-}
-
-/// What the first manager has written that holds any of this.
-fn who_tells(cluster: &Cluster, planted: &[&[u8]]) -> Vec<String> {
-    let log = ("its log".to_owned(), cluster.manager(0).log().into_bytes());
-    let written = files(&cluster.path().join("m1")).into_iter().chain([log]);
-    written
-        .filter(|(_, bytes)| planted.iter().any(|secret| tells(bytes, secret)))
-        .map(|(file, _)| file)
-        .collect()
-}
-
-/// What `secret://reg` stands for.
-const SECRET: &str = "hunter2-planted-in-secret";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_is_sealed_and_opens_with_its_key_alone() {
-    let mut cluster = Cluster::of(1).await;
-    let planted = "planted-in-plain-sight";
-    cluster.set("k", planted).await.expect("it is stored");
-    cluster.commit(&group("web", 2, planted)).await.expect("it is accepted");
-    cluster.settles("web", 2).await;
-    let token = cluster.token(Role::Admin, false, None).await.expect("an admin asks");
-    let set = cluster.run(&["secret", "set", "reg"], SECRET.as_bytes());
-    assert!(set.status.success(), "{set:?}");
-    let with_secret = group("db", 1, "secret://reg").replace("echo hi", "login secret://reg");
-    cluster.commit(&with_secret).await.expect("it is accepted");
-    let db = cluster.settles("db", 1).await;
-    // What is not sealed is found: the names under which values are kept.
-    let found = who_tells(&cluster, &[b"identity"]);
-    assert!(found.iter().any(|file| file.contains("/db/")), "the search finds what is there: {found:?}");
-    // The middle of every key of an authority, as PKCS #8 has it.
-    let pkcs8 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d";
-    let planted = [planted.as_bytes(), token.secret.expose(), pkcs8, SECRET.as_bytes()];
-    assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "while it runs");
-    // The plugin that needs the secret has it, and nobody else tells it.
-    let described = cluster.simulator().describe(&model::tags::Tags::new(), true).await.expect("it answers");
-    let made = described.iter().find(|it| it.id.as_str() == db.slots[0].instance).expect("it is there");
-    let given = made.properties.as_ref().expect("they were asked for");
-    assert!(given.as_json().contains(SECRET), "{given:?}");
-    for verb in [
-        &["secret", "ls"][..],
-        &["events"],
-        &["status"],
-        &["group", "describe", "db", "-o", "json"],
-        &["group", "inspect", "db"],
-        &["group", "plan", "-"],
-    ] {
-        let output = cluster.run(verb, with_secret.replace("Size: 1", "Size: 3").as_bytes());
-        assert!(output.status.success(), "{verb:?}: {output:?}");
-        let told = [output.stdout, output.stderr].concat();
-        assert!(!told.windows(SECRET.len()).any(|it| it == SECRET.as_bytes()), "{verb:?}");
-    }
-    cluster.manager(0).signal(rustix::process::Signal::TERM);
-    until("it stops", async || cluster.manager_mut(0).ended()).await;
-    assert_eq!(who_tells(&cluster, &planted), Vec::<String>::new(), "after it has stopped");
-    let file = cluster.path().join("m1/key");
-    let right = std::fs::read(&file).expect("it is ours");
-    let wrong = format!("{}\n", "0".repeat(64));
-    for (key, why) in [(Some(wrong.as_bytes()), "encrypted with another key"), (None, "No such file")] {
-        match key {
-            Some(key) => std::fs::write(&file, key).expect("it is ours"),
-            None => std::fs::remove_file(&file).expect("it is ours"),
-        }
-        cluster.start(0);
-        let code = until("it refuses", async || cluster.manager_mut(0).ended()).await;
-        let log = cluster.manager(0).log();
-        assert!(code == 1 && log.contains(why), "{code}: {log}");
-    }
-    std::fs::write(&file, &right).expect("it is ours");
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
-    cluster.start(0);
-    cluster.until_voters(1).await;
-    cluster.settles("web", 2).await;
-    // Locked while it runs; from its next start on it wants the unlock key.
-    let data = cluster.data(0).display().to_string();
-    let locked = cluster.run(&["manager", "lock", "--data-dir", &data], b"");
-    assert!(locked.status.success(), "{locked:?}");
-    let unlocking = cluster.path().join("unlock");
-    std::fs::write(&unlocking, &locked.stdout).expect("a file");
-    assert!(
-        !std::fs::read(&file).expect("it is ours").starts_with(&right[..32]),
-        "the key is not in its file"
-    );
-    cluster.set("k", "after it was locked").await.expect("it goes on");
-    cluster.kill(0);
-    cluster.start(0);
-    let code = until("it refuses", async || cluster.manager_mut(0).ended()).await;
-    let log = cluster.manager(0).log();
-    assert!(
-        code == 1 && log.contains("no unlock key was given") && log.contains("--unlock-key-file"),
-        "{log}"
-    );
-    cluster.set_manager_arguments(&["--unlock-key-file", &unlocking.display().to_string()]);
-    cluster.start(0);
-    cluster.until_voters(1).await;
-    cluster.settles("web", 2).await;
 }

@@ -42,6 +42,21 @@ fn names(text: &str) -> BTreeSet<String> {
     found
 }
 
+fn alerts_and_dashboard_ask_for_what_is_told(metrics: &str) {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring");
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let text = std::fs::read_to_string(deploy.join(file)).expect("it is there");
+        let asked = names(&text);
+        assert!(asked.len() > 10, "{file} asks for something: {asked:?}");
+        for name in asked {
+            assert!(
+                metrics.contains(&format!("# TYPE {name} ")),
+                "{file} asks for {name}, which is not told"
+            );
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_tells_how_it_is_and_the_alerts_ask_for_what_it_tells() {
     let mut cluster = Cluster::of(3).await;
@@ -81,18 +96,7 @@ async fn a_manager_tells_how_it_is_and_the_alerts_ask_for_what_it_tells() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/monitoring");
-    for file in ["alerts.yaml", "dashboard.json"] {
-        let text = std::fs::read_to_string(deploy.join(file)).expect("it is there");
-        let asked = names(&text);
-        assert!(asked.len() > 10, "{file} asks for something: {asked:?}");
-        for name in asked {
-            assert!(
-                metrics.contains(&format!("# TYPE {name} ")),
-                "{file} asks for {name}, which is not told"
-            );
-        }
-    }
+    alerts_and_dashboard_ask_for_what_is_told(&metrics);
     let follower = (leader + 1) % 3;
     let followers = get(ports[follower], "/metrics").expect("it answers").1;
     assert!(followers.contains("infrakit_raft_is_leader 0") && !followers.contains("infrakit_group_desired"));

@@ -337,7 +337,7 @@ mod tests {
     fn state() -> State {
         let authority =
             model::access::Authority { certificate: CA.into(), key: model::access::Secret::new(CA) };
-        let authorities = Some(model::access::Authorities::new(authority, 1));
+        let authorities = Some(model::access::Authorities::new(authority, model::LogIndex(1)));
         let cluster = Some(ClusterId::new("ours"));
         let mut state = State { cluster, lineages: 2.into(), authorities, ..State::default() };
         let manager = Manager {

@@ -118,9 +118,9 @@ mod tests {
             let published = Published { state: Arc::new(State::default()), index };
             Backup::of(&identity, &published, Term(1), Timestamp(1))
         };
-        write(&schedule, &backup("another1", 1, 1)).expect("it is written");
+        write(&schedule, &backup("another1", 1, model::LogIndex(1))).expect("it is written");
         for (lineage, index) in [(1, 9), (1, 10), (1_700_000_000, 2), (1_700_000_000, 100)] {
-            write(&schedule, &backup("ourselves", lineage, index)).expect("it is written");
+            write(&schedule, &backup("ourselves", lineage, model::LogIndex(index))).expect("it is written");
         }
         let mut names: Vec<String> = std::fs::read_dir(&schedule.dir)
             .expect("it is there")
@@ -136,6 +136,6 @@ mod tests {
         assert_eq!(names, expected);
         let key = key(&schedule.dir.join(KEY_FILE), false).expect("it is there");
         let file = std::fs::read(schedule.dir.join(expected[3])).expect("it is there");
-        assert_eq!(Backup::open(&file, &key).expect("it opens").head.last.index, 100);
+        assert_eq!(Backup::open(&file, &key).expect("it opens").head.last.index, model::LogIndex(100));
     }
 }

@@ -118,7 +118,7 @@ mod tests {
         let cluster = ClusterId::from("0123");
         let authority = create(&cluster).expect("an authority");
         let lasts = Duration::from_secs(3600);
-        let known = Authorities::new(authority.clone(), 0);
+        let known = Authorities::new(authority.clone(), model::LogIndex(0));
         let identity = Identity { cluster: cluster.clone(), lineage: 2, node: NodeId(3) };
         let credentials = own(&known, &identity, lasts).expect("it signs");
         let subject = Subject::of(&credentials.certificate);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{ClusterId, IntentId, LogIndex};
+use crate::ids::{ClusterId, IntentId};
 use crate::lineage::Lineages;
 
 /// Tags of one instance, in order.
@@ -40,6 +40,7 @@ pub fn lineage_of(token: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::LogIndex;
 
     #[test]
     fn a_token_tells_its_lineage() {

@@ -42,7 +42,7 @@ impl Machine {
         let report = Report::new(ObjectKey::group(&GroupId::new("web")), Revision(1), Term(1));
         let outcomes = (0..BATCH).filter_map(|offset| {
             let intent = IntentId { index: model::LogIndex(before?), offset };
-            let id = InstanceId::new(format!("i-{:017x}", intent.index << 12 | u64::from(offset)));
+            let id = InstanceId::new(format!("i-{:017x}", intent.index.0 << 12 | u64::from(offset)));
             Some(Fact::Outcome(intent, Outcome::Done(id)))
         });
         let claims = (first..first + BATCH).map(|n| Claim::Provision { slot: Slot::Ordinal(n) });

@@ -1,29 +1,20 @@
-//! A provider that every manager reaches through a plugin of its own, with everything that real ones do
-//! to their callers; and the record by which a run is judged.
+//! A provider with everything that real ones do to their callers, and the record by which a run is judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use manager::{Listed, Rejection, Work, World};
+use manager::Work;
 use model::ids::IntentId;
-use model::plugin::{Guarantees, PluginClass};
-use model::tags::{self, Tags};
-use model::{
-    Description, GroupId, GroupSpec, Health, InstanceId, Millis, Opaque, Outcome, Part, PluginName, Task,
-};
-use tokio::sync::Semaphore;
+use model::plugin::PluginClass;
+use model::tags::Tags;
+use model::{GroupId, InstanceId, Millis, PluginName, Task};
 use tokio::time::Instant;
 
 /// How far the listings of one plugin lag behind, as it says of itself.
 const LAG: Millis = Millis::seconds(20);
 /// How far those of a plugin do that says nothing of itself.
 const BLIND: Millis = Millis::seconds(60);
-/// When a call takes effect that everybody has given up: after the longest time it may take, in seconds.
-const TOO_LATE: (u64, u64) = (31, 40);
-/// What a plugin's answer is waited for.
-const DEADLINE: Duration = Duration::from_secs(15);
 
 /// One instance, as the provider knows it.
 #[derive(Debug, Clone)]
@@ -38,7 +29,7 @@ pub(crate) struct Instance {
     /// From when its flavor calls it healthy.
     pub(crate) healthy_from: Instant,
     /// From when it is listed.
-    listed_from: Instant,
+    pub(crate) listed_from: Instant,
     /// Who asked for its end: the token of a destroy, or nobody when it died by itself.
     pub(crate) ended_by: Option<String>,
 }
@@ -92,20 +83,9 @@ pub(crate) struct Cloud {
     pub(crate) frozen: Vec<usize>,
 }
 
-/// The provider as one manager's plugins show it.
-#[derive(Clone)]
-pub(crate) struct Sight {
-    cloud: Arc<Mutex<Cloud>>,
-    node: usize,
-    turns: Arc<Semaphore>,
-}
-
-/// How many calls of one manager are under way at once.
-const TURNS: usize = 8;
-
 /// What happens to one call.
 #[derive(Clone, Copy, PartialEq)]
-enum Fate {
+pub(crate) enum Fate {
     Well,
     /// Refused, and nothing was done.
     Refused,
@@ -120,7 +100,8 @@ enum Fate {
 }
 
 impl Cloud {
-    fn fate(&mut self, plugin: &PluginName) -> Fate {
+    /// Draws what happens to a call of this plugin.
+    pub(crate) fn fate(&mut self, plugin: &PluginName) -> Fate {
         if raft::between(1, 100) > self.trouble {
             return Fate::Well;
         }
@@ -165,6 +146,18 @@ impl Cloud {
         id
     }
 
+    /// Does what the intent asks for.
+    pub(crate) fn take_effect(&mut self, work: &Work) -> InstanceId {
+        match &work.intent.task {
+            Task::Provision { .. } => self.provision(work),
+            Task::Destroy { instance, .. } => {
+                self.destroy(instance, &work.token);
+                instance.clone()
+            }
+            Task::Label { instance, .. } => instance.clone(),
+        }
+    }
+
     fn destroy(&mut self, id: &InstanceId, token: &str) {
         if let Some(instance) = self.instances.iter_mut().find(|it| it.id == *id && it.gone.is_none()) {
             instance.gone = Some(Instant::now());
@@ -196,7 +189,7 @@ impl Cloud {
 
 /// `foreign` is of class C: tags are set when an instance is made, and a repeat makes another. `blind` is of
 /// class D: it lists an instance when it pleases.
-fn class(plugin: &PluginName) -> PluginClass {
+pub(crate) fn class(plugin: &PluginName) -> PluginClass {
     match plugin.lookup() {
         "foreign" => PluginClass::C,
         "blind" => PluginClass::D,
@@ -205,191 +198,10 @@ fn class(plugin: &PluginName) -> PluginClass {
 }
 
 /// How long its instances may be missing from listings; the plugin of the pets says so of itself.
-fn lags(plugin: &PluginName) -> Option<Millis> {
+pub(crate) fn lags(plugin: &PluginName) -> Option<Millis> {
     match plugin.as_str() {
         "ours/b" => Some(LAG),
         "blind/d" => Some(BLIND),
         _ => None,
-    }
-}
-
-impl Sight {
-    pub(crate) fn new(cloud: Arc<Mutex<Cloud>>, node: usize) -> Self {
-        Self { cloud, node, turns: Arc::new(Semaphore::new(TURNS)) }
-    }
-
-    pub(crate) fn cloud(&self) -> MutexGuard<'_, Cloud> {
-        self.cloud.lock().expect("nobody panics while holding the cloud")
-    }
-
-    /// Dies here, when it is to.
-    async fn fateful(&self, after: bool) {
-        let dies = {
-            let mut cloud = self.cloud();
-            let moment = cloud.moments;
-            cloud.moments += 1;
-            let terminating = cloud.terminating == Some((self.node, after));
-            let dies = terminating || cloud.dies_at == Some(moment);
-            if dies {
-                cloud.terminating = cloud.terminating.filter(|_| !terminating);
-                cloud.died.push(self.node);
-                *cloud
-                    .faults
-                    .entry(if after { "a death after a call" } else { "a death before a call" })
-                    .or_default() += 1;
-            }
-            dies
-        };
-        if dies {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// A frozen process goes on, in the middle of whatever it did, when it is woken.
-    async fn awake(&self) {
-        while self.cloud().frozen.contains(&self.node) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-impl World for Sight {
-    async fn list(&self, plugin: &PluginName, _: &manager::Lease) -> Result<Listed, String> {
-        self.awake().await;
-        tokio::time::sleep(Duration::from_millis(raft::between(1, 50))).await;
-        self.awake().await;
-        let mut cloud = self.cloud();
-        let now = Instant::now();
-        if raft::between(1, 100) <= cloud.trouble / 2 {
-            *cloud.faults.entry("a look that failed").or_default() += 1;
-            return Err("simulated: it cannot be looked at".into());
-        }
-        let items = cloud.running().filter(|it| it.plugin == *plugin && it.listed_from <= now).map(|it| {
-            Arc::new(Description {
-                id: it.id.clone(),
-                logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
-                tags: it.tags.clone(),
-                properties: Some(Opaque::null()),
-                state: None,
-            })
-        });
-        let mut items: Vec<_> = items.collect();
-        if raft::between(1, 100) <= cloud.trouble / 4 {
-            if raft::between(0, 1) == 0 {
-                items.clear();
-                *cloud.faults.entry("an empty listing").or_default() += 1;
-            } else {
-                items.truncate(items.len() * raft::between(0, 45) as usize / 100);
-                *cloud.faults.entry("a truncated listing").or_default() += 1;
-            }
-        }
-        let lists_within = match class(plugin) {
-            PluginClass::A | PluginClass::B | PluginClass::C => Some(lags(plugin).unwrap_or_default()),
-            PluginClass::D => None,
-        };
-        Ok(Listed { items, guarantees: Guarantees { class: class(plugin), lists_within } })
-    }
-
-    async fn next_event(&self, _: &PluginName) -> Result<(), String> {
-        std::future::pending().await
-    }
-
-    async fn perform(&self, work: &Work) -> Outcome {
-        self.fateful(false).await;
-        // As with the real plugins: a call waits for its turn, and then asks whether it may be made.
-        let _turn = self.turns.acquire().await;
-        self.awake().await;
-        work.lease.held().await;
-        let (fate, takes) = {
-            let mut cloud = self.cloud();
-            cloud.calls.push(Call {
-                at: Instant::now(),
-                node: self.node,
-                term: work.intent.term.0,
-                group: work.group.clone(),
-                claim: work.intent.id,
-                token: work.token.clone(),
-                task: work.intent.task.clone(),
-            });
-            (cloud.fate(&work.known.template.instance.plugin), Duration::from_millis(raft::between(20, 1500)))
-        };
-        let unsure = || Outcome::Unsure { message: "simulated: no answer".into() };
-        let (sight, token) = (self.clone(), work.token.clone());
-        let effect = {
-            let (task, sight) = (work.intent.task.clone(), sight.clone());
-            let made = work.clone();
-            move || match &task {
-                Task::Provision { .. } => sight.cloud().provision(&made),
-                Task::Destroy { instance, .. } => {
-                    sight.cloud().destroy(instance, &token);
-                    instance.clone()
-                }
-                Task::Label { instance, .. } => instance.clone(),
-            }
-        };
-        let after = |delay: Duration| {
-            // The plugin's process carries it out, whatever becomes of its caller.
-            tokio::spawn(async move {
-                tokio::time::sleep(delay).await;
-                effect()
-            })
-        };
-        let outcome = match fate {
-            Fate::Well => match after(takes).await {
-                Ok(id) => Outcome::Done(id),
-                Err(_) => unsure(),
-            },
-            Fate::Refused => {
-                tokio::time::sleep(takes).await;
-                Outcome::Refused { message: "simulated: refused".into(), retryable: true }
-            }
-            Fate::Lost => {
-                drop(after(takes));
-                tokio::time::sleep(DEADLINE).await;
-                unsure()
-            }
-            Fate::Late => {
-                drop(after(Duration::from_millis(raft::between(1000, 25_000))));
-                tokio::time::sleep(takes).await;
-                unsure()
-            }
-            Fate::TooLate => {
-                let delay = Duration::from_secs(raft::between(TOO_LATE.0, TOO_LATE.1));
-                {
-                    let mut cloud = self.cloud();
-                    cloud.given_up.insert(work.token.clone());
-                    cloud.to_come += 1;
-                }
-                let (effect, sight) = (after(delay), self.clone());
-                tokio::spawn(async move {
-                    drop(effect.await);
-                    sight.cloud().to_come -= 1;
-                });
-                tokio::time::sleep(takes).await;
-                unsure()
-            }
-            Fate::Hung => {
-                tokio::time::sleep(DEADLINE).await;
-                unsure()
-            }
-        };
-        self.fateful(true).await;
-        self.awake().await;
-        outcome
-    }
-
-    async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
-        self.awake().await;
-        tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;
-        let cloud = self.cloud();
-        let Some(it) = cloud.running().find(|it| it.id == instance.id) else {
-            return (Health::Unknown, String::new());
-        };
-        let healthy = it.healthy_from <= Instant::now();
-        (if healthy { Health::Healthy } else { Health::Unhealthy }, String::new())
-    }
-
-    async fn validate(&self, _: &GroupSpec) -> Vec<Rejection> {
-        Vec::new()
     }
 }

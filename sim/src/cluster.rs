@@ -12,9 +12,10 @@ use raft::{
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::cloud::{Cloud, Sight};
+use crate::cloud::Cloud;
 use crate::moment::Moment;
 use crate::net::{Net, answer};
+use crate::sight::Sight;
 
 pub(crate) const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,165 +1,223 @@
 //! What goes wrong.
 
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use model::NodeId;
 use tokio::time::Instant;
 
+use crate::cloud::Cloud;
 use crate::cluster::Cluster;
+use crate::damage::Damage;
+use crate::judge::Group;
 use crate::story::Story;
 
 impl Story {
     /// One fault, as chance has it.
-    pub(crate) async fn strike(
-        &mut self,
-        cluster: &mut Cluster,
-        dead: &mut Vec<(usize, Instant)>,
-        healed_at: &mut Instant,
-    ) {
+    pub(crate) async fn strike(&mut self, cluster: &mut Cluster, damage: &mut Damage) {
         let n = cluster.size();
         let any = raft::between(0, n as u64 - 1) as usize;
         let leader = cluster.leader().unwrap_or(any);
-        let back = Instant::now() + Duration::from_millis(raft::between(200, 10_000));
-        let heal = Instant::now() + Duration::from_millis(raft::between(1000, 20_000));
+        let back = soon(200, 10_000);
+        let heal = soon(1000, 20_000);
+        let mut fault = Fault { story: self, cluster, damage, back, heal };
         match raft::between(0, 16) {
-            0 => {
-                self.count("a manager killed");
-                cluster.crash(any);
-                dead.push((any, back));
-            }
-            1 => {
-                self.count("the leader killed");
-                cluster.crash(leader);
-                dead.push((leader, back));
-            }
-            2 => {
-                let after = raft::between(0, 1) == 1;
-                self.tell(format!(
-                    "m{leader} is to die {} its next call",
-                    if after { "after" } else { "before" }
-                ));
-                cluster.cloud.lock().expect("the cloud").terminating = Some((leader, after));
-                cluster.cloud.lock().expect("the cloud").lose_one();
-            }
-            3 => {
-                self.count("the leader cut off");
-                for other in (0..n).filter(|it| *it != leader) {
-                    cluster.net.cut(leader, other);
-                    cluster.net.cut(other, leader);
-                }
-                *healed_at = heal;
-            }
-            4 => {
-                self.count("a one-way cut");
-                let other = (any + 1) % n;
-                cluster.net.cut(any, other);
-                *healed_at = heal;
-            }
-            5 => {
-                self.count("the leader hears and is not heard");
-                for other in (0..n).filter(|it| *it != leader) {
-                    cluster.net.cut(leader, other);
-                }
-                *healed_at = heal;
-            }
-            6 => {
-                self.count("the leader frozen");
-                for other in (0..n).filter(|it| *it != leader) {
-                    cluster.net.cut(leader, other);
-                    cluster.net.cut(other, leader);
-                }
-                cluster.cloud.lock().expect("the cloud").frozen.push(leader);
-                *healed_at = heal;
-            }
-            7 => {
-                self.count("a slow network");
-                cluster.net.slow(raft::between(20, 300));
-                *healed_at = heal;
-            }
-            8 => {
-                self.count("provider trouble");
-                cluster.cloud.lock().expect("the cloud").trouble = raft::between(10, 60);
-                for _ in 0..raft::between(1, 8) {
-                    cluster.cloud.lock().expect("the cloud").lose_one();
-                }
-                *healed_at = heal;
-            }
-            9 => {
-                for _ in 0..raft::between(1, 5) {
-                    cluster.cloud.lock().expect("the cloud").lose_one();
-                }
-            }
-            10 => {
-                let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
-                let group = &mut self.groups[at];
-                let size = u64::from(group.usual);
-                let size = raft::between(size / 2, size * 3 / 2) as u32;
-                group.may_destroy += group.size.saturating_sub(size);
-                group.size = size;
-                group.most = group.most.max(size);
-                let (name, size) = (group.name, group.size);
-                self.tell(format!("{name} is to have {size} members"));
-                self.count("a group scaled");
-                self.declare(cluster, at).await;
-            }
-            11 => {
-                self.count("a voter dies as it votes");
-                // Two who cannot hear each other, and a voter between them that forgets.
-                let (a, b) = (leader, (leader + 1) % n);
-                cluster.net.cut(a, b);
-                cluster.net.cut(b, a);
-                cluster.net.doom_a_voter();
-                cluster.crash(leader);
-                dead.push((leader, Instant::now() + Duration::from_millis(raft::between(50, 1200))));
-                *healed_at = heal;
-            }
-            12 => {
-                // What was planned before somebody changed their mind must not be done after it.
-                self.count("a change of mind");
-                let at = raft::between(0, self.groups.len() as u64 - 1) as usize;
-                let before = self.groups[at].size;
-                let more = before + self.groups[at].usual / 2;
-                self.groups[at].size = more;
-                self.groups[at].most = self.groups[at].most.max(more);
-                self.declare(cluster, at).await;
-                tokio::time::sleep(Duration::from_millis(raft::between(0, 60))).await;
-                self.groups[at].size = before;
-                self.groups[at].may_destroy += more - before;
-                self.declare(cluster, at).await;
-            }
-            13 => {
-                self.count("a new template");
-                // What nobody may look at is not rolled: every member would wait for it to be listed.
-                let at = raft::between(0, self.groups.len() as u64 - 2) as usize;
-                self.groups[at].version += 1;
-                // Every member is replaced once, also those that are made of the old one meanwhile, and the one that is
-                // to take a slot over.
-                self.groups[at].may_destroy += self.groups[at].most + 1;
-                self.declare(cluster, at).await;
-            }
-            14 => {
-                // The leader writes most, and then tells the others.
-                self.count("a power cut in the middle of a write");
-                cluster.doom_a_write(if raft::between(0, 1) == 0 { leader } else { any });
-            }
-            15 => {
-                // Without waiting for the calls that are under way, as the worst of leaders would.
-                self.count("the lead given away");
-                let to = NodeId(((leader + 1) % n) as u64 + 1);
-                if let Some(replica) = cluster.replica(leader).cloned() {
-                    tokio::spawn(async move {
-                        // Whoever does not lead, or finds nobody, goes on as it was.
-                        let _ = replica.give_lead_to(to).await;
-                    });
-                }
-            }
-            _ => {
-                self.count("everybody killed");
-                for node in 0..n {
-                    cluster.crash(node);
-                    dead.push((node, Instant::now() + Duration::from_millis(raft::between(100, 3000))));
-                }
-            }
+            0 => fault.kill("a manager killed", any),
+            1 => fault.kill("the leader killed", leader),
+            2 => fault.doom_a_call(leader),
+            3 => fault.cut_off(leader),
+            4 => fault.cut_one_way(any, (any + 1) % n),
+            5 => fault.cut_voice(leader),
+            6 => fault.freeze(leader),
+            7 => fault.slow_network(),
+            8 => fault.trouble_provider(),
+            9 => fault.lose_instances(5),
+            10 => fault.scale().await,
+            11 => fault.doom_a_vote(leader, (leader + 1) % n),
+            12 => fault.change_a_mind().await,
+            13 => fault.change_template().await,
+            14 => fault.doom_a_write(leader, any),
+            15 => fault.give_lead_away(leader, (leader + 1) % n),
+            _ => fault.kill_everybody(),
         }
     }
+}
+
+/// A moment between so many milliseconds from now.
+fn soon(low: u64, high: u64) -> Instant {
+    Instant::now() + Duration::from_millis(raft::between(low, high))
+}
+
+/// Draws one of the first `n` groups.
+fn any_group(n: usize) -> usize {
+    raft::between(0, n as u64 - 1) as usize
+}
+
+/// What one fault may hit.
+struct Fault<'a> {
+    story: &'a mut Story,
+    cluster: &'a mut Cluster,
+    damage: &'a mut Damage,
+    /// When a manager that is killed starts again.
+    back: Instant,
+    /// When whatever else is broken is well again.
+    heal: Instant,
+}
+
+impl Fault<'_> {
+    fn cloud(&self) -> MutexGuard<'_, Cloud> {
+        self.cluster.cloud.lock().expect("the cloud")
+    }
+
+    fn kill(&mut self, name: &'static str, node: usize) {
+        self.story.count(name);
+        self.cluster.crash(node);
+        self.damage.dead.push((node, self.back));
+    }
+
+    fn kill_everybody(&mut self) {
+        self.story.count("everybody killed");
+        for node in 0..self.cluster.size() {
+            self.cluster.crash(node);
+            self.damage.dead.push((node, soon(100, 3000)));
+        }
+    }
+
+    fn doom_a_call(&mut self, leader: usize) {
+        let after = raft::between(0, 1) == 1;
+        let moment = if after { "after" } else { "before" };
+        self.story.tell(format!("m{leader} is to die {moment} its next call"));
+        self.cloud().terminating = Some((leader, after));
+        self.cloud().lose_one();
+    }
+
+    /// Two who cannot hear each other, and a voter between them that forgets.
+    fn doom_a_vote(&mut self, leader: usize, other: usize) {
+        self.story.count("a voter dies as it votes");
+        self.cluster.net.cut(leader, other);
+        self.cluster.net.cut(other, leader);
+        self.cluster.net.doom_a_voter();
+        self.cluster.crash(leader);
+        self.damage.dead.push((leader, soon(50, 1200)));
+        self.damage.healed_at = self.heal;
+    }
+
+    /// The leader writes most, and then tells the others.
+    fn doom_a_write(&mut self, leader: usize, any: usize) {
+        self.story.count("a power cut in the middle of a write");
+        self.cluster.doom_a_write(if raft::between(0, 1) == 0 { leader } else { any });
+    }
+
+    fn cut_off(&mut self, leader: usize) {
+        self.story.count("the leader cut off");
+        self.isolate(leader);
+        self.damage.healed_at = self.heal;
+    }
+
+    fn cut_one_way(&mut self, from: usize, to: usize) {
+        self.story.count("a one-way cut");
+        self.cluster.net.cut(from, to);
+        self.damage.healed_at = self.heal;
+    }
+
+    fn cut_voice(&mut self, leader: usize) {
+        self.story.count("the leader hears and is not heard");
+        for other in self.others(leader) {
+            self.cluster.net.cut(leader, other);
+        }
+        self.damage.healed_at = self.heal;
+    }
+
+    fn freeze(&mut self, leader: usize) {
+        self.story.count("the leader frozen");
+        self.isolate(leader);
+        self.cloud().frozen.push(leader);
+        self.damage.healed_at = self.heal;
+    }
+
+    fn isolate(&self, node: usize) {
+        for other in self.others(node) {
+            self.cluster.net.cut(node, other);
+            self.cluster.net.cut(other, node);
+        }
+    }
+
+    fn others(&self, node: usize) -> impl Iterator<Item = usize> + use<> {
+        (0..self.cluster.size()).filter(move |it| *it != node)
+    }
+
+    fn slow_network(&mut self) {
+        self.story.count("a slow network");
+        self.cluster.net.slow(raft::between(20, 300));
+        self.damage.healed_at = self.heal;
+    }
+
+    fn trouble_provider(&mut self) {
+        self.story.count("provider trouble");
+        self.cloud().trouble = raft::between(10, 60);
+        self.lose_instances(8);
+        self.damage.healed_at = self.heal;
+    }
+
+    fn lose_instances(&self, most: u64) {
+        for _ in 0..raft::between(1, most) {
+            self.cloud().lose_one();
+        }
+    }
+
+    async fn scale(&mut self) {
+        let at = any_group(self.story.groups.len());
+        let group = &mut self.story.groups[at];
+        let usual = u64::from(group.usual);
+        let size = raft::between(usual / 2, usual * 3 / 2) as u32;
+        resize(group, size);
+        let name = group.name;
+        self.story.tell(format!("{name} is to have {size} members"));
+        self.story.count("a group scaled");
+        self.story.declare(self.cluster, at).await;
+    }
+
+    /// What was planned before somebody changed their mind must not be done after it.
+    async fn change_a_mind(&mut self) {
+        self.story.count("a change of mind");
+        let at = any_group(self.story.groups.len());
+        let before = self.story.groups[at].size;
+        let more = before + self.story.groups[at].usual / 2;
+        resize(&mut self.story.groups[at], more);
+        self.story.declare(self.cluster, at).await;
+        tokio::time::sleep(Duration::from_millis(raft::between(0, 60))).await;
+        resize(&mut self.story.groups[at], before);
+        self.story.declare(self.cluster, at).await;
+    }
+
+    async fn change_template(&mut self) {
+        self.story.count("a new template");
+        // What nobody may look at is not rolled: every member would wait for it to be listed.
+        let at = any_group(self.story.groups.len() - 1);
+        let group = &mut self.story.groups[at];
+        group.version += 1;
+        // Every member is replaced once, also those that are made of the old one meanwhile, and the one that is
+        // to take a slot over.
+        group.may_destroy += group.most + 1;
+        self.story.declare(self.cluster, at).await;
+    }
+
+    /// Without waiting for the calls that are under way, as the worst of leaders would.
+    fn give_lead_away(&mut self, leader: usize, other: usize) {
+        self.story.count("the lead given away");
+        let to = NodeId(other as u64 + 1);
+        if let Some(replica) = self.cluster.replica(leader).cloned() {
+            tokio::spawn(async move {
+                // Whoever does not lead, or finds nobody, goes on as it was.
+                let _ = replica.give_lead_to(to).await;
+            });
+        }
+    }
+}
+
+/// Another size is wanted; those that are too many may be destroyed.
+fn resize(group: &mut Group, size: u32) {
+    group.may_destroy += group.size.saturating_sub(size);
+    group.size = size;
+    group.most = group.most.max(size);
 }

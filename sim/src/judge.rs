@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::ids::IntentId;
-use model::{LogIndex, GroupId, InstanceId, Slot, State, Task, tags};
+use model::{GroupId, InstanceId, LogIndex, Slot, State, Task, tags};
 
 use crate::cloud::{Cloud, Instance};
 use crate::cluster::Cluster;

@@ -5,6 +5,7 @@
 
 mod cloud;
 mod cluster;
+mod damage;
 mod faults;
 mod judge;
 mod moment;
@@ -12,6 +13,7 @@ mod net;
 mod operator;
 mod register;
 mod rollout;
+mod sight;
 mod story;
 
 pub use moment::Moment;

@@ -8,6 +8,7 @@ use model::{Phase, tags};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
+use crate::damage::Damage;
 use crate::judge;
 use crate::story::{Run, Story};
 
@@ -28,8 +29,8 @@ impl Story {
         cluster.cloud.lock().expect("the cloud").boots = BOOTS;
         self.groups.truncate(1);
         self.declare(&mut cluster, 0).await;
-        let mut dead = Vec::new();
-        self.until_declared(&mut cluster, &mut dead, false).await;
+        let mut damage = Damage::none();
+        self.until_declared(&mut cluster, &mut damage, false).await;
         let from = Instant::now();
         for _ in 0..TEMPLATES {
             self.groups[0].version += 1;
@@ -37,14 +38,14 @@ impl Story {
             self.count("a new template");
             self.declare(&mut cluster, 0).await;
             if raft::between(0, 3) > 0 {
-                self.until_declared(&mut cluster, &mut dead, true).await;
+                self.until_declared(&mut cluster, &mut damage, true).await;
             } else {
                 // Somebody changes their mind in the middle of it.
                 let until = Instant::now() + Duration::from_millis(raft::between(0, 15_000));
-                self.pass(&mut cluster, &mut dead, until, &mut Instant::now()).await;
+                self.pass(&mut cluster, &mut damage, until).await;
             }
         }
-        self.until_declared(&mut cluster, &mut dead, true).await;
+        self.until_declared(&mut cluster, &mut damage, true).await;
         let settled_in = self.settle(&mut cluster).await;
         let size = self.groups[0].size as usize;
         let capacity = capacity(&cluster, from, size);
@@ -53,7 +54,7 @@ impl Story {
     }
 
     /// Lets time pass until the group is as declared; its leaders are killed on the way, when they are to.
-    async fn until_declared(&mut self, cluster: &mut Cluster, dead: &mut Vec<(usize, Instant)>, kills: bool) {
+    async fn until_declared(&mut self, cluster: &mut Cluster, damage: &mut Damage, kills: bool) {
         let deadline = Instant::now() + ROLLED_IN;
         let mut left = if kills { raft::between(0, 3) } else { 0 };
         loop {
@@ -70,7 +71,7 @@ impl Story {
                 return;
             }
             let pause = Instant::now() + Duration::from_millis(raft::between(100, 3000));
-            self.pass(cluster, dead, pause, &mut Instant::now()).await;
+            self.pass(cluster, damage, pause).await;
             if left == 0 || raft::between(0, 1) == 0 {
                 continue;
             }
@@ -79,7 +80,8 @@ impl Story {
             if raft::between(0, 1) == 0 {
                 self.count("the leader killed");
                 cluster.crash(leader);
-                dead.push((leader, Instant::now() + Duration::from_millis(raft::between(100, 8000))));
+                let back = Instant::now() + Duration::from_millis(raft::between(100, 8000));
+                damage.dead.push((leader, back));
             } else {
                 self.count("the leader is to die at a call");
                 let after = raft::between(0, 1) == 0;

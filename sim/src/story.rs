@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::Moment;
 use crate::cloud::Call;
 use crate::cluster::{CLUSTER, Cluster};
+use crate::damage::Damage;
 use crate::judge::{self, Group};
 use crate::operator::Operator;
 use crate::register::{self, Register};
@@ -187,31 +188,24 @@ impl Story {
             self.declare(&mut cluster, at).await;
         }
         let pause = self.plan.lasts / (self.plan.faults + 1);
-        let mut dead: Vec<(usize, Instant)> = Vec::new();
-        let mut healed_at = Instant::now();
+        let mut damage = Damage::none();
         for fault in 0..self.plan.faults {
             if self.begins_old() && fault == self.plan.faults / 2 {
                 self.tell("every manager runs the newer program");
                 self.propose(&mut cluster, Change::Join { manager: founder(LEVEL), token: None }).await;
             }
             let wait = Duration::from_millis(raft::between(100, 2 * pause.as_millis() as u64));
-            self.pass(&mut cluster, &mut dead, Instant::now() + wait, &mut healed_at).await;
-            self.strike(&mut cluster, &mut dead, &mut healed_at).await;
+            self.pass(&mut cluster, &mut damage, Instant::now() + wait).await;
+            self.strike(&mut cluster, &mut damage).await;
         }
-        self.pass(&mut cluster, &mut dead, Instant::now() + Duration::from_secs(5), &mut healed_at).await;
+        self.pass(&mut cluster, &mut damage, Instant::now() + Duration::from_secs(5)).await;
         self.moments = cluster.moments();
         let settled_in = self.settle(&mut cluster).await;
         Run { settled_in, ..self.judge(&cluster) }
     }
 
     /// Lets time pass; the dead come back, and what was cut or slow is mended, when it is due.
-    pub(crate) async fn pass(
-        &mut self,
-        cluster: &mut Cluster,
-        dead: &mut Vec<(usize, Instant)>,
-        until: Instant,
-        healed_at: &mut Instant,
-    ) {
+    pub(crate) async fn pass(&mut self, cluster: &mut Cluster, damage: &mut Damage, until: Instant) {
         while Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(50)).await;
             if raft::between(0, 9) == 0 {
@@ -227,17 +221,16 @@ impl Story {
                 for node in died {
                     self.tell(format!("m{node} dies in the middle of it"));
                     cluster.crash(node);
-                    dead.push((node, Instant::now() + Duration::from_millis(raft::between(100, longest))));
+                    let back = Instant::now() + Duration::from_millis(raft::between(100, longest));
+                    damage.dead.push((node, back));
                 }
             }
             let now = Instant::now();
-            let due: Vec<usize> = dead.iter().filter(|(_, at)| *at <= now).map(|(node, _)| *node).collect();
-            dead.retain(|(_, at)| *at > now);
-            for node in due {
+            for node in damage.back(now) {
                 self.tell(format!("m{node} starts again"));
                 cluster.start(node).await;
             }
-            if *healed_at <= now {
+            if damage.healed_at <= now {
                 cluster.net.heal();
                 let mut cloud = cluster.cloud.lock().expect("the cloud");
                 cloud.trouble = 0;

@@ -66,7 +66,7 @@ fn show(head: &Head, global: &Global) -> Result<u8, Failure> {
     let value = json!({
         "cluster": head.cluster.as_str(),
         "lineage": head.lineage,
-        "index": head.last.index,
+        "index": head.last.index.0,
         "taken": rfc3339(head.at.0),
         "program": head.program,
         "featureLevel": head.level,
@@ -190,7 +190,7 @@ fn survivor_json(survivor: &Survivor) -> Value {
         "cluster": held.identity.cluster.as_str(),
         "lineage": held.identity.lineage,
         "term": held.last.term.0,
-        "index": held.last.index,
+        "index": held.last.index.0,
         "committed": held.committed,
         "voted": held.voted.0,
         "groups": held.state.groups.len(),
@@ -216,63 +216,97 @@ fn survivor_row(survivor: &Survivor) -> Vec<String> {
 }
 
 pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Failure> {
-    let unlock = super::unlock_key(args.unlock_key_file.as_deref())?;
-    let mut survivors = Vec::new();
-    for dir in &args.data_dirs {
-        check_unused(dir)?;
-        survivors.push(Survivor::read(dir, unlock.as_ref()).await?);
-    }
+    let survivors = survivors(&args).await?;
     if args.dry_run || global.output == Format::Table {
-        let items: Vec<Value> = survivors.iter().map(survivor_json).collect();
-        if !output::object(global.output, "SurvivorList", json!({ "items": items }))? {
-            let header = [
-                "DATA-DIR",
-                "NAME",
-                "CLUSTER",
-                "LINEAGE",
-                "TERM",
-                "INDEX",
-                "COMMITTED",
-                "GROUPS",
-                "VOTERS",
-                "STATE",
-            ];
-            output::table(&header, survivors.iter().map(survivor_row))?;
-        }
+        show_survivors(&survivors, global)?;
     }
-    let same = |it: &Survivor| it.holding.identity.cluster == survivors[0].holding.identity.cluster;
-    if !survivors.iter().all(same) {
-        return Err(Failure::new("the data directories belong to different clusters")
-            .remedy(format!("name the survivors of one cluster; {NOTHING}"))
-            .exit(REFUSED));
-    }
+    check_same_cluster(&survivors)?;
     if args.dry_run {
         return Ok(0);
     }
-    // As an election would choose (Raft §5.4.1).
-    let newest = |it: &Survivor| (it.holding.identity.lineage, it.holding.last.term, it.holding.last.index);
-    survivors.sort_by_key(newest);
-    let survivor = survivors.pop().expect("one at least is named");
-    drop(survivors);
-    let held = &survivor.holding;
+    let survivor = newest(survivors);
     let Some(me) = survivor.manager() else {
         return Err(Failure::new(format!("{} does not belong to a member", survivor.dir.display()))
             .cause("its manager was removed from the cluster")
             .remedy(format!("recover from another survivor; {NOTHING}"))
             .exit(REFUSED));
     };
-    let answering = recovery::answering(&held.state, Some(held.identity.node)).await;
-    if !answering.is_empty() && !args.force {
-        let majority = held.voters.len() / 2 + 1;
-        return Err(Failure::new(format!("managers of cluster {} still answer", held.identity.cluster.short()))
-            .cause(format!("{}; {majority} of {} are a majority", answering.join(", "), held.voters.len()))
-            .remedy(format!(
-                "if {majority} can run, start this manager with its old command; otherwise stop the others first, \
-                 because one of them may be newer; with --force they stop when they learn of the new lineage; \
-                 {NOTHING}"
-            ))
-            .exit(REFUSED));
+    if !args.force {
+        check_nobody_answers(&survivor).await?;
     }
+    confirm(args.yes, &recovery_effect(&survivor, &me.name), &me.name)?;
+    let dir = survivor.dir.clone();
+    let identity = survivor.begin_anew().await?;
+    print_next(&identity, &dir, global)
+}
+
+async fn survivors(args: &RecoverArgs) -> Result<Vec<Survivor>, Failure> {
+    let unlock = super::unlock_key(args.unlock_key_file.as_deref())?;
+    let mut survivors = Vec::new();
+    for dir in &args.data_dirs {
+        check_unused(dir)?;
+        survivors.push(Survivor::read(dir, unlock.as_ref()).await?);
+    }
+    Ok(survivors)
+}
+
+fn show_survivors(survivors: &[Survivor], global: &Global) -> Result<(), Failure> {
+    let items: Vec<Value> = survivors.iter().map(survivor_json).collect();
+    if !output::object(global.output, "SurvivorList", json!({ "items": items }))? {
+        let header = [
+            "DATA-DIR",
+            "NAME",
+            "CLUSTER",
+            "LINEAGE",
+            "TERM",
+            "INDEX",
+            "COMMITTED",
+            "GROUPS",
+            "VOTERS",
+            "STATE",
+        ];
+        output::table(&header, survivors.iter().map(survivor_row))?;
+    }
+    Ok(())
+}
+
+fn check_same_cluster(survivors: &[Survivor]) -> Result<(), Failure> {
+    let same = |it: &Survivor| it.holding.identity.cluster == survivors[0].holding.identity.cluster;
+    if survivors.iter().all(same) {
+        return Ok(());
+    }
+    Err(Failure::new("the data directories belong to different clusters")
+        .remedy(format!("name the survivors of one cluster; {NOTHING}"))
+        .exit(REFUSED))
+}
+
+/// The one that an election would choose (Raft §5.4.1).
+fn newest(mut survivors: Vec<Survivor>) -> Survivor {
+    survivors.sort_by_key(|it| (it.holding.identity.lineage, it.holding.last.term, it.holding.last.index));
+    survivors.pop().expect("one at least is named")
+}
+
+/// Fails if other managers of the cluster still answer.
+async fn check_nobody_answers(survivor: &Survivor) -> Result<(), Failure> {
+    let held = &survivor.holding;
+    let answering = recovery::answering(&held.state, Some(held.identity.node)).await;
+    if answering.is_empty() {
+        return Ok(());
+    }
+    let majority = held.voters.len() / 2 + 1;
+    Err(Failure::new(format!("managers of cluster {} still answer", held.identity.cluster.short()))
+        .cause(format!("{}; {majority} of {} are a majority", answering.join(", "), held.voters.len()))
+        .remedy(format!(
+            "if {majority} can run, start this manager with its old command; otherwise stop the others first, \
+             because one of them may be newer; with --force they stop when they learn of the new lineage; \
+             {NOTHING}"
+        ))
+        .exit(REFUSED))
+}
+
+/// What a recovery changes, for the user to confirm.
+fn recovery_effect(survivor: &Survivor, name: &str) -> String {
+    let held = &survivor.holding;
     let others: Vec<&str> = held
         .state
         .managers
@@ -280,16 +314,11 @@ pub(crate) async fn recover(args: RecoverArgs, global: &Global) -> Result<u8, Fa
         .filter(|(id, _)| **id != held.identity.node)
         .map(|(_, it)| it.name.as_str())
         .collect();
-    let effect = format!(
-        "This makes `{}` the only manager of cluster {}, as of entry {}; permanently removed: {}; entries that only \
+    format!(
+        "This makes `{name}` the only manager of cluster {}, as of entry {}; permanently removed: {}; entries that only \
          they have are lost",
-        me.name,
         held.identity.cluster.short(),
         held.last.index,
         if others.is_empty() { "none".to_owned() } else { others.join(", ") }
-    );
-    confirm(args.yes, &effect, &me.name)?;
-    let dir = survivor.dir.clone();
-    let identity = survivor.begin_anew().await?;
-    print_next(&identity, &dir, global)
+    )
 }

@@ -99,7 +99,7 @@ mod tests {
             Refusal::NoSecret { name: name.clone() },
             Refusal::SecretInUse { name, group: group.clone() },
             Refusal::TooManySecrets { most: 1000 },
-            Refusal::NotInDoubt { group, intent: IntentId { index: 3, offset: 0 } },
+            Refusal::NotInDoubt { group, intent: IntentId { index: model::LogIndex(3), offset: 0 } },
             Refusal::BadSetting { key: "max-instances".into(), message: "no number".into() },
         ]
     }
@@ -160,7 +160,7 @@ mod tests {
         ] {
             let (by, at) = (model::Actor("test".into()), model::Timestamp(1));
             let command = model::Command { id: RequestId(id), by, at, change };
-            state.apply(model::LogId { term: model::Term(1), index: id as u64 }, &command);
+            state.apply(model::LogId { term: model::Term(1), index: model::LogIndex(id as u64) }, &command);
             match is_done(&state, RequestId(id)) {
                 Ok(answered) => assert!(answered && done),
                 Err(error) => assert!(!done && error.code == Code::NotFound, "{error:?}"),

@@ -8,8 +8,8 @@ use model::command::Declaration;
 use model::observed::{ListingHistory, View};
 use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, LogIndex, Observed, RequestId,
-    Slot, Spec, State, plan,
+    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, Spec,
+    State, plan,
 };
 use raft::{Published, Role};
 

@@ -1,5 +1,7 @@
 //! The world of the reconciler, through the plugins in a directory.
 
+mod calls;
+
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -7,14 +9,13 @@ use std::time::Instant;
 
 use futures_util::{Stream, StreamExt};
 use model::access::Secret;
-use model::intent::{Reason, Task};
+use model::intent::Task;
 use model::plugin::Guarantees;
 use model::secret::{self, Missing, SecretName, redacted};
 use model::tags::Tags;
-use model::{ClusterId, Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Slot};
-use opentelemetry::Context;
+use model::{ClusterId, Description, GroupSpec, Health, InstanceId, Outcome, Part, PluginName};
 use raft::Published;
-use spi::{Call, Class, Client, Directory, Flavors, Hello, Index, InstanceSpec, Instances, interface};
+use spi::{Call, Class, Client, Directory, Flavors, Hello, Instances, interface};
 use tokio::sync::watch;
 
 use super::pace::Pace;
@@ -115,145 +116,6 @@ impl Plugins {
         }
     }
 
-    async fn provision(&self, work: &Work, slot: &Slot, attempt: &Context) -> Outcome {
-        let template = &work.known.template;
-        // Until the instance plugin is called, any error means that nothing was created.
-        let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
-            message: format!("{}: {error}", part.plugin),
-            retryable: error.class.is_retryable(),
-        };
-        let flavor = match self.plugin(&template.flavor.plugin, interface::FLAVOR).await {
-            Ok(known) => known,
-            Err(error) => return refused(&template.flavor, &error),
-        };
-        let for_flavor = match self.resolve(&template.flavor) {
-            Ok(resolved) => resolved,
-            Err(error) => return refused(&template.flavor, &error),
-        };
-        let base = InstanceSpec {
-            // Secrets of the instance plugin are filled in after the flavor has prepared the spec.
-            properties: template.instance.properties.clone(),
-            tags: work.tags.clone(),
-            init: String::new(),
-            logical_id: slot.logical_id().cloned(),
-            attachments: Vec::new(),
-        };
-        let allocation = &work.spec.allocation;
-        let index = Index { group: work.group.clone(), sequence: allocation.count() as u32 };
-        let prepared = {
-            let _turn = flavor.pace.turn().await;
-            let flavor = flavor.client.flavors(template.flavor.plugin.subtype());
-            let span = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Prepare");
-            span.ended(flavor.prepare(&for_flavor.part.properties, base, allocation, &index).await)
-        };
-        let mut spec = match prepared {
-            Ok(spec) => spec,
-            Err(error) => return refused(&template.flavor, &for_flavor.clean(error)),
-        };
-        // A flavor may change the properties of the instance: the references in them are the same.
-        let prepared = Part { properties: spec.properties.clone(), ..template.instance.clone() };
-        let mut for_instance = match self.resolve(&prepared) {
-            Ok(resolved) => resolved,
-            Err(error) => return refused(&template.instance, &error),
-        };
-        spec.properties = for_instance.part.properties.clone();
-        // Secrets of the flavor may be in the script that it prepared.
-        for_instance.held.extend(for_flavor.held);
-        // A flavor that drops our tags must not make us lose the instance.
-        spec.tags.extend(work.tags.clone());
-        let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {
-            Ok(known) => known,
-            Err(error) => return refused(&template.instance, &error),
-        };
-        let _turn = instances.pace.turn().await;
-        let plugin = instances.client.instances(template.instance.plugin.subtype());
-        let mut call = self.call(work, &instances).await;
-        let span = telemetry::calls(attempt, &template.instance.plugin, "Instance.Provision");
-        call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
-        match span.ended(plugin.provision(&spec, &call).await) {
-            Ok(id) => {
-                instances.pace.faster();
-                Outcome::Done(id)
-            }
-            Err(error) if error.class.is_refusal() => {
-                if error.class == Class::Exhausted {
-                    self.metrics.was_throttled(&template.instance.plugin);
-                    instances.pace.slower();
-                }
-                refused(&template.instance, &for_instance.clean(error))
-            }
-            Err(error) => {
-                let error = for_instance.clean(error);
-                Outcome::Unsure { message: format!("{}: {error}", template.instance.plugin) }
-            }
-        }
-    }
-
-    async fn destroy(
-        &self,
-        work: &Work,
-        instance: &InstanceId,
-        reason: Reason,
-        attempt: &Context,
-    ) -> Outcome {
-        let template = &work.known.template;
-        let refused = |part: &Part, error: &spi::Error| Outcome::Refused {
-            message: format!("{}: {error}", part.plugin),
-            retryable: true,
-        };
-        let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
-        if let Some(seen) = work.seen.as_ref().filter(|_| !skip_drain)
-            && let Err(error) = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain")
-                .ended(self.drain(&template.flavor, seen, &work.lease).await)
-        {
-            // A rollout waits for a successful drain; other destroys continue without it (semantics §2.5).
-            match reason {
-                Reason::RollingUpdate => return refused(&template.flavor, &error),
-                Reason::Terminate => {
-                    tracing::warn!(group = %work.group, %instance, %error, "drain failed; destroying it");
-                }
-            }
-        }
-        let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {
-            Ok(known) => known,
-            Err(error) => return refused(&template.instance, &error),
-        };
-        let _turn = instances.pace.turn().await;
-        let plugin = instances.client.instances(template.instance.plugin.subtype());
-        let mut call = self.call(work, &instances).await;
-        let span = telemetry::calls(attempt, &template.instance.plugin, "Instance.Destroy");
-        call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
-        let destroyed = span.ended(plugin.destroy(instance, reason.as_str(), &call).await);
-        match destroyed.map_err(|error| self.clean(&template.instance, error)) {
-            Ok(()) => Outcome::Done(instance.clone()),
-            Err(error) if error.class.is_refusal() => refused(&template.instance, &error),
-            Err(error) => Outcome::Unsure { message: format!("{}: {error}", template.instance.plugin) },
-        }
-    }
-
-    async fn label(&self, work: &Work, instance: &InstanceId, attempt: &Context) -> Outcome {
-        let part = &work.known.template.instance;
-        let name = &part.plugin;
-        let refused = |error: &spi::Error| Outcome::Refused {
-            message: format!("{name}: {error}"),
-            retryable: error.class.is_retryable(),
-        };
-        let instances = match self.plugin(name, interface::INSTANCE).await {
-            Ok(known) => known,
-            Err(error) => return refused(&error),
-        };
-        let _turn = instances.pace.turn().await;
-        let plugin = instances.client.instances(name.subtype());
-        let mut call = self.call(work, &instances).await;
-        let span = telemetry::calls(attempt, name, "Instance.Label");
-        call.traceparent = span.traceparent().filter(|_| instances.hello.has_fence());
-        match span.ended(plugin.label(instance, &work.tags, &call).await) {
-            Ok(()) => Outcome::Done(instance.clone()),
-            // Labelling is idempotent, so an unknown outcome is simply retried.
-            Err(error) => refused(&self.clean(part, error)),
-        }
-    }
-
     /// Starts a stopped instance.
     pub(crate) async fn start(&self, plugin: &PluginName, instance: &InstanceId) -> Result<(), spi::Error> {
         let known = self.plugin(plugin, interface::INSTANCE).await?;
@@ -264,31 +126,6 @@ impl Plugins {
             ));
         }
         known.client.instances(plugin.subtype()).start(instance).await
-    }
-
-    /// Waits for the lease, and returns the fence headers, for plugins with a fence. The deadline counts from
-    /// the moment at which the lease held, so that the plugin rejects a call that was delayed after that.
-    async fn call(&self, work: &Work, plugin: &PluginSession) -> Call {
-        let held = work.lease.held().await;
-        if !plugin.hello.has_fence() {
-            return Call::default();
-        }
-        Call {
-            token: Some(work.token.clone()),
-            epoch: Some(work.lease.epoch()),
-            not_after: plugin.found.is_local().then(|| held + self.directory.deadline()),
-            traceparent: None,
-        }
-    }
-
-    async fn drain(&self, flavor: &Part, seen: &Description, lease: &Lease) -> Result<(), spi::Error> {
-        let known = self.plugin(&flavor.plugin, interface::FLAVOR).await?;
-        let _turn = known.pace.turn().await;
-        lease.held().await;
-        let resolved = self.resolve(flavor)?;
-        let drained =
-            known.client.flavors(flavor.plugin.subtype()).drain(&resolved.part.properties, seen).await;
-        drained.map_err(|error| resolved.clean(error))
     }
 
     async fn list_now(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {

@@ -161,12 +161,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             made: it.made.map(InstanceId::from),
         }),
         Written::SetMemberRole(it) => Change::SetMemberRole {
-            role: match pb::MemberRole::try_from(it.role) {
-                Ok(pb::MemberRole::Voter) => MemberRole::Voter,
-                Ok(pb::MemberRole::Learner) => MemberRole::Learner,
-                Ok(pb::MemberRole::Removed) => MemberRole::Removed,
-                Err(odd) => return Err(Corrupt(odd.to_string())),
-            },
+            role: from_member_role(it.role)?,
             nodes: it.nodes.into_iter().map(NodeId).collect(),
         },
         Written::CreateToken(it) => Change::CreateToken(from_new_token(it)?),
@@ -182,6 +177,15 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         }
         Written::RemoveSecret(name) => Change::RemoveSecret { name: SecretName::new(name) },
     })
+}
+
+fn from_member_role(written: i32) -> Result<MemberRole, Corrupt> {
+    match pb::MemberRole::try_from(written) {
+        Ok(pb::MemberRole::Voter) => Ok(MemberRole::Voter),
+        Ok(pb::MemberRole::Learner) => Ok(MemberRole::Learner),
+        Ok(pb::MemberRole::Removed) => Ok(MemberRole::Removed),
+        Err(unknown) => Err(Corrupt(unknown.to_string())),
+    }
 }
 
 fn from_object_verb(key: pb::Key, verb: Verb) -> Result<Change, Corrupt> {

@@ -135,53 +135,6 @@ pub(crate) struct World {
     pub(crate) broken: Option<&'static str>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Act {
-    Crash(NodeId),
-    Restart(NodeId),
-    /// It is cut off: nobody hears it, and it may act until its lease has run out. What it has called for is on its
-    /// way still.
-    Depose,
-    LeaseEnds,
-    /// By the leader that was cut off.
-    SendLate(IntentId),
-    Commit,
-    Elect(NodeId),
-    /// The majority is lost: an operator goes on from this one's disk, in another lineage.
-    /// It may lack the last entry that the others had.
-    Recover {
-        node: NodeId,
-        stale: bool,
-    },
-    Join,
-    /// A manager that was removed asks again.
-    JoinAgain(NodeId),
-    Wish(NodeId, Wish),
-    CatchUp(NodeId),
-    /// What the leader does for its members, when those that are down have been silent for long, or not.
-    Keep {
-        silent: bool,
-    },
-    Claim(u32),
-    /// Another is to take this slot over; and the other is ready, so the first goes.
-    Replace(u32),
-    TakeOver(u32),
-    Doom(u32),
-    Send(IntentId),
-    Effect(Call),
-    Lose(Call),
-    Report(IntentId),
-    Listed,
-    Vanish(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Wish {
-    Voter,
-    Learner,
-    Removed,
-}
-
 pub(crate) fn manager(n: u64) -> Manager {
     Manager {
         name: format!("m{n}"),
@@ -272,7 +225,7 @@ impl World {
     pub(crate) fn write(&mut self, change: Change) -> Answer {
         let mut state = self.state().clone();
         let before: BTreeSet<IntentId> = self.open().into_keys().collect();
-        let log = LogId { term: Term(self.term), index: self.index + 1 };
+        let log = LogId { term: Term(self.term), index: model::LogIndex(self.index + 1) };
         let command = Command {
             id: RequestId(u128::from(self.index + 1)),
             by: Actor("model".into()),

@@ -1,17 +1,18 @@
 //! One cluster under attack: what goes wrong, how it is mended, and what must be true after it.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use api::{Client, proto as pb};
 use cluster_tests::{Cluster, Kind, Mood, Operation, Options, group, unexplained, until};
 use futures_util::future::join_all;
-use model::RequestId;
 use model::tags::{self, Tags};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
-use spi::{Call, Instances};
+use spi::Instances;
 
 use crate::clients::{CLIENTS, REGISTERS, Registers, read, use_registers};
 use crate::outcome::Outcome;
@@ -19,8 +20,6 @@ use crate::outcome::Outcome;
 /// After the last fault a group must be as declared again within this time.
 const CONVERGES_IN: Duration = Duration::from_secs(30);
 const GROUP: &str = "web";
-const SMALLEST: u64 = 4;
-const LARGEST: u64 = 16;
 /// As it is counted.
 const DEMOTED: &str = "a manager that may not vote for a while";
 
@@ -198,198 +197,12 @@ impl Attack {
         *self.faults.entry(fault).or_default() += 1;
     }
 
-    fn cut(&self, from: usize, to: usize) {
-        self.cluster.network().cut(from, to).expect("root may cut a line");
-    }
-
-    async fn strike(&mut self) {
-        let leader = self.leader().await;
-        let any = self.between(0, 2) as usize;
-        let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
-        let kind = self.between(0, 22);
-        if (3..=9).contains(&kind) || (14..=17).contains(&kind) {
-            self.mended = Some(self.soon(1000, 8000));
-        }
-        match kind {
-            0 => {
-                self.count("a manager killed");
-                self.die(any, 4000);
-            }
-            1 => {
-                self.count("the leader killed");
-                self.die(leader, 4000);
-            }
-            2 => {
-                self.count("the power cut for everybody");
-                for i in 0..3 {
-                    self.die(i, 1500);
-                }
-                for i in 0..3 {
-                    let mut torn = SmallRng::seed_from_u64(self.between(0, u64::MAX));
-                    let database = self.cluster.database(i);
-                    self.cluster.disk(i).cut_power(&database, |more| torn.random_range(0..=more));
-                }
-            }
-            3 => {
-                self.count("the leader cut off");
-                for other in [a, b] {
-                    self.cut(leader, other);
-                    self.cut(other, leader);
-                }
-            }
-            4 => {
-                self.count("a one-way cut");
-                self.cut(any, (any + 1) % 3);
-            }
-            5 => {
-                self.count("the leader hears and is not heard");
-                self.cut(leader, a);
-                self.cut(leader, b);
-            }
-            6 => {
-                self.count("a bridge: two who cannot hear each other");
-                self.cut(leader, a);
-                self.cut(a, leader);
-            }
-            7 => {
-                self.count("a narrow line that loses what does not fit");
-                let kilobits = self.between(64, 512) as u32;
-                self.cluster.network().narrow(any, kilobits).expect("root may narrow a line");
-            }
-            8 => {
-                self.count("a slow disk");
-                let millis = self.between(20, 300) as u32;
-                self.cluster.disk(any).be(Mood::Slow(millis));
-            }
-            9 => {
-                let (mood, name) = if self.between(0, 1) == 0 {
-                    (Mood::Fails, "a failing disk")
-                } else {
-                    (Mood::Full, "a full disk")
-                };
-                self.count(name);
-                self.cluster.disk(any).be(mood);
-            }
-            10 | 11 => {
-                self.count("the leader frozen");
-                if self.cluster.is_running(leader) && self.cluster.manager_mut(leader).ended().is_none() {
-                    self.cluster.manager(leader).signal(Signal::STOP);
-                    let at = self.soon(500, 6000);
-                    self.frozen.push((leader, at));
-                }
-            }
-            12 => {
-                self.count("the plugins killed");
-                self.cluster.kill_plugins();
-                self.plugins_back = Some(self.soon(200, 3000));
-            }
-            13 => {
-                self.count("a clock that is wrong");
-                let clocks = ["+1h", "-1h", "+0 x1.2", "+0 x0.8"];
-                let clock = clocks[self.between(0, 3) as usize];
-                self.cluster.set_clock(any, Some(clock));
-                self.die(any, 1000);
-            }
-            14 => {
-                self.count("provider trouble");
-                let choose = |attack: &mut Self, of: &[&'static str]| {
-                    of[attack.between(0, of.len() as u64 - 1) as usize]
-                };
-                let provision =
-                    choose(self, &["refuse x 3", "error x 3", "hang x 1", "lose x 2", "late 3s x 2"]);
-                let describe = choose(self, &["error x 3", "empty x 2", "partial x 2", "slow 2s x 2"]);
-                let destroy = choose(self, &["error x 2", "lose x 1"]);
-                self.cluster.fault("provision", provision);
-                self.cluster.fault("describe", describe);
-                self.cluster.fault("destroy", destroy);
-                self.destroy_some().await;
-            }
-            15 => {
-                self.count("instances destroyed behind the managers' backs");
-                self.destroy_some().await;
-            }
-            18 => {
-                self.count("the lead given away");
-                let request = pb::TransferLeadershipRequest { to: format!("m{}", a + 1) };
-                let client = short(&self.cluster);
-                // Whoever is asked may be dead, and whoever is named.
-                let _ = client.call(async |mut c| c.transfer_leadership(request.clone()).await).await;
-            }
-            19 => {
-                self.count(DEMOTED);
-                if self.demoted.is_none() && self.set_member_role(any, pb::MemberRole::Learner).await {
-                    self.demoted = Some(any);
-                }
-            }
-            20..=22 => {
-                let well = self.dead.is_empty() && self.frozen.is_empty();
-                // The first one would found a cluster.
-                let i = any.max(1);
-                if !well || self.removed.is_some() || self.demoted.is_some() {
-                    return;
-                }
-                self.count("a manager removed for good, and another in its place");
-                if self.set_member_role(i, pb::MemberRole::Removed).await {
-                    self.cluster.kill(i);
-                    self.wipe(i);
-                    self.cluster.start(i);
-                } else {
-                    // Perhaps it was, and stops when it hears of it.
-                    self.removed = Some(i);
-                }
-            }
-            _ => {
-                self.count("a group scaled");
-                let before = self.size;
-                self.size = self.between(SMALLEST, LARGEST);
-                self.surplus += before.saturating_sub(self.size);
-                self.scale().await;
-            }
-        }
-    }
-
     /// Whether it is heard that a manager is to be so.
     async fn set_member_role(&self, i: usize, role: pb::MemberRole) -> bool {
         let name = format!("m{}", i + 1);
         let names = [name.as_str()];
         let asked = self.cluster.set_member_role(&names, role, true);
         matches!(tokio::time::timeout(Duration::from_secs(4), asked).await, Ok(Ok(_)))
-    }
-
-    /// Asks until it is answered, always under one request id.
-    async fn scale(&mut self) {
-        let request = pb::ScaleRequest {
-            group: GROUP.into(),
-            size: self.size as u32,
-            request_id: api::request_id_bytes(RequestId(rand::random())),
-            ..Default::default()
-        };
-        let client = short(&self.cluster);
-        let began = Instant::now();
-        while client.call(async |mut c| c.scale(request.clone()).await).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "nobody could agree on a scale for a minute");
-            self.bring_back(false);
-        }
-    }
-
-    async fn destroy_some(&mut self) {
-        if self.plugins_back.is_some() {
-            return;
-        }
-        let simulator = self.cluster.simulator();
-        let Ok(there) = simulator.describe(&Tags::new(), false).await else { return };
-        for _ in 0..self.between(1, 3) {
-            if there.is_empty() {
-                return;
-            }
-            let victim = &there[self.between(0, there.len() as u64 - 1) as usize].id;
-            // A fault of the simulator may keep it from going.
-            let _ = tokio::time::timeout(
-                Duration::from_secs(1),
-                simulator.destroy(victim, "chaos", &Call::default()),
-            )
-            .await;
-        }
     }
 
     /// Mends everything, and waits until the group is as declared; gives the time it took.

@@ -27,7 +27,7 @@ fn is_ready(id: &InstanceId) -> impl Fn(&State) -> bool + use<> {
 async fn one_bad_answer_is_a_hiccup_and_a_streak_is_one_verdict_that_recovers() {
     let (world, manager) = at_rest(3).await;
     let sick = holder(&manager, 1);
-    let written = || manager.replica.published().index;
+    let written = || manager.replica.published().index.0;
     let before = written();
     world.is_next(&sick, [Health::Unhealthy]);
     pass(60).await;

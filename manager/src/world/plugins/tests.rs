@@ -4,10 +4,11 @@ use std::sync::Mutex as Held;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use model::intent::Reason;
 use model::state::StoredSecret;
-use model::{Allocation, Generation, Intent, IntentId, Opaque, Revision, Term, Timestamp};
+use model::{Allocation, Generation, Intent, IntentId, Opaque, Revision, Slot, Term, Timestamp};
 use raft::Role;
-use spi::{Plugin, Running, Verdict};
+use spi::{Index, InstanceSpec, Plugin, Running, Verdict};
 
 use super::*;
 use crate::alone::{Alone, group};
@@ -109,7 +110,7 @@ async fn staged() -> Stage {
     let value = Secret::new(PASSWORD.as_bytes());
     let stored = StoredSecret { value, at: Timestamp(1), by: "test".into() };
     state.secrets.insert(SecretName::new("db"), stored);
-    let (secrets, watch) = watch::channel(Published { state: Arc::new(state), index: 1 });
+    let (secrets, watch) = watch::channel(Published { state: Arc::new(state), index: model::LogIndex(1) });
     let dir = tempfile::tempdir().expect("a temporary directory");
     let parrot = Arc::new(Parrot::default());
     let instances = Plugin::default().with_instances("compute", parrot.clone()).knowing_tokens();
@@ -133,13 +134,13 @@ impl Stage {
     fn work(&self, task: Task) -> Work {
         let spec = Arc::new(spec());
         let known = model::state::TemplateRecord { template: spec.template.clone(), hash: "h".into() };
-        let id = IntentId { index: 7, offset: 0 };
+        let id = IntentId { index: model::LogIndex(7), offset: 0 };
         let (term, since) = (self.term, Timestamp(1));
         Work {
             group: spec.id.clone(),
             spec,
             revision: Revision(1),
-            intent: Intent { id, task, attempt: 1, admitted: 7, term, since },
+            intent: Intent { id, task, attempt: 1, admitted: model::LogIndex(7), term, since },
             known: Arc::new(known),
             token: "01234567-1-7-0".into(),
             tags: Tags::from([(model::tags::GROUP.into(), "web".into())]),

@@ -1,0 +1,103 @@
+//! Starts the replica of a manager, with the identity on its disk or a new one, and its first credentials.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::tls::Tls;
+use api::{BadCertificate, Credentials};
+use model::access::{Authorities, Authority};
+use model::command::Manager;
+use raft::{Disk, Replica};
+
+use crate::bootstrap::{self, Membership};
+use crate::config::{Config, Start};
+use crate::dial::Secure;
+use crate::disk::{self, DB};
+use crate::error::Error;
+use crate::replica_thread::ReplicaThread;
+use crate::{ca, keys, recovery};
+
+/// A replica that runs.
+pub(super) struct Started {
+    pub(super) replica: Replica,
+    /// With the first credentials.
+    pub(super) tls: Tls,
+    pub(super) me: Manager,
+    /// The authority of a cluster that this manager bootstraps.
+    pub(super) new_authority: Option<Authority>,
+}
+
+/// Starts the replica of the manager at this address, on its thread.
+pub(super) async fn start(config: &Config, address: &str, thread: &ReplicaThread) -> Result<Started, Error> {
+    let (disk, me, membership) = open(config, address).await?;
+    let Membership { identity, bootstraps, credentials } = membership;
+    let tls = Tls::default();
+    let replica = {
+        let (profile, dial) = (config.profile, Arc::new(Secure(tls.clone())));
+        let starting =
+            async move { Replica::start(disk, identity, profile, raft::Sync::Grouped, dial).await };
+        thread.run(starting).await.map_err(|error| {
+            Error::new("the replica cannot start", error, "see the cause; nothing was changed")
+        })?
+    };
+    let new_authority = first_credentials(&replica, &tls, bootstraps, credentials)?;
+    if bootstraps {
+        replica
+            .initialize(address)
+            .await
+            .map_err(|error| Error::new("the cluster cannot be bootstrapped", error, ""))?;
+    }
+    Ok(Started { replica, tls, me, new_authority })
+}
+
+/// Opens the disk, and finds out who this manager is.
+async fn open(config: &Config, address: &str) -> Result<(Disk, Manager, Membership), Error> {
+    let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
+    let disk = disk::open(&config.data_dir, config.unlock.as_ref()).await?;
+    let me = Manager {
+        name: config.name.clone(),
+        address: address.to_owned(),
+        storage: disk.storage().to_owned(),
+        instance: config.instance.clone(),
+        program: recovery::program(),
+    };
+    match bootstrap::identify(config, &disk, &me).await {
+        Ok(membership) => Ok((disk, me, membership)),
+        Err(error) => {
+            // A join request may have succeeded: the data directory must keep the identity that it was made
+            // with.
+            if !matches!(config.start, Start::Join(_)) {
+                drop(disk);
+                disk::leave_as_found(&config.data_dir, new);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Sets the first credentials of this manager: those of its state; or, before it has one, those issued when
+/// it joined; or, if it bootstraps the cluster, those of a new authority, which is returned.
+fn first_credentials(
+    replica: &Replica,
+    tls: &Tls,
+    bootstraps: bool,
+    given: Option<Credentials>,
+) -> Result<Option<Authority>, Error> {
+    let (state, identity) = (replica.published().state, replica.identity());
+    let lasts = Duration::from_millis(state.certificate_life().0);
+    let unusable = |error: BadCertificate| Error::new("this manager has no certificate", error, "");
+    match (&state.authorities, given) {
+        (Some(known), _) => keys::present(tls, identity, known, lasts).map(|()| None),
+        (None, Some(given)) => tls.set(&given).map(|()| None).map_err(unusable),
+        (None, None) if bootstraps => {
+            let authority = ca::create(&identity.cluster).map_err(unusable)?;
+            keys::present(tls, identity, &Authorities::new(authority.clone(), model::LogIndex(0)), lasts)?;
+            Ok(Some(authority))
+        }
+        (None, None) => Err(Error::new(
+            "this manager has no certificate",
+            "its data directory was created by a version without certificates",
+            "let it join again with an empty --data-dir",
+        )),
+    }
+}

@@ -1,0 +1,62 @@
+//! What a manager does beside serving: the work of the leader, and the work of every manager.
+
+use std::time::Duration;
+
+use model::{Command, Term};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::parts::Parts;
+use crate::config::Config;
+use crate::monitor::{self, Probe};
+use crate::{backup, bootstrap, keys, leadership, reconcile, restart_managers};
+
+/// How long a new leader tries to announce its instance before it continues.
+const ANNOUNCED_IN: Duration = Duration::from_secs(5);
+
+/// Spawns the tasks; they end when the set is aborted or dropped. `bootstrap` is proposed by the manager that
+/// bootstraps the cluster; `monitor` serves what its probe reports.
+pub(super) fn spawn(
+    config: &Config,
+    parts: &Parts,
+    bootstrap: Option<Command>,
+    monitor: Option<(TcpListener, Probe)>,
+) -> JoinSet<()> {
+    let Parts { replica, tls, clock, metrics, world, members, me, .. } = parts;
+    let mut tasks = JoinSet::new();
+    if config.restart_managers {
+        tasks.spawn(restart_managers::keep(replica.clone(), world.clone()));
+    }
+    tasks.spawn(leadership::while_leading(replica.watch_role(), {
+        let parts = parts.clone();
+        move |term| lead(term, parts.clone(), bootstrap.clone())
+    }));
+    tasks.spawn(keys::keep(tls.clone(), replica.clone(), metrics.clone()));
+    tasks.spawn(monitor::count(replica.clone(), metrics.clone()));
+    if let Some((listener, probe)) = monitor {
+        tasks.spawn(monitor::serve(listener, probe));
+    }
+    if let Some(schedule) = config.backups.clone() {
+        tasks.spawn(backup::keep(schedule, replica.clone(), clock.clone(), metrics.clone()));
+    }
+    let (members, me) = (members.clone(), me.clone());
+    tasks.spawn(async move { members.announce(&me).await });
+    tasks
+}
+
+/// The work of the leader, for as long as it leads in `term`.
+async fn lead(term: Term, parts: Parts, bootstrap: Option<Command>) {
+    let Parts { replica, clock, world, assessments, gate, members, me, .. } = parts;
+    if let Some(command) = bootstrap {
+        bootstrap::propose_until_done(&replica, &command).await;
+    }
+    // Before anything is destroyed: it could be the machine that this manager runs on.
+    if tokio::time::timeout(ANNOUNCED_IN, members.announce(&me)).await.is_err() {
+        tracing::warn!("this manager leads, but could not announce its instance");
+    }
+    tokio::join!(
+        members.keep(term),
+        keys::rotate(replica.clone(), clock.clone(), term),
+        reconcile::run(term, replica, world, assessments, clock, gate),
+    );
+}
