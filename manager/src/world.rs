@@ -8,12 +8,13 @@ pub(crate) mod tabletop;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::intent::Intent;
 use model::plugin::Guarantees;
 use model::state::TemplateRecord;
 use model::tags::Tags;
-use model::{Description, GroupId, GroupSpec, Health, Outcome, Part, PluginName, Revision};
+use model::{Description, GroupId, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Revision};
 
 use crate::lease::Lease;
 
@@ -41,8 +42,19 @@ pub struct Work {
     pub tags: Tags,
     /// The instance as last seen, for its drain.
     pub seen: Option<Arc<Description>>,
+    /// For how long the same was refused before, as far as this leader knows.
+    pub refused_for: Duration,
     /// Asked right before every call that changes something.
     pub lease: Lease,
+}
+
+impl Work {
+    /// An instance of which nothing but its id and our own tags is known.
+    pub fn described(&self, instance: &InstanceId) -> Arc<Description> {
+        let logical_id = self.intent.task.slot().and_then(|slot| slot.logical_id().cloned());
+        let (tags, id) = (self.tags.clone(), instance.clone());
+        Arc::new(Description { id, logical_id, tags, properties: None, state: None })
+    }
 }
 
 /// What one plugin of a spec says against it.
@@ -56,6 +68,15 @@ pub struct Rejection {
     pub message: String,
 }
 
+/// What an event of a plugin says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Something changed: a listing tells what.
+    Changed,
+    /// This instance is gone, says the plugin itself.
+    Gone(InstanceId),
+}
+
 /// What the reconciler needs from the outside.
 pub trait World: Send + Sync + 'static {
     /// Everything the plugin has. An error is never a shorter list. The plugin hears who leads.
@@ -64,7 +85,7 @@ pub trait World: Send + Sync + 'static {
 
     /// Waits for the plugin's next event, which means "look again". Ends with an error when there is
     /// no stream of events.
-    fn next_event(&self, plugin: &PluginName) -> impl Future<Output = Result<(), String>> + Send;
+    fn next_event(&self, plugin: &PluginName) -> impl Future<Output = Result<Told, String>> + Send;
 
     /// Carries out an intent under its token.
     fn perform(&self, work: &Work) -> impl Future<Output = Outcome> + Send;

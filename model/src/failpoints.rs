@@ -18,6 +18,14 @@ pub enum Protection {
     Lease,
     /// A missing instance is confirmed by a second listing.
     ListingGuard,
+    /// A member that is listed is there, whatever its tags say.
+    ListedIsThere,
+    /// A listing that may be older than the end of a call proves nothing about it.
+    LateEvidence,
+    /// A member that its plugin lists as stopped or failed is not ready.
+    RunningIsReady,
+    /// What was a member is not destroyed because it came back.
+    Returned,
     /// An intent is settled before its slot is filled again.
     Settling,
     /// A restarted leader does not continue in its old term.
@@ -26,13 +34,17 @@ pub enum Protection {
 
 /// The failpoints by name. Admission also catches what a leader plans from an old state, so the barrier is
 /// left out together with it.
-pub const PROTECTIONS: [(&str, &[Protection]); 8] = [
+pub const PROTECTIONS: [(&str, &[Protection]); 12] = [
     ("vote-sync", &[Protection::VoteSync]),
     ("barrier+admission", &[Protection::Barrier, Protection::Admission]),
     ("admission", &[Protection::Admission]),
     ("token", &[Protection::Token]),
     ("lease", &[Protection::Lease]),
     ("listing-guard", &[Protection::ListingGuard]),
+    ("listed-is-there", &[Protection::ListedIsThere]),
+    ("late-evidence", &[Protection::LateEvidence]),
+    ("running-is-ready", &[Protection::RunningIsReady]),
+    ("returned", &[Protection::Returned]),
     ("settling", &[Protection::Settling]),
     ("no-restore", &[Protection::NoRestore]),
 ];

@@ -13,6 +13,13 @@ pub const MANY: usize = 3;
 /// considered gone.
 pub const MANY_GONE: Millis = Millis::seconds(5);
 
+/// How long listings must lack a member with a name before it is considered gone, unless its plugin says that it is:
+/// a second machine of one name is worse than a late one.
+pub const NAMED_GONE: Millis = Millis::seconds(30);
+
+/// How late a plugin that promises nothing may show what is no longer there, or show it for the first time.
+pub const UNPROMISED_LAG: Millis = Millis::seconds(5);
+
 /// The interval of health checks.
 pub const HEALTH_EVERY: Millis = Millis::seconds(1);
 

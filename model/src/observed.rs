@@ -37,6 +37,9 @@ pub struct Observed {
     pub listed_once: BTreeSet<InstanceId>,
     /// Members that the latest look at their plugin did not show.
     pub missing: BTreeMap<InstanceId, Absence>,
+    /// Since when instances with a token of a closed intent have been listed without a break: what was being
+    /// made when its intent was refused may be shown for a while.
+    pub appeared: BTreeMap<InstanceId, Timestamp>,
     /// Instances without a slot that could not be destroyed, or do not show their label, and when that is
     /// tried again.
     pub held_off: BTreeMap<InstanceId, Backoff>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::limits::LISTINGS_LAG;
+use crate::limits::{LISTINGS_LAG, UNPROMISED_LAG};
 use crate::time::Millis;
 
 /// The guarantees that a plugin reports.
@@ -51,6 +51,12 @@ impl fmt::Display for PluginClass {
 }
 
 impl Guarantees {
+    /// How old a listing may be when it arrives: what it shows of a call that ended is believed only when the
+    /// listing began as long after it.
+    pub fn shows_the_past(&self) -> Millis {
+        self.lists_within.unwrap_or(UNPROMISED_LAG)
+    }
+
     /// The listing lag of the plugin.
     pub fn listings_lag(&self) -> Millis {
         match self.class {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
-use crate::observed::{Health, Observed};
+use crate::observed::{Health, Observed, RunStatus};
 use crate::plan::{Anomaly, Plan, Wait};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
@@ -206,22 +206,45 @@ pub enum SlotState {
     Booting,
     Ready,
     Unhealthy,
+    /// Its plugin lists it as stopped, paused or failed.
+    Stopped,
+    Paused,
+    Failed,
     Deleting,
     Gone,
     Unknown,
 }
 
 impl SlotState {
-    pub const ALL: [SlotState; 8] = [
+    fn of(status: RunStatus) -> Self {
+        match status {
+            RunStatus::Stopped => SlotState::Stopped,
+            RunStatus::Paused => SlotState::Paused,
+            RunStatus::Failed => SlotState::Failed,
+            RunStatus::Starting => SlotState::Booting,
+            RunStatus::Running | RunStatus::Unknown => SlotState::Unhealthy,
+        }
+    }
+
+    pub const ALL: [SlotState; 11] = [
         SlotState::Pending,
         SlotState::Creating,
         SlotState::Booting,
         SlotState::Ready,
         SlotState::Unhealthy,
+        SlotState::Stopped,
+        SlotState::Paused,
+        SlotState::Failed,
         SlotState::Deleting,
         SlotState::Gone,
         SlotState::Unknown,
     ];
+
+    /// Its instance is there, and is of no use.
+    fn is_sick(self) -> bool {
+        use SlotState::{Failed, Paused, Stopped, Unhealthy};
+        matches!(self, Unhealthy | Stopped | Paused | Failed)
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -230,6 +253,9 @@ impl SlotState {
             SlotState::Booting => "Booting",
             SlotState::Ready => "Ready",
             SlotState::Unhealthy => "Unhealthy",
+            SlotState::Stopped => "Stopped",
+            SlotState::Paused => "Paused",
+            SlotState::Failed => "Failed",
             SlotState::Deleting => "Deleting",
             SlotState::Gone => "Gone",
             SlotState::Unknown => "Unknown",
@@ -303,7 +329,7 @@ fn conditions(
     let reason = if converged { Reason::AsDeclared } else { first.map_or(why_not, Reason::Waiting) };
     let mut all =
         vec![Condition { kind: ConditionType::Converged, status: Some(converged), reason, since: None }];
-    let sick: Vec<&SlotStatus> = slots.iter().filter(|it| it.state == SlotState::Unhealthy).collect();
+    let sick: Vec<&SlotStatus> = slots.iter().filter(|it| it.state.is_sick()).collect();
     let (status, reason) = match (sick.len(), seen) {
         (0, None) => (None, Reason::NotObserved),
         (0, Some(_)) if slots.iter().any(|it| it.state != SlotState::Ready) => (None, Reason::InProgress),
@@ -362,12 +388,20 @@ fn slot_status(
             }
         }
         Incarnation::Occupied(it) => {
+            let plugin = &group.template_of(it.template).template.instance.plugin;
+            let listed = seen.and_then(|(observed, _)| observed.views.get(plugin)?.seen.get(&it.instance));
+            let not_running = listed.and_then(|listed| listed.not_running());
             let sample = seen.and_then(|(observed, _)| observed.health.get(&it.instance));
             let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| *lost == it.instance));
             // Only a member whose latest health sample agrees with its verdict is called ready.
             let (state, since) = match (it.health, sample.map(|sample| sample.health)) {
                 _ if it.terminating.is_some() => (SlotState::Deleting, it.since),
                 _ if gone => (SlotState::Gone, it.since),
+                (verdict, _) if not_running.is_some() => {
+                    let status = not_running.map_or(RunStatus::Unknown, |it| it.status);
+                    let since = if let Verdict::Unhealthy { since } = verdict { since } else { it.since };
+                    (SlotState::of(status), since)
+                }
                 (Verdict::Unhealthy { since }, _) => (SlotState::Unhealthy, since),
                 (Verdict::Booting | Verdict::Ready, Some(Health::Unhealthy)) => {
                     (SlotState::Unhealthy, sample.map_or(it.since, |sample| sample.since))
@@ -381,7 +415,11 @@ fn slot_status(
                 state,
                 template: it.template,
                 since: Some(since),
-                message: sample.map_or_else(String::new, |sample| sample.message.clone()),
+                message: match (not_running, sample) {
+                    (Some(state), _) => state.to_string(),
+                    (None, Some(sample)) => sample.message.clone(),
+                    (None, None) => String::new(),
+                },
                 ..base
             }
         }

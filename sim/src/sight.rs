@@ -177,7 +177,7 @@ impl World for Sight {
         Ok(Listed { items, guarantees: Guarantees { class: class(plugin), lists_within } })
     }
 
-    async fn next_event(&self, _: &PluginName) -> Result<(), String> {
+    async fn next_event(&self, _: &PluginName) -> Result<Told, String> {
         std::future::pending().await
     }
 

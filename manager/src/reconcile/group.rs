@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::answer::Admission;
+use model::answer::{Admission, Denial};
 use model::command::Verb;
 use model::failpoints::{Protection, is_left_out};
 use model::intent::Task;
 use model::limits::HEALTH_EVERY;
 use model::observed::{Backoff, HealthSample, Observed, Unsure, View};
 use model::plan::Wait;
-use model::report::Report;
-use model::state::Lifecycle;
+use model::report::{Claim, Report};
+use model::state::{Lifecycle, TemplateRecord};
 use model::tags::{self, Tags};
 use model::{
-    Actor, Answer, Change, Command, GroupId, GroupState, Health, InstanceId, IntentId, Millis, ObjectKey,
-    Outcome, Phase, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
+    Actor, Answer, Change, Command, Generation, GroupId, GroupState, Health, InstanceId, IntentId, Millis,
+    ObjectKey, Outcome, Phase, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
 };
 use raft::Published;
 use tokio::sync::{mpsc, watch};
@@ -44,6 +44,8 @@ pub(super) struct Reconciler<W> {
     /// When an attempt for these intents ended here without a reply: until `LONGEST_CALL` is over and a
     /// listing after that lacks the instance, it may still take effect, whatever a later attempt returns.
     doubts: BTreeMap<IntentId, Timestamp>,
+    /// Since when the end of these instances has been refused.
+    refused_since: BTreeMap<InstanceId, Timestamp>,
     /// How often each slot failed in a row.
     failures: BTreeMap<Slot, u32>,
     /// How often each instance without a slot failed in a row.
@@ -75,6 +77,7 @@ impl<W: World> Reconciler<W> {
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
             doubts: BTreeMap::new(),
+            refused_since: BTreeMap::new(),
             failures: BTreeMap::new(),
             strays: BTreeMap::new(),
             asked_at: BTreeMap::new(),
@@ -141,7 +144,8 @@ impl<W: World> Reconciler<W> {
             if let Some(listing) = latest.listing {
                 let known = self.observed.views.get(&plugin);
                 if known.is_none_or(|view| (view.taken_at, view.after) != (listing.taken_at, listing.after)) {
-                    let mut view = View::of(&listing, &self.id, cluster, lineages);
+                    let mut view =
+                        View::of(&listing, &self.id, cluster, lineages, |id| group.has(&plugin, id));
                     view.guarantees = published.state.guarantees(&plugin, view.guarantees);
                     model::plan::see(&mut self.observed, &plugin, Arc::new(view), group);
                 }
@@ -170,58 +174,7 @@ impl<W: World> Reconciler<W> {
     fn on_completion(&mut self, completion: Completion, group: &GroupState) {
         let now = self.shared.clock.now();
         match completion {
-            Completion::Performed(id, outcome) => {
-                let outcome = self.with_doubt(group, id, outcome, now);
-                let slot = group.intents.get(&id).and_then(|intent| intent.task.slot().cloned());
-                let slotless = group.intents.get(&id).and_then(|intent| match &intent.task {
-                    Task::Label { instance, .. } => Some((instance.clone(), true)),
-                    Task::Destroy { instance, slot: None, .. } => Some((instance.clone(), false)),
-                    Task::Provision { .. } | Task::Destroy { slot: Some(_), .. } => None,
-                });
-                let attempt = group.intents.get(&id).map_or(1, |intent| intent.attempt);
-                match &outcome {
-                    Outcome::Done(_) => {
-                        if let Some(slot) = slot {
-                            self.failures.remove(&slot);
-                            self.observed.backoff.remove(&slot);
-                        }
-                        if let Some((instance, true)) = slotless {
-                            // Some plugins reply that it is labelled and do nothing.
-                            self.hold_off(instance, now, "its plugin does not list the label yet");
-                        }
-                        self.outcomes.push((id, outcome));
-                    }
-                    Outcome::Refused { message, .. } => {
-                        tracing::warn!(group = %self.id, intent = %id, %message, "the call was refused");
-                        if let Some(slot) = slot {
-                            let failures = self.failures.entry(slot.clone()).or_default();
-                            *failures += 1;
-                            let until = now + pause_after(*failures);
-                            self.observed.backoff.insert(slot, Backoff { until, message: message.clone() });
-                        }
-                        if let Some((instance, _)) = slotless {
-                            self.hold_off(instance, now, message);
-                        }
-                        self.outcomes.push((id, outcome));
-                    }
-                    Outcome::Unsure { message } => {
-                        tracing::warn!(
-                            group = %self.id, intent = %id, %message,
-                            "the outcome of the call is unknown; nothing else is done for it before a listing"
-                        );
-                        self.observed.in_flight.remove(&id);
-                        let unsure = Unsure {
-                            ended_at: now,
-                            retry_at: now + pause_after(attempt),
-                            message: message.clone(),
-                        };
-                        self.observed.unsure.insert(id, unsure);
-                        for plugin in self.listings.keys() {
-                            self.shared.observers.poke(plugin);
-                        }
-                    }
-                }
-            }
+            Completion::Performed(id, outcome) => self.on_outcome(id, outcome, group, now),
             Completion::Health(id, health, message) => {
                 self.asking.remove(&id);
                 let sample = match self.observed.health.get(&id) {
@@ -232,23 +185,83 @@ impl<W: World> Reconciler<W> {
                 };
                 self.observed.health.insert(id, sample);
             }
-            Completion::Validated(revision, rejections) => {
-                let told = rejections.iter().map(|Rejection { plugin, absent, message, .. }| {
-                    let verdict = if *absent { "is unavailable" } else { "rejects the spec" };
-                    format!("plugin `{plugin}` {verdict}: {message}")
-                });
-                self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
-                if rejections.is_empty() {
-                    let change =
-                        Change::Object { key: ObjectKey::group(&self.id), verb: Verb::Accept(revision) };
-                    let (replica, command) = (self.shared.replica.clone(), self.command(change, now));
-                    let term = self.shared.term;
-                    self.tasks.spawn(async move {
-                        // If the proposal is lost, the group still waits, and is validated again.
-                        let _ = replica.propose(&command, Some(term)).await;
-                    });
+            Completion::Validated(revision, rejections) => self.on_validation(revision, &rejections, now),
+        }
+    }
+
+    fn on_outcome(&mut self, id: IntentId, outcome: Outcome, group: &GroupState, now: Timestamp) {
+        let outcome = self.with_doubt(group, id, outcome, now);
+        let task = group.intents.get(&id).map(|intent| intent.task.clone());
+        match &outcome {
+            Outcome::Done(instance) => {
+                self.on_done(task, instance, group, now);
+                self.outcomes.push((id, outcome));
+            }
+            Outcome::Refused { message, .. } => {
+                tracing::warn!(group = %self.id, intent = %id, %message, "the call was refused");
+                match task {
+                    Some(Task::Destroy { instance, slot, .. }) => {
+                        self.refused_since.entry(instance.clone()).or_insert(now);
+                        match slot {
+                            Some(slot) => self.slot_failed(slot, now, message.clone()),
+                            None => self.hold_off(instance, now, message),
+                        }
+                    }
+                    Some(Task::Provision { slot, .. }) => self.slot_failed(slot, now, message.clone()),
+                    Some(Task::Label { instance, .. }) => self.hold_off(instance, now, message),
+                    None => {}
+                }
+                self.outcomes.push((id, outcome));
+            }
+            Outcome::Unsure { message } => {
+                tracing::warn!(group = %self.id, intent = %id, %message, "the outcome of the call is unknown; nothing else is done for it before a listing");
+                let attempt = group.intents.get(&id).map_or(1, |intent| intent.attempt);
+                self.observed.in_flight.remove(&id);
+                let retry_at = now + pause_after(attempt);
+                let unsure = Unsure { ended_at: now, retry_at, message: message.clone() };
+                self.observed.unsure.insert(id, unsure);
+                for plugin in self.listings.keys() {
+                    self.shared.observers.poke(plugin);
                 }
             }
+        }
+    }
+
+    fn on_done(&mut self, task: Option<Task>, instance: &InstanceId, group: &GroupState, now: Timestamp) {
+        match task {
+            Some(Task::Provision { slot, .. })
+                if group.roster.slot_of(instance).is_some_and(|it| *it != slot) =>
+            {
+                let message = format!("its plugin answered with {instance}, which holds another slot");
+                self.slot_failed(slot, now, message);
+            }
+            Some(Task::Provision { slot, .. } | Task::Destroy { slot: Some(slot), .. }) => {
+                self.failures.remove(&slot);
+                self.observed.backoff.remove(&slot);
+                self.refused_since.remove(instance);
+            }
+            // Some plugins say so and do nothing.
+            Some(Task::Label { instance, .. }) => self.hold_off(instance, now, "its label is not listed yet"),
+            Some(Task::Destroy { slot: None, .. }) | None => {
+                self.refused_since.remove(instance);
+            }
+        }
+    }
+
+    fn on_validation(&mut self, revision: model::Revision, rejections: &[Rejection], now: Timestamp) {
+        let told = rejections.iter().map(|Rejection { plugin, absent, message, .. }| {
+            let verdict = if *absent { "is unavailable" } else { "rejects the spec" };
+            format!("plugin `{plugin}` {verdict}: {message}")
+        });
+        self.observed.unaccepted = told.collect::<Vec<_>>().join("; ");
+        if rejections.is_empty() {
+            let change = Change::Object { key: ObjectKey::group(&self.id), verb: Verb::Accept(revision) };
+            let (replica, command) = (self.shared.replica.clone(), self.command(change, now));
+            let term = self.shared.term;
+            self.tasks.spawn(async move {
+                // If the proposal is lost, the group still waits, and is validated again.
+                let _ = replica.propose(&command, Some(term)).await;
+            });
         }
     }
 
@@ -283,7 +296,7 @@ impl<W: World> Reconciler<W> {
         if let Some((slot, _)) = plan.patrol.last() {
             (self.observed.patrolled, self.observed.patrolled_at) = (Some(slot.clone()), now);
         }
-        for (_, instance) in plan.ask.iter().chain(&plan.patrol) {
+        for (slot, instance) in plan.ask.iter().chain(&plan.patrol) {
             let due = self.asked_at.get(instance).is_none_or(|at| now.since(*at) >= HEALTH_EVERY);
             if !due || self.asking.contains(instance) || self.asking.len() >= ASKED_AT_ONCE {
                 continue;
@@ -292,20 +305,10 @@ impl<W: World> Reconciler<W> {
             self.asking.insert(instance.clone());
             let template = group.occupied(instance).map_or(group.target, |it| it.template);
             let known = group.template_of(template).clone();
-            let seen = self.seen(&known.template.instance.plugin, instance);
+            let description = self.described(group, &known, slot, instance);
             let (world, completion, instance) =
                 (self.shared.world.clone(), self.completion.clone(), instance.clone());
             self.tasks.spawn(async move {
-                let bare = || {
-                    Arc::new(model::Description {
-                        id: instance.clone(),
-                        logical_id: None,
-                        tags: Tags::new(),
-                        properties: None,
-                        state: None,
-                    })
-                };
-                let description = seen.unwrap_or_else(bare);
                 let asked = caught(world.health(&known.template.flavor, &description)).await;
                 let (health, message) = asked.unwrap_or_else(|| (Health::Unknown, DEFECT.into()));
                 let _ = completion.send(Completion::Health(instance, health, message));
@@ -336,6 +339,25 @@ impl<W: World> Reconciler<W> {
         }
     }
 
+    /// A member as its flavor is asked about it: as it is listed, or with what we gave it until it is.
+    fn described(
+        &self,
+        group: &GroupState,
+        known: &TemplateRecord,
+        slot: &Slot,
+        instance: &InstanceId,
+    ) -> Arc<model::Description> {
+        if let Some(seen) = self.seen(&known.template.instance.plugin, instance) {
+            return seen;
+        }
+        let generation = group.occupied(instance).map_or(Generation(0), |it| it.generation);
+        let mut tags = slot_tags(slot, generation);
+        tags.insert(tags::GROUP.to_owned(), self.id.to_string());
+        tags.insert(tags::CONFIG_HASH.to_owned(), known.hash.clone());
+        let logical_id = slot.logical_id().cloned();
+        Arc::new(model::Description { id: instance.clone(), logical_id, tags, properties: None, state: None })
+    }
+
     fn seen(&self, plugin: &PluginName, instance: &InstanceId) -> Option<Arc<model::Description>> {
         let view = self.observed.views.get(plugin)?;
         view.seen.get(instance).map(|seen| seen.description.clone())
@@ -349,7 +371,7 @@ impl<W: World> Reconciler<W> {
     async fn write(&mut self, report: Report, before: &GroupState, now: Timestamp) -> bool {
         let reported: Vec<(IntentId, Outcome)> =
             report.outcomes().map(|(id, outcome)| (id, outcome.clone())).collect();
-        let repeats = report.repeats.clone();
+        let (repeats, claims) = (report.repeats.clone(), report.claims.clone());
         let command = self.command(Change::Report(report), now);
         match self.shared.replica.propose(&command, Some(self.shared.term)).await {
             Ok(Answer::Admitted(admissions)) => {
@@ -359,12 +381,10 @@ impl<W: World> Reconciler<W> {
                 }
                 let published = self.shared.replica.published();
                 let Some(group) = published.state.group(&self.id).cloned() else { return true };
-                for admission in admissions {
+                for (claim, admission) in claims.iter().zip(admissions) {
                     match admission {
                         Admission::Granted(id) => self.perform(&published, &group, id),
-                        Admission::Denied(why) => {
-                            tracing::debug!(group = %self.id, %why, "a claim was denied");
-                        }
+                        Admission::Denied(why) => self.on_denial(claim, why, now),
                     }
                 }
                 // If the group was paused meanwhile, no attempt is repeated.
@@ -391,7 +411,35 @@ impl<W: World> Reconciler<W> {
         }
     }
 
+    /// What was denied is claimed again after a pause, unless the state that it was planned from was simply not the
+    /// latest.
+    fn on_denial(&mut self, claim: &Claim, why: Denial, now: Timestamp) {
+        tracing::debug!(group = %self.id, %why, "a claim was denied");
+        if matches!(why, Denial::OtherTerm | Denial::OtherRevision | Denial::Paused) {
+            return;
+        }
+        let message = format!("denied: {why}");
+        match claim {
+            Claim::Provision { slot } | Claim::Replace { slot } => {
+                self.slot_failed(slot.clone(), now, message)
+            }
+            Claim::Destroy { slot: Some(slot), .. } => self.slot_failed(slot.clone(), now, message),
+            Claim::Destroy { instance, slot: None, .. } | Claim::Label { instance } => {
+                self.hold_off(instance.clone(), now, &message);
+            }
+        }
+    }
+
+    /// Backs off from a slot, longer after each failure in a row.
+    fn slot_failed(&mut self, slot: Slot, now: Timestamp, message: String) {
+        let failures = self.failures.entry(slot.clone()).or_default();
+        *failures += 1;
+        let until = now + pause_after(*failures);
+        self.observed.backoff.insert(slot, Backoff { until, message });
+    }
+
     fn perform(&mut self, published: &Published, group: &Arc<GroupState>, id: IntentId) {
+        let now = self.shared.clock.now();
         let (Some(intent), Some(cluster)) = (group.intents.get(&id), &published.state.cluster) else {
             return;
         };
@@ -411,13 +459,15 @@ impl<W: World> Reconciler<W> {
         let mut seen = None;
         match &intent.task {
             Task::Provision { slot, generation, .. } => {
-                own.insert(tags::SLOT.to_owned(), slot.to_string());
-                own.insert(tags::GENERATION.to_owned(), generation.to_string());
-                if let Some(logical_id) = slot.logical_id() {
-                    own.insert(tags::LOGICAL_ID.to_owned(), logical_id.to_string());
-                }
+                own.extend(slot_tags(slot, *generation));
             }
-            Task::Destroy { instance, .. } => seen = self.seen(&known.template.instance.plugin, instance),
+            Task::Destroy { instance, slot, .. } => {
+                seen = self.seen(&known.template.instance.plugin, instance);
+                let generation = group.occupied(instance).map_or(Generation(0), |it| it.generation);
+                own.extend(slot.iter().flat_map(|slot| slot_tags(slot, generation)));
+                // Its own token was another.
+                own.remove(tags::INTENT);
+            }
             // The owner and intent tags of an instance that was created by hand are not changed.
             Task::Label { .. } => own.retain(|tag, _| tag == tags::GROUP || tag == tags::CONFIG_HASH),
         }
@@ -430,6 +480,7 @@ impl<W: World> Reconciler<W> {
             token,
             tags: own,
             seen,
+            refused_for: self.refused_for(&intent.task, now),
             lease: self.shared.lease.clone(),
         };
         let (world, completion, gate) =
@@ -441,6 +492,12 @@ impl<W: World> Reconciler<W> {
             let outcome = ended.unwrap_or_else(|| Outcome::Unsure { message: DEFECT.into() });
             let _ = completion.send(Completion::Performed(work.intent.id, outcome));
         });
+    }
+
+    /// For how long the end of the same instance was refused before.
+    fn refused_for(&mut self, task: &Task, now: Timestamp) -> Duration {
+        let Task::Destroy { instance, .. } = task else { return Duration::ZERO };
+        self.refused_since.get(instance).map_or(Duration::ZERO, |at| Duration::from_millis(now.since(*at).0))
     }
 
     /// Waits for anything that may change the plan.
@@ -493,6 +550,18 @@ impl<W: World> Reconciler<W> {
             self.on_completion(completion, group);
         }
     }
+}
+
+/// The tags that name a slot and its generation.
+fn slot_tags(slot: &Slot, generation: Generation) -> Tags {
+    let mut tags = Tags::from([
+        (tags::SLOT.to_owned(), slot.to_string()),
+        (tags::GENERATION.to_owned(), generation.to_string()),
+    ]);
+    if let Some(logical_id) = slot.logical_id() {
+        tags.insert(tags::LOGICAL_ID.to_owned(), logical_id.to_string());
+    }
+    tags
 }
 
 /// Waits for the next listing; for ever when there will be none.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use model::observed::{ListingHistory, Trouble};
-use model::{GroupId, Listing, PluginName};
+use model::{GroupId, InstanceId, Listing, PluginName};
 use raft::Replica;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::caught::{DEFECT, caught};
 use crate::clock::Clock;
 use crate::lease::Lease;
-use crate::world::World;
+use crate::world::{Told, World};
 
 /// The time between two listings while any group is in motion: a lost instance is noticed within a second, and then
 /// confirmed.
@@ -62,8 +62,36 @@ struct Demand {
     poke: Notify,
     /// The groups that are in motion on this plugin.
     moving: Mutex<BTreeSet<GroupId>>,
+    /// Instances of which the plugin said that they are gone, and when.
+    said_gone: Mutex<BTreeMap<InstanceId, Instant>>,
     /// A group was in motion since the last listing: the pauses begin small again.
     moved: AtomicBool,
+}
+
+/// How long the word of a plugin that an instance is gone is kept, and of how many.
+const SAID_FOR: Duration = Duration::from_secs(120);
+const MOST_SAID: usize = 10_000;
+
+impl Demand {
+    fn said(&self, instance: InstanceId) {
+        let mut said = self.said_gone.lock().expect("nobody panics while holding this");
+        if said.len() < MOST_SAID {
+            said.insert(instance, Instant::now());
+        }
+    }
+
+    /// The instances that are gone by the plugin's word and not in this listing, which began at that time. A listing
+    /// that began after the word and shows the instance takes the word back.
+    fn gone_from(&self, listing: &Listing, began: Instant) -> BTreeSet<InstanceId> {
+        let mut said = self.said_gone.lock().expect("nobody panics while holding this");
+        said.retain(|_, at| at.elapsed() < SAID_FOR);
+        if said.is_empty() {
+            return BTreeSet::new();
+        }
+        let listed: BTreeSet<&InstanceId> = listing.items.iter().map(|it| &it.id).collect();
+        said.retain(|instance, at| *at > began || !listed.contains(instance));
+        said.keys().filter(|it| !listed.contains(it)).cloned().collect()
+    }
 }
 
 impl Drop for Observer {
@@ -120,10 +148,15 @@ impl<W: World> Observers<W> {
 
 /// Turns the plugin's events into requests for a listing. They are read as they come: a burst of ten thousand
 /// is one request, however long a listing takes.
-async fn follow_events<W: World>(plugin: &PluginName, world: &W, poke: &Notify) {
+async fn follow_events<W: World>(plugin: &PluginName, world: &W, demand: &Demand) {
     loop {
         match caught(world.next_event(plugin)).await {
-            Some(Ok(())) => poke.notify_one(),
+            Some(Ok(told)) => {
+                if let Told::Gone(instance) = told {
+                    demand.said(instance);
+                }
+                demand.poke.notify_one();
+            }
             // There is no event stream, or it broke: listings continue, and a new stream is tried.
             Some(Err(_)) | None => tokio::time::sleep(MOVING).await,
         }
@@ -138,7 +171,7 @@ async fn observe<W: World>(
 ) {
     tokio::select! {
         biased;
-        () = follow_events(&plugin, &*deps.world, &demand.poke) => {}
+        () = follow_events(&plugin, &*deps.world, &demand) => {}
         () = list_again_and_again(&plugin, &deps, latest, &demand) => {}
     }
 }
@@ -161,7 +194,8 @@ async fn list_again_and_again<W: World>(
                 if trouble_since.take().is_some() {
                     tracing::info!(%plugin, "the plugin lists its instances again");
                 }
-                let listing = listings_seen.showed(look.items, look.guarantees, taken_at, after);
+                let mut listing = listings_seen.showed(look.items, look.guarantees, taken_at, after);
+                listing.said_gone = demand.gone_from(&listing, began);
                 latest.send_replace(Latest { listing: Some(Arc::new(listing)), trouble: None });
             }
             Err(message) => {
@@ -195,7 +229,7 @@ mod tests {
     use model::{Description, GroupSpec, Health, Outcome, Part};
 
     use super::*;
-    use crate::world::{Listed, Rejection, Work};
+    use crate::world::{Listed, Rejection, Told, Work};
 
     /// Has so many events waiting, and then none.
     struct Burst(AtomicU32);
@@ -205,12 +239,12 @@ mod tests {
             Err("not asked here".into())
         }
 
-        async fn next_event(&self, _: &PluginName) -> Result<(), String> {
+        async fn next_event(&self, _: &PluginName) -> Result<Told, String> {
             if self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::task::yield_now().await;
-            Ok(())
+            Ok(Told::Changed)
         }
 
         async fn perform(&self, _: &Work) -> Outcome {
@@ -228,7 +262,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_burst_of_events_is_one_reason_to_look() {
-        let (world, poke, plugin) = (Burst(AtomicU32::new(10_000)), Notify::new(), PluginName::new("p"));
+        let (world, demand, plugin) =
+            (Burst(AtomicU32::new(10_000)), Demand::default(), PluginName::new("p"));
         let until_read = async {
             while world.0.load(Ordering::SeqCst) > 0 {
                 tokio::task::yield_now().await;
@@ -237,11 +272,11 @@ mod tests {
         };
         tokio::select! {
             biased;
-            () = follow_events(&plugin, &world, &poke) => {}
+            () = follow_events(&plugin, &world, &demand) => {}
             () = until_read => {}
         }
-        poke.notified().await;
-        let again = tokio::time::timeout(Duration::from_millis(20), poke.notified()).await;
+        demand.poke.notified().await;
+        let again = tokio::time::timeout(Duration::from_millis(20), demand.poke.notified()).await;
         assert!(again.is_err(), "the whole burst was one request");
     }
 }

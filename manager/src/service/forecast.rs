@@ -38,7 +38,12 @@ impl Service {
         if let Ok(look) = self.world.list(plugin, &lease).await {
             let guarantees = state.guarantees(plugin, look.guarantees);
             let listing = ListingHistory::default().showed(look.items, guarantees, began, published.index);
-            observed.views.insert(plugin.clone(), Arc::new(View::of(&listing, id, cluster, &state.lineages)));
+            observed.views.insert(
+                plugin.clone(),
+                Arc::new(View::of(&listing, id, cluster, &state.lineages, |it| {
+                    state.group(id).is_some_and(|group| group.has(plugin, it))
+                })),
+            );
         }
         observed
     }

@@ -141,6 +141,13 @@ impl Plugins {
     }
 }
 
+/// An event whose kind or last topic says that an instance is gone, as our plugins and Docker's InfraKit name it.
+fn told(event: &spi::Event) -> Told {
+    let topic = event.topic.rsplit('/').next().unwrap_or_default();
+    let gone = [topic, &event.kind].iter().any(|it| it.eq_ignore_ascii_case("lost"));
+    if gone && !event.id.is_empty() { Told::Gone(InstanceId::new(&event.id)) } else { Told::Changed }
+}
+
 impl World for Plugins {
     async fn list(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {
         let listed = self.list_now(plugin, lease).await;
@@ -148,7 +155,7 @@ impl World for Plugins {
         listed
     }
 
-    async fn next_event(&self, plugin: &PluginName) -> Result<(), String> {
+    async fn next_event(&self, plugin: &PluginName) -> Result<Told, String> {
         let events = {
             let mut streams = self.streams.lock().expect("nobody panics while holding the streams");
             streams.entry(plugin.clone()).or_default().clone()
@@ -164,14 +171,14 @@ impl World for Plugins {
             let stream = known.client.events(&topic).await.map_err(|error| error.message)?;
             *events = Some(Box::pin(stream));
             // Events before the subscription are covered by another listing.
-            return Ok(());
+            return Ok(Told::Changed);
         }
         let next = match events.as_mut() {
             Some(stream) => stream.next().await,
             None => None,
         };
         match next {
-            Some(_) => Ok(()),
+            Some(event) => Ok(told(&event)),
             None => {
                 *events = None;
                 Err("the stream of events ended".into())

@@ -336,9 +336,9 @@ impl World for Tabletop {
         }
     }
 
-    async fn next_event(&self, _: &PluginName) -> Result<(), String> {
+    async fn next_event(&self, _: &PluginName) -> Result<Told, String> {
         self.take_event().await;
-        Ok(())
+        Ok(Told::Changed)
     }
 
     async fn perform(&self, work: &Work) -> Outcome {

@@ -1,5 +1,7 @@
 //! The listing of one plugin, and what is remembered of its recent listings.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::ids::{InstanceId, LogIndex, LogicalId};
@@ -30,6 +32,23 @@ pub struct InstanceState {
     pub since: Option<Timestamp>,
     /// Why, when the plugin says; may be empty.
     pub message: String,
+}
+
+impl fmt::Display for InstanceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.status {
+            RunStatus::Running => "is running",
+            RunStatus::Starting => "is starting",
+            RunStatus::Stopped => "is stopped",
+            RunStatus::Paused => "is paused",
+            RunStatus::Failed => "has failed",
+            RunStatus::Unknown => "is in an unknown state",
+        })?;
+        if let Some(code) = self.exit_code {
+            write!(f, " with exit code {code}")?;
+        }
+        if self.message.is_empty() { Ok(()) } else { write!(f, ": {}", self.message) }
+    }
 }
 
 /// The states of instances, which providers call by many names.
@@ -74,6 +93,8 @@ pub struct Listing {
     /// nothing.
     pub after: LogIndex,
     pub guarantees: Guarantees,
+    /// Instances of which the plugin itself said that they are gone, and which it does not list.
+    pub said_gone: BTreeSet<InstanceId>,
 }
 
 /// The recent listings of one plugin, with which the next one is compared.
@@ -107,6 +128,7 @@ impl ListingHistory {
             shrunk_by: largest.saturating_sub(total),
             after,
             guarantees,
+            said_gone: BTreeSet::new(),
         }
     }
 

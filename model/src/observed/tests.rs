@@ -60,8 +60,9 @@ fn a_missing_or_different_group_tag_is_no_match() {
         shrunk_by: 0,
         after: LogIndex(0),
         guarantees: Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) },
+        said_gone: Default::default(),
     };
-    let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(1));
+    let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(1), |_| false);
     let ids: Vec<_> = view.seen.keys().map(InstanceId::as_str).collect();
     assert_eq!(ids, ["mine", "seed", "theirs"]);
     assert!(view.seen[&InstanceId::new("mine")].ours);
@@ -93,7 +94,7 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
         item("bare", None),
     ];
     let listing = ListingHistory::default().showed(items, Guarantees::default(), Timestamp(1), LogIndex(0));
-    let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(2));
+    let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(2), |_| false);
     assert_eq!(view.duplicates.len(), 1);
     let pair = [view.duplicates[0].1.as_str(), view.by_intent[&intent].as_str()];
     assert!(pair == ["first", "second"], "{pair:?}");
@@ -103,7 +104,7 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
     assert!(view.seen[&InstanceId::new("before")].lost && !view.seen[&InstanceId::new("later")].lost);
     // An intent that was open when its lineage ended is known by the name that it had.
     let lineages = Lineages::from(1).followed_by(2, LogIndex(7));
-    let view = View::of(&listing, &"web".into(), &cluster, &lineages);
+    let view = View::of(&listing, &"web".into(), &cluster, &lineages, |_| false);
     assert_eq!(view.by_intent[&intent].as_str(), "before");
     assert!(
         view.duplicates.is_empty() && view.unknown_tokens.len() == 5,

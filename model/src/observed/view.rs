@@ -1,9 +1,10 @@
 //! The instances of one group among what a plugin lists, with their tags understood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::listing::{Description, Listing};
+use super::listing::{Description, InstanceState, Listing, RunStatus};
+use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, LogicalId};
 use crate::lineage::Lineages;
 use crate::plugin::Guarantees;
@@ -25,6 +26,10 @@ pub struct View {
     pub by_intent: BTreeMap<IntentId, InstanceId>,
     /// Further instances with a token that is in `by_intent`.
     pub duplicates: Vec<(IntentId, InstanceId)>,
+    /// Members of the group that are listed without its tag.
+    pub untagged: BTreeSet<InstanceId>,
+    /// Members of which the plugin itself said that they are gone, and which it does not list.
+    pub said_gone: BTreeSet<InstanceId>,
     /// Instances with this cluster's id and an unknown token: not one of this cluster, or one of a later lineage.
     pub unknown_tokens: BTreeMap<InstanceId, String>,
 }
@@ -45,8 +50,15 @@ pub struct Seen {
 }
 
 impl View {
-    /// The part of `listing` that concerns `group`. A missing tag never matches.
-    pub fn of(listing: &Listing, group: &GroupId, cluster: &ClusterId, lineages: &Lineages) -> Self {
+    /// The part of `listing` that concerns `group`: what has its tag, and its members, which are there when they are
+    /// listed, whatever their tags say (decision 41). A missing tag never matches.
+    pub fn of(
+        listing: &Listing,
+        group: &GroupId,
+        cluster: &ClusterId,
+        lineages: &Lineages,
+        is_member: impl Fn(&InstanceId) -> bool,
+    ) -> Self {
         let mut view = View {
             taken_at: listing.taken_at,
             unbroken_since: listing.unbroken_since,
@@ -54,24 +66,29 @@ impl View {
             after: listing.after,
             guarantees: listing.guarantees,
             total: listing.items.len(),
+            said_gone: listing.said_gone.iter().filter(|it| is_member(it)).cloned().collect(),
             ..View::default()
         };
         for description in &listing.items {
             let tag = |name: &str| description.tags.get(name).map(String::as_str);
             if tag(tags::GROUP) != Some(group.as_str()) {
-                continue;
+                if !is_member(&description.id) || is_left_out(Protection::ListedIsThere) {
+                    continue;
+                }
+                view.untagged.insert(description.id.clone());
             }
             let ours = tag(tags::OWNER) == Some(cluster.as_str());
             let token = tag(tags::INTENT).filter(|_| ours);
             let intent = token.and_then(|token| intent_of(token, cluster, lineages));
             if let Some(intent) = intent
                 && let Some(duplicate) = view.by_intent.insert(intent, description.id.clone())
+                && duplicate != description.id
             {
                 view.duplicates.push((intent, duplicate));
             }
             let earlier = token.and_then(tags::lineage_of).is_some_and(|other| other < lineages.now);
             let lost = ours && intent.is_none() && earlier;
-            if ours && intent.is_none() && !earlier {
+            if ours && intent.is_none() && !earlier && !view.untagged.contains(&description.id) {
                 view.unknown_tokens.insert(description.id.clone(), token.unwrap_or_default().to_owned());
             }
             let seen = Seen {
@@ -90,6 +107,12 @@ impl View {
 impl Seen {
     pub fn tag(&self, name: &str) -> Option<&str> {
         self.description.tags.get(name).map(String::as_str)
+    }
+
+    /// Its state, when it says that it cannot be of use: stopped, paused, failed, or still starting.
+    pub fn not_running(&self) -> Option<&InstanceState> {
+        let state = self.description.state.as_ref()?;
+        (!matches!(state.status, RunStatus::Running | RunStatus::Unknown)).then_some(state)
     }
 
     /// It belongs to another cluster, even if its group has the same name.

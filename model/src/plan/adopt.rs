@@ -7,13 +7,14 @@ use super::evidence;
 use super::planner::Planner;
 use super::steps::Action;
 use super::waiting::{Anomaly, Wait};
+use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Intent, Reason, Task};
 use crate::limits::LISTINGS_LAG;
 use crate::observed::{Backoff, Seen, View};
 use crate::report::Adoption;
 use crate::spec::Allocation;
-use crate::state::{Member, Occupied};
+use crate::state::{Member, Occupied, Verdict};
 use crate::tags;
 
 impl<'a> Planner<'a> {
@@ -93,6 +94,10 @@ impl<'a> Planner<'a> {
             self.plan.strays.push(instance.clone());
             return;
         }
+        if self.may_be_half_made(plugin, instance, seen) {
+            self.keep_place(plugin, seen);
+            return;
+        }
         let template = self.template_from(plugin, seen);
         if template == Revision(0) && *self.plugin_of(template) != *plugin {
             // Members of unknown origin are recorded for another plugin, by which they are destroyed:
@@ -123,17 +128,64 @@ impl<'a> Planner<'a> {
                 self.plan.adopt.push(Adoption { slot, instance: instance.clone(), template });
             }
             None if self.is_doubtful(instance) => self.plan.strays.push(instance.clone()),
-            None if seen.lost && self.is_second_of_a_pet(seen) => {
-                // Which of the two is in use is unknown: an operator must decide.
+            None if self.is_surplus(instance, seen) => self.destroy_stray(instance, template),
+            None if self.takes_its_slot_again(seen) => {}
+            None if self.is_second_of_a_pet(seen) => {
+                if is_left_out(Protection::Returned) {
+                    self.destroy_stray(instance, template);
+                    return;
+                }
+                // It may be the one in use: an operator must say which of the two stays (decision 42).
                 self.plan.strays.push(instance.clone());
                 let name = seen.logical_id().map(|id| id.to_string()).unwrap_or_default();
                 self.plan.anomalies.push(Anomaly::SecondOfName { instance: instance.clone(), name });
             }
-            None if self.is_second_of_a_pet(seen) || self.is_surplus(instance, seen) => {
-                self.destroy_stray(instance, template);
-            }
             None => self.plan.strays.push(instance.clone()),
         }
+    }
+
+    /// Whether it carries the token of an intent that was closed without it, and has not been listed for long
+    /// enough since: an attempt that was refused may have made it for a moment.
+    fn may_be_half_made(&mut self, plugin: &PluginName, instance: &InstanceId, seen: &Seen) -> bool {
+        if seen.intent.is_none() || is_left_out(Protection::LateEvidence) {
+            return false;
+        }
+        let Some(view) = self.observed.views.get(plugin) else { return false };
+        let from = self.observed.appeared.get(instance).map(|at| *at + view.guarantees.shows_the_past());
+        match from {
+            Some(from) if view.taken_at >= from => false,
+            Some(from) => {
+                self.wake(from);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// A member that was lost and came back, whose slot is held by one that was never ready: that one goes, and its
+    /// slot is kept meanwhile.
+    fn takes_its_slot_again(&mut self, seen: &Seen) -> bool {
+        let slot = match &self.group.spec.allocation {
+            Allocation::LogicalIds(_) => seen.logical_id().map(Slot::Logical),
+            Allocation::Size(_) => seen.tag(tags::SLOT).and_then(|slot| slot.parse().ok()).map(Slot::Ordinal),
+        };
+        let Some(slot) = slot.filter(|slot| seen.intent.is_some() && self.group.wants(slot)) else {
+            return false;
+        };
+        let Some(holder) = self.group.roster.get(&slot).and_then(Member::occupied) else { return false };
+        if holder.health != Verdict::Booting {
+            return false;
+        }
+        let counts = holder.terminating.is_none();
+        let booting = self.running.iter().find(|it| it.instance == &holder.instance).cloned();
+        if let Some(booting) = booting {
+            self.destroy(&booting, Reason::Terminate);
+        }
+        if !counts {
+            self.present += 1;
+            self.kept += 1;
+        }
+        true
     }
 
     /// Destroys an instance of this cluster without a slot, unless a manager runs on it or the last attempt
@@ -183,7 +235,11 @@ impl<'a> Planner<'a> {
 
     /// Reports instances that carry this cluster's id and that it cannot have created.
     pub(super) fn report_strangers(&mut self) {
-        for view in self.observed.views.values() {
+        for (plugin, view) in &self.observed.views {
+            if !view.untagged.is_empty() {
+                let members = view.untagged.len();
+                self.plan.anomalies.push(Anomaly::TagsLost { plugin: plugin.clone(), members });
+            }
             let last = IntentId { index: self.observed.bounds.index, offset: u32::MAX };
             let to_come = view.by_intent.range((Bound::Excluded(last), Bound::Unbounded));
             let unknown_tokens = to_come
@@ -208,7 +264,7 @@ impl<'a> Planner<'a> {
         self.plan.anomalies.iter().any(|condition| match condition {
             Anomaly::UnknownIntent { instance: it, .. } => it == instance,
             Anomaly::SharedToken { instances, .. } => instances.contains(instance),
-            Anomaly::SecondOfName { .. } => false,
+            Anomaly::SecondOfName { .. } | Anomaly::TagsLost { .. } => false,
         })
     }
 

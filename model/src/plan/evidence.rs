@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ids::{InstanceId, PluginName};
 use crate::limits::MANY;
-use crate::observed::{Absence, Observed, View};
+use crate::observed::{Absence, Observed, Seen, View};
 use crate::plugin::PluginClass;
 use crate::state::{GroupState, Recorded};
 use crate::time::{Millis, Timestamp};
@@ -52,7 +52,28 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
         observed.missing.retain(|instance, _| recorded.contains(instance));
         observed.listed_once.retain(|instance| recorded.contains(instance));
     }
+    see_newcomers(observed, plugin, &view, group);
     observed.views.insert(plugin.clone(), view);
+}
+
+/// Since when instances that may have been left behind by a closed intent are shown without a break.
+fn see_newcomers(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
+    let newcomer = |instance: &InstanceId, seen: &Seen| {
+        let closed = seen.intent.is_some_and(|intent| !group.intents.contains_key(&intent));
+        closed && group.roster.slot_of(instance).is_none()
+    };
+    let before = observed.views.get(plugin);
+    let gone = |it: &InstanceId| {
+        before.is_some_and(|view| view.seen.contains_key(it)) && !view.seen.contains_key(it)
+    };
+    observed.appeared.retain(|instance, _| {
+        !gone(instance) && view.seen.get(instance).is_none_or(|seen| newcomer(instance, seen))
+    });
+    if view.after >= group.changed {
+        for (instance, _) in view.seen.iter().filter(|(instance, seen)| newcomer(instance, seen)) {
+            observed.appeared.entry(instance.clone()).or_insert(view.taken_at);
+        }
+    }
 }
 
 /// The plugins whose latest look shows nothing at all, or lacks many of the members it should show:

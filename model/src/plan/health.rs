@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::planner::{Planner, RunningMember};
 use super::waiting::Wait;
+use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceId, Slot};
 use crate::limits::{ASKED_AT_REST, HEALTH_AGREES, HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
-use crate::observed::{Health, HealthSample};
+use crate::observed::{Health, HealthSample, InstanceState};
 use crate::plugin::PluginClass;
 use crate::state::Verdict;
 use crate::time::Millis;
@@ -14,6 +15,10 @@ use crate::time::Millis;
 impl Planner<'_> {
     /// What the latest answers about a member come to; asks again whoever is not known to be well.
     pub(super) fn check_health(&mut self, member: &RunningMember<'_>) {
+        if let Some(state) = self.not_running(member).filter(|_| !is_left_out(Protection::RunningIsReady)) {
+            self.check_state(member, &state.clone());
+            return;
+        }
         match member.health {
             Verdict::Booting => self.await_health(member),
             Verdict::Ready => self.check_ready(member),
@@ -33,6 +38,23 @@ impl Planner<'_> {
                 self.ask(member.slot, member.instance);
             }
         }
+    }
+
+    /// Its plugin says that it does not run: it is not ready, whatever its flavor would say.
+    fn check_state(&mut self, member: &RunningMember<'_>, state: &InstanceState) {
+        let (slot, instance) = (member.slot.clone(), member.instance.clone());
+        let listed_at = self.view_of(member.template).map_or(self.now, |view| view.taken_at);
+        let since = match member.health {
+            Verdict::Unhealthy { since } => since,
+            // Not the managers' own word yet, whose programs do not know it.
+            Verdict::Ready if self.observed.bounds.level >= 2 => {
+                self.plan.unhealthy.push((slot.clone(), instance.clone(), listed_at));
+                listed_at
+            }
+            Verdict::Ready | Verdict::Booting => listed_at,
+        };
+        self.plan.waits.push(Wait::NotRunning { slot, instance, since, state: state.clone() });
+        self.wake(self.now + HEALTH_EVERY);
     }
 
     fn sample_of(&self, instance: &InstanceId) -> Option<&HealthSample> {
@@ -83,7 +105,7 @@ impl Planner<'_> {
         let resting: Vec<(Slot, InstanceId)> = self
             .running
             .iter()
-            .filter(|it| it.is_ready() && !asked.contains(it.instance))
+            .filter(|it| it.is_ready() && !asked.contains(it.instance) && self.not_running(it).is_none())
             .map(|it| (it.slot.clone(), it.instance.clone()))
             .collect();
         if resting.is_empty() {

@@ -9,7 +9,7 @@ use super::waiting::Wait;
 use crate::ids::{InstanceId, PluginName, Revision, Slot};
 use crate::intent::Reason;
 use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MOST_OPEN};
-use crate::observed::{Backoff, Health, Observed, View};
+use crate::observed::{Backoff, Health, InstanceState, Observed, View};
 use crate::state::{GroupState, Paused, Verdict};
 use crate::time::Timestamp;
 
@@ -90,12 +90,20 @@ impl<'a> Planner<'a> {
         self.observed.views.get(self.plugin_of(template)).map(|view| &**view)
     }
 
+    /// Its state as its plugin lists it, when it is not running.
+    pub(super) fn not_running(&self, member: &RunningMember<'_>) -> Option<&'a InstanceState> {
+        self.view_of(member.template)?.seen.get(member.instance)?.not_running()
+    }
+
     pub(super) fn health_of(&self, instance: &InstanceId) -> Health {
         self.observed.health.get(instance).map_or(Health::Unknown, |sample| sample.health)
     }
 
     /// Whether its latest health sample is unhealthy, or its verdict if there is none.
     pub(super) fn is_sick(&self, member: &RunningMember<'_>) -> bool {
+        if self.not_running(member).is_some() {
+            return true;
+        }
         let verdict = matches!(member.health, Verdict::Unhealthy { .. });
         match self.health_of(member.instance) {
             Health::Unhealthy => true,

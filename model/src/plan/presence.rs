@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::planner::{Planner, RunningMember};
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{InstanceId, IntentId, PluginName, Revision};
+use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Reason, Task};
-use crate::limits::MANY_GONE;
+use crate::limits::{MANY_GONE, NAMED_GONE};
 use crate::observed::View;
 use crate::state::{Incarnation, Lifecycle};
 
@@ -43,7 +43,7 @@ impl<'a> Planner<'a> {
                     replaced |= !over && self.is_replaced_by(intent);
                     continue;
                 }
-                let presence = self.presence(&occupied.instance, occupied.template);
+                let presence = self.presence(slot, &occupied.instance, occupied.template);
                 if presence == Presence::Gone {
                     self.plan.gone.push((slot.clone(), occupied.instance.clone()));
                     continue;
@@ -86,15 +86,20 @@ impl<'a> Planner<'a> {
 
     /// Whether an instance is there, as far as its plugin's listings prove it. None proves it by itself: a
     /// page may be cut short, and a provider that has lost its mind shows nothing at all.
-    fn presence(&self, instance: &InstanceId, template: Revision) -> Presence {
+    fn presence(&mut self, slot: &Slot, instance: &InstanceId, template: Revision) -> Presence {
         let Some(view) = self.view_of(template) else { return Presence::There };
         let Some(absence) = self.observed.missing.get(instance) else { return Presence::There };
         let plugin = self.plugin_of(template);
-        let confirmed = if self.suspicious.contains(plugin) {
-            self.is_surely_gone(instance, view)
-        } else {
-            absence.listings_seen >= 2
-        };
+        let many = self.suspicious.contains(plugin);
+        let confirmed = if many { self.is_surely_gone(instance, view) } else { absence.listings_seen >= 2 };
+        // The plugin's own word counts at once; mere absence of one with a name lasts longer.
+        let said = view.said_gone.contains(instance) && !many;
+        let late = matches!(slot, Slot::Logical(_)) && view.taken_at.since(absence.since) < NAMED_GONE;
+        if late && !said {
+            let until = absence.since + NAMED_GONE;
+            self.wake(until);
+        }
+        let confirmed = said || confirmed && !late;
         if confirmed || is_left_out(Protection::ListingGuard) { Presence::Gone } else { Presence::Doubtful }
     }
 

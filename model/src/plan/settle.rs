@@ -5,7 +5,7 @@ use super::steps::Action;
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::intent::{Intent, Outcome, Task};
-use crate::limits::LONGEST_CALL;
+use crate::limits::{HEALTH_EVERY, LONGEST_CALL};
 use crate::plugin::PluginClass;
 use crate::state::Lifecycle;
 use crate::tags;
@@ -54,10 +54,27 @@ impl Planner<'_> {
         };
         match &intent.task {
             Task::Provision { slot, .. } => {
-                if let Some(instance) = view.by_intent.get(&intent.id) {
-                    return Some(Outcome::Done(instance.clone()));
-                }
                 let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
+                if let Some(instance) = view.by_intent.get(&intent.id) {
+                    // What a listing shows that may have begun during the attempt can be half made.
+                    let from = ended_at + view.guarantees.shows_the_past();
+                    if view.taken_at >= from || is_left_out(Protection::LateEvidence) {
+                        return Some(Outcome::Done(instance.clone()));
+                    }
+                    self.plan.waits.push(Wait::Settling { intent: intent.id, until: from, message });
+                    self.wake(from);
+                    return None;
+                }
+                if !view.untagged.is_empty() {
+                    // Where tags are lost, what carries the token cannot be told.
+                    self.plan.waits.push(Wait::Settling {
+                        intent: intent.id,
+                        until: self.now + HEALTH_EVERY,
+                        message,
+                    });
+                    self.wake(self.now + HEALTH_EVERY);
+                    return None;
+                }
                 if view.guarantees.class == PluginClass::D {
                     let over = ended_at + LONGEST_CALL;
                     self.plan.waits.push(if view.taken_at < over {

@@ -5,9 +5,11 @@ mod bounds;
 mod evidence;
 mod health;
 mod laws;
+mod presence;
 mod replacement;
 mod rollout;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::*;
@@ -16,7 +18,7 @@ use crate::command::{Change, Command, Declaration, Verb};
 use crate::ids::{ClusterId, Generation, LogId, LogIndex, RequestId};
 use crate::intent::{Intent, Task};
 use crate::limits::LONGEST_CALL;
-use crate::observed::{Description, HealthSample, Seen, View};
+use crate::observed::{Description, HealthSample, InstanceState, Seen, View};
 use crate::part::{Opaque, Part};
 use crate::plugin::{Guarantees, PluginClass};
 use crate::report::{Claim, Fact, Report};
@@ -44,6 +46,10 @@ struct Story {
     made: u32,
     /// What its plugin promises.
     guarantees: Guarantees,
+    /// What its plugin says about whether they run.
+    states: BTreeMap<InstanceId, InstanceState>,
+    /// Of whom its plugin said that they are gone.
+    said_gone: BTreeSet<InstanceId>,
 }
 
 const TERM: Term = Term(1);
@@ -85,6 +91,8 @@ impl Story {
             provider: Vec::new(),
             made: 0,
             guarantees: Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) },
+            states: BTreeMap::new(),
+            said_gone: BTreeSet::new(),
         };
         story.commit(spec);
         story
@@ -131,12 +139,13 @@ impl Story {
     /// A fresh look at the provider.
     fn look(&mut self) {
         let seen = self.provider.iter().map(|(id, tags, _)| {
+            let state = self.states.get(id).cloned();
             let description = Arc::new(Description {
                 id: id.clone(),
                 logical_id: None,
                 tags: tags.clone(),
                 properties: None,
-                state: None,
+                state,
             });
             let ours = tags.contains_key(tags::OWNER);
             let bootstrap = tags.get(tags::CONFIG_HASH).is_some_and(|hash| hash == tags::BOOTSTRAP);
@@ -153,6 +162,13 @@ impl Story {
             total: self.provider.len(),
             seen: seen.collect(),
             by_intent: by_intent.collect(),
+            untagged: self
+                .provider
+                .iter()
+                .filter(|(_, tags, _)| !tags.contains_key(tags::GROUP))
+                .map(|(id, ..)| id.clone())
+                .collect(),
+            said_gone: self.said_gone.clone(),
             ..View::default()
         };
         self.observed.bounds = self.state.bounds(LogIndex(self.index));
@@ -429,7 +445,7 @@ fn pets_keep_their_names_and_no_other_stays() {
 }
 
 #[test]
-fn the_second_instance_of_a_pet_goes_when_it_is_ours_and_is_only_reported_when_it_is_not() {
+fn a_second_instance_of_a_pet_is_reported_and_never_destroyed() {
     let mut story = Story::new(spec("v1", ids(&["a"]))).settles();
     let hash = story.group().template().hash.clone();
     let duplicate = tags_of(&hash, Some(&Slot::Logical("a".into())), None);
@@ -440,11 +456,15 @@ fn the_second_instance_of_a_pet_goes_when_it_is_ours_and_is_only_reported_when_i
     story.provider.push(("z-foreign".into(), foreign, Health::Healthy));
     story.provider.push(("z-twin".into(), duplicate, Health::Healthy));
     story.look();
-    assert_eq!(story.told(), ["destroy z-twin: terminate"]);
+    assert!(story.told().is_empty(), "which of the two is in use, an operator decides");
     let story = story.settles();
     let left: Vec<_> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
-    assert_eq!(left, ["i001", "z-foreign"]);
-    assert_eq!(story.plan().strays, ["z-foreign".into()]);
+    assert_eq!(left, ["i001", "z-foreign", "z-twin"]);
+    let plan = story.plan();
+    assert_eq!(plan.strays, ["z-foreign".into(), "z-twin".into()]);
+    assert!(
+        matches!(&plan.anomalies[..], [Anomaly::SecondOfName { instance, .. }] if instance.as_str() == "z-twin")
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::ids::{InstanceId, IntentId, PluginName, Slot};
+use crate::observed::{InstanceState, RunStatus};
 use crate::time::Timestamp;
 
 /// Why a group does not move on.
@@ -26,6 +27,8 @@ pub enum Wait {
     Health { slot: Slot, instance: InstanceId, message: String },
     /// A member was ready and is not any more. Nobody replaces it for that.
     Unhealthy { slot: Slot, instance: InstanceId, since: Timestamp, message: String },
+    /// Its plugin lists a member as not running. Nobody starts or replaces it for that.
+    NotRunning { slot: Slot, instance: InstanceId, since: Timestamp, state: InstanceState },
     /// A label failed a moment ago.
     Label { instance: InstanceId, until: Timestamp, message: String },
     /// The end of an instance that is too much failed a moment ago.
@@ -57,6 +60,8 @@ impl Wait {
             Wait::Backoff { .. } => "SlotBackoff",
             Wait::Health { .. } => "NotHealthyYet",
             Wait::Unhealthy { .. } => "UnhealthyNotReplaced",
+            Wait::NotRunning { state, .. } if state.status == RunStatus::Starting => "Starting",
+            Wait::NotRunning { .. } => "NotRunning",
             Wait::Label { .. } => "LabelBackoff",
             Wait::Stray { .. } => "DestroyBackoff",
             Wait::Operator { .. } => "OperatorNeeded",
@@ -83,6 +88,7 @@ impl Wait {
             | Wait::Calls { .. }
             | Wait::Health { .. }
             | Wait::Unhealthy { .. }
+            | Wait::NotRunning { .. }
             | Wait::Operator { .. }
             | Wait::Others
             | Wait::Ceiling
@@ -101,7 +107,8 @@ impl Wait {
             Wait::Backoff { slot, .. }
             | Wait::Operator { slot, .. }
             | Wait::Health { slot, .. }
-            | Wait::Unhealthy { slot, .. } => slot.to_string(),
+            | Wait::Unhealthy { slot, .. }
+            | Wait::NotRunning { slot, .. } => slot.to_string(),
             Wait::Label { instance, .. } | Wait::Stray { instance, .. } | Wait::Manager { instance, .. } => {
                 instance.to_string()
             }
@@ -116,7 +123,12 @@ impl Wait {
 
     /// Nothing moves because of it, and nothing has to be looked at more often.
     pub fn is_at_rest(&self) -> bool {
-        matches!(self, Wait::Paused { .. } | Wait::Unhealthy { .. })
+        match self {
+            Wait::Paused { .. } | Wait::Unhealthy { .. } => true,
+            // Whoever starts will be ready or fail, and that is to be seen soon.
+            Wait::NotRunning { state, .. } => state.status != RunStatus::Starting,
+            _ => false,
+        }
     }
 }
 
@@ -147,6 +159,14 @@ impl fmt::Display for Wait {
             Wait::Health { slot, instance, message } => {
                 write!(f, "{instance} in slot {slot} is not healthy yet{}", because(message))
             }
+            Wait::NotRunning { slot, instance, state, .. } if state.status == RunStatus::Starting => {
+                write!(f, "{instance} in slot {slot} is starting{}", because(&state.message))
+            }
+            Wait::NotRunning { slot, instance, state, .. } => write!(
+                f,
+                "{instance} in slot {slot} {state}; a member that is listed is not started or replaced for that: start \
+                 it at its provider, or `infrakit instance destroy` lets another take its slot"
+            ),
             Wait::Unhealthy { slot, instance, message, .. } => write!(
                 f,
                 "{instance} in slot {slot} is unhealthy{}; a member that is listed is not replaced for its health: \
@@ -194,8 +214,11 @@ pub enum Anomaly {
     UnknownIntent { instance: InstanceId, token: String },
     /// Two instances carry one token, which was used once.
     SharedToken { intent: IntentId, instances: [InstanceId; 2] },
-    /// A second instance of one logical id, made by an earlier lineage in what was lost of its log.
+    /// A second instance of one logical id: it was lost and came back, or was made by an earlier lineage in what was
+    /// lost of its log.
     SecondOfName { instance: InstanceId, name: String },
+    /// Members are listed without the tag of their group.
+    TagsLost { plugin: PluginName, members: usize },
 }
 
 impl Anomaly {
@@ -205,6 +228,7 @@ impl Anomaly {
             Anomaly::UnknownIntent { .. } => "UnknownIntent",
             Anomaly::SharedToken { .. } => "SharedToken",
             Anomaly::SecondOfName { .. } => "SecondOfName",
+            Anomaly::TagsLost { .. } => "TagsLost",
         }
     }
 }
@@ -229,11 +253,16 @@ impl fmt::Display for Anomaly {
                  may act under one id. Nothing is destroyed because of it; stop the other managers, and destroy \
                  the instance that is not a member"
             ),
+            Anomaly::TagsLost { plugin, members } => write!(
+                f,
+                "plugin `{plugin}` lists {members} members without the tag of their group: they are there, and nothing \
+                 is destroyed or made because of it; new instances wait until the tags are back"
+            ),
             Anomaly::SecondOfName { instance, name } => write!(
                 f,
-                "{instance} has the name {name} as its member has, and was made by what was lost when the cluster \
-                 was recovered: which of the two is in use is unknown. Nothing is destroyed because of it; look at \
-                 both, and destroy one with `infrakit instance destroy`"
+                "{instance} has the name {name} as its member has: it was lost and came back, or was made by what was \
+                 lost when the cluster was recovered, and which of the two is in use is unknown. Nothing is destroyed \
+                 because of it; look at both, and destroy one with `infrakit instance destroy`"
             ),
         }
     }

@@ -6,7 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::context::Context;
 use crate::command::Actor;
-use crate::ids::{InstanceId, IntentId, LogIndex, Revision, Slot};
+use crate::ids::{InstanceId, IntentId, LogIndex, PluginName, Revision, Slot};
 use crate::intent::{Intent, Task};
 use crate::limits::{
     DESTROYED_KEPT, FORGOTTEN_AFTER, HEAVIEST_HISTORY, MOST_REPEATED, MOST_REVISIONS, RATE_BASE,
@@ -100,6 +100,12 @@ pub struct Recorded<'a> {
 }
 
 impl GroupState {
+    /// Whether this instance of a plugin holds a slot, is to, or is being destroyed.
+    pub fn has(&self, plugin: &PluginName, instance: &InstanceId) -> bool {
+        let of_plugin = |it: &Occupied| self.template_of(it.template).template.instance.plugin == *plugin;
+        self.occupied(instance).is_some_and(of_plugin)
+    }
+
     /// The group after a commit; `before` is the group as it was, if it existed.
     pub(super) fn committed(
         before: Option<&GroupState>,

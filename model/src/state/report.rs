@@ -138,8 +138,8 @@ impl GroupState {
         if open.attempt > 1 && matches!(open.task, Task::Provision { .. }) {
             self.remember_repeated(intent, done.ok().cloned());
         }
-        // A refusal changes nothing about which instances exist.
-        if done.is_ok() {
+        // A refused provision may have been half made, and be shown for a while: listings from here on count.
+        if done.is_ok() || matches!(open.task, Task::Provision { .. }) {
             self.changed = context.log.index;
         }
         match open.task {

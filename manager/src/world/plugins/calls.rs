@@ -1,5 +1,8 @@
 //! The calls that change something at a provider: an instance is prepared and created, destroyed, or labelled.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use model::intent::Reason;
 use model::{Description, InstanceId, Outcome, Part, Slot};
 use opentelemetry::Context;
@@ -19,6 +22,9 @@ fn refused(part: &Part, error: &spi::Error) -> Outcome {
 fn unsure(part: &Part, error: &spi::Error) -> Outcome {
     Outcome::Unsure { message: format!("{}: {error}", part.plugin) }
 }
+
+/// How long a member whose end an operator asked for is kept because its drain is refused.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Plugins {
     pub(super) async fn provision(&self, work: &Work, slot: &Slot, attempt: &Context) -> Outcome {
@@ -116,16 +122,16 @@ impl Plugins {
             retryable: true,
         };
         let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
-        if let Some(seen) = work.seen.as_ref().filter(|_| !skip_drain)
-            && let Err(error) = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain")
-                .ended(self.drain(&template.flavor, seen, &work.lease).await)
-        {
-            // A rollout waits for a successful drain; other destroys continue without it (semantics §2.5).
-            match reason {
-                Reason::RollingUpdate => return retried(&template.flavor, &error),
-                Reason::Terminate => {
-                    tracing::warn!(group = %work.group, %instance, %error, "drain failed; destroying it");
+        if !skip_drain {
+            let seen = self.for_drain(work, instance).await;
+            let span = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain");
+            if let Err(error) = span.ended(self.drain(&template.flavor, &seen, &work.lease).await) {
+                // A refused drain keeps the member (decision 43). Where an operator asked for its end, by a smaller
+                // size or the end of the group, it is not kept for ever.
+                if reason == Reason::RollingUpdate || work.refused_for < DRAIN_PATIENCE {
+                    return retried(&template.flavor, &error);
                 }
+                tracing::warn!(group = %work.group, %instance, %error, "destroyed without a drain, which was refused for too long");
             }
         }
         let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {
@@ -177,6 +183,17 @@ impl Plugins {
             not_after: plugin.found.is_local().then(|| held + self.directory.deadline()),
             traceparent: None,
         }
+    }
+
+    /// The instance as its flavor is to drain it: as it was seen last, or as a new listing shows it, or at least with
+    /// its id and our own tags.
+    async fn for_drain(&self, work: &Work, instance: &InstanceId) -> Arc<Description> {
+        if let Some(seen) = &work.seen {
+            return seen.clone();
+        }
+        let listed = self.list_now(&work.known.template.instance.plugin, &work.lease).await;
+        let found = listed.ok().and_then(|it| it.items.into_iter().find(|it| it.id == *instance));
+        found.unwrap_or_else(|| work.described(instance))
     }
 
     async fn drain(&self, flavor: &Part, seen: &Description, lease: &Lease) -> Result<(), spi::Error> {

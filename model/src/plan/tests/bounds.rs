@@ -323,9 +323,18 @@ fn with_second_of_a_pet(name: &str) -> Story {
     story
 }
 
+/// A second attempt made another one, which is not the one that is kept.
+fn with_duplicate_of_a_pet(name: &str) -> Story {
+    let mut story = with_second_of_a_pet(name);
+    let made = IntentId { index: LogIndex(1), offset: 0 };
+    let group = story.state.groups.get_mut(&web()).expect("the group is there");
+    std::sync::Arc::make_mut(group).repeated.insert(made, Some("i001".into()));
+    story
+}
+
 #[test]
 fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
-    let mut story = with_second_of_a_pet("host");
+    let mut story = with_duplicate_of_a_pet("host");
     let manager = Manager {
         name: "m1".into(),
         address: "m1:1".into(),
@@ -346,7 +355,7 @@ fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
 
 #[test]
 fn the_end_of_a_stray_that_was_refused_is_asked_for_again_after_a_pause() {
-    let mut story = with_second_of_a_pet("duplicate");
+    let mut story = with_duplicate_of_a_pet("duplicate");
     story.look();
     assert_eq!(story.told(), ["destroy duplicate: terminate"]);
     let until = story.now + Millis(500);

@@ -1,7 +1,7 @@
 //! What a look proves about who is there, and what it does not.
 
 use super::*;
-use crate::limits::MANY_GONE;
+use crate::limits::{MANY_GONE, UNPROMISED_LAG};
 use crate::report::{Fact, Report};
 use crate::{Health, Millis, ObjectKey, Outcome, Slot};
 
@@ -116,12 +116,17 @@ fn the_destroy_of_one_without_a_slot_is_proven_by_looks_too() {
     let guarantees = Guarantees::default();
     let mut story = Story { guarantees, ..Story::new(spec("v1", ids(&["a"]))) }.settles();
     let hash = story.group().template().hash.clone();
-    let mut second = tags_of(&hash, None, None);
-    second.insert(tags::LOGICAL_ID.into(), "a".into());
+    let made = IntentId { index: LogIndex(1), offset: 0 };
+    let second = tags_of(&hash, Some(&Slot::Logical("a".into())), Some(made));
     story.provider.push(("second".into(), second, Health::Healthy));
+    // An earlier attempt made it too.
+    let group = story.state.groups.get_mut(&web()).expect("the group is there");
+    Arc::make_mut(group).repeated.insert(made, Some("i001".into()));
+    story.look();
+    story.now = story.now + UNPROMISED_LAG;
     story.look();
     let report = story.report();
-    assert_eq!(report.claims.len(), 1, "the second of a name goes");
+    assert_eq!(report.claims.len(), 1, "what was made too much goes");
     story.apply(Change::Report(report));
     // It went, and nobody heard of it; every repeat is refused by a plugin that knows nobody of that name.
     story.provider.retain(|(id, ..)| id.as_str() != "second");

@@ -1,0 +1,238 @@
+//! Members that lose their tags, stop, are missing for a while or come back, and instances that are half made.
+
+use super::*;
+use crate::RunStatus;
+use crate::limits::{NAMED_GONE, UNPROMISED_LAG};
+use crate::observed::Unsure;
+
+fn pets() -> Story {
+    Story::new(spec("v1", Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()]))).settles()
+}
+
+/// Looks every second for this long; what was planned in between.
+fn told_for(story: &mut Story, time: Millis) -> Vec<String> {
+    let until = story.now + time;
+    let mut told = Vec::new();
+    while story.now < until {
+        story.now = story.now + Millis(1000);
+        story.look();
+        told.extend(story.told());
+        let report = story.report();
+        if !report.is_empty() && report.claims.is_empty() {
+            story.apply(Change::Report(report));
+        }
+    }
+    told
+}
+
+#[test]
+fn who_is_listed_is_there_whatever_its_tags_say() {
+    for mut story in [pets(), Story::of(3).settles()] {
+        let tags: Vec<_> = story.provider.iter().map(|(_, tags, _)| tags.clone()).collect();
+        story.provider.iter_mut().for_each(|(_, tags, _)| tags.clear());
+        assert!(told_for(&mut story, Millis::seconds(60)).is_empty());
+        let plan = story.plan();
+        assert!(plan.gone.is_empty(), "{plan:?}");
+        assert!(matches!(&plan.anomalies[..], [Anomaly::TagsLost { members: 3, .. }]), "{plan:?}");
+        story.provider.iter_mut().zip(tags).for_each(|(it, tags)| it.1 = tags);
+        let mut story = story.settles();
+        story.look();
+        story.is_as_declared();
+        assert!(story.plan().anomalies.is_empty() && story.made == 3);
+    }
+}
+
+#[test]
+fn where_tags_are_lost_an_open_intent_is_not_made_again() {
+    let mut story = Story::of(2).settles();
+    story.guarantees = Guarantees { class: PluginClass::C, lists_within: Some(Millis(0)) };
+    story.commit(spec("v1", Allocation::Size(3)));
+    story.look();
+    let report = story.report();
+    let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
+    let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
+    let hash = story.group().template().hash.clone();
+    // It was made, nobody heard of it, and the tags of all are gone.
+    story.provider.push((
+        "late".into(),
+        tags_of(&hash, Some(&Slot::Ordinal(2)), Some(intent)),
+        Health::Healthy,
+    ));
+    let tags: Vec<_> = story.provider.iter().map(|(_, tags, _)| tags.clone()).collect();
+    story.provider.iter_mut().for_each(|(_, tags, _)| tags.clear());
+    assert!(told_for(&mut story, Millis::seconds(120)).is_empty(), "a second one is not made");
+    story.provider.iter_mut().zip(tags).for_each(|(it, tags)| it.1 = tags);
+    let story = story.settles();
+    assert_eq!(story.held_by(&Slot::Ordinal(2)).map(|it| it.instance.as_str()), Some("late"));
+    story.is_as_declared();
+}
+
+#[test]
+fn a_pet_that_is_missing_for_a_while_is_not_replaced() {
+    let mut story = pets();
+    let pet = story.provider.remove(1);
+    assert!(told_for(&mut story, Millis(NAMED_GONE.0 - 2000)).is_empty());
+    story.provider.push(pet);
+    let story = story.settles();
+    assert_eq!(story.made, 3);
+    story.is_as_declared();
+    // One that stays away is replaced.
+    let mut story = story;
+    story.provider.pop();
+    told_for(&mut story, Millis(NAMED_GONE.0 + 2000));
+    assert_eq!(story.settles().made, 4);
+}
+
+#[test]
+fn the_word_of_its_plugin_that_a_pet_is_gone_counts_at_once() {
+    let mut story = pets();
+    let (gone, ..) = story.provider.remove(1);
+    story.said_gone.insert(gone);
+    story.now = story.now + Millis(1000);
+    story.look();
+    assert_eq!(story.plan().gone.len(), 1);
+    assert_eq!(story.settles().made, 4);
+}
+
+#[test]
+fn who_comes_back_after_it_was_replaced_is_reported_and_never_destroyed() {
+    let mut story = pets();
+    let pet = story.provider.remove(1);
+    told_for(&mut story, Millis(NAMED_GONE.0 + 2000));
+    let mut story = story.settles();
+    story.provider.push(pet.clone());
+    assert!(told_for(&mut story, Millis::seconds(60)).is_empty());
+    let plan = story.plan();
+    assert!(
+        matches!(&plan.anomalies[..], [Anomaly::SecondOfName { instance, .. }] if *instance == pet.0),
+        "{plan:?}"
+    );
+    // Cattle too: it stays as a stray.
+    let mut story = Story::of(2).settles();
+    let one = story.provider.remove(0);
+    told_for(&mut story, Millis::seconds(5));
+    let mut story = story.settles();
+    story.provider.push(one.clone());
+    assert!(told_for(&mut story, Millis::seconds(60)).is_empty());
+    assert_eq!(story.plan().strays, [one.0]);
+}
+
+#[test]
+fn who_comes_back_takes_its_slot_again_from_one_that_was_never_ready() {
+    let mut story = pets();
+    let pet = story.provider.remove(1);
+    story.said_gone.insert(pet.0.clone());
+    let slot = Slot::Logical("b".into());
+    while story.held_by(&slot).is_none_or(|it| it.instance == pet.0) {
+        assert!(story.step(), "another is made");
+        story.provider.last_mut().expect("there is one").2 = Health::Unknown;
+    }
+    story.said_gone.clear();
+    story.provider.last_mut().expect("it was just made").2 = Health::Unknown;
+    story.provider.push(pet.clone());
+    let mut story = story.settles();
+    assert_eq!(story.held_by(&slot).map(|it| &it.instance), Some(&pet.0));
+    story.look();
+    story.is_as_declared();
+    assert_eq!((story.made, story.provider.len()), (4, 3));
+}
+
+#[test]
+fn what_an_attempt_left_behind_for_a_moment_is_never_a_member() {
+    for lists_within in [Some(Millis(0)), None] {
+        let mut story = Story::of(1);
+        story.guarantees = Guarantees { class: PluginClass::C, lists_within };
+        story.look();
+        let report = story.report();
+        let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
+        let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
+        let hash = story.group().template().hash.clone();
+        let half = tags_of(&hash, Some(&Slot::Ordinal(0)), Some(intent));
+        story.provider.push(("half".into(), half, Health::Healthy));
+        story.observed.in_flight.insert(intent);
+        story.look();
+        // Its plugin removes it again and refuses; a listing that began before is at hand still.
+        story.observed.in_flight.clear();
+        let refused = Outcome::Refused { message: "no address".into(), retryable: true };
+        let mut report = Report::new(ObjectKey::group(&web()), story.group().revision, TERM);
+        report.facts.push(Fact::Outcome(intent, refused));
+        story.apply(Change::Report(report));
+        assert!(story.plan().adopt.is_empty());
+        if lists_within.is_none() {
+            // One that promises nothing may show it for some time.
+            story.look();
+            assert!(story.plan().adopt.is_empty(), "{:?}", story.plan());
+            story.now = story.now + Millis(UNPROMISED_LAG.0 - 1);
+            story.look();
+            assert!(story.plan().adopt.is_empty());
+        }
+        story.provider.clear();
+        let story = story.settles();
+        assert_eq!(story.made, 1);
+        story.is_as_declared();
+    }
+}
+
+#[test]
+fn a_listing_that_began_during_an_attempt_does_not_settle_it() {
+    let mut story = Story::of(1);
+    story.guarantees = Guarantees { class: PluginClass::C, lists_within: Some(Millis(0)) };
+    story.look();
+    let report = story.report();
+    let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
+    let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
+    let hash = story.group().template().hash.clone();
+    story.provider.push((
+        "half".into(),
+        tags_of(&hash, Some(&Slot::Ordinal(0)), Some(intent)),
+        Health::Healthy,
+    ));
+    story.look();
+    // The attempt ends without an outcome after that listing began.
+    let ended_at = story.now + Millis(10);
+    story.now = story.now + Millis(20);
+    let unsure = Unsure { ended_at, retry_at: story.now, message: "no answer".into() };
+    story.observed.unsure.insert(intent, unsure);
+    assert!(story.plan().outcomes.is_empty(), "{:?}", story.plan());
+    story.look();
+    assert_eq!(story.plan().outcomes, [(intent, Outcome::Done("half".into()))]);
+}
+
+#[test]
+fn a_member_that_does_not_run_is_not_ready_whatever_its_flavor_says() {
+    for status in [RunStatus::Stopped, RunStatus::Paused, RunStatus::Failed] {
+        let mut story = Story::of(2).settles();
+        let sick = story.provider[0].0.clone();
+        let message = String::from("exec format error");
+        let state = InstanceState { status, exit_code: Some(7), since: None, message };
+        story.states.insert(sick.clone(), state.clone());
+        assert!(told_for(&mut story, Millis::seconds(5)).is_empty(), "nobody is replaced for it");
+        assert!(matches!(
+            story.held_by(&Slot::Ordinal(0)).map(|it| it.health),
+            Some(Verdict::Unhealthy { .. })
+        ));
+        let plan = story.plan();
+        assert!(matches!(&plan.waits[..], [Wait::NotRunning { state: it, .. }] if *it == state), "{plan:?}");
+        let status = crate::status::status(&web(), story.group(), Some((&story.observed, &plan)));
+        assert!(!status.converged && status.ready == 1, "{status:?}");
+        assert!(status.slots[0].message.contains("exit code 7"), "{status:?}");
+        // It runs again.
+        story.states.clear();
+        told_for(&mut story, Millis::seconds(5));
+        story.settles().is_as_declared();
+    }
+    // One that is booting is ready when it runs.
+    let mut story = Story::of(1);
+    let state = InstanceState {
+        status: RunStatus::Starting,
+        exit_code: None,
+        since: None,
+        message: "Init runs".into(),
+    };
+    story.states.insert("i001".into(), state);
+    while story.step() && story.now < Timestamp(1_020_000) {}
+    assert!(story.held_by(&Slot::Ordinal(0)).is_some_and(|it| it.health == Verdict::Booting));
+    assert!(story.plan().waits.iter().any(|it| it.reason() == "Starting"), "{:?}", story.plan());
+    story.states.clear();
+    story.settles().is_as_declared();
+}
