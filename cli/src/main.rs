@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod contexts;
+mod escape;
 mod global;
 mod output;
 mod progress;

@@ -5,15 +5,24 @@ use std::io::{IsTerminal, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
+use crate::escape;
 use crate::global::Format;
 use crate::report::Failure;
 
 /// The version that every printed object carries.
 const API_VERSION: &str = "infrakit/v1";
 
-/// Writes a line. If the reader has closed the pipe, the program exits quietly.
-#[allow(clippy::disallowed_methods)]
+/// Writes one line, with everything escaped that would make it another one or control the terminal: ids and
+/// messages come from plugins.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    block(&escape::line(text))
+}
+
+/// Writes lines; within them, what controls the terminal is escaped. If the reader has closed the pipe, the
+/// program exits quietly.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn block(text: &str) -> Result<(), Failure> {
+    let text = escape::lines(text);
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -31,13 +40,13 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
     }
     match format {
         Format::Table => return Ok(false),
-        Format::Json if std::io::stdout().is_terminal() => line(&format!("{value:#}"))?,
-        Format::Json => line(&value.to_string())?,
+        Format::Json if std::io::stdout().is_terminal() => block(&format!("{value:#}"))?,
+        Format::Json => block(&value.to_string())?,
         Format::Yaml => {
             let text = serde_yaml_ng::to_string(&value).map_err(|error| {
                 Failure::new("the output cannot be written as YAML").cause(error.to_string())
             })?;
-            line(&format!("---\n{}", text.trim_end()))?;
+            block(&format!("---\n{}", text.trim_end()))?;
         }
     }
     Ok(true)
@@ -45,17 +54,21 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
 
 /// Prints aligned columns under a header.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
+    block(&aligned(header, rows))
+}
+
+fn aligned(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| escape::line(cell)));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     let text = table.to_string();
-    line(&text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// How long ago a time was, for people.
@@ -84,4 +97,15 @@ pub(crate) fn rfc3339(at_ms: u64) -> String {
     jiff::Timestamp::from_millisecond(at_ms as i64)
         .map(|at| at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_stays_in_its_row() {
+        let table = aligned(&["ID", "WHY"], [vec!["a\nb".into(), "\u{1b}[31mred".into()]]);
+        assert_eq!(table, "ID    WHY\na\\nb  \\u001b[31mred");
+    }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use api::proto as pb;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::escape;
+
 /// A plain line is repeated after this time without a change, so that a log shows progress is still awaited.
 const STILL_HERE: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,7 @@ impl Progress {
         if let Some(first) = group.waits.first() {
             text.push_str(&format!("; {}", first.message));
         }
+        let text = escape::line(&text);
         match &self.bar {
             Some(bar) => {
                 bar.set_length(group.desired);
@@ -59,6 +62,6 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!("{} {text} after {:.2} s", self.group, self.began.elapsed().as_secs_f64());
+        eprintln!("{} {} after {:.2} s", self.group, escape::line(text), self.began.elapsed().as_secs_f64());
     }
 }

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use api::Code;
 
+use crate::escape;
+
 /// A failure as it is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -106,22 +108,24 @@ impl From<spi::Error> for Failure {
             spi::Class::InvalidSpec => (Some(Code::PluginRefused.number()), INVALID_FILE),
             spi::Class::Conflict | spi::Class::Exhausted | spi::Class::Internal => (None, FAILED),
         };
-        Self { number, exit, ..Self::new(error.message) }
+        // A message of a plugin is one line, whatever is in it.
+        Self { number, exit, ..Self::new(escape::line(&error.message)) }
     }
 }
 
 /// Prints a failure to the standard error and gives its exit code.
 #[allow(clippy::print_stderr)]
 pub(crate) fn print(failure: &Failure) -> ExitCode {
+    let what = escape::lines(&failure.what);
     match failure.number {
-        Some(number) => eprintln!("error[E{number}]: {}", failure.what),
-        None => eprintln!("error: {}", failure.what),
+        Some(number) => eprintln!("error[E{number}]: {what}"),
+        None => eprintln!("error: {what}"),
     }
     if !failure.cause.is_empty() {
-        eprintln!("  cause: {}", failure.cause);
+        eprintln!("  cause: {}", escape::lines(&failure.cause));
     }
     if !failure.remedy.is_empty() {
-        eprintln!(" remedy: {}", failure.remedy);
+        eprintln!(" remedy: {}", escape::lines(&failure.remedy));
     }
     ExitCode::from(failure.exit)
 }
@@ -129,5 +133,5 @@ pub(crate) fn print(failure: &Failure) -> ExitCode {
 /// Prints a warning to the standard error.
 #[allow(clippy::print_stderr)]
 pub(crate) fn warn(text: &str) {
-    eprintln!("warning: {text}");
+    eprintln!("warning: {}", escape::line(text));
 }

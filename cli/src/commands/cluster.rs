@@ -156,10 +156,8 @@ pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
     }
     for group in &status.groups {
         for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
-            output::line(&format!(
-                "\ncondition {} of {}: {}",
-                condition.r#type, group.id, condition.message
-            ))?;
+            output::line("")?;
+            output::line(&format!("condition {} of {}: {}", condition.r#type, group.id, condition.message))?;
         }
     }
     Ok(0)
@@ -203,7 +201,7 @@ pub(crate) async fn variables(verb: VarVerb, global: &Global) -> Result<u8, Fail
             let found = client.call(async |mut c| c.get_variable(request.clone()).await).await?;
             let value = json!({"key": key, "value": found.value, "index": found.index});
             if !output::object(global.output, "Variable", value)? {
-                output::line(&found.value)?;
+                output::block(&found.value)?;
             }
         }
         VarVerb::Set { key, value } => {

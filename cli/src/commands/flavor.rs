@@ -33,7 +33,7 @@ pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure
             let json = spi::instance_spec_to_json(&prepared);
             let value: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
             if !output::object(global.output, "InstanceSpec", value.clone())? {
-                output::line(&format!("{value:#}"))?;
+                output::block(&format!("{value:#}"))?;
             }
         }
         FlavorVerb::Healthy { flavor: args, instance_plugin, id } => {

@@ -1,7 +1,7 @@
 //! `infrakit instance`: calls an instance plugin directly, without the managers.
 
 use model::tags::{self, Tags};
-use model::{Description, InstanceId, Opaque};
+use model::{Description, InstanceId, InstanceState, Opaque};
 use serde_json::{Value, json};
 use spi::{Call, Directory, Instances, interface};
 
@@ -20,7 +20,7 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
         InstanceVerb::Describe { plugin: name, id } => {
             let found = find(global, &name, &id).await?;
             if !output::object(global.output, "Instance", as_json(&name, &found))? {
-                output::line(&format!("{:#}", as_json(&name, &found)))?;
+                output::block(&format!("{:#}", as_json(&name, &found)))?;
             }
             Ok(0)
         }
@@ -86,20 +86,45 @@ async fn list(plugins: Vec<String>, desired: &[String], global: &Global) -> Resu
         for found in instances(global, &full).await?.describe(&tags, true).await? {
             let tag = |key: &str| found.tags.get(key).cloned().unwrap_or_else(|| "-".to_owned());
             let logical_id = found.logical_id.as_ref().map_or_else(|| "-".to_owned(), |id| id.to_string());
-            rows.push(vec![
-                found.id.to_string(),
-                full.clone(),
-                logical_id,
-                tag(tags::GROUP),
-                tag(tags::SLOT),
-            ]);
+            rows.push((
+                vec![found.id.to_string(), full.clone(), logical_id, tag(tags::GROUP), tag(tags::SLOT)],
+                found.state.as_ref().map(state_text),
+            ));
             items.push(as_json(&full, &found));
         }
     }
     if !output::object(global.output, "InstanceList", json!({ "items": items }))? {
-        output::table(&["ID", "PLUGIN", "LOGICALID", "GROUP", "SLOT"], rows)?;
+        print(rows)?;
     }
     Ok(0)
+}
+
+/// The column of states is left out if no plugin reports any.
+fn print(rows: Vec<(Vec<String>, Option<String>)>) -> Result<(), Failure> {
+    let mut header = vec!["ID", "PLUGIN", "LOGICALID", "GROUP", "SLOT"];
+    let has_states = rows.iter().any(|(_, state)| state.is_some());
+    if has_states {
+        header.push("STATE");
+    }
+    let rows = rows.into_iter().map(|(mut row, state)| {
+        if has_states {
+            row.push(state.unwrap_or_else(|| "-".to_owned()));
+        }
+        row
+    });
+    output::table(&header, rows)
+}
+
+/// `Failed (137): out of memory`.
+fn state_text(state: &InstanceState) -> String {
+    let mut text = state.status.as_str().to_owned();
+    if let Some(code) = state.exit_code {
+        text.push_str(&format!(" ({code})"));
+    }
+    if !state.message.is_empty() {
+        text.push_str(&format!(": {}", state.message));
+    }
+    text
 }
 
 async fn all_instance_plugins(global: &Global) -> Result<Vec<String>, Failure> {
@@ -128,11 +153,22 @@ async fn all_instance_plugins(global: &Global) -> Result<Vec<String>, Failure> {
 fn as_json(plugin: &str, found: &Description) -> Value {
     let properties =
         found.properties.as_ref().and_then(|it| serde_json::from_str::<Value>(it.as_json()).ok());
-    json!({
+    let mut value = json!({
         "id": found.id.as_str(),
         "plugin": plugin,
         "logicalID": found.logical_id.as_ref().map(|id| id.to_string()),
         "tags": found.tags,
         "properties": properties,
-    })
+    });
+    if let (Some(state), Value::Object(map)) = (&found.state, &mut value) {
+        let since = state.since.map(|at| output::rfc3339(at.0));
+        let shown = json!({
+            "status": state.status.as_str(),
+            "exitCode": state.exit_code,
+            "since": since,
+            "message": state.message,
+        });
+        map.insert("state".into(), shown);
+    }
+    value
 }

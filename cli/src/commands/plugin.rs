@@ -193,7 +193,7 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
     }
     let whole = spi::conformance::Report { checks, class };
     if global.output == Format::Table {
-        output::line(whole.to_string().trim_end())?;
+        output::block(whole.to_string().trim_end())?;
     } else {
         let items: Vec<_> = whole
             .checks

@@ -2,10 +2,10 @@
 //! (plugin-protocol §4), and classifies unknown outcomes.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -15,18 +15,25 @@ use model::tags::Tags;
 use model::{Allocation, Description, InstanceId, Millis, Opaque};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::contract::{Call, Flavors, Index, InstanceSpec, Instances, Verdict};
 use crate::error::{Class, Error};
 use crate::events::{Event, Frames};
+use crate::reply::Fault;
 use crate::transport::{Endpoint, Failure, Transport};
-use crate::{convert, fence, interface, wire};
+use crate::{bounds, convert, fence, interface, listing, reply, wire};
 
 /// A client of one plugin process.
 #[derive(Clone)]
 pub struct Client {
+    /// The lookup name of the plugin.
+    name: Arc<str>,
     transport: Transport,
     deadline: Duration,
+    /// How many listed instances had no usable id the last time, by subtype: a warning is not repeated while
+    /// that is the same.
+    without_id: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 /// The handshake of a plugin: its interfaces and objects.
@@ -86,27 +93,9 @@ impl Hello {
     }
 }
 
-/// An error of the transport or the plugin, before it is classified.
-enum Fault {
-    NotConnected(String),
-    Broken(String),
-    Said { message: String, class: Option<Class> },
-}
-
-impl Fault {
-    /// `unclassified` is the class of an error that the plugin does not classify.
-    fn into_error(self, unclassified: Class) -> Error {
-        match self {
-            Fault::NotConnected(why) => Error::new(Class::Unavailable, why),
-            Fault::Broken(why) => Error::new(Class::Unsure, why),
-            Fault::Said { message, class } => Error::new(class.unwrap_or(unclassified), message),
-        }
-    }
-}
-
 impl Client {
-    pub(crate) fn new(endpoint: Endpoint, deadline: Duration) -> Self {
-        Self { transport: Transport::new(endpoint), deadline }
+    pub(crate) fn new(name: &str, endpoint: Endpoint, deadline: Duration) -> Self {
+        Self { name: name.into(), transport: Transport::new(endpoint), deadline, without_id: Arc::default() }
     }
 
     /// The handshake. Objects come and go, so it should not be cached for long.
@@ -136,6 +125,38 @@ impl Client {
     /// The flavor plugin at `subtype`.
     pub fn flavors(&self, subtype: &str) -> impl Flavors + use<> {
         Remote { client: self.clone(), subtype: subtype.to_owned() }
+    }
+
+    /// A listing, as its items come.
+    pub(crate) async fn listed(
+        &self,
+        subtype: &str,
+        tags: &Tags,
+        properties: bool,
+    ) -> Result<Vec<Box<RawValue>>, Error> {
+        let params =
+            wire::DescribeInstances { r#type: subtype.to_owned(), tags: Some(tags.clone()), properties };
+        let reply: wire::ReadDescriptions = self
+            .call("Instance.DescribeInstances", &params, &Call::default())
+            .await
+            .map_err(|fault| fault.into_error(Class::Internal))?;
+        // An empty listing proves something, and a reply to another question does not.
+        reply
+            .descriptions
+            .ok_or_else(|| Error::unsure("the reply has no Descriptions, so it is not a listing"))
+    }
+
+    /// Logs that instances of a listing are skipped, with the name of the plugin.
+    fn warn_without_id(&self, subtype: &str, whys: &[String]) {
+        let mut before = self.without_id.lock().expect("nobody panics while counting");
+        let before = before.entry(subtype.to_owned()).or_default();
+        if let Some(first) = whys.first().filter(|_| *before != whys.len()) {
+            let first = bounds::shorten(first.clone());
+            let plugin =
+                if subtype.is_empty() { self.name.to_string() } else { format!("{}/{subtype}", self.name) };
+            tracing::warn!(%plugin, skipped = whys.len(), why = ?first, "listed instances without a usable id are skipped");
+        }
+        *before = whys.len();
     }
 
     /// Subscribes to events. The stream ends with the connection. A server of Docker's InfraKit answers a
@@ -188,42 +209,8 @@ impl Client {
                 Failure::NotConnected(why) => Fault::NotConnected(why),
                 Failure::Broken(why) => Fault::Broken(why),
             })?;
-        read_reply(&answer)
+        reply::read(&answer)
     }
-}
-
-/// Parses a reply like the client of Docker's InfraKit: `error` first, then `result`; id, version and HTTP
-/// status are ignored.
-fn read_reply<R: DeserializeOwned>(answer: &Bytes) -> Result<R, Fault> {
-    if answer.is_empty() {
-        return Err(Fault::Broken("the reply is empty (EOF)".into()));
-    }
-    let garbled = |error: serde_json::Error| Fault::Broken(format!("the answer is not JSON-RPC: {error}"));
-    // A text may follow the object; only the first value counts.
-    let mut values = serde_json::Deserializer::from_slice(answer).into_iter::<wire::Reply>();
-    let reply = match values.next() {
-        Some(reply) => reply.map_err(garbled)?,
-        None => return Err(Fault::Broken("the reply is empty (EOF)".into())),
-    };
-    if let Some(error) = reply.error {
-        return Err(match serde_json::from_str::<wire::ReadFault>(error.get()) {
-            Ok(fault) => {
-                let class = fault.data.and_then(|data| Class::parse(&data.class));
-                Fault::Said { message: fault.message, class }
-            }
-            Err(_) => read_plain_fault(error.get()),
-        });
-    }
-    let Some(result) = reply.result else { return Err(Fault::Broken("result is null".into())) };
-    serde_json::from_str(result.get()).map_err(garbled)
-}
-
-/// The message of an error with unexpected `data`, or that is not an object.
-fn read_plain_fault(error: &str) -> Fault {
-    let message = serde_json::from_str::<serde_json::Value>(error)
-        .ok()
-        .and_then(|value| value.get("message")?.as_str().map(str::to_owned));
-    Fault::Said { message: message.unwrap_or_else(|| error.to_owned()), class: None }
 }
 
 fn directory_of(path: &str) -> &str {
@@ -267,10 +254,7 @@ impl Instances for Remote {
             .await
             // Many plugins create before they fail (decision 13).
             .map_err(|fault| fault.into_error(Class::Unsure))?;
-        match reply.id {
-            Some(id) if !id.is_empty() => Ok(id.into()),
-            Some(_) | None => Err(Error::unsure("the reply has no instance id")),
-        }
+        bounds::id(reply.id.unwrap_or_default()).map_err(|why| Error::unsure(format!("the reply: {why}")))
     }
 
     async fn label(&self, instance: &InstanceId, labels: &Tags, call: &Call) -> Result<(), Error> {
@@ -304,14 +288,10 @@ impl Instances for Remote {
     }
 
     async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error> {
-        let params =
-            wire::DescribeInstances { r#type: self.subtype.clone(), tags: Some(tags.clone()), properties };
-        let reply: wire::Descriptions = self
-            .client
-            .call("Instance.DescribeInstances", &params, &Call::default())
-            .await
-            .map_err(|fault| fault.into_error(Class::Internal))?;
-        Ok(reply.descriptions.unwrap_or_default().into_iter().map(convert::from_described).collect())
+        let items = self.client.listed(&self.subtype, tags, properties).await?;
+        let listing::Instances { known, without_id } = listing::read(&items);
+        self.client.warn_without_id(&self.subtype, &without_id);
+        Ok(known)
     }
 }
 
@@ -357,7 +337,8 @@ impl Flavors for Remote {
             .call("Flavor.Healthy", &params, &Call::default())
             .await
             .map_err(|fault| fault.into_error(Class::Internal))?;
-        Ok(Verdict { health: convert::from_health(reply.health), message: reply.message })
+        let message = bounds::shorten(reply.message);
+        Ok(Verdict { health: convert::from_health(reply.health), message })
     }
 
     async fn drain(&self, properties: &Opaque, instance: &Description) -> Result<(), Error> {

@@ -3,16 +3,20 @@
 //! The checks come from defects of real plugins. All created instances are destroyed again, also after a
 //! failure.
 
+mod flavor;
+
 use std::fmt;
 use std::time::Duration;
 
 use model::plugin::PluginClass;
 use model::tags::{self, Tags};
-use model::{Allocation, Description, InstanceId, Opaque};
+use model::{Description, InstanceId, Opaque};
 
 use crate::client::{Client, Hello};
-use crate::contract::{Attachment, Call, Epoch, Flavors, Index, InstanceSpec, Instances, since_boot};
-use crate::{convert, interface};
+use crate::contract::{Call, Epoch, InstanceSpec, Instances, since_boot};
+use crate::{interface, json, state, wire};
+
+pub use flavor::flavors;
 
 /// The results of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,11 +70,7 @@ impl Report {
     }
 
     fn note(&mut self, check: &'static str, result: Result<(), String>) {
-        let outcome = match result {
-            Ok(()) => Outcome::Passed,
-            Err(why) => Outcome::Failed(why),
-        };
-        self.checks.push((check, outcome));
+        self.checks.push((check, result.map_or_else(Outcome::Failed, |()| Outcome::Passed)));
     }
 }
 
@@ -112,6 +112,8 @@ pub async fn instances(client: &Client, subtype: &str, properties: &Opaque) -> R
     let mark = format!("{:016x}", rand::random::<u64>());
     let bench = Bench { plugin: client.instances(subtype), properties: properties.clone(), mark };
     bench.run(&hello, &mut report).await;
+    let states = bench.states(client, subtype).await.unwrap_or_else(Outcome::Failed);
+    report.checks.push(("State has the form of the contract", states));
     let cleared = bench.clear().await;
     report.note("destroying everything leaves nothing", cleared);
     report
@@ -321,6 +323,23 @@ impl<P: Instances> Bench<P> {
         Ok(())
     }
 
+    /// A plugin need not list a `State`; if it does, it has the form of the contract.
+    async fn states(&self, client: &Client, subtype: &str) -> Result<Outcome, String> {
+        let id = self.make(&self.spec(&[("state", "yes")])).await?;
+        let tags = self.spec(&[("state", "yes")]).tags;
+        let items = client.listed(subtype, &tags, true).await.map_err(|error| error.message)?;
+        self.destroy(&id).await?;
+        let mut outcome = Outcome::Skipped("the plugin does not list State".into());
+        for item in &items {
+            let read: wire::ReadDescribed<'_> = json::read_raw(item).map_err(|error| error.to_string())?;
+            if let Some(state) = read.state {
+                state::check(state).map_err(|why| format!("{}: {why}", state.get()))?;
+                outcome = Outcome::Passed;
+            }
+        }
+        Ok(outcome)
+    }
+
     async fn is_listed_at_once(&self) -> Result<bool, String> {
         let id = self.make(&self.spec(&[("class", "yes")])).await?;
         let listed = self.list(&[("class", "yes")]).await?.iter().any(|found| found.id == id);
@@ -378,65 +397,4 @@ impl<P: Instances> Bench<P> {
         }
         Ok(())
     }
-}
-
-/// Tests the flavor plugin at `subtype`, with these properties.
-pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Report {
-    let mut report = Report::default();
-    if report.open(client, "it serves Flavor/0.1.1", interface::FLAVOR, subtype).await.is_none() {
-        return report;
-    }
-    let flavor = client.flavors(subtype);
-    let allocation = Allocation::Size(2);
-    let valid = flavor.validate(properties, &allocation).await.map_err(|error| error.message);
-    report.note("Validate accepts the properties", valid);
-    report
-        .note("Prepare keeps what it does not change", prepare_keeps(&flavor, properties, &allocation).await);
-    let instance = Description {
-        id: "no-such-instance".into(),
-        logical_id: None,
-        tags: Tags::new(),
-        properties: Some(Opaque::from_json("{}")),
-        state: None,
-    };
-    let verdict = flavor.healthy(properties, &instance).await;
-    let answered = verdict.map(|_| ()).map_err(|error| error.message);
-    report.note("Healthy answers for any instance", answered);
-    let drained = flavor.drain(properties, &instance).await.map_err(|error| error.message);
-    report.note("Drain of an unknown instance succeeds", drained);
-    report
-}
-
-async fn prepare_keeps<F: Flavors>(
-    flavor: &F,
-    properties: &Opaque,
-    allocation: &Allocation,
-) -> Result<(), String> {
-    let spec = InstanceSpec {
-        properties: Opaque::from_json(r#"{"big":12345678901234567890,"f":1.0e2}"#),
-        tags: Tags::from([(tags::GROUP.into(), "g".into()), ("a".into(), "b".into())]),
-        init: "echo base".into(),
-        logical_id: Some("l".into()),
-        attachments: vec![Attachment { id: "v".into(), kind: "volume".into() }],
-    };
-    let index = Index { group: "g".into(), sequence: 2 };
-    let prepared = flavor
-        .prepare(properties, spec.clone(), allocation, &index)
-        .await
-        .map_err(|error| format!("Prepare: {error}"))?;
-    let lost = spec.tags.keys().find(|key| !prepared.tags.contains_key(*key));
-    if let Some(lost) = lost {
-        return Err(format!("the tag {lost} is missing"));
-    }
-    let show = |spec: &InstanceSpec| serde_json::to_string(&convert::spec(spec)).unwrap_or_default();
-    if prepared.properties != spec.properties || prepared.logical_id != spec.logical_id {
-        return Err(format!("{} became {}", show(&spec), show(&prepared)));
-    }
-    if !prepared.init.contains("echo base") {
-        return Err(format!("the base Init is missing: {:?}", prepared.init));
-    }
-    if prepared.attachments.iter().filter(|it| it.id == "v").count() != 1 {
-        return Err("the attachment is missing or repeated".into());
-    }
-    Ok(())
 }

@@ -115,6 +115,50 @@ pub trait Instances: Send + Sync + 'static {
 
     /// Lists every instance that has all these tags with exactly these values. A partial list must be an
     /// error.
+    ///
+    /// # The state of an instance
+    ///
+    /// A description should have the state of its instance. It is an extension of the protocol: the optional
+    /// key `State` of a description, beside `ID` and `Tags`. Clients of Docker's InfraKit ignore it.
+    ///
+    /// ```text
+    /// "State": {"Status": "Failed", "ExitCode": 137, "Since": "2030-01-31T12:00:00Z", "Message": "out of memory"}
+    /// ```
+    ///
+    /// Only `Status` is required. It is one of
+    ///
+    /// | status | meaning |
+    /// |---|---|
+    /// | `Running` | it runs |
+    /// | `Starting` | it is created or started, and has not failed |
+    /// | `Stopped` | it was stopped, or ended without an error |
+    /// | `Paused` | it is paused or suspended, with its memory |
+    /// | `Failed` | it ended with an error, restarts again and again, or cannot be read |
+    /// | `Unknown` | the plugin does not know |
+    ///
+    /// If a plugin in another process does not report it, the client derives it from `State` or `Status` in the
+    /// properties: from a word, or from an object with the word as `Status` (`docker inspect`) or `Name` (EC2).
+    /// The words count in any case, and with or without `-`, `_` and spaces. Any other word is no state.
+    ///
+    /// | status | words of providers |
+    /// |---|---|
+    /// | `Running` | running, active, powered on |
+    /// | `Starting` | starting, created, creating, pending, provisioning, staging, initializing, build, building, booting, reboot, rebooting |
+    /// | `Stopped` | stopped, stopping, off, shutoff, powered off, shutting down, terminated, terminating, deallocated, deallocating, removing |
+    /// | `Paused` | paused, suspended, suspending |
+    /// | `Failed` | failed, error, dead, restarting, crashed |
+    /// | `Unknown` | unknown |
+    /// | `Stopped` or `Failed` | exited: `Failed` if the exit code is not zero |
+    ///
+    /// An object without such a word is read by its `Restarting`, `Dead`, `Paused` and `Running`, as
+    /// `docker inspect` has them.
+    ///
+    /// # What the client tolerates
+    ///
+    /// Each instance is read by itself. One that cannot be read in full is listed with what can be read and the
+    /// state `Unknown`, with the reason; one without an id, or with an id of more than
+    /// [`LONGEST_ID`](crate::LONGEST_ID) bytes, is skipped with a warning. Of several with one id, the last
+    /// holds. A reply without `Descriptions` is an error; null is an empty list.
     async fn describe(&self, tags: &Tags, properties: bool) -> Result<Vec<Description>, Error>;
 }
 

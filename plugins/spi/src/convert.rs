@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::contract::{Attachment, InstanceSpec};
 use crate::error::Error;
-use crate::wire;
+use crate::{state, wire};
 
 pub(crate) fn any(opaque: &Opaque) -> wire::Any {
     if opaque.is_null() {
@@ -56,16 +56,18 @@ pub(crate) fn described(description: &Description) -> wire::Described {
         logical_id: description.logical_id.as_ref().map(LogicalId::to_string),
         tags: Some(description.tags.clone()),
         properties: description.properties.as_ref().and_then(any),
+        state: state::write(description),
     }
 }
 
 pub(crate) fn from_described(described: wire::Described) -> Description {
+    let state = state::reported(described.state.as_deref(), described.properties.as_deref());
     Description {
         id: described.id.into(),
         logical_id: described.logical_id.filter(|id| !id.is_empty()).map(LogicalId::from),
         tags: described.tags.unwrap_or_default(),
         properties: described.properties.map(|raw| Opaque::from_json(raw.get())),
-        state: None,
+        state,
     }
 }
 
@@ -88,7 +90,7 @@ pub(crate) fn from_allocation(allocation: wire::AllocationMethod) -> Allocation 
     }
 }
 
-pub(crate) fn health(health: Health) -> u8 {
+pub(crate) fn health(health: Health) -> i64 {
     match health {
         Health::Unknown => 0,
         Health::Healthy => 1,
@@ -96,7 +98,7 @@ pub(crate) fn health(health: Health) -> u8 {
     }
 }
 
-pub(crate) fn from_health(number: u8) -> Health {
+pub(crate) fn from_health(number: i64) -> Health {
     match number {
         1 => Health::Healthy,
         2 => Health::Unhealthy,

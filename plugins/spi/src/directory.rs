@@ -116,7 +116,7 @@ impl Found {
     }
 
     pub fn client(&self) -> Client {
-        Client::new(self.endpoint.clone(), self.deadline)
+        Client::new(&self.name, self.endpoint.clone(), self.deadline)
     }
 }
 

@@ -3,6 +3,7 @@
 use tokio::sync::broadcast;
 
 use crate::wire::StreamEvent;
+use crate::{bounds, json};
 
 /// How many events a slow subscriber may lag before it loses some. An event only triggers a new listing, so a
 /// lost one costs nothing while others follow.
@@ -107,9 +108,11 @@ impl Frames {
             let line: Vec<u8> = self.rest.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             if let Some(data) = line.trim_end().strip_prefix("data:")
-                && let Ok(read) = serde_json::from_str::<StreamEvent>(data.trim_start())
+                && let Ok(read) = json::read::<StreamEvent>(data.trim_start())
             {
-                events.push(Event { topic: read.topic, kind: read.kind, id: read.id, message: read.message });
+                let [topic, kind, id, message] =
+                    [read.topic, read.kind, read.id, read.message].map(bounds::shorten);
+                events.push(Event { topic, kind, id, message });
             }
         }
         if self.rest.len() > Self::LONGEST {

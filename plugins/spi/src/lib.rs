@@ -3,6 +3,7 @@
 //!
 //! The interfaces are [`Instances`] and [`Flavors`], for plugins in this process and in others alike.
 
+mod bounds;
 mod client;
 pub mod conformance;
 mod contract;
@@ -11,11 +12,16 @@ mod directory;
 mod error;
 mod events;
 mod fence;
+mod json;
+mod listing;
+mod reply;
 mod server;
 mod socket;
+mod state;
 mod transport;
 mod wire;
 
+pub use bounds::{LONGEST_ID, LONGEST_TEXT};
 pub use client::{Client, Hello};
 pub use contract::{Attachment, Call, Epoch, Flavors, Index, InstanceSpec, Instances, Verdict, since_boot};
 pub use convert::{instance_spec_from_json, instance_spec_to_json};

@@ -1,10 +1,12 @@
-//! The messages on the wire (plugin-protocol §8, §9): field names are those of Go, any value may be null, and
-//! the data of others are kept as raw text.
+//! The messages on the wire (plugin-protocol §8, §9): field names are those of Go, and the data of others are
+//! kept as raw text. [`crate::json`] reads them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use crate::json::Tried;
 
 /// Any JSON value, kept byte for byte; null and absent are the same.
 pub(crate) type Any = Option<Box<RawValue>>;
@@ -30,12 +32,12 @@ pub(crate) struct Outgoing<'a, P: Serialize> {
 }
 
 /// A reply as a tolerant client reads it: only `error` and `result` count (plugin-protocol §4).
-#[derive(Deserialize)]
-pub(crate) struct Reply {
-    #[serde(default)]
-    pub(crate) result: Any,
-    #[serde(default)]
-    pub(crate) error: Any,
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct Reply<'a> {
+    #[serde(borrow)]
+    pub(crate) result: Option<&'a RawValue>,
+    pub(crate) error: Option<&'a RawValue>,
 }
 
 #[derive(Serialize)]
@@ -60,12 +62,11 @@ pub(crate) struct Fault {
 }
 
 /// A JSON-RPC error as a tolerant client reads it.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 pub(crate) struct ReadFault {
-    #[serde(default)]
     pub(crate) message: String,
-    #[serde(default)]
-    pub(crate) data: Option<FaultData>,
+    pub(crate) data: Tried<Option<FaultData>>,
 }
 
 /// The class of an error, from plugins of this project. Anything else in `data` is ignored.
@@ -91,7 +92,6 @@ pub(crate) struct Object {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Typed {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
     #[serde(rename = "OK")]
     pub(crate) ok: bool,
@@ -100,7 +100,6 @@ pub(crate) struct Typed {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct ValidateInstance {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
     pub(crate) properties: Any,
 }
@@ -132,9 +131,7 @@ pub(crate) struct Attached {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Provision {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) spec: Spec,
 }
 
@@ -149,9 +146,7 @@ pub(crate) struct Provisioned {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Label {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) instance: String,
     pub(crate) labels: Option<BTreeMap<String, String>>,
 }
@@ -160,45 +155,45 @@ pub(crate) struct Label {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Start {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) instance: String,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Destroy {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) instance: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) context: Context,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Context {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) reason: String,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct DescribeInstances {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
     pub(crate) tags: Option<BTreeMap<String, String>>,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) properties: bool,
 }
 
-#[derive(Serialize, Deserialize, Default)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct Descriptions {
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Descriptions<D> {
     pub(crate) r#type: String,
-    pub(crate) descriptions: Option<Vec<Described>>,
+    pub(crate) descriptions: Option<Vec<D>>,
+}
+
+/// A listing as it is read: null is an empty one, and none at all is not a listing.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ReadDescriptions {
+    #[serde(default, deserialize_with = "if_present")]
+    pub(crate) descriptions: Option<Vec<Box<RawValue>>>,
 }
 
 #[derive(Serialize, Deserialize, Default, Clone)]
@@ -212,12 +207,73 @@ pub(crate) struct Described {
     pub(crate) tags: Option<BTreeMap<String, String>>,
     #[serde(rename = "Properties", skip_serializing_if = "Option::is_none")]
     pub(crate) properties: Any,
+    /// An extension: a [`State`]. Clients of Docker's InfraKit ignore it.
+    #[serde(rename = "State", skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Any,
+}
+
+/// A description in a listing, as it is read: each field by itself.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(crate) struct ReadDescribed<'a> {
+    #[serde(rename = "ID")]
+    pub(crate) id: Tried<String>,
+    #[serde(rename = "LogicalID")]
+    pub(crate) logical_id: Tried<Option<String>>,
+    #[serde(rename = "Tags")]
+    pub(crate) tags: Tried<BTreeMap<String, String>>,
+    #[serde(rename = "Properties", borrow)]
+    pub(crate) properties: Option<&'a RawValue>,
+    #[serde(rename = "State")]
+    pub(crate) state: Option<&'a RawValue>,
+}
+
+/// The state of an instance.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct State {
+    pub(crate) status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<i64>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) message: String,
+}
+
+/// The state of an instance as it is read, in the notations of providers: `docker inspect` and EC2 have such an
+/// object in their properties.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct ReadState {
+    pub(crate) status: Tried<String>,
+    pub(crate) name: Tried<String>,
+    pub(crate) running: Tried<Option<bool>>,
+    pub(crate) paused: Tried<bool>,
+    pub(crate) restarting: Tried<bool>,
+    pub(crate) dead: Tried<bool>,
+    pub(crate) exit_code: Tried<Option<i64>>,
+    pub(crate) since: Tried<String>,
+    pub(crate) started_at: Tried<String>,
+    pub(crate) finished_at: Tried<String>,
+    pub(crate) message: Tried<String>,
+    pub(crate) error: Tried<String>,
+}
+
+/// Where the properties of an instance commonly have its state.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct StateProperties<'a> {
+    #[serde(borrow)]
+    pub(crate) state: Option<&'a RawValue>,
+    pub(crate) status: Option<&'a RawValue>,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct AllocationMethod {
-    #[serde(rename = "Size", deserialize_with = "null_as_default")]
+    #[serde(rename = "Size")]
     pub(crate) size: u32,
     #[serde(rename = "LogicalIDs")]
     pub(crate) logical_ids: Option<Vec<String>>,
@@ -226,33 +282,25 @@ pub(crate) struct AllocationMethod {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct GroupIndex {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) group: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) sequence: u32,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct ValidateFlavor {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
     pub(crate) properties: Any,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) allocation: AllocationMethod,
 }
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Prepare {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
     pub(crate) properties: Any,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) spec: Spec,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) allocation: AllocationMethod,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) index: GroupIndex,
 }
 
@@ -260,7 +308,6 @@ pub(crate) struct Prepare {
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Prepared {
     pub(crate) r#type: String,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) spec: Spec,
 }
 
@@ -268,10 +315,8 @@ pub(crate) struct Prepared {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct AboutInstance {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) r#type: String,
     pub(crate) properties: Any,
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) instance: Described,
 }
 
@@ -279,7 +324,7 @@ pub(crate) struct AboutInstance {
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct Healthy {
     pub(crate) r#type: String,
-    pub(crate) health: u8,
+    pub(crate) health: i64,
     /// An extension: the reason. Clients of Docker's InfraKit ignore it.
     #[serde(skip_serializing_if = "String::is_empty")]
     #[serde(rename = "Because")]
@@ -289,7 +334,6 @@ pub(crate) struct Healthy {
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub(crate) struct ListTopics {
-    #[serde(deserialize_with = "null_as_default")]
     pub(crate) topic: String,
 }
 
@@ -317,6 +361,15 @@ pub(crate) struct StreamEvent {
     pub(crate) received: String,
     #[serde(rename = "Data", skip_serializing_if = "Option::is_none")]
     pub(crate) data: Any,
+}
+
+/// The zero value is one that was sent.
+fn if_present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 /// In Go, an explicit null leaves a plain value unchanged (plugin-protocol §8.1).

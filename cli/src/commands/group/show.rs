@@ -215,12 +215,12 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
     });
     // The output is a spec that can be committed again, not a versioned object.
     match global.output {
-        Format::Json => output::line(&format!("{value:#}"))?,
+        Format::Json => output::block(&format!("{value:#}"))?,
         Format::Table | Format::Yaml => {
             let yaml = serde_yaml_ng::to_string(&value).map_err(|error| {
                 Failure::new("the output cannot be written as YAML").cause(error.to_string())
             })?;
-            output::line(&format!("# revision {}\n{}", spec.revision, yaml.trim_end()))?;
+            output::block(&format!("# revision {}\n{}", spec.revision, yaml.trim_end()))?;
         }
     }
     Ok(0)

@@ -1,7 +1,7 @@
 //! The smallest instance plugin: one file for each instance.
 //!
-//! Files are written atomically, and a file that cannot be read makes a listing fail instead of being left
-//! out.
+//! Files are written atomically. A file that cannot be read is listed with the reason, and stops nothing else:
+//! an instance is named after its token, so a repeated token finds its file without reading it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use model::tags::{self, Tags};
-use model::{Description, InstanceId, Opaque};
+use model::{Description, InstanceId, InstanceState, Opaque, RunStatus};
 use spi::{Call, Error, InstanceSpec, Instances, Plugin};
 
 /// The plugin, with its files in `dir`.
@@ -26,7 +26,18 @@ struct Files {
     making: Mutex<()>,
 }
 
+/// An instance with its spec, or why that cannot be read.
+type Kept = (InstanceId, Result<InstanceSpec, Error>);
+
 const EXTENSION: &str = "json";
+
+/// The id of the instance that is made for this token, always the same.
+fn id_of(token: &str) -> InstanceId {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(token.as_bytes()).as_bytes()[..8]);
+    // 63 bits, as the ids of Docker's InfraKit: two of a million tokens are alike once in ten million fleets.
+    InstanceId::new(format!("instance-{}", u64::from_be_bytes(first) >> 1))
+}
 
 impl Files {
     fn path(&self, id: &InstanceId) -> Result<PathBuf, Error> {
@@ -55,8 +66,8 @@ impl Files {
         write().map_err(|error: std::io::Error| failed(path, error))
     }
 
-    fn all(&self) -> Result<Vec<(InstanceId, InstanceSpec)>, Error> {
-        let mut all: Vec<(InstanceId, InstanceSpec)> = Vec::new();
+    fn all(&self) -> Result<Vec<Kept>, Error> {
+        let mut all = Vec::new();
         for entry in std::fs::read_dir(&self.dir).map_err(|error| failed(&self.dir, error))? {
             let path = entry.map_err(|error| failed(&self.dir, error))?.path();
             if path.extension().is_none_or(|extension| extension != EXTENSION) {
@@ -64,10 +75,9 @@ impl Files {
             }
             let id = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             match self.read(&path) {
-                Ok(spec) => all.push((id.into(), spec)),
                 // Destroyed since the directory was read.
-                Err(_) if !path.exists() => {}
-                Err(error) => return Err(error),
+                Err(_) if path.symlink_metadata().is_err() => {}
+                read => all.push((InstanceId::from(id), read)),
             }
         }
         all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -89,13 +99,22 @@ impl Instances for Files {
     async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error> {
         let _alone = self.making.lock().expect("nobody panics while making a file");
         let token = call.token.as_ref().or_else(|| spec.tags.get(tags::INTENT));
-        if let Some(token) = token {
-            let known = self.all()?.into_iter().find(|(_, kept)| kept.tags.get(tags::INTENT) == Some(token));
-            if let Some((id, _)) = known {
-                return Ok(id);
+        let id = match token {
+            Some(token) => {
+                let id = id_of(token);
+                if self.path(&id)?.symlink_metadata().is_ok() {
+                    return Ok(id);
+                }
+                // Up to version 0.3.0, the names were random.
+                let has_token = |kept: &InstanceSpec| kept.tags.get(tags::INTENT) == Some(token);
+                let known = self.all()?.into_iter().find(|(_, kept)| kept.as_ref().is_ok_and(has_token));
+                if let Some((id, _)) = known {
+                    return Ok(id);
+                }
+                id
             }
-        }
-        let id = InstanceId::new(format!("instance-{}", rand::random::<u64>() >> 1));
+            None => InstanceId::new(format!("instance-{}", rand::random::<u64>() >> 1)),
+        };
         self.write(&self.path(&id)?, spec)?;
         Ok(id)
     }
@@ -121,15 +140,29 @@ impl Instances for Files {
     async fn describe(&self, wanted: &Tags, properties: bool) -> Result<Vec<Description>, Error> {
         let matches =
             |spec: &InstanceSpec| wanted.iter().all(|(key, value)| spec.tags.get(key) == Some(value));
-        let describe = |(id, spec): (InstanceId, InstanceSpec)| Description {
-            id,
-            logical_id: spec.logical_id.clone(),
-            properties: properties.then(|| Opaque::from_json(spi::instance_spec_to_json(&spec))),
-            tags: spec.tags,
-            state: None,
+        let describe = |(id, kept): Kept| match kept {
+            Ok(spec) => matches(&spec).then(|| Description {
+                id,
+                logical_id: spec.logical_id.clone(),
+                properties: properties.then(|| Opaque::from_json(spi::instance_spec_to_json(&spec))),
+                tags: spec.tags,
+                state: None,
+            }),
+            // It is not known to have any tag.
+            Err(error) => wanted.is_empty().then(|| unreadable(id, error)),
         };
-        Ok(self.all()?.into_iter().filter(|(_, spec)| matches(spec)).map(describe).collect())
+        Ok(self.all()?.into_iter().filter_map(describe).collect())
     }
+}
+
+fn unreadable(id: InstanceId, error: Error) -> Description {
+    let state = InstanceState {
+        status: RunStatus::Unknown,
+        exit_code: None,
+        since: None,
+        message: format!("the file cannot be read: {}", error.message),
+    };
+    Description { id, logical_id: None, tags: Tags::new(), properties: None, state: Some(state) }
 }
 
 #[cfg(test)]
@@ -147,21 +180,81 @@ mod tests {
         assert!(report.passed(), "{report}");
     }
 
-    #[tokio::test]
-    async fn a_file_that_cannot_be_read_is_an_error_and_never_a_shorter_list() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let files = Files { dir: dir.path().to_owned(), making: Mutex::new(()) };
-        let spec = InstanceSpec {
+    fn files(dir: &Path) -> Files {
+        Files { dir: dir.to_owned(), making: Mutex::new(()) }
+    }
+
+    fn spec(token: &str) -> InstanceSpec {
+        InstanceSpec {
             properties: Opaque::null(),
-            tags: Tags::new(),
+            tags: Tags::from([(tags::INTENT.to_owned(), token.to_owned())]),
             init: String::new(),
             logical_id: None,
             attachments: vec![],
-        };
-        files.provision(&spec, &Call::default()).await.expect("an instance");
-        std::fs::write(dir.path().join("instance-1.json"), "{\"Tags\":").expect("a torn file");
-        let error = files.describe(&Tags::new(), true).await.expect_err("it must not be passed over");
-        assert!(error.message.contains("instance-1.json"), "{error}");
+        }
+    }
+
+    async fn made(files: &Files, token: &str) -> InstanceId {
+        let call = Call { token: Some(token.to_owned()), ..Call::default() };
+        files.provision(&spec(token), &call).await.expect("an instance")
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_listed_and_stops_nothing_else() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let files = files(dir.path());
+        let first = made(&files, "t-1").await;
+        let at = |name: &str| dir.path().join(format!("{name}.json"));
+        std::fs::write(at("instance-1"), "{\"Tags\":").expect("a torn file");
+        std::fs::write(at("instance-2"), [0xff, 0xfe]).expect("a file that is not text");
+        std::fs::create_dir(at("instance-3")).expect("a directory in its place");
+        std::os::unix::fs::symlink("nowhere", at("instance-4")).expect("a link to nothing");
+        let second = made(&files, "t-2").await;
+        let all = files.describe(&Tags::new(), true).await.expect("a listing");
+        assert_eq!(all.len(), 6);
+        for one in &all {
+            let readable = one.id == first || one.id == second;
+            assert_eq!(one.tags.is_empty(), !readable, "{one:?}");
+            match &one.state {
+                None => assert!(readable, "{one:?}"),
+                Some(state) => {
+                    assert_eq!(state.status, RunStatus::Unknown);
+                    assert!(state.message.contains(&format!("{}.json", one.id)), "{}", state.message);
+                }
+            }
+        }
+        let found = files.describe(&spec("t-2").tags, true).await.expect("a listing");
+        assert_eq!(found.iter().map(|it| &it.id).collect::<Vec<_>>(), [&second], "tags match exactly");
+        files.destroy(&"instance-1".into(), "terminate", &Call::default()).await.expect("it is removed");
+        assert_eq!(files.describe(&Tags::new(), true).await.expect("a listing").len(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_repeated_token_finds_its_file_even_if_that_cannot_be_read() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let files = files(dir.path());
+        let id = made(&files, "t-1").await;
+        assert_ne!(made(&files, "t-2").await, id);
+        let path = dir.path().join(format!("{id}.json"));
+        for broken in ["", "{", "[]"] {
+            std::fs::write(&path, broken).expect("a broken file");
+            assert_eq!(made(&files, "t-1").await, id, "{broken:?}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 2);
+        // A promise: the names must be the same after an upgrade.
+        assert_eq!(id.as_str(), "instance-4779107803824856425");
+    }
+
+    #[tokio::test]
+    async fn an_older_file_is_found_by_the_token_in_it() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let files = files(dir.path());
+        let older = dir.path().join("instance-7.json");
+        std::fs::write(&older, spi::instance_spec_to_json(&spec("t-1"))).expect("a file");
+        std::fs::write(dir.path().join("instance-8.json"), "{").expect("a torn file");
+        assert_eq!(made(&files, "t-1").await.as_str(), "instance-7");
+        std::fs::remove_file(&older).expect("it is removed");
+        assert_ne!(made(&files, "t-1").await.as_str(), "instance-7");
     }
 
     #[tokio::test]
@@ -170,7 +263,7 @@ mod tests {
         std::fs::write(dir.path().join("victim.json"), "{}").expect("a file");
         let inner = dir.path().join("inner");
         std::fs::create_dir(&inner).expect("a directory");
-        let files = Files { dir: inner, making: Mutex::new(()) };
+        let files = files(&inner);
         assert!(files.destroy(&"../victim".into(), "terminate", &Call::default()).await.is_err());
         assert!(dir.path().join("victim.json").exists());
     }

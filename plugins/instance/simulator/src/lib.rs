@@ -2,12 +2,13 @@
 //! history of every call for tests.
 
 mod faults;
+mod states;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use model::{Description, InstanceId, Opaque};
 use spi::{Call, Class, Error, Event, Events, InstanceSpec, Instances, Plugin};
 
 use faults::{Fault, Faults};
+use states::States;
 use store::{Kept, Store};
 
 /// The options of a simulator.
@@ -27,7 +29,9 @@ pub struct Config {
     pub types: Vec<String>,
     /// The directory of the instances; without it they are kept in memory.
     pub store: Option<PathBuf>,
-    /// The directory of injected faults and of the history; none for neither.
+    /// The directory of injected faults (`faults/<call>`), of states (`states/<instance id>`: `stopped`,
+    /// `paused`, `starting`, `failed 137`; without a file, an instance runs) and of the history; none for
+    /// none of them.
     pub lab: Option<PathBuf>,
     pub describe_delay: Duration,
     pub provision_delay: Duration,
@@ -72,9 +76,14 @@ pub fn plugin(config: &Config) -> std::io::Result<Plugin> {
             config: config.clone(),
             store: Arc::new(Mutex::new(store)),
             faults: Faults::new(config.lab.as_ref().map(|lab| lab.join("faults"))),
+            states: States::new(config.lab.as_ref().map(|lab| lab.join("states"))),
             history: history.clone(),
             events: events.clone(),
         };
+        if config.lab.is_some() {
+            let store = Arc::downgrade(&simulator.store);
+            tokio::spawn(publish_states(kind.clone(), simulator.states.clone(), store, events.clone()));
+        }
         plugin = plugin.with_instances(kind, Arc::new(simulator));
     }
     Ok(plugin)
@@ -87,11 +96,34 @@ struct Simulator {
     config: Config,
     store: Arc<Mutex<Store>>,
     faults: Faults,
+    states: States,
     history: Arc<Mutex<Option<std::fs::File>>>,
     events: Events,
 }
 
-/// The properties of an instance that the simulator interprets.
+fn event(kind: &str, what: &str, id: &InstanceId) -> Event {
+    let topic = format!("{kind}/{what}");
+    Event { topic, kind: what.to_owned(), id: id.to_string(), message: String::new() }
+}
+
+/// Publishes the changes of states that a test makes, for as long as the simulator exists.
+async fn publish_states(kind: String, states: States, store: Weak<Mutex<Store>>, events: Events) {
+    let mut before = states.all();
+    loop {
+        tokio::time::sleep(States::EVERY).await;
+        let Some(store) = store.upgrade() else { return };
+        let now = states.all();
+        let store = store.lock().expect("nobody panics while holding the store");
+        let either: BTreeSet<&InstanceId> = before.keys().chain(now.keys()).collect();
+        for id in either.into_iter().filter(|id| before.get(*id) != now.get(*id) && store.has(id)) {
+            events.publish(event(&kind, "changed", id));
+        }
+        drop(store);
+        before = now;
+    }
+}
+
+/// The properties of an instance that the simulator interprets, beside `simulator_state`.
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct Wishes {
@@ -107,12 +139,7 @@ impl Simulator {
     }
 
     fn publish(&self, what: &str, id: &InstanceId) {
-        self.events.publish(Event {
-            topic: format!("{}/{what}", self.kind),
-            kind: what.to_owned(),
-            id: id.to_string(),
-            message: String::new(),
-        });
+        self.events.publish(event(&self.kind, what, id));
     }
 
     /// Appends a call and its outcome to the history.
@@ -193,6 +220,7 @@ fn wishes(properties: &Opaque) -> Result<Wishes, Error> {
     if !value.is_object() {
         return Err(Error::invalid("the properties must be a map"));
     }
+    states::initial(properties).map_err(Error::invalid)?;
     serde_json::from_value(value).map_err(|error| Error::invalid(error.to_string()))
 }
 
@@ -248,6 +276,9 @@ impl Instances for Simulator {
         let fault = self.faults.take("destroy");
         self.before(&fault).await?;
         let gone = self.store().remove(instance)?;
+        if gone.is_some() {
+            self.states.forget(instance);
+        }
         let tags = gone.map(|kept| kept.spec.tags);
         self.record("destroy", instance.as_str(), tags.as_ref().unwrap_or(&Tags::new()), reason);
         if tags.is_some() {
@@ -258,12 +289,16 @@ impl Instances for Simulator {
     }
 
     async fn start(&self, instance: &InstanceId) -> Result<(), Error> {
-        let found = self.store().matching(&Tags::new());
-        let Some(found) = found.iter().find(|it| it.id == *instance) else {
+        let fault = self.faults.take("start");
+        self.before(&fault).await?;
+        if !self.store().start(instance) {
             return Err(Error::new(Class::NotFound, format!("instance `{instance}` not found")));
-        };
-        // A simulated instance always runs.
-        self.record("start", instance.as_str(), &found.tags, "");
+        }
+        self.states.forget(instance);
+        let found = self.store().matching(&Tags::new()).into_iter().find(|it| it.id == *instance);
+        self.record("start", instance.as_str(), &found.map(|it| it.tags).unwrap_or_default(), "");
+        self.publish("changed", instance);
+        self.after(&fault).await;
         Ok(())
     }
 
@@ -278,6 +313,10 @@ impl Instances for Simulator {
             Some(Fault::Empty) => found.clear(),
             Some(Fault::Partial) => found.truncate(found.len() / 2),
             Some(_) | None => {}
+        }
+        let mut told = self.states.all();
+        for found in &mut found {
+            found.state = told.remove(&found.id).or(found.state.take());
         }
         self.after(&fault).await;
         Ok(found)

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::tags::{self, Tags};
-use model::{Description, InstanceId, Opaque};
+use model::{Description, InstanceId, InstanceState, Opaque};
 use spi::{Error, InstanceSpec};
+
+use crate::states;
 
 /// Instances in memory, optionally with a file for each.
 pub(crate) struct Store {
@@ -20,12 +22,14 @@ pub(crate) struct Kept {
     pub(crate) spec: InstanceSpec,
     /// The whole spec as JSON, which listings show as properties.
     shown: Opaque,
+    state: InstanceState,
 }
 
 impl Kept {
     pub(crate) fn new(spec: InstanceSpec) -> Self {
         let shown = Opaque::from_json(spi::instance_spec_to_json(&spec));
-        Self { spec, shown }
+        let state = states::initial(&spec.properties).unwrap_or_else(|_| states::running());
+        Self { spec, shown, state }
     }
 }
 
@@ -78,7 +82,17 @@ impl Store {
         };
         let mut spec = kept.spec.clone();
         spec.tags.extend(labels.clone());
-        self.insert(id.clone(), Kept::new(spec))
+        let state = kept.state.clone();
+        self.insert(id.clone(), Kept { state, ..Kept::new(spec) })
+    }
+
+    /// Starts an instance; false if there is none.
+    pub(crate) fn start(&mut self, id: &InstanceId) -> bool {
+        self.kept.get_mut(id).map(|kept| kept.state = states::running()).is_some()
+    }
+
+    pub(crate) fn has(&self, id: &InstanceId) -> bool {
+        self.kept.contains_key(id)
     }
 
     pub(crate) fn remove(&mut self, id: &InstanceId) -> Result<Option<Kept>, Error> {
@@ -103,7 +117,7 @@ impl Store {
             logical_id: kept.spec.logical_id.clone(),
             tags: kept.spec.tags.clone(),
             properties: Some(kept.shown.clone()),
-            state: None,
+            state: Some(kept.state.clone()),
         };
         self.kept.iter().filter(|(_, kept)| matches(kept)).map(describe).collect()
     }

@@ -16,6 +16,8 @@ async fn it_keeps_the_contract_in_memory_and_in_files() {
         let (_dir, _running, client) = serve(&Config { store, ..Config::default() });
         let report = spi::conformance::instances(&client, "compute", &Opaque::from_json("{\"a\":1}")).await;
         assert!(report.passed(), "{report}");
+        let states = report.checks.iter().find(|(check, _)| check.starts_with("State"));
+        assert_eq!(states.expect("it is checked").1, spi::conformance::Outcome::Passed);
     }
 }
 
@@ -71,6 +73,53 @@ async fn faults_happen_when_they_are_asked_for() {
     assert_eq!(found.iter().map(|found| &found.id).collect::<Vec<_>>(), [&made]);
     let history = std::fs::read_to_string(lab.path().join("history.jsonl")).expect("a history");
     assert_eq!(history.matches("\"made\"").count(), 1, "{history}");
+}
+
+#[tokio::test]
+async fn an_instance_runs_unless_a_test_says_otherwise_and_until_it_is_started() {
+    use futures_util::StreamExt;
+    use model::RunStatus;
+
+    let lab = tempfile::tempdir().expect("a temporary directory");
+    let (_dir, _running, client) = serve(&Config { lab: Some(lab.path().to_owned()), ..Config::default() });
+    let instances = client.instances("compute");
+    let provision = async |properties: &str| {
+        let spec = InstanceSpec {
+            properties: Opaque::from_json(properties),
+            tags: Tags::new(),
+            init: String::new(),
+            logical_id: None,
+            attachments: vec![],
+        };
+        instances.provision(&spec, &Call::default()).await
+    };
+    let state = async |id: &InstanceId| {
+        let found = instances.describe(&Tags::new(), false).await.expect("a listing");
+        let found = found.into_iter().find(|found| found.id == *id).expect("it is listed");
+        let state = found.state.expect("it has a state");
+        (state.status, state.exit_code)
+    };
+    let plain = provision("{}").await.expect("an instance");
+    assert_eq!(state(&plain).await, (RunStatus::Running, None));
+    let stopped = provision(r#"{"simulator_state":"stopped"}"#).await.expect("an instance");
+    assert_eq!(state(&stopped).await, (RunStatus::Stopped, None));
+    let labels = Tags::from([("a".to_owned(), "b".to_owned())]);
+    instances.label(&stopped, &labels, &Call::default()).await.expect("it is labelled");
+    assert_eq!(state(&stopped).await, (RunStatus::Stopped, None));
+    assert_eq!(provision(r#"{"simulator_state":"gone"}"#).await.expect_err("no").class, Class::InvalidSpec);
+
+    let mut events = std::pin::pin!(client.events("compute/changed").await.expect("a stream"));
+    let states = lab.path().join("states");
+    std::fs::create_dir(&states).expect("a directory");
+    std::fs::write(states.join(plain.as_str()), "failed 137\n").expect("a file");
+    assert_eq!(state(&plain).await, (RunStatus::Failed, Some(137)));
+    let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("an event");
+    assert_eq!(event.expect("the stream is open").id, plain.as_str());
+    for id in [&plain, &stopped] {
+        instances.start(id).await.expect("it is started");
+        assert_eq!(state(id).await, (RunStatus::Running, None));
+    }
+    assert_eq!(instances.start(&"nosuch".into()).await.expect_err("no").class, Class::NotFound);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::plugin::Plugin;
 use crate::contract::{Call, Flavors, Index, Instances};
 use crate::error::Error;
 use crate::wire::{self, Any, FaultData};
-use crate::{convert, interface};
+use crate::{convert, interface, json};
 
 /// The methods that the fence protects: they create, change or destroy instances.
 const FENCED: [&str; 3] = ["Instance.Provision", "Instance.Label", "Instance.Destroy"];
@@ -21,7 +21,7 @@ type Result<T = Box<RawValue>> = std::result::Result<T, wire::Fault>;
 /// The reply to one request. None is an empty body, as in Docker's InfraKit: the request was invalid, or it
 /// was a notification, which is executed all the same.
 pub(super) async fn answer(plugin: &Plugin, body: &[u8], call: &Call) -> Option<String> {
-    let request: wire::Request = serde_json::from_slice(body).ok()?;
+    let request: wire::Request = json::read(&String::from_utf8_lossy(body)).ok()?;
     let result = if request.jsonrpc.as_ref().is_some_and(|version| version.get() == "\"2.0\"") {
         dispatch(plugin, &request, call).await
     } else {
@@ -77,12 +77,12 @@ impl From<Error> for wire::Fault {
 fn params<P: DeserializeOwned + Default>(request: &wire::Request) -> Result<P> {
     let Some(raw) = &request.params else { return Ok(P::default()) };
     let text = raw.get();
-    let decoded = if text.trim_start().starts_with('[') {
-        serde_json::from_str::<(P,)>(text).map(|(one,)| one)
+    let one = if text.trim_start().starts_with('[') {
+        json::read::<Vec<&RawValue>>(text).ok().filter(|list| list.len() == 1).map(|list| list[0].get())
     } else {
-        serde_json::from_str(text)
+        Some(text)
     };
-    decoded.map_err(|_| wire::Fault {
+    one.and_then(|one| json::read(one).ok()).ok_or_else(|| wire::Fault {
         code: -32600,
         message: "json: cannot unmarshal object into Go value of type [1]interface {}".into(),
         data: Some(raw.clone()),
@@ -175,7 +175,7 @@ async fn instance(plugin: &Plugin, verb: &str, request: &wire::Request, call: &C
             let it: wire::DescribeInstances = params(request)?;
             let tags = it.tags.unwrap_or_default();
             let found = instances(plugin, &it.r#type)?.describe(&tags, it.properties).await?;
-            let descriptions = Some(found.iter().map(convert::described).collect());
+            let descriptions: Option<Vec<_>> = Some(found.iter().map(convert::described).collect());
             done(&wire::Descriptions { r#type: it.r#type, descriptions })
         }
         _ => Err(no_method(&request.method)),
