@@ -43,7 +43,7 @@ pub use lease::Lease;
 pub use monitor::Probe;
 pub use raft::Profile;
 pub use telemetry::Telemetry;
-pub use world::{Listed, Rejection, Work, World};
+pub use world::{Listed, Rejection, Told, Work, World};
 
 use call_gate::CallGate;
 use reconcile::Assessments;

@@ -139,6 +139,20 @@ pub fn redacted(text: &str, held: &[(SecretName, Secret)]) -> String {
             text = text.replace(form.as_str(), &format!("[secret {name}]"));
         }
     }
+    without_cut_secret(text, &forms)
+}
+
+/// A long message is cut where it arrives (decision 48), perhaps within a secret.
+fn without_cut_secret(mut text: String, forms: &[(String, &SecretName)]) -> String {
+    let Some(kept) = text.strip_suffix('…') else { return text };
+    let begun =
+        |form: &str| form.char_indices().map(|(at, _)| at).rev().find(|at| kept.ends_with(&form[..*at]));
+    let longest = forms.iter().filter_map(|(form, name)| Some((begun(form)?, name))).max_by_key(|it| it.0);
+    if let Some((length, name)) = longest.filter(|(length, _)| *length > 0) {
+        let end = kept.len() - length;
+        text.truncate(end);
+        text.push_str(&format!("[secret {name}]…"));
+    }
     text
 }
 
@@ -179,6 +193,19 @@ mod tests {
         for told in [key.to_owned(), json, format!("{key:?}"), "...MIIEvQIBADANBg\t9w0BAQ...".to_owned()] {
             let clean = redacted(&format!("invalid: {told}, password123"), &held);
             assert!(!clean.contains("MIIE") && !clean.contains("word123"), "{clean}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_was_cut_is_found_too() {
+        let held = [(SecretName::new("db"), Secret::new(&b"a\"bcdefgh"[..]))];
+        for (told, clean) in [
+            ("no: a\"bcd…", "no: [secret db]…"),
+            (r#"no: {"pw":"a\"bc…"#, r#"no: {"pw":"[secret db]…"#),
+            ("no: xyz…", "no: xyz…"),
+            ("no: a\"bcd", "no: a\"bcd"),
+        ] {
+            assert_eq!(redacted(told, &held), clean);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use manager::{Listed, Rejection, Work, World};
+use manager::{Listed, Rejection, Told, Work, World};
 use model::plugin::{Guarantees, PluginClass};
 use model::tags;
 use model::{Description, GroupSpec, Health, InstanceId, Opaque, Outcome, Part, PluginName};

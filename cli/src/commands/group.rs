@@ -1,14 +1,15 @@
 //! `infrakit group`: declare, inspect and change groups.
 
 mod declare;
+mod request;
 mod show;
 
 use std::time::{Duration, Instant};
 
 use api::{Code, proto as pb};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use declare::{Files, commit, plan, print_committed, wait_for};
-use model::RequestId;
+use request::{Wait, about, new_request};
 use show::{describe, inspect, list};
 
 pub(super) use show::{HEADER, brief_json, row};
@@ -99,16 +100,6 @@ pub(crate) enum GroupVerb {
     },
 }
 
-#[derive(Args)]
-pub(crate) struct Wait {
-    /// Wait for completion and show the progress
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// How long to wait, such as 30s or 10m, before exiting with 3
-    #[arg(long, default_value = "10m", value_name = "TIME")]
-    pub(crate) timeout: String,
-}
-
 pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
         GroupVerb::Plan { files, detailed_exitcode } => plan(&files, detailed_exitcode, global).await,
@@ -126,14 +117,6 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure>
         GroupVerb::Free { name, yes } => free(&name, yes, global).await,
         GroupVerb::Destroy { name, yes, wait } => destroy(&name, yes, &wait, global).await,
     }
-}
-
-fn new_request() -> Vec<u8> {
-    api::request_id_bytes(RequestId(rand::random()))
-}
-
-fn about(name: &str) -> pb::GroupRequest {
-    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), brief: false }
 }
 
 async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8, Failure> {

@@ -19,7 +19,7 @@ use spi::{Call, Class, Client, Directory, Flavors, Hello, Instances, interface};
 use tokio::sync::watch;
 
 use super::pace::Pace;
-use super::{Listed, Rejection, Work, World};
+use super::{Listed, Rejection, Told, Work, World};
 use crate::lease::Lease;
 use crate::metrics::{self, Metrics};
 use crate::telemetry;

@@ -16,7 +16,7 @@ use model::{Description, GroupId, GroupSpec, Health, InstanceId, Millis, Outcome
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Listed, Rejection, Work, World};
+use super::{Listed, Rejection, Told, Work, World};
 use crate::lease::Lease;
 use script::Script;
 pub(crate) use script::{CallKind, Fate};

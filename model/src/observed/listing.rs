@@ -22,6 +22,13 @@ pub struct Description {
     pub state: Option<InstanceState>,
 }
 
+impl Description {
+    /// Its plugin knows that it is there, and nothing else about it.
+    pub fn is_unreadable(&self) -> bool {
+        self.tags.is_empty() && self.state.as_ref().is_some_and(|it| it.status == RunStatus::Unknown)
+    }
+}
+
 /// Whether an instance runs, as its plugin says (decision 45).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceState {

@@ -28,6 +28,8 @@ pub struct View {
     pub duplicates: Vec<(IntentId, InstanceId)>,
     /// Members of the group that are listed without its tag.
     pub untagged: BTreeSet<InstanceId>,
+    /// Whether something is listed whose tags cannot be read: it may be anything.
+    pub has_unreadable: bool,
     /// Members of which the plugin itself said that they are gone, and which it does not list.
     pub said_gone: BTreeSet<InstanceId>,
     /// Instances with this cluster's id and an unknown token: not one of this cluster, or one of a later lineage.
@@ -70,6 +72,7 @@ impl View {
             ..View::default()
         };
         for description in &listing.items {
+            view.has_unreadable |= description.is_unreadable();
             let tag = |name: &str| description.tags.get(name).map(String::as_str);
             if tag(tags::GROUP) != Some(group.as_str()) {
                 if !is_member(&description.id) || is_left_out(Protection::ListedIsThere) {

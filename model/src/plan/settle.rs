@@ -65,7 +65,7 @@ impl Planner<'_> {
                     self.wake(from);
                     return None;
                 }
-                if !view.untagged.is_empty() {
+                if !view.guarantees.class.dedupes() && (!view.untagged.is_empty() || view.has_unreadable) {
                     // Where tags are lost, what carries the token cannot be told.
                     self.plan.waits.push(Wait::Settling {
                         intent: intent.id,

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 
 use model::tags::Tags;
 use model::{Description, InstanceId, InstanceState, LogicalId, Opaque, RunStatus};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{bounds, json, state, wire};
@@ -39,8 +40,42 @@ pub(crate) fn read(items: &[Box<RawValue>]) -> Instances {
     Instances { known, without_id }
 }
 
+/// An instance in the form of the contract, which nearly all are: read at once. Anything else is read field by field.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Plain<'a> {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "LogicalID")]
+    logical_id: Option<String>,
+    tags: Option<Tags>,
+    #[serde(borrow)]
+    properties: Option<&'a RawValue>,
+    #[serde(borrow)]
+    state: Option<&'a RawValue>,
+}
+
+fn plain(item: &RawValue) -> Option<Description> {
+    let read: Plain<'_> = serde_json::from_str(item.get()).ok()?;
+    let tags = read.tags.unwrap_or_default();
+    let fits = |text: &String| text.len() <= bounds::LONGEST_ID;
+    let all_fit = fits(&read.id)
+        && read.logical_id.iter().chain(tags.keys()).chain(tags.values()).all(fits)
+        && !read.id.is_empty();
+    all_fit.then(|| Description {
+        id: InstanceId::from(read.id),
+        logical_id: read.logical_id.filter(|id| !id.is_empty()).map(LogicalId::from),
+        tags,
+        properties: read.properties.map(|raw| Opaque::from_json(raw.get())),
+        state: state::reported(read.state, read.properties),
+    })
+}
+
 /// What can be read of one instance, if it has an id.
 fn instance(item: &RawValue) -> Result<Description, String> {
+    if let Some(plain) = plain(item) {
+        return Ok(plain);
+    }
     let read: wire::ReadDescribed<'_> = json::read_raw(item).map_err(|error| error.to_string())?;
     let id = bounds::id(read.id.0.map_err(|error| format!("its ID cannot be read: {error}"))?)?;
     let mut unreadable = Vec::new();

@@ -10,7 +10,7 @@ use model::draft::{self, Draft, Spot};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
-use super::{Wait, about, new_request};
+use super::request::{Wait, about, new_request};
 use crate::commands::{client, duration, read_file};
 use crate::global::Global;
 use crate::output;

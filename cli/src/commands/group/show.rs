@@ -6,7 +6,7 @@ use api::{Code, proto as pb};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
-use super::about;
+use super::request::about;
 use crate::commands::client;
 use crate::global::{Format, Global};
 use crate::output::{self, ago, from_now, rfc3339};

@@ -145,6 +145,7 @@ impl Stage {
             token: "01234567-1-7-0".into(),
             tags: Tags::from([(model::tags::GROUP.into(), "web".into())]),
             seen: None,
+            refused_for: std::time::Duration::ZERO,
             lease: Lease::new(self.manager.replica.clone(), term),
         }
     }
