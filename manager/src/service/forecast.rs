@@ -8,8 +8,8 @@ use model::command::Declaration;
 use model::observed::{ListingHistory, View};
 use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, InstanceId, LogId, Observed, RequestId, Slot, Spec,
-    State, plan,
+    Action, Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, LogId, Observed, RequestId,
+    Slot, Spec, State, plan,
 };
 use raft::{Published, Role};
 
@@ -83,6 +83,9 @@ impl Service {
         }
         let plan = plan(&group, observed, command.at);
         planned.actions = plan.adopt.iter().map(adoption).collect();
+        // What is adopted with another template is replaced afterwards, and the plan says so.
+        let other = plan.adopt.iter().filter(|it| it.template != group.target);
+        planned.actions.extend(other.map(|it| pb::PlannedAction { verb: "replace".into(), ..adoption(it) }));
         // The members that are replaced are added below, all of them.
         let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
         planned.actions.extend(now.map(planned_action));
@@ -97,33 +100,79 @@ impl Service {
             instance: instance.to_string(),
         }));
         let outdated = outdated.len();
-        let (before, after) = (state.group(id).map(|group| group.desired()), group.desired());
-        planned.summary =
-            summary(before, after, outdated, state.group(id).is_some_and(|group| *group.spec == *spec));
+        let before = state.group(id).map(|group| &*group.spec);
+        planned.summary = summary(before, spec, outdated);
         if before.is_none() && planned.actions.is_empty() {
             planned.actions = creations(&group.spec.allocation);
+        }
+        if planned.summary == NOOP && !planned.actions.is_empty() {
+            planned.summary = healing(&planned.actions);
         }
         planned
     }
 }
 
+const NOOP: &str = "Noop";
+
 /// InfraKit's words for what a commit does (plugin-protocol §9.3).
-fn summary(before: Option<usize>, after: usize, outdated: usize, same: bool) -> String {
-    let Some(before) = before else { return format!("Managing {after} instances") };
-    if same {
-        return "Noop".to_owned();
+fn summary(before: Option<&GroupSpec>, after: &GroupSpec, outdated: usize) -> String {
+    let Some(before) = before else { return format!("Managing {} instances", after.allocation.count()) };
+    if before == after {
+        return NOOP.to_owned();
     }
     let mut parts = Vec::new();
-    if after < before {
-        parts.push(format!("Terminating {} instances to reduce the group size to {after}", before - after));
+    let (count, size) = (before.allocation.count(), after.allocation.count());
+    let (gone, new) =
+        (missing(&before.allocation, &after.allocation), missing(&after.allocation, &before.allocation));
+    match &after.allocation {
+        Allocation::LogicalIds(_) if gone > 0 => {
+            parts.push(format!("Terminating {gone} instances that are no longer named"));
+        }
+        Allocation::Size(_) if size < count => {
+            parts.push(format!("Terminating {} instances to reduce the group size to {size}", count - size));
+        }
+        Allocation::LogicalIds(_) | Allocation::Size(_) => {}
     }
     if outdated > 0 {
-        parts.push(format!("Performing a rolling update on {} instances", outdated.min(after)));
+        parts.push(format!("Performing a rolling update on {} instances", outdated.min(size)));
     }
-    if after > before {
-        parts.push(format!("Adding {} instances to increase the group size to {after}", after - before));
+    match &after.allocation {
+        Allocation::LogicalIds(_) if new > 0 => parts.push(format!("Adding {new} named instances")),
+        Allocation::Size(_) if size > count => {
+            parts.push(format!("Adding {} instances to increase the group size to {size}", size - count));
+        }
+        Allocation::LogicalIds(_) | Allocation::Size(_) => {}
     }
-    if parts.is_empty() { "Noop".to_owned() } else { parts.join(", then ") }
+    if parts.is_empty() { NOOP.to_owned() } else { parts.join(", then ") }
+}
+
+/// How many names of the one the other does not have.
+fn missing(one: &Allocation, other: &Allocation) -> usize {
+    match (one, other) {
+        (Allocation::LogicalIds(one), Allocation::LogicalIds(other)) => {
+            let other: BTreeSet<_> = other.iter().collect();
+            one.iter().filter(|it| !other.contains(it)).count()
+        }
+        _ => 0,
+    }
+}
+
+/// What is done although the spec changes nothing: members are missing, too many, or of an older template.
+fn healing(actions: &[pb::PlannedAction]) -> String {
+    let verbs =
+        [("adopt", "adopting"), ("create", "creating"), ("replace", "replacing"), ("destroy", "destroying")];
+    let count = |verb: &str| actions.iter().filter(|it| it.verb == verb).count();
+    let parts: Vec<String> = verbs
+        .iter()
+        .map(|(verb, word)| (count(verb), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{word} {count}"))
+        .collect();
+    if parts.is_empty() {
+        "Resuming open calls".into()
+    } else {
+        format!("No change of the spec; {}", parts.join(", "))
+    }
 }
 
 fn planned_action(action: &Action) -> pb::PlannedAction {
@@ -162,36 +211,54 @@ fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alone::group;
 
     #[test]
     fn a_commit_is_foretold_in_infrakits_words() {
-        for (before, after, outdated, same, told) in [
-            (None, 3, 0, false, "Managing 3 instances"),
-            (Some(3), 3, 0, true, "Noop"),
+        let of = |size: u32| GroupSpec { allocation: Allocation::Size(size), ..group("web", 1, "v1") };
+        let changed = |size: u32| GroupSpec { allocation: Allocation::Size(size), ..group("web", 1, "v2") };
+        let named = |ids: &[&str]| {
+            let ids = ids.iter().map(|id| (*id).into()).collect();
+            GroupSpec { allocation: Allocation::LogicalIds(ids), ..group("web", 1, "v1") }
+        };
+        for (before, after, outdated, told) in [
+            (None, of(3), 0, "Managing 3 instances"),
+            (Some(of(3)), of(3), 0, "Noop"),
             // A rollout that is under way is not this commit's doing.
-            (Some(3), 3, 2, true, "Noop"),
-            (Some(3), 3, 0, false, "Noop"),
-            (Some(3), 5, 0, false, "Adding 2 instances to increase the group size to 5"),
-            (Some(3), 1, 0, false, "Terminating 2 instances to reduce the group size to 1"),
-            (Some(3), 3, 3, false, "Performing a rolling update on 3 instances"),
+            (Some(of(3)), of(3), 2, "Noop"),
+            (Some(of(3)), of(5), 0, "Adding 2 instances to increase the group size to 5"),
+            (Some(of(3)), of(1), 0, "Terminating 2 instances to reduce the group size to 1"),
+            (Some(of(3)), changed(3), 3, "Performing a rolling update on 3 instances"),
             (
-                Some(3),
-                1,
+                Some(of(3)),
+                changed(1),
                 3,
-                false,
                 "Terminating 2 instances to reduce the group size to 1, then Performing a rolling update on 1 \
                  instances",
             ),
             (
-                Some(3),
-                5,
+                Some(of(3)),
+                changed(5),
                 3,
-                false,
                 "Performing a rolling update on 3 instances, then Adding 2 instances to increase the group size to 5",
             ),
+            (
+                Some(named(&["a", "b"])),
+                named(&["a", "c"]),
+                0,
+                "Terminating 1 instances that are no longer named, then Adding 1 named instances",
+            ),
         ] {
-            assert_eq!(summary(before, after, outdated, same), told);
+            assert_eq!(summary(before.as_ref(), &after, outdated), told);
         }
+    }
+
+    #[test]
+    fn what_is_done_without_a_change_of_the_spec_is_no_noop() {
+        let action = |verb: &str| pb::PlannedAction { verb: verb.into(), ..pb::PlannedAction::default() };
+        let told = healing(&[action("destroy"), action("create"), action("create")]);
+        assert_eq!(told, "No change of the spec; creating 2, destroying 1");
+        assert_eq!(healing(&[action("repeat")]), "Resuming open calls");
     }
 
     #[test]

@@ -102,7 +102,8 @@ pub(super) async fn plan(files: &Files, detailed: bool, global: &Global) -> Resu
     let (request, parts) = read(files)?;
     let reply = client(global)?.call(async |mut c| c.plan(request.clone()).await).await;
     let reply = reply.map_err(|error| placed(error, &parts))?;
-    let changes = reply.planned.iter().any(|planned| planned.summary != "Noop");
+    let changes =
+        reply.planned.iter().any(|planned| planned.summary != "Noop" || !planned.actions.is_empty());
     let items: Vec<Value> = reply.planned.iter().map(planned_json).collect();
     if !output::object(global.output, "Plan", json!({ "items": items }))? {
         for planned in &reply.planned {
