@@ -147,6 +147,7 @@ pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb:
             Lifecycle::PendingValidation => "PendingValidation",
             Lifecycle::Managed => "Managed",
             Lifecycle::Destroying => "Destroying",
+            Lifecycle::Releasing => "Releasing",
         }
         .to_owned(),
         phase: status.phase.to_string(),

@@ -23,6 +23,13 @@ pub struct Bounds {
     pub since: LogIndex,
 }
 
+impl Bounds {
+    /// How many more intents a group may open that has so many open: one in any case, whatever the others hold.
+    pub fn open_for(&self, open: usize) -> usize {
+        if self.level >= 2 && open == 0 { self.open.max(1) } else { self.open }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Bounds {

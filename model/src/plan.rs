@@ -49,6 +49,9 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
             planner.roll();
         }
         Lifecycle::Destroying => planner.clear_out(),
+        Lifecycle::Releasing => {
+            planner.plan.finished = planner.open == 0 && planner.plan.outcomes.is_empty();
+        }
     }
     planner.patrol();
     let complete = planner.present == group.desired() && group.outdated().next().is_none();
@@ -57,6 +60,12 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
         planner.wake(now + HEALTH_EVERY);
         planner.plan.waits.push(Wait::Others);
     }
+    // What one report carries is bounded too: the rest follows in the next.
+    planner.plan.outcomes.truncate(LARGEST_BATCH);
+    planner.plan.gone.truncate(LARGEST_BATCH);
+    planner.plan.ready.truncate(LARGEST_BATCH);
+    planner.plan.unhealthy.truncate(LARGEST_BATCH);
+    planner.plan.adopt.truncate(LARGEST_BATCH);
     // Only new work is bounded: a repeat opens no intent, and must be possible however many are open.
     let repeats = planner.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();
     let most = if repeats >= LARGEST_BATCH { LARGEST_BATCH } else { repeats + planner.room };

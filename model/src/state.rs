@@ -91,8 +91,14 @@ impl State {
         if let Some(answer) = self.first_answer(command.id) {
             return Applied { answer: answer.clone(), events: Vec::new() };
         }
-        let mut context =
-            Context { log, at: self.time, said: command.at, by: &command.by, events: Vec::new() };
+        let mut context = Context {
+            log,
+            at: self.time,
+            said: command.at,
+            by: &command.by,
+            level: self.level,
+            events: Vec::new(),
+        };
         let answer = match &command.change {
             Change::Bootstrap { cluster, lineage, manager, authority } => {
                 self.bootstrap(&mut context, cluster, *lineage, manager, authority.as_ref())

@@ -72,6 +72,7 @@ pub enum GroupProgress {
     Paused,
     PendingValidation,
     Destroying,
+    Releasing,
 }
 
 impl GroupProgress {
@@ -83,6 +84,7 @@ impl GroupProgress {
             GroupProgress::Paused => "Paused",
             GroupProgress::PendingValidation => "PendingValidation",
             GroupProgress::Destroying => "Destroying",
+            GroupProgress::Releasing => "Releasing",
         }
     }
 }
@@ -92,6 +94,7 @@ fn progress(group: &GroupState, converged: bool) -> GroupProgress {
         _ if group.paused.is_some() => GroupProgress::Paused,
         (Lifecycle::PendingValidation, _) => GroupProgress::PendingValidation,
         (Lifecycle::Destroying, _) => GroupProgress::Destroying,
+        (Lifecycle::Releasing, _) => GroupProgress::Releasing,
         (Lifecycle::Managed, _) if converged => GroupProgress::Converged,
         (Lifecycle::Managed, Phase::Running { .. }) => GroupProgress::RollingOut,
         (Lifecycle::Managed, Phase::Succeeded { .. }) => GroupProgress::Converging,
@@ -430,7 +433,7 @@ fn slot_status(
 fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
     let empty = |slot: &Slot| group.roster.get(slot).is_none_or(Member::is_free);
     let slots: Vec<Slot> = match &group.spec.allocation {
-        _ if group.lifecycle == Lifecycle::Destroying => Vec::new(),
+        _ if matches!(group.lifecycle, Lifecycle::Destroying | Lifecycle::Releasing) => Vec::new(),
         Allocation::LogicalIds(ids) => ids.iter().cloned().map(Slot::Logical).filter(empty).collect(),
         Allocation::Size(size) => {
             let missing = (*size as usize).saturating_sub(group.roster.present());
@@ -455,6 +458,9 @@ fn summary(group: &GroupState, (running, ready, updated): (usize, usize, usize),
     match group.lifecycle {
         Lifecycle::PendingValidation => "waits until its plugins have accepted its spec".to_owned(),
         Lifecycle::Destroying => format!("is being destroyed: {running} still running"),
+        Lifecycle::Releasing => {
+            format!("is being released: {} calls are under way, and are settled first", group.intents.len())
+        }
         Lifecycle::Managed if group.paused.is_some() => format!("is paused: {ready}/{desired} ready"),
         Lifecycle::Managed if converged => format!("{ready}/{desired} ready at revision {}", group.revision),
         Lifecycle::Managed if updated < running => {

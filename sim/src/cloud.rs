@@ -79,6 +79,14 @@ pub(crate) struct Cloud {
     /// The tokens of calls that took effect after everybody had given them up, and how many are still to.
     pub(crate) given_up: BTreeSet<String>,
     pub(crate) to_come: usize,
+    /// Instances that were removed again before anybody heard of them.
+    pub(crate) half_made: BTreeSet<InstanceId>,
+    /// Until when listings have no tags.
+    pub(crate) tags_lost: bool,
+    /// An instance that does not run, whatever its flavor says.
+    pub(crate) stopped: Option<InstanceId>,
+    /// Promises that were seen broken as it happened.
+    pub(crate) broken: BTreeSet<String>,
     /// Managers that are frozen: their calls go on when they wake.
     pub(crate) frozen: Vec<usize>,
 }
@@ -97,6 +105,8 @@ pub(crate) enum Fate {
     TooLate,
     /// Nothing is done, and nothing is said.
     Hung,
+    /// It is made and listed for a moment; then a later step fails, and it is removed again.
+    HalfMade,
 }
 
 impl Cloud {
@@ -110,8 +120,9 @@ impl Cloud {
             (Fate::Lost, "an answer lost"),
             (Fate::Late, "an effect that came late"),
             (Fate::Hung, "a call that hung"),
+            (Fate::HalfMade, "an instance half made"),
             (Fate::TooLate, "an effect that came when it was given up"),
-        ][raft::between(0, if class(plugin) == PluginClass::C { 4 } else { 3 }) as usize];
+        ][raft::between(0, if class(plugin) == PluginClass::C { 5 } else { 4 }) as usize];
         *self.faults.entry(name).or_default() += 1;
         fate
     }
@@ -122,7 +133,12 @@ impl Cloud {
         if class(&plugin).dedupes()
             && let Some(at) = self.by_token.get(&key)
         {
-            return self.instances[*at].id.clone();
+            let known = self.instances[*at].id.clone();
+            if !self.half_made.contains(&known) {
+                return known;
+            }
+            // A repeat waits until the failed one is removed.
+            self.unmake(&known);
         }
         let lag = match lags(&plugin) {
             Some(lag) => raft::between(0, lag.0 - 1000),
@@ -144,6 +160,21 @@ impl Cloud {
             ended_by: None,
         });
         id
+    }
+
+    /// Makes an instance that is to be removed again.
+    pub(crate) fn half_make(&mut self, work: &Work) -> InstanceId {
+        let id = self.provision(work);
+        self.half_made.insert(id.clone());
+        id
+    }
+
+    /// Removes what was half made: its token is as if it had never been used.
+    pub(crate) fn unmake(&mut self, id: &InstanceId) {
+        self.by_token.retain(|_, at| self.instances[*at].id != *id);
+        if let Some(instance) = self.instances.iter_mut().find(|it| it.id == *id && it.gone.is_none()) {
+            instance.gone = Some(Instant::now());
+        }
     }
 
     /// Does what the intent asks for.

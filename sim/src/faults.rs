@@ -21,7 +21,7 @@ impl Story {
         let back = soon(200, 10_000);
         let heal = soon(1000, 20_000);
         let mut fault = Fault { story: self, cluster, damage, back, heal };
-        match raft::between(0, 16) {
+        match raft::between(0, 17) {
             0 => fault.kill("a manager killed", any),
             1 => fault.kill("the leader killed", leader),
             2 => fault.doom_a_call(leader),
@@ -38,6 +38,7 @@ impl Story {
             13 => fault.change_template().await,
             14 => fault.doom_a_write(leader, any),
             15 => fault.give_lead_away(leader, (leader + 1) % n),
+            16 => fault.lose_tags(),
             _ => fault.kill_everybody(),
         }
     }
@@ -156,6 +157,13 @@ impl Fault<'_> {
         self.story.count("provider trouble");
         self.cloud().trouble = raft::between(10, 60);
         self.lose_instances(8);
+        self.damage.healed_at = self.heal;
+    }
+
+    /// The tag service of the provider is out: every instance is listed, and none with its tags.
+    fn lose_tags(&mut self) {
+        self.story.count("tags lost");
+        self.cloud().tags_lost = true;
         self.damage.healed_at = self.heal;
     }
 

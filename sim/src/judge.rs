@@ -46,7 +46,10 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
             .filter(|id| cloud.running().any(|it| it.id.as_str() == id))
             .count();
         // What came when it was given up is destroyed again.
-        let of_group = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
+        let of_group = |it: &&Instance| {
+            it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name)
+                && !cloud.half_made.contains(&it.id)
+        };
         let surplus = cloud.running().filter(of_group).filter(|it| is_given_up(&cloud, it)).count();
         if surplus > 0 && cloud.running().filter(of_group).count() > there {
             missing.push(format!("{} has instances too many", group.name));
@@ -96,6 +99,7 @@ pub(crate) fn violations(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
     }
     violations.extend(diverged(cluster));
     violations.extend(deposed(&cloud));
+    violations.extend(cloud.broken.iter().cloned());
     violations
 }
 
@@ -112,7 +116,9 @@ fn members(state: &State, group: &str) -> Vec<String> {
 /// The provider's own record of one group, held against the promises.
 fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     let mut violations = Vec::new();
-    let ours = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
+    let ours = |it: &&Instance| {
+        it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name) && !cloud.half_made.contains(&it.id)
+    };
     let mut by_slot: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
     for instance in cloud.instances.iter().filter(ours) {
         by_slot.entry(instance.tags.get(tags::SLOT).map_or("", String::as_str)).or_default().push(instance);
@@ -175,7 +181,9 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
             *first = call.claim.min(*first);
         }
     }
-    let of_group = |it: &&Instance| it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name);
+    let of_group = |it: &&Instance| {
+        it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name) && !cloud.half_made.contains(&it.id)
+    };
     let ours: Vec<&Instance> = cloud.instances.iter().filter(of_group).collect();
     let mut violations = Vec::new();
     for instance in ours.iter().filter(|it| !is_given_up(cloud, it)) {

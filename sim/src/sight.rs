@@ -6,7 +6,9 @@ use std::time::Duration;
 use manager::{Listed, Rejection, Told, Work, World};
 use model::plugin::{Guarantees, PluginClass};
 use model::tags;
-use model::{Description, GroupSpec, Health, InstanceId, Opaque, Outcome, Part, PluginName};
+use model::{
+    Description, GroupSpec, Health, InstanceId, InstanceState, Opaque, Outcome, Part, PluginName, RunStatus,
+};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -109,10 +111,34 @@ impl Sight {
                 tokio::time::sleep(takes).await;
                 unsure()
             }
+            Fate::HalfMade => self.half_make(work).await,
             Fate::Hung => {
                 tokio::time::sleep(DEADLINE).await;
                 unsure()
             }
+        }
+    }
+
+    /// An instance is made and listed, then a later step fails, and the plugin removes it and says no: one of ours as a
+    /// refusal, a foreign one with an error that says nothing.
+    async fn half_make(&self, work: &Work) -> Outcome {
+        let refused = || Outcome::Refused { message: "simulated: half made".into(), retryable: true };
+        if !matches!(work.intent.task, model::Task::Provision { .. }) {
+            return refused();
+        }
+        tokio::time::sleep(Duration::from_millis(raft::between(20, 500))).await;
+        let id = self.cloud().half_make(work);
+        // The plugin goes on, whatever becomes of its caller.
+        let (sight, shown) = (self.clone(), Duration::from_millis(raft::between(200, 5000)));
+        let removed = tokio::spawn(async move {
+            tokio::time::sleep(shown).await;
+            sight.cloud().unmake(&id);
+        });
+        drop(removed.await);
+        if class(&work.known.template.instance.plugin).dedupes() {
+            refused()
+        } else {
+            Outcome::Unsure { message: "simulated: half made".into() }
         }
     }
 
@@ -140,6 +166,10 @@ impl Sight {
     }
 }
 
+fn stopped() -> InstanceState {
+    InstanceState { status: RunStatus::Stopped, exit_code: Some(0), since: None, message: String::new() }
+}
+
 impl World for Sight {
     async fn list(&self, plugin: &PluginName, _: &manager::Lease) -> Result<Listed, String> {
         self.awake().await;
@@ -155,9 +185,9 @@ impl World for Sight {
             Arc::new(Description {
                 id: it.id.clone(),
                 logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
-                tags: it.tags.clone(),
+                tags: if cloud.tags_lost { tags::Tags::new() } else { it.tags.clone() },
                 properties: Some(Opaque::null()),
-                state: None,
+                state: (cloud.stopped.as_ref() == Some(&it.id)).then(stopped),
             })
         });
         let mut items: Vec<_> = items.collect();
@@ -197,7 +227,11 @@ impl World for Sight {
     async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;
-        let cloud = self.cloud();
+        let mut cloud = self.cloud();
+        if cloud.half_made.contains(&instance.id) {
+            let what = format!("{} was half made, and became a member", instance.id);
+            cloud.broken.insert(what);
+        }
         let Some(it) = cloud.running().find(|it| it.id == instance.id) else {
             return (Health::Unknown, String::new());
         };

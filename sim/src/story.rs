@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::command::{Declaration, LEVEL, Manager, Program};
 use model::failpoints::Protection;
+use model::limits::NAMED_GONE;
 use model::part::{Opaque, Part};
 use model::spec::{Template, Updating};
 use model::{
@@ -201,7 +202,41 @@ impl Story {
         self.pass(&mut cluster, &mut damage, Instant::now() + Duration::from_secs(5)).await;
         self.moments = cluster.moments();
         let settled_in = self.settle(&mut cluster).await;
+        self.stop_one(&mut cluster).await;
         Run { settled_in, ..self.judge(&cluster) }
+    }
+
+    /// One of the first group stops, though its flavor calls it healthy: it must not be called ready for long, and be
+    /// ready again when it runs again.
+    async fn stop_one(&mut self, cluster: &mut Cluster) {
+        let group = GroupId::new(self.groups[0].name);
+        let held = |cluster: &Cluster| {
+            let replica = cluster.leader().and_then(|leader| cluster.replica(leader))?;
+            let state = replica.published().state;
+            (state.level >= 2).then(|| state.group(&group).cloned()).flatten()
+        };
+        let Some(stopped) = held(cluster).and_then(|group| group.members().next().cloned()) else { return };
+        for (runs, within) in [(false, 40), (true, 60)] {
+            let is_stopped = (!runs).then(|| stopped.clone());
+            cluster.cloud.lock().expect("the cloud").stopped = is_stopped;
+            let began = Instant::now();
+            let as_it_is = |cluster: &Cluster| {
+                let group = held(cluster)?;
+                Some(group.occupied(&stopped).is_some_and(|it| it.is_ready() == runs))
+            };
+            while as_it_is(cluster) != Some(true) {
+                if began.elapsed() > Duration::from_secs(within) {
+                    let verb = if runs {
+                        "runs again, and is not ready"
+                    } else {
+                        "has stopped, and is called ready"
+                    };
+                    self.violations.push(format!("{stopped} {verb} after {within} s"));
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
 
     /// Lets time pass; the dead come back, and what was cut or slow is mended, when it is due.
@@ -234,6 +269,7 @@ impl Story {
                 cluster.net.heal();
                 let mut cloud = cluster.cloud.lock().expect("the cloud");
                 cloud.trouble = 0;
+                cloud.tags_lost = false;
                 cloud.frozen.clear();
             }
         }
@@ -300,12 +336,15 @@ impl Story {
 
     /// Everything is mended; waits until every group is as declared, in the state and at the provider.
     pub(crate) async fn settle(&mut self, cluster: &mut Cluster) -> Duration {
-        let limit = SETTLES_IN + ONE_MEMBER * judge::outdated(cluster) + judge::slow_to_show(cluster);
+        // One with a name is missed for a while before it is replaced.
+        let named = Duration::from_millis(NAMED_GONE.0);
+        let limit = named + SETTLES_IN + ONE_MEMBER * judge::outdated(cluster) + judge::slow_to_show(cluster);
         let mut operator = Operator::default();
         cluster.mend().await;
         {
             let mut cloud = cluster.cloud.lock().expect("the cloud");
             cloud.trouble = 0;
+            cloud.tags_lost = false;
             (cloud.terminating, cloud.dies_at) = (None, None);
             cloud.frozen.clear();
             cloud.died.clear();

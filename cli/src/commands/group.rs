@@ -167,7 +167,25 @@ async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     confirm(yes, &format!("This stops managing `{name}`; its {} instances remain", group.running), name)?;
     let request = about(name);
     client.call(async |mut c| c.free(request.clone()).await).await?;
-    output::line(&format!("{name}: no longer managed; {} instances remain", group.running))?;
+    // Calls that are under way are settled first, so that nobody who declares it again makes their instances twice.
+    let mut told = false;
+    let left = loop {
+        match client.call(async |mut c| c.describe_group(about(name)).await).await {
+            Err(error) if error.code == Code::NotFound => break group.running,
+            Err(error) => return Err(error.into()),
+            Ok(group) if group.lifecycle != "Releasing" => {
+                return Err(
+                    Failure::new(format!("`{name}` was declared again meanwhile")).exit(report::FAILED)
+                );
+            }
+            Ok(group) if !told => {
+                report::warn(&format!("{name}: {}", group.summary));
+                told = true;
+            }
+            Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    };
+    output::line(&format!("{name}: no longer managed; {left} instances remain"))?;
     Ok(0)
 }
 

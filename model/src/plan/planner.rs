@@ -73,7 +73,10 @@ impl<'a> Planner<'a> {
             kept: 0,
             suspicious: evidence::suspicious(group, observed),
             open: group.intents.len(),
-            room: MOST_OPEN.saturating_sub(group.intents.len()).min(LARGEST_BATCH).min(observed.bounds.open),
+            room: MOST_OPEN
+                .saturating_sub(group.intents.len())
+                .min(LARGEST_BATCH)
+                .min(observed.bounds.open_for(group.intents.len())),
             rate: group.may_make(now),
             ceiling: observed.bounds.instances,
             incarnations: group.roster.incarnations(),

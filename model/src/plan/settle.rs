@@ -5,11 +5,11 @@ use super::steps::Action;
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::intent::{Intent, Outcome, Task};
-use crate::limits::{HEALTH_EVERY, LONGEST_CALL};
-use crate::plugin::PluginClass;
+use crate::limits::{HEALTH_EVERY, LONGEST_CALL, UNPROMISED_LAG};
+use crate::plugin::{Guarantees, PluginClass};
 use crate::state::Lifecycle;
 use crate::tags;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 impl Planner<'_> {
     /// Settles open intents without a call under way: those of earlier leaders, and those with an unsure outcome.
@@ -56,16 +56,19 @@ impl Planner<'_> {
             Task::Provision { slot, .. } => {
                 let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
                 if let Some(instance) = view.by_intent.get(&intent.id) {
-                    // What a listing shows that may have begun during the attempt can be half made.
-                    let from = ended_at + view.guarantees.shows_the_past();
+                    let from = ended_at + shown_before_it_counts(view.guarantees, unsure.is_some());
                     if view.taken_at >= from || is_left_out(Protection::LateEvidence) {
                         return Some(Outcome::Done(instance.clone()));
                     }
-                    self.plan.waits.push(Wait::Settling { intent: intent.id, until: from, message });
-                    self.wake(from);
-                    return None;
-                }
-                if !view.guarantees.class.dedupes() && (!view.untagged.is_empty() || view.has_unreadable) {
+                    // One that knows the token is asked again, and its answer counts at once.
+                    if !view.guarantees.class.dedupes() {
+                        self.plan.waits.push(Wait::Settling { intent: intent.id, until: from, message });
+                        self.wake(from);
+                        return None;
+                    }
+                } else if !view.guarantees.class.dedupes()
+                    && (!view.untagged.is_empty() || view.has_unreadable)
+                {
                     // Where tags are lost, what carries the token cannot be told.
                     self.plan.waits.push(Wait::Settling {
                         intent: intent.id,
@@ -140,5 +143,15 @@ impl Planner<'_> {
         } else {
             self.plan.actions.push(Action::Repeat { intent: intent.id });
         }
+    }
+}
+
+/// How long after an attempt a listing must have begun for the instance that it shows to be what the attempt made, and
+/// not half of it: an attempt of an earlier leader may still be under way.
+fn shown_before_it_counts(guarantees: Guarantees, ended_here: bool) -> Millis {
+    match guarantees.class {
+        PluginClass::A | PluginClass::B => LONGEST_CALL,
+        PluginClass::C | PluginClass::D if ended_here => guarantees.shows_the_past(),
+        PluginClass::C | PluginClass::D => guarantees.shows_the_past().max(UNPROMISED_LAG),
     }
 }

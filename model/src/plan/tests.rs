@@ -482,7 +482,7 @@ fn an_open_intent_is_settled_by_its_token_and_never_doubled() {
     story.provider.push(("late".into(), tags_of(&hash, None, Some(intent)), Health::Healthy));
     let story = story.settles();
     story.is_as_declared();
-    assert_eq!((story.provider.len(), story.made), (1, 0));
+    assert_eq!((story.provider.len(), story.made), (1, 0), "its plugin knows the token");
 }
 
 #[test]

@@ -24,7 +24,9 @@ impl GroupState {
         claim: &Claim,
         bounds: &mut Bounds,
     ) -> Result<(), Denial> {
-        if self.intents.len() >= MOST_OPEN || bounds.open == 0 {
+        // One plugin that hangs may hold all that the cluster may open: any group may still open one.
+        let reserved = bounds.level >= 2 && self.intents.is_empty();
+        if self.intents.len() >= MOST_OPEN || bounds.open == 0 && !reserved {
             return Err(Denial::TooManyOpen);
         }
         if self.paused.is_some() {
@@ -38,7 +40,7 @@ impl GroupState {
             }
             Claim::Label { instance } => self.admit_label(instance)?,
         };
-        bounds.open -= 1;
+        bounds.open = bounds.open.saturating_sub(1);
         let intent = Intent {
             id,
             task,

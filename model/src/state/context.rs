@@ -12,6 +12,8 @@ pub(crate) struct Context<'a> {
     /// What the proposer's own clock said, which may be behind.
     pub(crate) said: Timestamp,
     pub(crate) by: &'a Actor,
+    /// The feature level of the cluster: below it, everything is done as older programs do it.
+    pub(crate) level: u32,
     pub(crate) events: Vec<Event>,
 }
 

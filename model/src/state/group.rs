@@ -86,6 +86,9 @@ pub enum Lifecycle {
     Managed,
     /// All its members are destroyed, and then the group is removed.
     Destroying,
+    /// The calls that are under way are settled, and then the group is removed; its instances stay. Since feature
+    /// level 2.
+    Releasing,
 }
 
 /// An instance that listings should have.
@@ -262,7 +265,9 @@ impl GroupState {
     pub fn desired(&self) -> usize {
         match self.lifecycle {
             Lifecycle::Destroying => 0,
-            Lifecycle::Managed | Lifecycle::PendingValidation => self.spec.allocation.count(),
+            Lifecycle::Managed | Lifecycle::PendingValidation | Lifecycle::Releasing => {
+                self.spec.allocation.count()
+            }
         }
     }
 
@@ -376,6 +381,7 @@ mod tests {
             at: Timestamp(0),
             said: Timestamp(0),
             by: &by,
+            level: crate::command::LEVEL,
             events: Vec::new(),
         };
         let mut group = GroupState::committed(None, &spec, false, Revision(1), &context);

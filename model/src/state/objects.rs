@@ -31,6 +31,7 @@ impl State {
         let replaced = before.as_ref().map(|group| group.revision);
         if let Some(before) = &before
             && *before.spec == *spec
+            && before.lifecycle != Lifecycle::Releasing
         {
             return Committed { group: id.clone(), revision: before.revision, replaced, unchanged: true };
         }
@@ -85,6 +86,8 @@ impl State {
         };
         let done = match verb {
             Verb::Accept(revision) => accept(group, revision),
+            // What the open calls make would be lost, or made a second time for who declares it again.
+            Verb::Release if self.level >= 2 && !group.intents.is_empty() => release(group),
             Verb::Release => {
                 let left = format!("{} instances are left as they are", group.running());
                 self.groups.remove(&id);
@@ -108,6 +111,14 @@ fn accept(group: &mut Arc<GroupState>, revision: Revision) -> Option<String> {
     waits.then(|| {
         Arc::make_mut(group).lifecycle = Lifecycle::Managed;
         "its plugins have accepted it".into()
+    })
+}
+
+fn release(group: &mut Arc<GroupState>) -> Option<String> {
+    (group.lifecycle != Lifecycle::Releasing).then(|| {
+        let group = Arc::make_mut(group);
+        (group.lifecycle, group.paused) = (Lifecycle::Releasing, None);
+        format!("{} open calls are settled first", group.intents.len())
     })
 }
 

@@ -9,6 +9,7 @@ use super::group::{GroupState, Lifecycle, TemplateRecord};
 use super::slot::{Incarnation, Member, Occupied, Verdict};
 use crate::answer::{Admission, Answer, Denial};
 use crate::bounds::Bounds;
+use crate::command::Verb;
 use crate::event::Kind;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot};
@@ -59,6 +60,10 @@ impl State {
         if emptied && group.lifecycle == Lifecycle::Destroying && group.is_empty() {
             self.groups.remove(&id);
             context.emit(Some(&id), Kind::GroupDestroyed, "it has no instances left, and is removed");
+        } else if emptied && group.lifecycle == Lifecycle::Releasing && group.intents.is_empty() {
+            let left = format!("{} instances are left as they are", group.running());
+            self.groups.remove(&id);
+            context.emit(Some(&id), Kind::Object(Verb::Release), left);
         }
         Answer::Admitted(answers)
     }
@@ -139,7 +144,7 @@ impl GroupState {
             self.remember_repeated(intent, done.ok().cloned());
         }
         // A refused provision may have been half made, and be shown for a while: listings from here on count.
-        if done.is_ok() || matches!(open.task, Task::Provision { .. }) {
+        if done.is_ok() || context.level >= 2 && matches!(open.task, Task::Provision { .. }) {
             self.changed = context.log.index;
         }
         match open.task {

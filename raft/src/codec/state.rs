@@ -194,6 +194,7 @@ fn write_group(group: &GroupState, written: &mut Vec<u8>) {
             Lifecycle::Managed => pb::Lifecycle::Managed,
             Lifecycle::PendingValidation => pb::Lifecycle::PendingValidation,
             Lifecycle::Destroying => pb::Lifecycle::Destroying,
+            Lifecycle::Releasing => pb::Lifecycle::Releasing,
         }
         .into(),
         target: group.target.0,
@@ -247,6 +248,7 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         pb::Lifecycle::Managed => Lifecycle::Managed,
         pb::Lifecycle::PendingValidation => Lifecycle::PendingValidation,
         pb::Lifecycle::Destroying => Lifecycle::Destroying,
+        pb::Lifecycle::Releasing => Lifecycle::Releasing,
     };
     let mut group = GroupState {
         spec: Arc::new(from_spec(read.spec)?),

@@ -236,3 +236,32 @@ fn a_member_that_does_not_run_is_not_ready_whatever_its_flavor_says() {
     story.states.clear();
     story.settles().is_as_declared();
 }
+
+#[test]
+fn a_group_that_is_freed_settles_its_calls_first_and_makes_nothing_twice_when_it_is_declared_again() {
+    let mut story = Story::of(3);
+    story.look();
+    let report = story.report();
+    let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
+    let key = ObjectKey::group(&web());
+    assert_eq!(story.apply(Change::Object { key: key.clone(), verb: Verb::Release }), Answer::Done);
+    assert_eq!(story.group().lifecycle, Lifecycle::Releasing);
+    let status = crate::status::status(&web(), story.group(), None);
+    assert!(status.summary.contains("3 calls are under way"), "{}", status.summary);
+    let mut declared = story.clone();
+    // Whoever declares it again meanwhile has the calls that are under way.
+    declared.commit(spec("v1", Allocation::Size(3)));
+    let again = declared.settles();
+    again.is_as_declared();
+    assert_eq!(again.made, 3);
+    // Otherwise it is forgotten when they have ended, and what they made stays.
+    for admission in admissions {
+        let Admission::Granted(intent) = admission else { panic!("{admission:?}") };
+        story.perform(intent);
+    }
+    story.look();
+    assert!(story.told().is_empty());
+    let report = story.report();
+    story.apply(Change::Report(report));
+    assert!(story.state.group(&web()).is_none() && story.provider.len() == 3);
+}
