@@ -1,12 +1,8 @@
-//! The options of the plugin, and the properties of its instances (instance-plugins §2.3).
+//! The options of the plugin.
 
 use std::collections::BTreeMap;
 
-use bollard::models::{ContainerCreateBody, HostConfig};
-use model::Opaque;
 use model::tags::Tags;
-use serde::Deserialize;
-use spi::Error;
 
 /// The options of the plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,55 +11,6 @@ pub struct Config {
     pub host: Option<String>,
     /// Tags that separate the containers of this plugin from those of another one on the same engine.
     pub namespace: Tags,
-}
-
-/// The parsed properties of an instance.
-pub(crate) struct Properties {
-    pub(crate) tags: Tags,
-    pub(crate) config: ContainerCreateBody,
-    pub(crate) host_config: HostConfig,
-    pub(crate) networks: Vec<Network>,
-}
-
-/// A network to attach to; created if it does not exist.
-#[derive(Deserialize, Debug, Clone)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Network {
-    #[serde(rename = "Name")]
-    pub(crate) name: String,
-    #[serde(rename = "Driver", default)]
-    pub(crate) driver: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(rename = "Tags", default)]
-    tags: Option<BTreeMap<String, String>>,
-    #[serde(rename = "Config")]
-    config: ContainerCreateBody,
-    #[serde(rename = "HostConfig", default)]
-    host_config: Option<HostConfig>,
-    #[serde(rename = "NetworkAttachments", default)]
-    networks: Option<Vec<Network>>,
-}
-
-pub(crate) fn read(properties: &Opaque) -> Result<Properties, Error> {
-    let written: Written = serde_json::from_str(properties.as_json())
-        .map_err(|error| Error::invalid(format!("docker properties: {error}")))?;
-    if written.config.image.as_deref().is_none_or(str::is_empty) {
-        return Err(Error::invalid("docker: Config.Image is missing"));
-    }
-    let networks = written.networks.unwrap_or_default();
-    if networks.iter().any(|network| network.name.is_empty()) {
-        return Err(Error::invalid("docker: a network attachment needs a Name"));
-    }
-    Ok(Properties {
-        tags: written.tags.unwrap_or_default(),
-        config: written.config,
-        host_config: written.host_config.unwrap_or_default(),
-        networks,
-    })
 }
 
 /// Parses the options of `infrakit plugin start docker --set KEY=VALUE`.

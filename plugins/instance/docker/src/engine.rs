@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use spi::{Class, Error};
 
-use crate::config::Network;
+use crate::properties::Network;
 
 type Fault = bollard::errors::Error;
 

@@ -7,6 +7,8 @@
 mod config;
 mod engine;
 mod labels;
+mod properties;
+mod strict;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,8 +23,8 @@ use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
 use spi::{Call, Class, Error, Event, Events, InstanceSpec, Instances, Plugin};
 
-use config::Properties;
 pub use config::{Config, configure};
+use properties::Properties;
 
 /// The plugin, connected to the engine.
 pub async fn plugin(config: &Config) -> Result<Plugin, String> {
@@ -141,7 +143,12 @@ impl Containers {
         }
     }
 
-    async fn finish(&self, id: &str, spec: &InstanceSpec, networks: &[config::Network]) -> Result<(), Error> {
+    async fn finish(
+        &self,
+        id: &str,
+        spec: &InstanceSpec,
+        networks: &[properties::Network],
+    ) -> Result<(), Error> {
         let address = spec.logical_id.as_ref().filter(|id| id.as_str().parse::<std::net::IpAddr>().is_ok());
         for (n, network) in networks.iter().enumerate() {
             let address = address.filter(|_| n == 0).map(|id| id.as_str());
@@ -227,11 +234,11 @@ fn describe(summary: &ContainerSummary, tags: Tags) -> Option<Description> {
 #[async_trait]
 impl Instances for Containers {
     async fn validate(&self, properties: &Opaque) -> Result<(), Error> {
-        config::read(properties).map(drop)
+        properties::read(properties).map(drop)
     }
 
     async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error> {
-        let properties = config::read(&spec.properties)?;
+        let properties = properties::read(&spec.properties)?;
         if let Some(token) = call.token.as_ref().or_else(|| spec.tags.get(tags::INTENT))
             && let Some(known) = self.earlier(token, !spec.init.is_empty()).await?
         {
