@@ -25,6 +25,12 @@ pub(crate) struct Network {
     pub(crate) name: String,
     #[serde(rename = "Driver", default)]
     pub(crate) driver: String,
+    /// The subnet to create it with; required where a logical id is an address.
+    #[serde(rename = "Subnet", default)]
+    pub(crate) subnet: Option<String>,
+    /// The part of the subnet that dynamic addresses come from; its upper half by default.
+    #[serde(rename = "IPRange", default)]
+    pub(crate) ip_range: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +135,10 @@ mod tests {
                 r#"{"Config":{"Image":"x"},"HostConfig":{"Mounts":[{"Target":"/a"},{"Sauce":"/b"}]}}"#,
                 "HostConfig.Mounts[1].Sauce: unknown field `Sauce`; did you mean `Source`?",
             ),
+            (
+                r#"{"Config":{"Image":"x"},"NetworkAttachments":[{"Name":"n","Subnett":"10.0.0.0/8"}]}"#,
+                "NetworkAttachments[0].Subnett: unknown field `Subnett`; did you mean `Subnet`?",
+            ),
             (r#"{"Config":{"Image":"x","Env":"A=b"}}"#, "Config.Env: invalid type: string \"A=b\""),
             (r#"{"Config":{"Image":"x"},"HostConfig":{"Memory":"64m"}}"#, "HostConfig.Memory: invalid type"),
             (
@@ -156,7 +166,7 @@ mod tests {
             "HostConfig": {"Memory": 67108864, "PortBindings": {"80/tcp": [{"HostPort": "8080"}], "81/tcp": null},
                 "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}, "Sysctls": {"net.x": "1"},
                 "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "LogConfig": {"Type": "none", "Config": {"a": "b"}}},
-            "NetworkAttachments": [{"Name": "n", "Driver": "bridge"}]
+            "NetworkAttachments": [{"Name": "n", "Driver": "bridge", "Subnet": "10.0.0.0/24"}]
         }"#;
         let read = read(&Opaque::from_json(written)).expect("all of it is known");
         let config = serde_json::to_value(&read.config).expect("JSON");
@@ -168,6 +178,6 @@ mod tests {
         assert_eq!(host["PortBindings"]["80/tcp"][0]["HostPort"], "8080");
         assert_eq!(host["RestartPolicy"]["MaximumRetryCount"], 3);
         assert_eq!(host["LogConfig"]["Config"]["a"], "b");
-        assert_eq!(read.networks[0].driver, "bridge");
+        assert_eq!(read.networks[0].subnet.as_deref(), Some("10.0.0.0/24"));
     }
 }
