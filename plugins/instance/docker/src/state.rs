@@ -104,6 +104,8 @@ struct Known {
     ends: BTreeMap<String, (String, ContainerState)>,
     /// What has become of the Init of a container; it stays so.
     boots: BTreeMap<String, Boot>,
+    /// Which containers restarted when they were last listed so, and what was said then.
+    loops: BTreeMap<String, (Instant, InstanceState)>,
 }
 
 impl States {
@@ -120,13 +122,39 @@ impl States {
         making: bool,
     ) -> InstanceState {
         match self.facts(docker, listed, making).await {
-            Ok(facts) => of(status(listed), making, facts),
+            Ok(facts) => self.since_its_loop(listed, of(status(listed), making, facts)),
             Err(error) => InstanceState {
                 status: RunStatus::Unknown,
                 exit_code: None,
                 since: None,
                 message: error.message,
             },
+        }
+    }
+
+    /// One that restarts again and again runs for moments. It runs when it has not restarted for a while.
+    fn since_its_loop(&self, listed: &ContainerSummary, state: InstanceState) -> InstanceState {
+        let Some(id) = &listed.id else { return state };
+        let mut known = self.known();
+        match status(listed) {
+            Status::RESTARTING => {
+                known.loops.insert(id.clone(), (Instant::now(), state.clone()));
+                state
+            }
+            Status::RUNNING => match known.loops.get(id) {
+                Some((seen, looping)) if seen.elapsed() < LOOP => looping.clone(),
+                Some(_) | None => state,
+            },
+            Status::CREATED
+            | Status::STOPPING
+            | Status::PAUSED
+            | Status::EXITED
+            | Status::REMOVING
+            | Status::DEAD
+            | Status::EMPTY => {
+                known.loops.remove(id);
+                state
+            }
         }
     }
 
@@ -232,9 +260,12 @@ impl States {
         let mut known = self.known();
         known.ends.retain(|id, _| listed.contains(id.as_str()));
         known.boots.retain(|id, _| listed.contains(id.as_str()));
+        known.loops.retain(|id, _| listed.contains(id.as_str()));
     }
 }
 
+/// How long one must have run after a restart: the engine too takes a loop for ended after so long.
+const LOOP: Duration = Duration::from_secs(10);
 /// How long one that was restarted by the engine is watched: most that fail do so at once.
 const WATCHED: Duration = Duration::from_secs(1);
 

@@ -104,12 +104,20 @@ async fn a_listing_tells_the_state_of_every_container() {
     assert!(bench.until(&stopped, Stopped).await.since.is_some());
     let state = bench.until(&failed, Failed).await;
     assert_eq!((state.exit_code, state.message.as_str()), (Some(3), "it exited with 3"));
-    let state = bench.until(&loops, Failed).await;
-    assert_eq!((state.exit_code, state.message.as_str()), (Some(9), "it restarts again and again"));
+    let looping = bench.until(&loops, Failed).await;
+    assert_eq!((looping.exit_code, looping.message.as_str()), (Some(9), "it restarts again and again"));
     assert_eq!(bench.state(&paused).await.status, Paused);
     let state = bench.state(&listing::short(&created)).await;
     assert_eq!((state.status, state.message.as_str()), (Stopped, "it was not started"));
     // Also in the moments in which it runs.
+    for _ in 0..30 {
+        let again = bench.state(&loops).await;
+        assert_eq!(
+            (again.status, &again.exit_code, &again.message),
+            (Failed, &looping.exit_code, &looping.message)
+        );
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
     for _ in 0..20 {
         let error = bench.containers.start(&loops).await.expect_err("it cannot be started");
         assert!(error.message.contains("restarts again and again and exits with 9"), "{error}");
