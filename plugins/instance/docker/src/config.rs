@@ -1,69 +1,19 @@
-//! The options of the plugin, and the properties of its instances (instance-plugins §2.3).
+//! The options of the plugin.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use bollard::models::{ContainerCreateBody, HostConfig};
-use model::Opaque;
 use model::tags::Tags;
-use serde::Deserialize;
-use spi::Error;
 
 /// The options of the plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The socket of the engine; without it, the environment decides.
+    /// The address of the engine, as [`configure`] writes it; without it, the engine's usual socket.
     pub host: Option<String>,
     /// Tags that separate the containers of this plugin from those of another one on the same engine.
     pub namespace: Tags,
-}
-
-/// The parsed properties of an instance.
-pub(crate) struct Properties {
-    pub(crate) tags: Tags,
-    pub(crate) config: ContainerCreateBody,
-    pub(crate) host_config: HostConfig,
-    pub(crate) networks: Vec<Network>,
-}
-
-/// A network to attach to; created if it does not exist.
-#[derive(Deserialize, Debug, Clone)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Network {
-    #[serde(rename = "Name")]
-    pub(crate) name: String,
-    #[serde(rename = "Driver", default)]
-    pub(crate) driver: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    #[serde(rename = "Tags", default)]
-    tags: Option<BTreeMap<String, String>>,
-    #[serde(rename = "Config")]
-    config: ContainerCreateBody,
-    #[serde(rename = "HostConfig", default)]
-    host_config: Option<HostConfig>,
-    #[serde(rename = "NetworkAttachments", default)]
-    networks: Option<Vec<Network>>,
-}
-
-pub(crate) fn read(properties: &Opaque) -> Result<Properties, Error> {
-    let written: Written = serde_json::from_str(properties.as_json())
-        .map_err(|error| Error::invalid(format!("docker properties: {error}")))?;
-    if written.config.image.as_deref().is_none_or(str::is_empty) {
-        return Err(Error::invalid("docker: Config.Image is missing"));
-    }
-    let networks = written.networks.unwrap_or_default();
-    if networks.iter().any(|network| network.name.is_empty()) {
-        return Err(Error::invalid("docker: a network attachment needs a Name"));
-    }
-    Ok(Properties {
-        tags: written.tags.unwrap_or_default(),
-        config: written.config,
-        host_config: written.host_config.unwrap_or_default(),
-        networks,
-    })
+    /// The directory of Docker's own configuration, with the credentials of registries.
+    pub docker_config: Option<PathBuf>,
 }
 
 /// Parses the options of `infrakit plugin start docker --set KEY=VALUE`.
@@ -71,11 +21,70 @@ pub fn configure(
     options: &BTreeMap<String, String>,
     var: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, String> {
-    let mut config = Config { host: options.get("host").cloned(), namespace: Tags::new() };
+    let host = options.get("host").cloned().or_else(|| var("DOCKER_HOST"));
+    let host = host.map(|host| address(&host)).transpose()?;
+    if host.as_ref().is_some_and(|host| host.starts_with("tcp:")) && var("DOCKER_TLS_VERIFY").is_some() {
+        return Err("DOCKER_TLS_VERIFY is set, but the docker plugin speaks no TLS; \
+                    reach the engine through a unix socket, such as one that ssh forwards"
+            .to_owned());
+    }
+    let home = || var("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    let docker_config = var("DOCKER_CONFIG").map(PathBuf::from).or_else(home);
+    let mut config = Config { host, namespace: Tags::new(), docker_config };
     let namespace = options.get("namespace").cloned().or_else(|| var("INFRAKIT_DOCKER_NAMESPACE_TAGS"));
     for pair in namespace.iter().flat_map(|pairs| pairs.split(',')) {
         let (key, value) = pair.split_once('=').ok_or(format!("namespace: `{pair}` is not KEY=VALUE"))?;
         config.namespace.insert(key.to_owned(), value.to_owned());
     }
     Ok(config)
+}
+
+/// The port of an engine whose address names none, as in Docker's own clients.
+const PORT: &str = "2375";
+
+/// An address as the client takes it: `unix://PATH` or `tcp://HOST:PORT`.
+fn address(host: &str) -> Result<String, String> {
+    let known = "write unix://PATH, tcp://HOST:PORT or http://HOST:PORT";
+    match host.split_once("://") {
+        None if host.contains('/') => Ok(format!("unix://{host}")),
+        Some(("unix", path)) if !path.is_empty() => Ok(host.to_owned()),
+        Some(("tcp" | "http", rest)) if !rest.is_empty() => {
+            let rest = rest.trim_end_matches('/');
+            // The colons of an IPv6 address stand in brackets.
+            let has_port = rest.rsplit(']').next().is_some_and(|end| end.contains(':'));
+            Ok(if has_port { format!("tcp://{rest}") } else { format!("tcp://{rest}:{PORT}") })
+        }
+        Some(("https", _)) => Err(format!("host: `{host}`: the docker plugin speaks no TLS; {known}")),
+        Some(_) | None => Err(format!("host: `{host}` is not the address of an engine; {known}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_is_reached_by_a_path_a_unix_a_tcp_or_an_http_address() {
+        for (written, read) in [
+            ("/run/docker.sock", "unix:///run/docker.sock"),
+            ("unix:///run/docker.sock", "unix:///run/docker.sock"),
+            ("tcp://10.0.0.1:2376", "tcp://10.0.0.1:2376"),
+            ("tcp://engine", "tcp://engine:2375"),
+            ("http://engine:80/", "tcp://engine:80"),
+            ("tcp://[fd00::1]", "tcp://[fd00::1]:2375"),
+            ("tcp://[fd00::1]:99", "tcp://[fd00::1]:99"),
+        ] {
+            let options = BTreeMap::from([("host".to_owned(), written.to_owned())]);
+            let config = configure(&options, |_| None).expect(written);
+            assert_eq!(config.host.as_deref(), Some(read), "{written}");
+        }
+        for odd in ["", "docker", "unix://", "https://engine", "ssh://me@engine", "tcp://"] {
+            assert!(address(odd).is_err(), "{odd}");
+        }
+        let env = |name: &str| (name == "DOCKER_HOST").then(|| "tcp://engine".to_owned());
+        let config = configure(&BTreeMap::new(), env).expect("the environment decides");
+        assert_eq!(config.host.as_deref(), Some("tcp://engine:2375"));
+        let tls = |name: &str| (name != "INFRAKIT_DOCKER_NAMESPACE_TAGS").then(|| "tcp://engine".to_owned());
+        assert!(configure(&BTreeMap::new(), tls).expect_err("no TLS").contains("DOCKER_TLS_VERIFY"));
+    }
 }

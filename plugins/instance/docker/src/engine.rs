@@ -1,24 +1,83 @@
-//! Single calls to the engine, with classified errors.
+//! The way to the engine, and single calls to it, with classified errors.
 
-use std::io::Write;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use bollard::Docker;
-use bollard::container::LogOutput;
-use bollard::exec::{CreateExecOptions, StartExecResults};
-use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkCreateRequest,
-};
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
-    ContainerArchiveInfoOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    DownloadFromContainerOptionsBuilder, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
 use spi::{Class, Error};
 
-use crate::config::Network;
+use crate::archive::{self, File, Tail};
 
-type Fault = bollard::errors::Error;
+pub(crate) type Fault = bollard::errors::Error;
+
+/// The usual socket of an engine.
+const SOCKET: &str = "unix:///var/run/docker.sock";
+/// How long a call waits for the engine to say its version: it answers within milliseconds, or is not there.
+const GREETING: Duration = Duration::from_secs(5);
+/// How long the client waits for the first bytes of an answer.
+const CLIENT_SECONDS: u64 = 120;
+
+/// The engine, which need not be there yet.
+pub(crate) struct Engine {
+    host: String,
+    connected: Mutex<Option<Docker>>,
+}
+
+impl Engine {
+    pub(crate) fn at(host: Option<&str>) -> Self {
+        Self { host: host.unwrap_or(SOCKET).to_owned(), connected: Mutex::new(None) }
+    }
+
+    /// The client, once the engine has said which version it speaks.
+    pub(crate) async fn docker(&self) -> Result<Docker, Error> {
+        let known = self.connected.lock().expect("nobody panics while holding this").clone();
+        if let Some(docker) = known {
+            return Ok(docker);
+        }
+        let absent = |why: String| {
+            let what = format!("docker: no engine answers at {}: {why}; it is asked again", self.host);
+            Error::new(Class::Unavailable, what)
+        };
+        let greeting = async { self.connect()?.negotiate_version().await };
+        let docker = match tokio::time::timeout(GREETING, greeting).await {
+            Ok(Ok(docker)) => docker,
+            Ok(Err(fault)) => return Err(absent(message(&fault))),
+            Err(_) => return Err(absent(format!("no answer within {GREETING:?}"))),
+        };
+        *self.connected.lock().expect("nobody panics while holding this") = Some(docker.clone());
+        Ok(docker)
+    }
+
+    /// Asks for the version again at the next call: another engine may be there.
+    pub(crate) fn forget(&self) {
+        *self.connected.lock().expect("nobody panics while holding this") = None;
+    }
+
+    fn connect(&self) -> Result<Docker, Fault> {
+        let version = bollard::API_DEFAULT_VERSION;
+        let docker = match self.host.strip_prefix("unix://") {
+            Some(path) => Docker::connect_with_unix(path, CLIENT_SECONDS, version)?,
+            None => Docker::connect_with_http(&self.host, CLIENT_SECONDS, version)?,
+        };
+        // The engine reads the URL's alphabet of base64 and takes credentials in the other one for none at
+        // all; the client writes the other one.
+        Ok(docker.with_request_modifier(|mut request| {
+            let headers = request.headers_mut();
+            let text = headers.get("X-Registry-Auth").and_then(|value| value.to_str().ok());
+            let url_safe = text.and_then(|text| text.replace('+', "-").replace('/', "_").parse().ok());
+            if let Some(url_safe) = url_safe {
+                headers.insert("X-Registry-Auth", url_safe);
+            }
+            request
+        }))
+    }
+}
 
 /// The HTTP status of the engine, if there is one.
 pub(crate) fn status(error: &Fault) -> Option<u16> {
@@ -28,11 +87,29 @@ pub(crate) fn status(error: &Fault) -> Option<u16> {
     }
 }
 
-fn message(error: &Fault) -> String {
+/// What the engine said, or what kept it from saying something, down to the first cause.
+pub(crate) fn message(error: &Fault) -> String {
     match error {
-        Fault::DockerResponseServerError { message, .. } => message.clone(),
-        other => other.to_string(),
+        Fault::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        Fault::DockerStreamError { error } => error.clone(),
+        other => {
+            let mut text = other.to_string();
+            let mut cause = std::error::Error::source(other);
+            while let Some(inner) = cause {
+                let more = inner.to_string();
+                if !text.contains(&more) {
+                    text = format!("{text}: {more}");
+                }
+                cause = inner.source();
+            }
+            text
+        }
     }
+}
+
+/// Whether the engine refused to start a container because its fixed address is taken.
+pub(crate) fn is_address_taken(error: &Fault) -> bool {
+    status(error) == Some(403) && message(error).contains("Address already in use")
 }
 
 /// An error of a call that changed nothing.
@@ -41,8 +118,9 @@ pub(crate) fn failed(error: Fault) -> Error {
         Some(400) => Class::InvalidSpec,
         Some(404) => Class::NotFound,
         Some(409) => Class::Conflict,
+        Some(403) if is_address_taken(&error) => Class::Conflict,
+        Some(503) | None => Class::Unavailable,
         Some(_) => Class::Internal,
-        None => Class::Unavailable,
     };
     Error::new(class, format!("docker: {}", message(&error)))
 }
@@ -55,162 +133,62 @@ pub(crate) fn unsure(error: Fault) -> Error {
     }
 }
 
-/// Creates a container; a missing image is pulled first.
-pub(crate) async fn create(
-    docker: &Docker,
-    name: Option<&str>,
-    body: ContainerCreateBody,
-) -> Result<String, Error> {
-    let mut options = CreateContainerOptionsBuilder::default();
-    if let Some(name) = name {
-        options = options.name(name);
-    }
-    let options = options.build();
-    match docker.create_container(Some(options.clone()), body.clone()).await {
-        Ok(created) => Ok(created.id),
-        Err(error) if status(&error) == Some(404) && message(&error).contains("No such image") => {
-            pull(docker, body.image.as_deref().unwrap_or_default()).await?;
-            docker.create_container(Some(options), body).await.map(|created| created.id).map_err(unsure)
-        }
-        Err(error) => Err(unsure(error)),
-    }
-}
-
-async fn pull(docker: &Docker, image: &str) -> Result<(), Error> {
-    let options = CreateImageOptionsBuilder::default().from_image(image).build();
-    let mut progress = docker.create_image(Some(options), None, None);
-    while let Some(step) = progress.next().await {
-        step.map_err(|error| {
-            Error::new(
-                Class::Exhausted,
-                format!("docker: the image `{image}` is missing and cannot be pulled: {}", message(&error)),
-            )
-        })?;
-    }
-    Ok(())
-}
-
-pub(crate) async fn start(docker: &Docker, id: &str) -> Result<(), Error> {
-    docker.start_container(id, None).await.map_err(failed)
-}
-
-/// Attaches a container to the network with exactly this name, which is created if it does not exist.
-pub(crate) async fn connect(
-    docker: &Docker,
-    id: &str,
-    network: &Network,
-    address: Option<&str>,
-) -> Result<(), Error> {
-    // The engine's own filter matches parts of names, so the names are compared here.
-    let networks = docker.list_networks(None).await.map_err(failed)?;
-    let known = networks.iter().any(|it| it.name.as_deref() == Some(network.name.as_str()));
-    if !known {
-        let driver = Some(network.driver.clone()).filter(|driver| !driver.is_empty());
-        let request = NetworkCreateRequest {
-            name: network.name.clone(),
-            driver,
-            attachable: Some(true),
-            ..NetworkCreateRequest::default()
-        };
-        match docker.create_network(request).await {
-            Ok(_) => {}
-            // It was created concurrently.
-            Err(error) if status(&error) == Some(409) => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    let ipam = address.map(|address| EndpointIpamConfig {
-        ipv4_address: Some(address.to_owned()),
-        ..EndpointIpamConfig::default()
-    });
-    let request = NetworkConnectRequest {
-        container: id.to_owned(),
-        endpoint_config: Some(EndpointSettings { ipam_config: ipam, ..EndpointSettings::default() }),
-    };
-    docker.connect_network(&network.name, request).await.map_err(failed)
-}
-
-/// Writes a file into a container, running or not.
-pub(crate) async fn put_file(docker: &Docker, id: &str, path: &str, content: &[u8]) -> Result<(), Error> {
-    let tar = archive(path, content).map_err(Error::internal)?;
-    let options = UploadToContainerOptionsBuilder::default().path("/").build();
-    docker.upload_to_container(id, Some(options), bollard::body_full(Bytes::from(tar))).await.map_err(failed)
-}
-
-pub(crate) async fn has_file(docker: &Docker, id: &str, path: &str) -> Result<bool, Error> {
-    let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
-    match docker.get_container_archive_info(id, Some(options)).await {
-        Ok(_) => Ok(true),
-        Err(error) if status(&error) == Some(404) => Ok(false),
+/// A container, unless it is gone.
+pub(crate) async fn inspect(docker: &Docker, id: &str) -> Result<Option<ContainerInspectResponse>, Error> {
+    match docker.inspect_container(id, None).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if status(&error) == Some(404) => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
 
-/// Runs a command in a container and waits for it. An exit code other than 0 is an error with the last line
-/// of its standard error, or else of its standard output.
-pub(crate) async fn run(docker: &Docker, id: &str, command: &[&str]) -> Result<(), Error> {
-    let options = CreateExecOptions {
-        cmd: Some(command.iter().map(|word| (*word).to_owned()).collect()),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        ..CreateExecOptions::default()
-    };
-    let exec = docker.create_exec(id, options).await.map_err(failed)?.id;
-    let mut said = [Vec::new(), Vec::new()];
-    if let StartExecResults::Attached { mut output, .. } =
-        docker.start_exec(&exec, None).await.map_err(failed)?
-    {
-        while let Some(piece) = output.next().await {
-            let piece = piece.map_err(unsure)?;
-            let said = &mut said[usize::from(!matches!(piece, LogOutput::StdErr { .. }))];
-            said.extend_from_slice(&piece.into_bytes());
-            // Only the last line is kept.
-            if said.len() > 64 * 1024 {
-                said.drain(..32 * 1024);
+/// How long a removal that another call has begun may take before this call says so.
+const REMOVAL: Duration = Duration::from_secs(5);
+
+/// Kills and removes a container with its anonymous volumes; one that is gone counts as removed.
+pub(crate) async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    let Err(error) = docker.remove_container(id, Some(options)).await else { return Ok(()) };
+    match status(&error) {
+        Some(404) => Ok(()),
+        // Another call removes it. Its name and its address are free only when that has ended.
+        Some(409) => {
+            let deadline = tokio::time::Instant::now() + REMOVAL;
+            while inspect(docker, id).await?.is_some() {
+                if tokio::time::Instant::now() > deadline {
+                    return Err(Error::internal(format!("docker: {}", message(&error))));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            Ok(())
         }
-    }
-    match docker.inspect_exec(&exec).await.map_err(failed)?.exit_code {
-        Some(0) => Ok(()),
-        code => {
-            let said = said.iter().map(|said| said.trim_ascii()).find(|said| !said.is_empty());
-            let said = String::from_utf8_lossy(said.unwrap_or_default());
-            let last = said.lines().last().unwrap_or_default();
-            let code = code.map_or_else(|| "no code".to_owned(), |code| code.to_string());
-            Err(Error::internal(format!("docker: Init exited with {code}: {last}")))
-        }
+        Some(_) | None => Err(unsure(error)),
     }
 }
 
-/// A tar archive with one executable file and its parent directories (POSIX ustar).
-fn archive(path: &str, content: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut tar = Vec::new();
-    let mut above = String::new();
-    for part in path.split('/').rev().skip(1).collect::<Vec<_>>().into_iter().rev() {
-        above.push_str(part);
-        above.push('/');
-        tar.write_all(&header(&above, 0, b'5'))?;
-    }
-    tar.write_all(&header(path, content.len(), b'0'))?;
-    tar.write_all(content)?;
-    let padding = content.len().next_multiple_of(512) - content.len();
-    tar.write_all(&vec![0; padding + 1024])?;
-    Ok(tar)
+/// Writes files into a container, running or not.
+pub(crate) async fn put(docker: &Docker, id: &str, files: &[File<'_>]) -> Result<(), Error> {
+    let options = UploadToContainerOptionsBuilder::default().path("/").build();
+    let body = bollard::body_full(Bytes::from(archive::pack(files)));
+    docker.upload_to_container(id, Some(options), body).await.map_err(failed)
 }
 
-fn header(path: &str, size: usize, kind: u8) -> [u8; 512] {
-    let mut header = [0u8; 512];
-    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, path.as_bytes());
-    put(100, b"0000755\0");
-    put(108, b"0000000\0");
-    put(116, b"0000000\0");
-    put(124, format!("{size:011o}\0").as_bytes());
-    put(136, b"00000000000\0");
-    put(148, b"        ");
-    put(156, &[kind]);
-    put(257, b"ustar\x0000");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    header
+/// The last bytes of a file in a container, running or not; none if there is no such file.
+pub(crate) async fn tail(
+    docker: &Docker,
+    id: &str,
+    path: &str,
+    most: usize,
+) -> Result<Option<Vec<u8>>, Error> {
+    let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+    let mut pieces = std::pin::pin!(docker.download_from_container(id, Some(options)));
+    let mut tail = Tail::of(most);
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => tail.push(&piece),
+            Err(error) if status(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(Some(tail.take()))
 }

@@ -13,6 +13,11 @@ use spi::Error;
 
 use crate::engine;
 
+/// The prefix of a label that every managed container has.
+pub(crate) const PREFIX: &str = "infrakit.";
+/// The label of every container and network that this plugin creates.
+pub(crate) const PLUGIN: &str = "infrakit.plugin";
+
 /// The full id of the container that the labels of a volume belong to.
 const OF: &str = "infrakit.labels-of";
 /// The sequence number of an addition.
@@ -21,8 +26,9 @@ const NUMBER: &str = "infrakit.labels-number";
 /// A volume with an addition: its name, its number, and its labels.
 type Addition = (String, u64, Tags);
 
-async fn volumes(docker: &Docker) -> Result<BTreeMap<String, Vec<Addition>>, Error> {
-    let filters = HashMap::from([("label".to_owned(), vec![OF.to_owned()])]);
+/// The additions by container, of those volumes that have a label. The engine compares `key=value` whole.
+async fn volumes(docker: &Docker, label: String) -> Result<BTreeMap<String, Vec<Addition>>, Error> {
+    let filters = HashMap::from([("label".to_owned(), vec![OF.to_owned(), label])]);
     let options = ListVolumesOptionsBuilder::default().filters(&filters).build();
     let listed = docker.list_volumes(Some(options)).await.map_err(engine::failed)?;
     let mut all: BTreeMap<String, Vec<Addition>> = BTreeMap::new();
@@ -39,18 +45,29 @@ async fn volumes(docker: &Docker) -> Result<BTreeMap<String, Vec<Addition>>, Err
     Ok(all)
 }
 
+fn merged(additions: Vec<Addition>) -> Tags {
+    additions.into_iter().flat_map(|(_, _, tags)| tags).collect()
+}
+
 /// The added labels, by container.
 pub(crate) async fn added(docker: &Docker) -> Result<BTreeMap<String, Tags>, Error> {
-    let merged = |additions: Vec<Addition>| additions.into_iter().flat_map(|(_, _, tags)| tags).collect();
-    Ok(volumes(docker)
-        .await?
-        .into_iter()
-        .map(|(container, additions)| (container, merged(additions)))
-        .collect())
+    let all = volumes(docker, OF.to_owned()).await?;
+    Ok(all.into_iter().map(|(container, additions)| (container, merged(additions))).collect())
+}
+
+/// The labels that were added to one container.
+pub(crate) async fn added_to(docker: &Docker, container: &str) -> Result<Tags, Error> {
+    let mut all = volumes(docker, format!("{OF}={container}")).await?;
+    Ok(merged(all.remove(container).unwrap_or_default()))
+}
+
+/// The containers to which this label was added once.
+pub(crate) async fn holders(docker: &Docker, key: &str, value: &str) -> Result<Vec<String>, Error> {
+    Ok(volumes(docker, format!("{key}={value}")).await?.into_keys().collect())
 }
 
 pub(crate) async fn add(docker: &Docker, container: &str, tags: &Tags) -> Result<(), Error> {
-    let before = volumes(docker).await?.remove(container).unwrap_or_default();
+    let before = volumes(docker, format!("{OF}={container}")).await?.remove(container).unwrap_or_default();
     let number = before.last().map_or(0, |(_, number, _)| number + 1);
     let mut labels: HashMap<String, String> = tags.clone().into_iter().collect();
     labels.insert(OF.to_owned(), container.to_owned());
@@ -66,7 +83,8 @@ pub(crate) async fn add(docker: &Docker, container: &str, tags: &Tags) -> Result
 
 /// Removes the labels of a destroyed container.
 pub(crate) async fn forget(docker: &Docker, container: &str) -> Result<(), Error> {
-    for (name, _, _) in volumes(docker).await?.remove(container).unwrap_or_default() {
+    let all = volumes(docker, format!("{OF}={container}")).await?.remove(container);
+    for (name, _, _) in all.unwrap_or_default() {
         let options = RemoveVolumeOptionsBuilder::default().force(true).build();
         match docker.remove_volume(&name, Some(options)).await {
             Err(error) if engine::status(&error) != Some(404) => return Err(engine::unsure(error)),

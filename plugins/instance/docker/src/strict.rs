@@ -1,0 +1,225 @@
+//! Reads JSON into a type whose own reader drops what it does not know, and refuses that here.
+//!
+//! The known names come from the type itself: its reader tells them to the deserializer that it reads from.
+
+use std::cell::{Cell, RefCell};
+
+use serde::de::value::StringDeserializer;
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
+use serde::{Deserializer, forward_to_deserialize_any};
+use serde_json::{Error, Value};
+
+/// The value, or everything that is wrong with it. `elsewhere` tells where a field belongs that is unknown at
+/// a path.
+pub(crate) fn read<T: DeserializeOwned>(
+    value: Value,
+    elsewhere: &dyn Fn(&str, &str) -> Option<String>,
+) -> Result<T, Vec<String>> {
+    let notes = Notes { problems: RefCell::default(), told: Cell::new(false), elsewhere };
+    let read = T::deserialize(Strict { value, path: String::new(), notes: &notes });
+    let read = read.map_err(|error| notes.failed("", error));
+    let problems = notes.problems.into_inner();
+    match read {
+        Ok(read) if problems.is_empty() => Ok(read),
+        Ok(_) | Err(_) => Err(problems),
+    }
+}
+
+/// The names of the fields of a struct.
+pub(crate) fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let found = Cell::new(&[] as &[&str]);
+    // It fails once it has told its fields.
+    let _ = T::deserialize(Probe(&found));
+    found.get()
+}
+
+/// What a reader meets.
+struct Notes<'a> {
+    problems: RefCell<Vec<String>>,
+    /// Whether the error that ends the reading is among them.
+    told: Cell<bool>,
+    elsewhere: &'a dyn Fn(&str, &str) -> Option<String>,
+}
+
+impl Notes<'_> {
+    /// Notes an error where it arises; on its way up it passes here again.
+    fn failed(&self, path: &str, error: Error) -> Error {
+        if !self.told.replace(true) {
+            let at = if path.is_empty() { String::new() } else { format!("{path}: ") };
+            self.problems.borrow_mut().push(format!("{at}{error}"));
+        }
+        error
+    }
+
+    fn unknown(&self, path: &str, field: &str, known: &[&str]) {
+        let remedy = match ((self.elsewhere)(path, field), nearest(field, known)) {
+            (Some(place), _) => place,
+            (None, Some(name)) => format!("did you mean `{name}`?"),
+            (None, None) => "no field has a name like it".to_owned(),
+        };
+        let problem = format!("{}: unknown field `{field}`; {remedy}", join(path, field));
+        self.problems.borrow_mut().push(problem);
+    }
+}
+
+/// The same rule as for the fields of specs (`model/src/draft/group.rs`).
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase()), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+fn join(path: &str, field: &str) -> String {
+    if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
+}
+
+struct Strict<'a> {
+    value: Value,
+    path: String,
+    notes: &'a Notes<'a>,
+}
+
+impl<'de> Deserializer<'de> for Strict<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.value {
+            Value::Object(map) => {
+                let entries = map.into_iter().collect::<Vec<_>>().into_iter();
+                visitor.visit_map(Entries { entries, next: None, path: self.path, notes: self.notes })
+            }
+            Value::Array(list) => visitor.visit_seq(Elements {
+                list: list.into_iter(),
+                at: 0,
+                path: self.path,
+                notes: self.notes,
+            }),
+            other => other.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if let Value::Object(map) = &mut self.value {
+            map.retain(|key, _| {
+                let known = fields.contains(&key.as_str());
+                if !known {
+                    self.notes.unknown(&self.path, key, fields);
+                }
+                known
+            });
+        }
+        // A list in place of a struct would be read field by field.
+        if self.value.is_array() {
+            return Err(Error::custom("invalid type: a list, expected a map"));
+        }
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.value.deserialize_enum(name, variants, visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map identifier ignored_any
+    }
+}
+
+struct Entries<'a> {
+    entries: std::vec::IntoIter<(String, Value)>,
+    next: Option<(String, Value)>,
+    path: String,
+    notes: &'a Notes<'a>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        self.next = self.entries.next();
+        let Some((key, _)) = &self.next else { return Ok(None) };
+        let key: StringDeserializer<Error> = key.clone().into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
+        let (key, value) = self.next.take().expect("a value is asked for after its key");
+        let path = join(&self.path, &key);
+        seed.deserialize(Strict { value, path: path.clone(), notes: self.notes })
+            .map_err(|error| self.notes.failed(&path, error))
+    }
+}
+
+struct Elements<'a> {
+    list: std::vec::IntoIter<Value>,
+    at: usize,
+    path: String,
+    notes: &'a Notes<'a>,
+}
+
+impl<'de> SeqAccess<'de> for Elements<'_> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let Some(value) = self.list.next() else { return Ok(None) };
+        let path = format!("{}[{}]", self.path, self.at);
+        self.at += 1;
+        seed.deserialize(Strict { value, path: path.clone(), notes: self.notes })
+            .map(Some)
+            .map_err(|error| self.notes.failed(&path, error))
+    }
+}
+
+/// Asks a type for its fields and gives it nothing.
+struct Probe<'a>(&'a Cell<&'static [&'static str]>);
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(Error::custom("nothing to read"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0.set(fields);
+        self.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        seq tuple tuple_struct map identifier ignored_any option newtype_struct enum
+    }
+}
