@@ -213,7 +213,7 @@ async fn a_refusal_is_only_what_a_plugin_says_of_itself_and_no_secret_is_told_on
 }
 
 #[tokio::test]
-async fn a_member_that_cannot_be_drained_is_only_destroyed_when_it_has_to_go() {
+async fn a_member_that_cannot_be_drained_stays_unless_an_operator_has_waited_for_its_end() {
     let stage = staged().await;
     stage.keeps.store(true, Ordering::SeqCst);
     let seen =
@@ -228,8 +228,16 @@ async fn a_member_that_cannot_be_drained_is_only_destroyed_when_it_has_to_go() {
     let mut hurried = replaced;
     Arc::make_mut(&mut hurried.spec).updating.skip_drain = true;
     assert_eq!(stage.plugins.perform(&hurried).await, Outcome::Done("i-1".into()));
-    let terminated = Work { seen, ..stage.destroy(Reason::Terminate) };
-    assert_eq!(stage.plugins.perform(&terminated).await, Outcome::Done("i-1".into()));
+    // Also where it is one too many; and also one of which no listing tells anything has its drain.
+    for seen in [seen, None] {
+        let terminated = Work { seen, ..stage.destroy(Reason::Terminate) };
+        let outcome = stage.plugins.perform(&terminated).await;
+        assert!(matches!(outcome, Outcome::Refused { retryable: true, .. }), "{outcome:?}");
+        assert_eq!(destroyed(), 1);
+    }
+    let refused_for = std::time::Duration::from_secs(60);
+    let waited_for = Work { refused_for, ..stage.destroy(Reason::Terminate) };
+    assert_eq!(stage.plugins.perform(&waited_for).await, Outcome::Done("i-1".into()));
     assert_eq!(destroyed(), 2);
 }
 
