@@ -17,6 +17,9 @@ pub const MANY_GONE: Millis = Millis::seconds(5);
 /// a second machine of one name is worse than a late one.
 pub const NAMED_GONE: Millis = Millis::seconds(30);
 
+/// How many lost members of a group a leader remembers, in case they come back.
+pub const MOST_LOST: usize = 1000;
+
 /// How late a plugin that promises nothing may show what is no longer there, or show it for the first time.
 pub const UNPROMISED_LAG: Millis = Millis::seconds(5);
 

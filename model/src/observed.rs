@@ -37,6 +37,8 @@ pub struct Observed {
     pub listed_once: BTreeSet<InstanceId>,
     /// Members that the latest look at their plugin did not show.
     pub missing: BTreeMap<InstanceId, Absence>,
+    /// Members that this leader has seen lost: one of them may come back.
+    pub lost: BTreeSet<InstanceId>,
     /// Since when instances with a token of a closed intent have been listed without a break: what was being
     /// made when its intent was refused may be shown for a while.
     pub appeared: BTreeMap<InstanceId, Timestamp>,

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
-use crate::observed::{Health, Observed, RunStatus};
+use crate::observed::{Health, HealthSample, InstanceState, Observed, RunStatus};
 use crate::plan::{Anomaly, Plan, Wait};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
-use crate::state::{GroupState, Incarnation, Lifecycle, Member, Paused, Verdict};
+use crate::state::{GroupState, Incarnation, Lifecycle, Member, Occupied, Paused, Verdict};
 use crate::time::Timestamp;
 
 /// The status of a group at one moment.
@@ -219,8 +219,8 @@ pub enum SlotState {
 }
 
 impl SlotState {
-    fn of(status: RunStatus) -> Self {
-        match status {
+    fn of(state: &InstanceState) -> Self {
+        match state.status {
             RunStatus::Stopped => SlotState::Stopped,
             RunStatus::Paused => SlotState::Paused,
             RunStatus::Failed => SlotState::Failed,
@@ -396,22 +396,8 @@ fn slot_status(
             let not_running = listed.and_then(|listed| listed.not_running());
             let sample = seen.and_then(|(observed, _)| observed.health.get(&it.instance));
             let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| *lost == it.instance));
-            // Only a member whose latest health sample agrees with its verdict is called ready.
-            let (state, since) = match (it.health, sample.map(|sample| sample.health)) {
-                _ if it.terminating.is_some() => (SlotState::Deleting, it.since),
-                _ if gone => (SlotState::Gone, it.since),
-                (verdict, _) if not_running.is_some() => {
-                    let status = not_running.map_or(RunStatus::Unknown, |it| it.status);
-                    let since = if let Verdict::Unhealthy { since } = verdict { since } else { it.since };
-                    (SlotState::of(status), since)
-                }
-                (Verdict::Unhealthy { since }, _) => (SlotState::Unhealthy, since),
-                (Verdict::Booting | Verdict::Ready, Some(Health::Unhealthy)) => {
-                    (SlotState::Unhealthy, sample.map_or(it.since, |sample| sample.since))
-                }
-                (Verdict::Ready, _) => (SlotState::Ready, it.since),
-                (Verdict::Booting, _) => (SlotState::Booting, it.since),
-            };
+            let (state, since) =
+                if gone { (SlotState::Gone, it.since) } else { state_of(it, not_running, sample) };
             SlotStatus {
                 generation: it.generation,
                 instance: Some(it.instance.clone()),
@@ -426,6 +412,25 @@ fn slot_status(
                 ..base
             }
         }
+    }
+}
+
+/// The state of a member, and since when. Only one that runs, and whose latest health sample agrees with its verdict, is
+/// called ready.
+fn state_of(
+    it: &Occupied,
+    not_running: Option<&InstanceState>,
+    sample: Option<&HealthSample>,
+) -> (SlotState, Timestamp) {
+    match (it.health, sample.map(|sample| sample.health)) {
+        _ if it.terminating.is_some() => (SlotState::Deleting, it.since),
+        (Verdict::Unhealthy { since }, _) => (not_running.map_or(SlotState::Unhealthy, SlotState::of), since),
+        _ if not_running.is_some() => (not_running.map_or(SlotState::Unhealthy, SlotState::of), it.since),
+        (Verdict::Booting | Verdict::Ready, Some(Health::Unhealthy)) => {
+            (SlotState::Unhealthy, sample.map_or(it.since, |sample| sample.since))
+        }
+        (Verdict::Ready, _) => (SlotState::Ready, it.since),
+        (Verdict::Booting, _) => (SlotState::Booting, it.since),
     }
 }
 

@@ -161,6 +161,9 @@ async fn resume(name: &str, global: &Global) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// How long the calls of a group that is freed are waited for: longer than any of them may take.
+const RELEASED_WITHIN: Duration = Duration::from_secs(90);
+
 async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
@@ -169,6 +172,7 @@ async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     client.call(async |mut c| c.free(request.clone()).await).await?;
     // Calls that are under way are settled first, so that nobody who declares it again makes their instances twice.
     let mut told = false;
+    let until = Instant::now() + RELEASED_WITHIN;
     let left = loop {
         match client.call(async |mut c| c.describe_group(about(name)).await).await {
             Err(error) if error.code == Code::NotFound => break group.running,
@@ -181,6 +185,12 @@ async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
             Ok(group) if !told => {
                 report::warn(&format!("{name}: {}", group.summary));
                 told = true;
+            }
+            Ok(group) if Instant::now() > until => {
+                return Err(Failure::new(format!("the calls of `{name}` are still under way"))
+                    .cause(group.waits.first().map(|first| first.message.clone()).unwrap_or_default())
+                    .remedy("the managers continue; repeat the command to forget the group at once, with its calls")
+                    .exit(report::DEADLINE));
             }
             Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }

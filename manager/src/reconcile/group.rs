@@ -44,8 +44,8 @@ pub(super) struct Reconciler<W> {
     /// When an attempt for these intents ended here without a reply: until `LONGEST_CALL` is over and a
     /// listing after that lacks the instance, it may still take effect, whatever a later attempt returns.
     doubts: BTreeMap<IntentId, Timestamp>,
-    /// Since when the end of these instances has been refused.
-    refused_since: BTreeMap<InstanceId, Timestamp>,
+    /// Instances whose end is refused again and again.
+    refused: BTreeMap<InstanceId, Refused>,
     /// How often each slot failed in a row.
     failures: BTreeMap<Slot, u32>,
     /// How often each instance without a slot failed in a row.
@@ -56,6 +56,12 @@ pub(super) struct Reconciler<W> {
     tasks: JoinSet<()>,
     completion: mpsc::UnboundedSender<Completion>,
     inbox: mpsc::UnboundedReceiver<Completion>,
+}
+
+/// Since when, and when last.
+struct Refused {
+    since: Timestamp,
+    last: Timestamp,
 }
 
 /// The result of a call. There are no more of them than calls, whose number is limited.
@@ -77,7 +83,7 @@ impl<W: World> Reconciler<W> {
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
             doubts: BTreeMap::new(),
-            refused_since: BTreeMap::new(),
+            refused: BTreeMap::new(),
             failures: BTreeMap::new(),
             strays: BTreeMap::new(),
             asked_at: BTreeMap::new(),
@@ -128,6 +134,7 @@ impl<W: World> Reconciler<W> {
         self.observed.bounds = published.state.bounds(published.index);
         self.observed.held_off.retain(|_, backoff| now < backoff.until + LAST_PAUSE);
         self.strays.retain(|instance, _| self.observed.held_off.contains_key(instance));
+        self.refused.retain(|_, refused| now < refused.last + LAST_PAUSE + LAST_PAUSE);
         let State { cluster: Some(cluster), lineages, .. } = &*published.state else { return };
         for plugin in needed {
             let fresh = !self.listings.contains_key(&plugin);
@@ -201,7 +208,10 @@ impl<W: World> Reconciler<W> {
                 tracing::warn!(group = %self.id, intent = %id, %message, "the call was refused");
                 match task {
                     Some(Task::Destroy { instance, slot, .. }) => {
-                        self.refused_since.entry(instance.clone()).or_insert(now);
+                        self.refused
+                            .entry(instance.clone())
+                            .or_insert(Refused { since: now, last: now })
+                            .last = now;
                         match slot {
                             Some(slot) => self.slot_failed(slot, now, message.clone()),
                             None => self.hold_off(instance, now, message),
@@ -229,21 +239,19 @@ impl<W: World> Reconciler<W> {
 
     fn on_done(&mut self, task: Option<Task>, instance: &InstanceId, group: &GroupState, now: Timestamp) {
         match task {
-            Some(Task::Provision { slot, .. })
-                if group.roster.slot_of(instance).is_some_and(|it| *it != slot) =>
-            {
-                let message = format!("its plugin answered with {instance}, which holds another slot");
+            Some(Task::Provision { slot, .. }) if group.roster.slot_of(instance).is_some() => {
+                let message = format!("its plugin answered with {instance}, which holds a slot already");
                 self.slot_failed(slot, now, message);
             }
             Some(Task::Provision { slot, .. } | Task::Destroy { slot: Some(slot), .. }) => {
                 self.failures.remove(&slot);
                 self.observed.backoff.remove(&slot);
-                self.refused_since.remove(instance);
+                self.refused.remove(instance);
             }
             // Some plugins say so and do nothing.
             Some(Task::Label { instance, .. }) => self.hold_off(instance, now, "its label is not listed yet"),
             Some(Task::Destroy { slot: None, .. }) | None => {
-                self.refused_since.remove(instance);
+                self.refused.remove(instance);
             }
         }
     }
@@ -419,6 +427,15 @@ impl<W: World> Reconciler<W> {
             return;
         }
         let message = format!("denied: {why}");
+        // Groups that were planned at one moment share what the cluster allows: that is no failure of the slot.
+        if let (
+            Denial::TooManyOpen | Denial::Ceiling | Denial::SlotTaken | Denial::EnoughMembers,
+            Claim::Provision { slot } | Claim::Replace { slot } | Claim::Destroy { slot: Some(slot), .. },
+        ) = (&why, claim)
+        {
+            self.observed.backoff.insert(slot.clone(), Backoff { until: now + FIRST_PAUSE, message });
+            return;
+        }
         match claim {
             Claim::Provision { slot } | Claim::Replace { slot } => {
                 self.slot_failed(slot.clone(), now, message)
@@ -497,7 +514,8 @@ impl<W: World> Reconciler<W> {
     /// For how long the end of the same instance was refused before.
     fn refused_for(&mut self, task: &Task, now: Timestamp) -> Duration {
         let Task::Destroy { instance, .. } = task else { return Duration::ZERO };
-        self.refused_since.get(instance).map_or(Duration::ZERO, |at| Duration::from_millis(now.since(*at).0))
+        let since = self.refused.get(instance).map_or(now, |refused| refused.since);
+        Duration::from_millis(now.since(since).0)
     }
 
     /// Waits for anything that may change the plan.

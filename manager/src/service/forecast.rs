@@ -8,8 +8,8 @@ use model::command::Declaration;
 use model::observed::{ListingHistory, View};
 use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, LogId, Observed, RequestId,
-    Slot, Spec, State, plan,
+    Action, Actor, Allocation, Answer, Change, Command, GroupSpec, GroupState, InstanceId, LogId, Observed,
+    Plan, RequestId, Slot, Spec, State, plan,
 };
 use raft::{Published, Role};
 
@@ -38,12 +38,11 @@ impl Service {
         if let Ok(look) = self.world.list(plugin, &lease).await {
             let guarantees = state.guarantees(plugin, look.guarantees);
             let listing = ListingHistory::default().showed(look.items, guarantees, began, published.index);
-            observed.views.insert(
-                plugin.clone(),
-                Arc::new(View::of(&listing, id, cluster, &state.lineages, |it| {
-                    state.group(id).is_some_and(|group| group.has(plugin, it))
-                })),
-            );
+            let is_member = |it: &InstanceId| state.group(id).is_some_and(|group| group.has(plugin, it));
+            let view = View::of(&listing, id, cluster, &state.lineages, is_member);
+            // Whoever is there is adopted when it has been for a moment: the plan is about what comes of it.
+            observed.appeared.extend(view.seen.keys().map(|it| (it.clone(), Timestamp(0))));
+            observed.views.insert(plugin.clone(), Arc::new(view));
         }
         observed
     }
@@ -82,24 +81,8 @@ impl Service {
             group.changed = model::LogIndex(0);
         }
         let plan = plan(&group, observed, command.at);
-        planned.actions = plan.adopt.iter().map(adoption).collect();
-        // What is adopted with another template is replaced afterwards, and the plan says so.
-        let other = plan.adopt.iter().filter(|it| it.template != group.target);
-        planned.actions.extend(other.map(|it| pb::PlannedAction { verb: "replace".into(), ..adoption(it) }));
-        // The members that are replaced are added below, all of them.
-        let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
-        planned.actions.extend(now.map(planned_action));
-        let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
-        // The planner replaces one at a time; the user is to see all of them.
-        let terminating: BTreeSet<String> =
-            planned.actions.iter().map(|action| action.instance.clone()).collect();
-        let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.as_str()));
-        planned.actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
-            verb: "replace".into(),
-            slot: slot.to_string(),
-            instance: instance.to_string(),
-        }));
-        let outdated = outdated.len();
+        planned.actions = actions(&plan, &group);
+        let outdated = group.outdated().count();
         let before = state.group(id).map(|group| &*group.spec);
         planned.summary = summary(before, spec, outdated);
         if before.is_none() && planned.actions.is_empty() {
@@ -110,6 +93,27 @@ impl Service {
         }
         planned
     }
+}
+
+/// What is done now, and to every member that is replaced later.
+fn actions(plan: &Plan, group: &GroupState) -> Vec<pb::PlannedAction> {
+    let mut actions: Vec<pb::PlannedAction> = plan.adopt.iter().map(adoption).collect();
+    // What is adopted with another template is replaced afterwards, and the plan says so.
+    let other = plan.adopt.iter().filter(|it| it.template != group.target);
+    actions.extend(other.map(|it| pb::PlannedAction { verb: "replace".into(), ..adoption(it) }));
+    // The members that are replaced are added below, all of them.
+    let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
+    actions.extend(now.map(planned_action));
+    let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
+    // The planner replaces one at a time; the user is to see all of them.
+    let terminating: BTreeSet<String> = actions.iter().map(|action| action.instance.clone()).collect();
+    let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.as_str()));
+    actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
+        verb: "replace".into(),
+        slot: slot.to_string(),
+        instance: instance.to_string(),
+    }));
+    actions
 }
 
 const NOOP: &str = "Noop";

@@ -23,6 +23,8 @@ pub struct Unsure {
 pub struct Absence {
     /// When the first look began that did not show it.
     pub since: Timestamp,
+    /// The same, whatever listings failed in between.
+    pub first: Timestamp,
     pub listings_seen: u32,
 }
 

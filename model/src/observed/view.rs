@@ -71,8 +71,6 @@ impl View {
             said_gone: listing.said_gone.iter().filter(|it| is_member(it)).cloned().collect(),
             ..View::default()
         };
-        // When nothing has any tag, the provider has lost them.
-        view.has_unreadable = !listing.items.is_empty() && listing.items.iter().all(|it| it.tags.is_empty());
         for description in &listing.items {
             view.has_unreadable |= description.is_unreadable();
             let tag = |name: &str| description.tags.get(name).map(String::as_str);

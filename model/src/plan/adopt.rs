@@ -129,7 +129,7 @@ impl<'a> Planner<'a> {
             }
             None if self.is_doubtful(instance) => self.plan.strays.push(instance.clone()),
             None if self.is_surplus(instance, seen) => self.destroy_stray(instance, template),
-            None if self.takes_its_slot_again(seen) => {}
+            None if self.takes_its_slot_again(instance, seen) => {}
             None if self.is_second_of_a_pet(seen) => {
                 if is_left_out(Protection::Returned) {
                     self.destroy_stray(instance, template);
@@ -164,7 +164,11 @@ impl<'a> Planner<'a> {
 
     /// A member that was lost and came back, whose slot is held by one that was never ready: that one goes, and its
     /// slot is kept meanwhile.
-    fn takes_its_slot_again(&mut self, seen: &Seen) -> bool {
+    fn takes_its_slot_again(&mut self, instance: &InstanceId, seen: &Seen) -> bool {
+        let current = seen.tag(tags::CONFIG_HASH) == Some(&*self.group.template().hash);
+        if !self.observed.lost.contains(instance) || !current || seen.not_running().is_some() {
+            return false;
+        }
         let slot = match &self.group.spec.allocation {
             Allocation::LogicalIds(_) => seen.logical_id().map(Slot::Logical),
             Allocation::Size(_) => seen.tag(tags::SLOT).and_then(|slot| slot.parse().ok()).map(Slot::Ordinal),

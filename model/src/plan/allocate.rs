@@ -15,13 +15,19 @@ impl<'a> Planner<'a> {
                 return;
             }
             let missing = size - self.present;
-            let free: Vec<Slot> = (0..)
-                .map(Slot::Ordinal)
-                .filter(|slot| !self.taken.contains(slot))
-                .take(missing.min(self.room))
-                .collect();
+            let free: Vec<Slot> =
+                (0..).map(Slot::Ordinal).filter(|slot| !self.taken.contains(slot)).take(missing).collect();
+            let most = self.plan.actions.len() + self.room;
             for slot in free {
+                // One that is held back leaves its room to the next.
+                if self.plan.actions.len() >= most {
+                    break;
+                }
+                let is_last = self.rate == 0 || self.ceiling == 0;
                 self.provision(slot);
+                if is_last {
+                    break;
+                }
             }
         } else {
             self.shrink(size);

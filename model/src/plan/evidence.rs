@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{InstanceId, PluginName};
-use crate::limits::MANY;
+use crate::limits::{MANY, MOST_LOST};
 use crate::observed::{Absence, Observed, Seen, View};
 use crate::plugin::PluginClass;
 use crate::state::{GroupState, Recorded};
@@ -37,18 +37,23 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
         {
             // A look that began before the member was recorded, or when it need not be listed yet,
             // proves nothing, and is not counted later.
-            let first = Absence { since: view.taken_at, listings_seen: 0 };
+            let first = Absence { since: view.taken_at, first: view.taken_at, listings_seen: 0 };
             let absence = observed.missing.entry(instance.clone()).or_insert(first);
             if absence.since < view.unbroken_since {
                 // A plugin that fails in between is in trouble: what it showed before that is no
                 // confirmation.
-                *absence = first;
+                *absence = Absence { first: absence.first, ..first };
             }
             absence.listings_seen += 1;
         }
     }
     if !observed.missing.is_empty() || !observed.listed_once.is_empty() {
         let recorded: BTreeSet<&InstanceId> = group.recorded().map(|it| it.instance).collect();
+        let lost = |it: &&InstanceId| !recorded.contains(it) && !group.destroyed.contains_key(*it);
+        observed.lost.extend(observed.missing.keys().filter(lost).cloned());
+        while observed.lost.len() > MOST_LOST {
+            observed.lost.pop_first();
+        }
         observed.missing.retain(|instance, _| recorded.contains(instance));
         observed.listed_once.retain(|instance| recorded.contains(instance));
     }

@@ -116,6 +116,8 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn wake(&mut self, at: Timestamp) {
+        // What was due waits for a listing: that is no reason to plan again at once.
+        let at = if at > self.now { at } else { self.now + HEALTH_EVERY };
         self.plan.wake_at = Some(self.plan.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 

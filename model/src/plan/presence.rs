@@ -93,10 +93,10 @@ impl<'a> Planner<'a> {
         let many = self.suspicious.contains(plugin);
         let confirmed = if many { self.is_surely_gone(instance, view) } else { absence.listings_seen >= 2 };
         // The plugin's own word counts at once; mere absence of one with a name lasts longer.
-        let said = view.said_gone.contains(instance) && !many;
-        let late = matches!(slot, Slot::Logical(_)) && view.taken_at.since(absence.since) < NAMED_GONE;
+        let said = view.said_gone.contains(instance) && (!many || self.observed.missing.len() == 1);
+        let late = matches!(slot, Slot::Logical(_)) && view.taken_at.since(absence.first) < NAMED_GONE;
         if late && !said {
-            let until = absence.since + NAMED_GONE;
+            let until = absence.first + NAMED_GONE;
             self.wake(until);
         }
         let confirmed = said || confirmed && !late;

@@ -4,8 +4,10 @@ use super::planner::Planner;
 use super::steps::Action;
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
+use crate::ids::Slot;
 use crate::intent::{Intent, Outcome, Task};
 use crate::limits::{HEALTH_EVERY, LONGEST_CALL, UNPROMISED_LAG};
+use crate::observed::View;
 use crate::plugin::{Guarantees, PluginClass};
 use crate::state::Lifecycle;
 use crate::tags;
@@ -53,63 +55,16 @@ impl Planner<'_> {
             return None;
         };
         match &intent.task {
-            Task::Provision { slot, .. } => {
-                let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
-                if let Some(instance) = view.by_intent.get(&intent.id) {
-                    let from = ended_at + shown_before_it_counts(view.guarantees, unsure.is_some());
-                    if view.taken_at >= from || is_left_out(Protection::LateEvidence) {
-                        return Some(Outcome::Done(instance.clone()));
-                    }
-                    // One that knows the token is asked again, and its answer counts at once.
-                    if !view.guarantees.class.dedupes() {
-                        self.plan.waits.push(Wait::Settling { intent: intent.id, until: from, message });
-                        self.wake(from);
-                        return None;
-                    }
-                } else if !view.guarantees.class.dedupes()
-                    && (!view.untagged.is_empty() || view.has_unreadable)
-                {
-                    // Where tags are lost, what carries the token cannot be told.
-                    self.plan.waits.push(Wait::Settling {
-                        intent: intent.id,
-                        until: self.now + HEALTH_EVERY,
-                        message,
-                    });
-                    self.wake(self.now + HEALTH_EVERY);
-                    return None;
-                }
-                if view.guarantees.class == PluginClass::D {
-                    let over = ended_at + LONGEST_CALL;
-                    self.plan.waits.push(if view.taken_at < over {
-                        Wait::Settling { intent: intent.id, until: over, message }
-                    } else {
-                        Wait::Operator { intent: intent.id, slot: slot.clone(), message }
-                    });
-                    return None;
-                }
-                // An instance may be listed as late after the call as the listing lag of the plugin allows.
-                let lag = view.guarantees.lists_within.unwrap_or_default();
-                let over = ended_at + LONGEST_CALL + lag;
-                let proven = view.guarantees.class.dedupes() && view.after >= intent.admitted;
-                if !proven && view.taken_at < over {
-                    self.plan.waits.push(Wait::Settling { intent: intent.id, until: over, message });
-                    self.wake(over);
-                } else if self.was_filled_since(intent, slot) {
-                    // The log entries that were lost in the recovery went further: their instance is adopted.
-                    let message =
-                        "the slot was filled by a later call, whose record was lost when the cluster was recovered"
-                            .to_owned();
-                    return Some(Outcome::Refused { message, retryable: true });
-                } else {
-                    self.repeat_from(retry_at, intent, message);
-                }
-                None
-            }
+            Task::Provision { slot, .. } => self.settle_provision(intent, slot, view, message),
             Task::Destroy { instance, .. } => {
                 // A listing may lag behind, and lack an instance that exists. There is no hurry here, and an
                 // instance that is wrongly considered gone is lost, so it needs as much evidence as many do.
                 if view.after >= intent.admitted && self.is_surely_gone(instance, view) {
                     return Some(Outcome::Done(instance.clone()));
+                }
+                if self.group.lifecycle == Lifecycle::Releasing {
+                    let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
+                    return self.given_up_at(ended_at + LONGEST_CALL, view, intent, message);
                 }
                 // Destroying by id is safe to repeat.
                 self.repeat_from(retry_at, intent, message);
@@ -135,11 +90,92 @@ impl Planner<'_> {
         }
     }
 
+    fn settle_provision(
+        &mut self,
+        intent: &Intent,
+        slot: &Slot,
+        view: &View,
+        message: String,
+    ) -> Option<Outcome> {
+        let unsure = self.observed.unsure.get(&intent.id);
+        let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);
+        let guarantees = view.guarantees;
+        if let Some(instance) = view.by_intent.get(&intent.id) {
+            let from = ended_at + shown_before_it_counts(guarantees, intent, unsure.is_some());
+            if view.taken_at >= from || is_left_out(Protection::LateEvidence) {
+                return Some(Outcome::Done(instance.clone()));
+            }
+            // One that knows the token is asked again, and its answer counts at once.
+            if !guarantees.class.dedupes() {
+                self.settles_at(from, intent, message);
+                return None;
+            }
+        } else if guarantees.class == PluginClass::C && (!view.untagged.is_empty() || view.has_unreadable) {
+            // What carries the token cannot be told: an operator may, if the tags stay away.
+            let message = format!("{message}; its plugin lists instances without their tags");
+            let over = ended_at + LONGEST_CALL;
+            if view.taken_at < over {
+                self.settles_at(over, intent, message);
+            } else {
+                self.wake(self.now + HEALTH_EVERY);
+                self.plan.waits.push(Wait::Operator { intent: intent.id, slot: slot.clone(), message });
+            }
+            return None;
+        }
+        if guarantees.class == PluginClass::D {
+            let over = ended_at + LONGEST_CALL;
+            self.plan.waits.push(if view.taken_at < over {
+                Wait::Settling { intent: intent.id, until: over, message }
+            } else {
+                Wait::Operator { intent: intent.id, slot: slot.clone(), message }
+            });
+            return None;
+        }
+        // An instance may be listed as late after the call as the listing lag of the plugin allows.
+        let over = ended_at + LONGEST_CALL + guarantees.lists_within.unwrap_or_default();
+        if self.group.lifecycle == Lifecycle::Releasing {
+            // Nothing is made for a group that is to be forgotten.
+            return self.given_up_at(over, view, intent, message);
+        }
+        let proven = guarantees.class.dedupes() && view.after >= intent.admitted;
+        if !proven && view.taken_at < over {
+            self.settles_at(over, intent, message);
+        } else if self.was_filled_since(intent, slot) {
+            // The log entries that were lost in the recovery went further: their instance is adopted.
+            let message =
+                "the slot was filled by a later call, whose record was lost when the cluster was recovered";
+            return Some(Outcome::Refused { message: message.to_owned(), retryable: true });
+        } else {
+            self.repeat_from(unsure.map_or(Timestamp(0), |unsure| unsure.retry_at), intent, message);
+        }
+        None
+    }
+
+    /// An intent of a group that is released is not attempted again: it ends when its call can no longer take effect.
+    fn given_up_at(
+        &mut self,
+        over: Timestamp,
+        view: &View,
+        intent: &Intent,
+        message: String,
+    ) -> Option<Outcome> {
+        if view.taken_at >= over {
+            let message = "it is not attempted again: its group is released".to_owned();
+            return Some(Outcome::Refused { message, retryable: false });
+        }
+        self.settles_at(over, intent, message);
+        None
+    }
+
+    fn settles_at(&mut self, until: Timestamp, intent: &Intent, message: String) {
+        self.plan.waits.push(Wait::Settling { intent: intent.id, until, message });
+        self.wake(until);
+    }
+
     /// Attempts an intent again, or says until when it waits.
     fn repeat_from(&mut self, retry_at: Timestamp, intent: &Intent, message: String) {
         if self.now < retry_at {
-            self.plan.waits.push(Wait::Settling { intent: intent.id, until: retry_at, message });
-            self.wake(retry_at);
+            self.settles_at(retry_at, intent, message);
         } else {
             self.plan.actions.push(Action::Repeat { intent: intent.id });
         }
@@ -148,10 +184,11 @@ impl Planner<'_> {
 
 /// How long after an attempt a listing must have begun for the instance that it shows to be what the attempt made, and
 /// not half of it: an attempt of an earlier leader may still be under way.
-fn shown_before_it_counts(guarantees: Guarantees, ended_here: bool) -> Millis {
+fn shown_before_it_counts(guarantees: Guarantees, intent: &Intent, ended_here: bool) -> Millis {
     match guarantees.class {
-        PluginClass::A | PluginClass::B => LONGEST_CALL,
-        PluginClass::C | PluginClass::D if ended_here => guarantees.shows_the_past(),
-        PluginClass::C | PluginClass::D => guarantees.shows_the_past().max(UNPROMISED_LAG),
+        // It is asked again first; what hangs also then is believed by its listing.
+        PluginClass::A | PluginClass::B if intent.attempt == 1 => LONGEST_CALL,
+        PluginClass::C if ended_here => guarantees.shows_the_past(),
+        _ => guarantees.shows_the_past().max(UNPROMISED_LAG),
     }
 }

@@ -87,7 +87,14 @@ impl State {
         let done = match verb {
             Verb::Accept(revision) => accept(group, revision),
             // What the open calls make would be lost, or made a second time for who declares it again.
-            Verb::Release if self.level >= 2 && !group.intents.is_empty() => release(group),
+            // Whoever says it twice does not wait for that.
+            Verb::Release
+                if self.level >= 2
+                    && !group.intents.is_empty()
+                    && group.lifecycle != Lifecycle::Releasing =>
+            {
+                Some(release(group))
+            }
             Verb::Release => {
                 let left = format!("{} instances are left as they are", group.running());
                 self.groups.remove(&id);
@@ -114,12 +121,10 @@ fn accept(group: &mut Arc<GroupState>, revision: Revision) -> Option<String> {
     })
 }
 
-fn release(group: &mut Arc<GroupState>) -> Option<String> {
-    (group.lifecycle != Lifecycle::Releasing).then(|| {
-        let group = Arc::make_mut(group);
-        (group.lifecycle, group.paused) = (Lifecycle::Releasing, None);
-        format!("{} open calls are settled first", group.intents.len())
-    })
+fn release(group: &mut Arc<GroupState>) -> String {
+    let group = Arc::make_mut(group);
+    (group.lifecycle, group.paused) = (Lifecycle::Releasing, None);
+    format!("{} open calls are settled first", group.intents.len())
 }
 
 fn destroy(group: &mut Arc<GroupState>) -> Option<String> {
@@ -130,7 +135,7 @@ fn destroy(group: &mut Arc<GroupState>) -> Option<String> {
 }
 
 fn pause(group: &mut Arc<GroupState>, context: &Context<'_>) -> Option<String> {
-    group.paused.is_none().then(|| {
+    (group.paused.is_none() && group.lifecycle != Lifecycle::Releasing).then(|| {
         Arc::make_mut(group).paused = Some(Paused { since: context.at, by: context.by.clone() });
         "no action is taken until it is resumed".into()
     })

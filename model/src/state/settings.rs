@@ -34,53 +34,35 @@ const CERTIFICATE: &str = "infrakit/certificate-life";
 const CERTIFICATE_USUAL: Millis = Millis::seconds(30 * 24 * 3600);
 const CERTIFICATE_SHORTEST: Millis = Millis::seconds(60);
 
-/// Checks the value of a variable; the error says why it is refused, and what is valid.
+/// Checks the value of a variable; the error says why it is refused. It is part of the replicated answer: its words are
+/// those of every version.
 fn check(key: &str, value: &str) -> Result<(), String> {
     if !key.starts_with(RESERVED) {
         return Ok(());
     }
     if key == MOST_INSTANCES {
         let fits = value == "none" || value.parse::<usize>().is_ok();
-        return if fits {
-            Ok(())
-        } else {
-            Err(format!("`{value}` is not a valid limit: use a number, or `none` for no limit"))
-        };
+        return if fits { Ok(()) } else { Err(format!("`{value}` is neither a number nor `none`")) };
     }
     if key == DEAD_MANAGER || key == START_MANAGERS {
         let fits = value == "never" || seconds(value).is_some();
         return if fits {
             Ok(())
         } else {
-            Err(format!(
-                "`{value}` is not a valid duration: use whole seconds, at least `3s`, as in `300s`, or `never`"
-            ))
+            Err(format!("`{value}` is neither three seconds or more, as in `300s`, nor `never`"))
         };
     }
     if key == CERTIFICATE {
         let fits = seconds(value).is_some_and(|lifecycle| lifecycle >= CERTIFICATE_SHORTEST);
-        return if fits {
-            Ok(())
-        } else {
-            Err(format!(
-                "`{value}` is not a valid duration: use whole seconds, at least `60s`, as in `86400s`"
-            ))
-        };
+        return if fits { Ok(()) } else { Err(format!("`{value}` is not a minute or more, as in `86400s`")) };
     }
     let plugin = key.strip_prefix(PLUGIN).and_then(|rest| rest.strip_suffix(CLASS));
     if plugin.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
         let fits = matches!(value, "C" | "D" | "none");
-        return if fits {
-            Ok(())
-        } else {
-            Err(format!(
-                "`{value}` is not a valid class: use `C`, `D`, or `none` for the class that the plugin reports"
-            ))
-        };
+        return if fits { Ok(()) } else { Err(format!("`{value}` is none of `C`, `D` and `none`")) };
     }
     Err(format!(
-        "there is no such cluster setting: use another prefix than `{RESERVED}` for a variable, or one of the \
-         settings {MOST_INSTANCES}, {DEAD_MANAGER}, {START_MANAGERS}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
+        "names that begin with `{RESERVED}` are the managers' own: {MOST_INSTANCES}, {DEAD_MANAGER}, {START_MANAGERS}, {CERTIFICATE} and {PLUGIN}NAME{CLASS}"
     ))
 }
 

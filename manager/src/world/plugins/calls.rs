@@ -123,12 +123,13 @@ impl Plugins {
         };
         let skip_drain = reason == Reason::RollingUpdate && work.spec.updating.skip_drain;
         if !skip_drain {
-            let seen = self.for_drain(work, instance).await;
+            let (seen, is_listed) = self.for_drain(work, instance).await;
             let span = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain");
             if let Err(error) = span.ended(self.drain(&template.flavor, &seen, &work.lease).await) {
                 // A refused drain keeps the member (decision 43). Where an operator asked for its end, by a smaller
                 // size or the end of the group, it is not kept for ever.
-                if reason == Reason::RollingUpdate || work.refused_for < DRAIN_PATIENCE {
+                let patient = reason == Reason::RollingUpdate || work.refused_for < DRAIN_PATIENCE;
+                if is_listed && patient {
                     return retried(&template.flavor, &error);
                 }
                 tracing::warn!(group = %work.group, %instance, %error, "destroyed without a drain, which was refused for too long");
@@ -186,14 +187,19 @@ impl Plugins {
     }
 
     /// The instance as its flavor is to drain it: as it was seen last, or as a new listing shows it, or at least with
-    /// its id and our own tags.
-    async fn for_drain(&self, work: &Work, instance: &InstanceId) -> Arc<Description> {
+    /// its id and our own tags. And whether it may be there: a new listing may prove that it is not.
+    async fn for_drain(&self, work: &Work, instance: &InstanceId) -> (Arc<Description>, bool) {
         if let Some(seen) = &work.seen {
-            return seen.clone();
+            return (seen.clone(), true);
         }
         let listed = self.list_now(&work.known.template.instance.plugin, &work.lease).await;
-        let found = listed.ok().and_then(|it| it.items.into_iter().find(|it| it.id == *instance));
-        found.unwrap_or_else(|| work.described(instance))
+        match listed {
+            Ok(listed) => match listed.items.into_iter().find(|it| it.id == *instance) {
+                Some(found) => (found, true),
+                None => (work.described(instance), false),
+            },
+            Err(_) => (work.described(instance), true),
+        }
     }
 
     async fn drain(&self, flavor: &Part, seen: &Description, lease: &Lease) -> Result<(), spi::Error> {
