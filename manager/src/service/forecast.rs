@@ -9,7 +9,7 @@ use model::observed::{ListingHistory, View};
 use model::report::Adoption;
 use model::{
     Action, Actor, Allocation, Answer, Change, Command, GroupSpec, GroupState, InstanceId, LogId, Observed,
-    Plan, RequestId, Slot, Spec, State, plan,
+    Plan, RequestId, Slot, Spec, State, Timestamp, plan,
 };
 use raft::{Published, Role};
 

@@ -308,6 +308,10 @@ fn a_snapshot_in_the_middle_changes_nothing() {
     let web = newer.group(&"web".into()).expect("the log says enough");
     assert_eq!((web.revisions.len(), web.intents.len(), web.roster.incarnations()), (2, 1, 3), "{web:?}");
     assert!(web.paused.is_some(), "{web:?}");
+    let mut released = newer.clone();
+    let group = released.groups.get_mut(&model::GroupId::new("web")).expect("the log says enough");
+    std::sync::Arc::make_mut(group).lifecycle = model::state::Lifecycle::Releasing;
+    assert_eq!(decode_state(&encode_state(&released)).as_ref(), Ok(&released));
     for log in [log(), log_of_level_2()] {
         let whole = replay(State::default(), &log);
         for cut in 0..=log.len() {
