@@ -81,8 +81,10 @@ pub(crate) struct Cloud {
     pub(crate) to_come: usize,
     /// Instances that were removed again before anybody heard of them.
     pub(crate) half_made: BTreeSet<InstanceId>,
-    /// Until when listings have no tags.
+    /// Whether listings have no tags.
     pub(crate) tags_lost: bool,
+    /// Instances that were not listed for a while, and until when.
+    pub(crate) hidden: BTreeMap<InstanceId, Instant>,
     /// An instance that does not run, whatever its flavor says.
     pub(crate) stopped: Option<InstanceId>,
     /// Promises that were seen broken as it happened.
@@ -210,6 +212,18 @@ impl Cloud {
             let at = running[raft::between(0, running.len() as u64 - 1) as usize];
             self.instances[at].gone = Some(Instant::now());
             *self.faults.entry("an instance that died").or_default() += 1;
+        }
+    }
+
+    /// One with a name is not listed for a while, though it lives.
+    pub(crate) fn hide_a_pet(&mut self, until: Instant) {
+        let named = |it: &&Instance| {
+            it.tags.contains_key(model::tags::LOGICAL_ID) && !self.hidden.contains_key(&it.id)
+        };
+        let pets: Vec<InstanceId> = self.running().filter(named).map(|it| it.id.clone()).collect();
+        if !pets.is_empty() {
+            let at = raft::between(0, pets.len() as u64 - 1) as usize;
+            self.hidden.insert(pets[at].clone(), until);
         }
     }
 

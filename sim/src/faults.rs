@@ -21,7 +21,7 @@ impl Story {
         let back = soon(200, 10_000);
         let heal = soon(1000, 20_000);
         let mut fault = Fault { story: self, cluster, damage, back, heal };
-        match raft::between(0, 17) {
+        match raft::between(0, 18) {
             0 => fault.kill("a manager killed", any),
             1 => fault.kill("the leader killed", leader),
             2 => fault.doom_a_call(leader),
@@ -39,6 +39,7 @@ impl Story {
             14 => fault.doom_a_write(leader, any),
             15 => fault.give_lead_away(leader, (leader + 1) % n),
             16 => fault.lose_tags(),
+            17 => fault.hide_a_pet(),
             _ => fault.kill_everybody(),
         }
     }
@@ -165,6 +166,12 @@ impl Fault<'_> {
         self.story.count("tags lost");
         self.cloud().tags_lost = true;
         self.damage.healed_at = self.heal;
+    }
+
+    /// It is replaced if that lasts, and must not be destroyed when it is listed again.
+    fn hide_a_pet(&mut self) {
+        self.story.count("one with a name hidden");
+        self.cloud().hide_a_pet(soon(5000, 70_000));
     }
 
     fn lose_instances(&self, most: u64) {

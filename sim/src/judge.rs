@@ -100,12 +100,27 @@ pub(crate) fn violations(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
     violations.extend(diverged(cluster));
     violations.extend(deposed(&cloud));
     violations.extend(cloud.broken.iter().cloned());
+    violations.extend(destroyed_for_returning(&cloud));
     violations
 }
 
 /// Whether it was made under a token of which a call took effect after everybody had given it up.
 fn is_given_up(cloud: &Cloud, instance: &Instance) -> bool {
     instance.tags.get(tags::INTENT).is_some_and(|token| cloud.given_up.contains(token))
+}
+
+/// Whether it was not listed for a while: another may have been made in its place.
+fn was_hidden(cloud: &Cloud, instance: &Instance) -> bool {
+    cloud.hidden.contains_key(&instance.id)
+}
+
+/// What was a member is not destroyed because it came back.
+fn destroyed_for_returning(cloud: &Cloud) -> Vec<String> {
+    let returned = |call: &&crate::cloud::Call| match &call.task {
+        Task::Destroy { instance, slot: None, .. } => cloud.hidden.contains_key(instance),
+        _ => false,
+    };
+    cloud.calls.iter().filter(returned).map(|call| format!("{call}, which had come back")).collect()
 }
 
 fn members(state: &State, group: &str) -> Vec<String> {
@@ -127,7 +142,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         for three in instances.windows(3) {
             if three[0].gone.is_none_or(|gone| gone > three[2].born)
                 && three[1].gone.is_none_or(|gone| gone > three[2].born)
-                && !three.iter().any(|it| is_given_up(cloud, it))
+                && !three.iter().any(|it| is_given_up(cloud, it) || was_hidden(cloud, it))
             {
                 violations
                     .push(format!("{} slot {slot}: three lived when {} was made", group.name, three[2].id));
@@ -135,7 +150,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         }
         for pair in instances.windows(2) {
             // Class C: at most so many as were given up and came after all, and none in the end.
-            let given_up = pair.iter().any(|it| is_given_up(cloud, it));
+            let given_up = pair.iter().any(|it| is_given_up(cloud, it) || was_hidden(cloud, it));
             let replaced = !group.pets && takes_over(pair[1], pair[0]);
             if pair[0].gone.is_none_or(|gone| gone > pair[1].born) && !given_up && !replaced {
                 violations.push(format!(
@@ -147,13 +162,15 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     }
     violations.extend(too_many(cloud, group));
     let held = members(state, group.name);
-    for instance in cloud.running().filter(ours) {
+    for instance in cloud.running().filter(ours).filter(|it| !was_hidden(cloud, it)) {
         if !held.iter().any(|id| id == instance.id.as_str()) {
             violations.push(format!("{}: {} lives and nobody knows it", group.name, instance.id));
         }
     }
     let destroyed = cloud.instances.iter().filter(ours).filter(|it| it.ended_by.is_some()).count();
-    let surplus = cloud.instances.iter().filter(ours).filter(|it| is_given_up(cloud, it)).count();
+    // One that came back may take its slot again from one that was never ready.
+    let may_go = |it: &&Instance| is_given_up(cloud, it) || was_hidden(cloud, it);
+    let surplus = cloud.instances.iter().filter(ours).filter(may_go).count();
     if destroyed > group.may_destroy as usize + surplus {
         violations.push(format!(
             "{}: {destroyed} instances were destroyed where {} were to go",
@@ -186,10 +203,11 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
     };
     let ours: Vec<&Instance> = cloud.instances.iter().filter(of_group).collect();
     let mut violations = Vec::new();
-    for instance in ours.iter().filter(|it| !is_given_up(cloud, it)) {
+    for instance in ours.iter().filter(|it| !is_given_up(cloud, it) && !was_hidden(cloud, it)) {
         let counts = |it: &&&Instance| {
             it.claim < instance.claim
                 && !is_given_up(cloud, it)
+                && !was_hidden(cloud, it)
                 && terminating.get(&it.id).is_none_or(|terminating| *terminating > instance.claim)
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };

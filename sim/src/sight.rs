@@ -181,15 +181,22 @@ impl World for Sight {
             *cloud.faults.entry("a look that failed").or_default() += 1;
             return Err("simulated: it cannot be looked at".into());
         }
-        let items = cloud.running().filter(|it| it.plugin == *plugin && it.listed_from <= now).map(|it| {
-            Arc::new(Description {
-                id: it.id.clone(),
-                logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
-                tags: if cloud.tags_lost { tags::Tags::new() } else { it.tags.clone() },
-                properties: Some(Opaque::null()),
-                state: (cloud.stopped.as_ref() == Some(&it.id)).then(stopped),
+        let items = cloud
+            .running()
+            .filter(|it| {
+                it.plugin == *plugin
+                    && it.listed_from <= now
+                    && cloud.hidden.get(&it.id).is_none_or(|until| *until <= now)
             })
-        });
+            .map(|it| {
+                Arc::new(Description {
+                    id: it.id.clone(),
+                    logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
+                    tags: if cloud.tags_lost { tags::Tags::new() } else { it.tags.clone() },
+                    properties: Some(Opaque::null()),
+                    state: (cloud.stopped.as_ref() == Some(&it.id)).then(stopped),
+                })
+            });
         let mut items: Vec<_> = items.collect();
         if raft::between(1, 100) <= cloud.trouble / 4 {
             if raft::between(0, 1) == 0 {

@@ -345,6 +345,8 @@ impl Story {
             let mut cloud = cluster.cloud.lock().expect("the cloud");
             cloud.trouble = 0;
             cloud.tags_lost = false;
+            let now = Instant::now();
+            cloud.hidden.values_mut().for_each(|until| *until = now.min(*until));
             (cloud.terminating, cloud.dies_at) = (None, None);
             cloud.frozen.clear();
             cloud.died.clear();
