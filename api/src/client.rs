@@ -38,7 +38,7 @@ impl Addresses {
         self.0.iter().map(String::as_str)
     }
 
-    /// Parses `host:port[,host:port…]`; a part that begins with `/` is a socket.
+    /// Parses `host:port[,host:port…]`; a part with a `/` is the path of a socket.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parts: Vec<String> =
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -47,7 +47,7 @@ impl Addresses {
         }
         for part in &parts {
             let port = part.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            if !part.starts_with('/') && port.is_none() {
+            if !part.contains('/') && port.is_none() {
                 return Err(Error::new(Code::Invalid, format!("`{part}` is not a manager address"))
                     .remedy("write HOST:PORT[,HOST:PORT...], such as 127.0.0.1:7701"));
             }
@@ -187,7 +187,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Opens a stream to the manager at `address`: through its local socket if it runs on this machine as the
 /// same user, which authenticates the caller; otherwise with TLS.
 pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
-    if address.starts_with('/') {
+    if address.contains('/') {
         return Ok(Box::new(UnixStream::connect(address).await?));
     }
     let mut absent = None;
@@ -214,7 +214,7 @@ fn channel(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Channel, Err
     let wrong = |error: tonic::transport::Error| {
         Error::new(Code::Invalid, format!("`{address}` is not an address")).cause(error.to_string())
     };
-    let endpoint = if address.starts_with('/') {
+    let endpoint = if address.contains('/') {
         Endpoint::from_static("http://local")
     } else {
         Endpoint::from_shared(format!("http://{address}")).map_err(wrong)?
@@ -238,6 +238,7 @@ mod tests {
     #[test]
     fn addresses_are_hosts_with_ports_or_sockets() {
         let parse = |text: &str| Addresses::parse(text).map(|it| it.0);
+        assert_eq!(parse("m1/manager.sock").expect("a path"), ["m1/manager.sock"], "also a relative one");
         assert_eq!(parse("a:1, b:2"), Ok(vec!["a:1".into(), "b:2".into()]));
         assert_eq!(parse("/run/x.sock"), Ok(vec!["/run/x.sock".into()]));
         for bad in ["", " , ", "host", "host:port", "a:1,b"] {

@@ -155,6 +155,8 @@ async fn follow_events<W: World>(plugin: &PluginName, world: &W, demand: &Demand
                 if let Told::Gone(instance) = told {
                     demand.said(instance);
                 }
+                // An engine may send an event before its listings show what happened: one listing is not the last.
+                demand.moved.store(true, Ordering::Relaxed);
                 demand.poke.notify_one();
             }
             // There is no event stream, or it broke: listings continue, and a new stream is tried.

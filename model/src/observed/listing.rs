@@ -51,7 +51,7 @@ impl fmt::Display for InstanceState {
             RunStatus::Failed => "has failed",
             RunStatus::Unknown => "is in an unknown state",
         })?;
-        if let Some(code) = self.exit_code {
+        if let Some(code) = self.exit_code.filter(|code| !self.message.contains(&code.to_string())) {
             write!(f, " with exit code {code}")?;
         }
         if self.message.is_empty() { Ok(()) } else { write!(f, ": {}", self.message) }
