@@ -22,7 +22,7 @@ const TOLD: [&str; 6] = ["start", "die", "destroy", "pause", "unpause", "exec_di
 /// When a new stream surely tells everything: its headers come before the engine begins to listen.
 const SETTLED: Duration = Duration::from_secs(1);
 /// After how long a silence the engine is asked whether it is there: a network may lose a connection without
-/// a word.
+/// notice.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long it has to answer.
 const ANSWER: Duration = Duration::from_secs(10);

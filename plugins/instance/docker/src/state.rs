@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::boot::{self, Boot};
 use crate::engine;
 
-/// What only a look at the container itself tells.
+/// What only an inspect of the container tells.
 #[derive(Debug, Clone, Default)]
 struct Facts {
     exit_code: Option<i64>,
@@ -98,7 +98,7 @@ pub(crate) struct States(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// Counts what may have changed, so that a look that began before that is not kept.
+    /// Counts what may have changed, so that an inspect that began before is not kept.
     changes: u64,
     /// How a container ended, by its id, as of a listing that said so.
     ends: BTreeMap<String, (String, ContainerState)>,
