@@ -96,7 +96,6 @@ async fn what_was_made_though_its_answer_was_lost_is_found_by_its_name_and_not_m
     assert_eq!(world.see(|table| table.living().count()), 3);
 }
 
-#[ignore = "a view is made by tags alone, so such a member is taken for gone and made again (decision 41)"]
 #[tokio::test(start_paused = true)]
 async fn what_shows_without_its_tags_still_holds_its_slot() {
     let world = Tabletop::new();
