@@ -10,6 +10,7 @@ mod tree;
 use crate::problem::{Problem, Problems};
 use crate::spec::GroupSpec;
 
+pub use group::nearest;
 pub use spot::Spot;
 
 /// The largest accepted file: eight of the largest specs.

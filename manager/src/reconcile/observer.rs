@@ -228,7 +228,7 @@ async fn list_again_and_again<W: World>(
 mod tests {
     use std::sync::atomic::AtomicU32;
 
-    use model::{Description, GroupSpec, Health, Outcome, Part};
+    use model::{Description, GroupSpec, Health, LogIndex, Outcome, Part};
 
     use super::*;
     use crate::world::{Listed, Rejection, Told, Work};
@@ -260,6 +260,27 @@ mod tests {
         async fn validate(&self, _: &GroupSpec) -> Vec<Rejection> {
             Vec::new()
         }
+    }
+
+    #[tokio::test]
+    async fn the_word_that_one_is_gone_counts_until_a_later_listing_shows_it() {
+        let demand = Demand::default();
+        let shows = |ids: &[&str]| {
+            let item = |id: &&str| {
+                let (id, tags) = ((*id).into(), Default::default());
+                Arc::new(Description { id, logical_id: None, tags, properties: None, state: None })
+            };
+            let items = ids.iter().map(item).collect();
+            ListingHistory::default().showed(items, Default::default(), Default::default(), LogIndex(0))
+        };
+        let before = Instant::now();
+        tokio::task::yield_now().await;
+        demand.said("i-1".into());
+        assert!(demand.gone_from(&shows(&["i-1"]), before).is_empty(), "it is listed");
+        assert_eq!(demand.gone_from(&shows(&[]), before).len(), 1, "that listing began before the word");
+        let after = Instant::now() + Duration::from_millis(1);
+        assert!(demand.gone_from(&shows(&["i-1"]), after).is_empty());
+        assert!(demand.gone_from(&shows(&[]), after).is_empty(), "a later listing took the word back");
     }
 
     #[tokio::test]

@@ -499,7 +499,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+/// The known name that a mistyped word is nearest to; none when no name is like it.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     known
         .iter()

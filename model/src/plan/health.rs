@@ -16,7 +16,7 @@ impl Planner<'_> {
     /// What the latest answers about a member come to; asks again whoever is not known to be well.
     pub(super) fn check_health(&mut self, member: &RunningMember<'_>) {
         if let Some(state) = self.not_running(member).filter(|_| !is_left_out(Protection::RunningIsReady)) {
-            self.check_state(member, &state.clone());
+            self.check_state(member, state);
             return;
         }
         match member.health {
@@ -54,7 +54,6 @@ impl Planner<'_> {
             Verdict::Ready | Verdict::Booting => listed_at,
         };
         self.plan.waits.push(Wait::NotRunning { slot, instance, since, state: state.clone() });
-        self.wake(self.now + HEALTH_EVERY);
     }
 
     fn sample_of(&self, instance: &InstanceId) -> Option<&HealthSample> {

@@ -9,6 +9,15 @@ fn pets() -> Story {
     Story::new(spec("v1", Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()]))).settles()
 }
 
+/// One slot is claimed, and nobody makes its instance yet. The intent, and the fingerprint that the instance is to have.
+fn claims_one(story: &mut Story) -> (IntentId, String) {
+    story.look();
+    let report = story.report();
+    let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
+    let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
+    (intent, story.group().template().hash.clone())
+}
+
 /// Looks every second for this long; what was planned in between.
 fn told_for(story: &mut Story, time: Millis) -> Vec<String> {
     let until = story.now + time;
@@ -47,11 +56,7 @@ fn where_tags_are_lost_an_open_intent_is_not_made_again() {
     let mut story = Story::of(2).settles();
     story.guarantees = Guarantees { class: PluginClass::C, lists_within: Some(Millis(0)) };
     story.commit(spec("v1", Allocation::Size(3)));
-    story.look();
-    let report = story.report();
-    let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
-    let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
-    let hash = story.group().template().hash.clone();
+    let (intent, hash) = claims_one(&mut story);
     // It was made, nobody heard of it, and the tags of all are gone.
     story.provider.push((
         "late".into(),
@@ -142,11 +147,7 @@ fn what_an_attempt_left_behind_for_a_moment_is_never_a_member() {
     for lists_within in [Some(Millis(0)), None] {
         let mut story = Story::of(1);
         story.guarantees = Guarantees { class: PluginClass::C, lists_within };
-        story.look();
-        let report = story.report();
-        let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
-        let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
-        let hash = story.group().template().hash.clone();
+        let (intent, hash) = claims_one(&mut story);
         let half = tags_of(&hash, Some(&Slot::Ordinal(0)), Some(intent));
         story.provider.push(("half".into(), half, Health::Healthy));
         story.observed.in_flight.insert(intent);
@@ -177,11 +178,7 @@ fn what_an_attempt_left_behind_for_a_moment_is_never_a_member() {
 fn a_listing_that_began_during_an_attempt_does_not_settle_it() {
     let mut story = Story::of(1);
     story.guarantees = Guarantees { class: PluginClass::C, lists_within: Some(Millis(0)) };
-    story.look();
-    let report = story.report();
-    let Answer::Admitted(admissions) = story.apply(Change::Report(report)) else { panic!() };
-    let [Admission::Granted(intent)] = admissions[..] else { panic!("{admissions:?}") };
-    let hash = story.group().template().hash.clone();
+    let (intent, hash) = claims_one(&mut story);
     story.provider.push((
         "half".into(),
         tags_of(&hash, Some(&Slot::Ordinal(0)), Some(intent)),

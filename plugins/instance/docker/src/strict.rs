@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use model::draft::nearest;
 use serde::de::value::StringDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
@@ -62,17 +63,6 @@ impl Notes<'_> {
         let problem = format!("{}: unknown field `{field}`; {remedy}", join(path, field));
         self.problems.borrow_mut().push(problem);
     }
-}
-
-/// The same rule as for the fields of specs (`model/src/draft/group.rs`).
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word = word.to_ascii_lowercase();
-    known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_ascii_lowercase()), *name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-        .min()
-        .map(|(_, name)| name)
 }
 
 fn join(path: &str, field: &str) -> String {
