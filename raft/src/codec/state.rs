@@ -214,9 +214,7 @@ fn write_group(group: &GroupState, written: &mut Vec<u8>) {
         ..pb::Group::default()
     };
     before.encode(written).expect("a vector grows");
-    for (slot, it) in group.roster.iter() {
-        roster::member(written, ROSTER, slot, it);
-    }
+    roster::members(written, ROSTER, group.roster.iter());
     let after = pb::Group {
         intents: group.intents.values().map(intent).collect(),
         terminating_strays: group.terminating_strays.iter().map(InstanceId::to_string).collect(),
