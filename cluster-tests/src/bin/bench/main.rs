@@ -288,7 +288,6 @@ async fn failover(profile: &str, bar: &str) -> Row {
     )
 }
 
-/// The lead is given away while a client writes; how long nothing is answered.
 /// From the command that recovers a survivor of three to three managers that vote, ten times.
 async fn recover() -> Row {
     let mut took = Vec::new();
@@ -318,6 +317,7 @@ async fn recover() -> Row {
     )
 }
 
+/// Leadership is transferred while a client writes: how long nothing is answered.
 async fn transfer() -> Row {
     let cluster = Cluster::of(3).await;
     let stop = AtomicBool::new(false);
