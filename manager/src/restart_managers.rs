@@ -66,10 +66,10 @@ pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
 /// The machines of the other managers that are members of groups, and their plugins.
 fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceId, PluginName)> {
     let plugin_of = |instance: &InstanceId| {
-        state.groups.values().find_map(|group| {
-            let held = group.occupied(instance)?;
-            Some(group.template_of(held.template).template.instance.plugin.clone())
-        })
+        state
+            .groups
+            .values()
+            .find_map(|group| group.roster.with_id(instance).next().map(|it| it.plugin.clone()))
     };
     let others = state.managers.iter().filter(|(id, _)| **id != me);
     others

@@ -109,6 +109,51 @@ number! {
     LogIndex(u64)
 }
 
+/// An instance. Two plugins may number theirs alike, so an id says which one it is only together with its plugin.
+/// In the order of the ids.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceRef {
+    pub id: InstanceId,
+    /// The plugin that lists it; empty for that of whatever instance has the id, as programs until feature level 2
+    /// wrote it.
+    pub plugin: PluginName,
+}
+
+impl InstanceRef {
+    pub fn new(plugin: &PluginName, id: &InstanceId) -> Self {
+        Self { id: id.clone(), plugin: plugin.clone() }
+    }
+
+    /// The instance of this id, whatever its plugin.
+    pub fn of_any_plugin(id: &InstanceId) -> Self {
+        Self { id: id.clone(), plugin: PluginName::new("") }
+    }
+
+    pub fn names_plugin(&self) -> bool {
+        !self.plugin.as_str().is_empty()
+    }
+
+    /// Whether this, which may leave its plugin open, says that one.
+    pub fn means(&self, other: &InstanceRef) -> bool {
+        self.id == other.id && (self.plugin == other.plugin || !self.names_plugin())
+    }
+}
+
+/// Of the plugin that most tests have.
+#[cfg(test)]
+impl From<&str> for InstanceRef {
+    fn from(id: &str) -> Self {
+        Self::new(&"simulator/compute".into(), &id.into())
+    }
+}
+
+/// Its id alone, as people read it.
+impl fmt::Display for InstanceRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.id, f)
+    }
+}
+
 /// The id of a request: a repeated one gets the first answer instead of a second effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u128);

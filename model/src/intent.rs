@@ -1,6 +1,6 @@
 //! A record written before a side effect, so that no crash can hide one.
 
-use crate::ids::{Generation, InstanceId, IntentId, LogIndex, Revision, Slot, Term};
+use crate::ids::{Generation, InstanceId, InstanceRef, IntentId, LogIndex, Revision, Slot, Term};
 use crate::limits::LONGEST_CALL;
 use crate::time::Timestamp;
 
@@ -39,7 +39,7 @@ pub enum Task {
     },
     /// Drain an instance by its flavor, and destroy it.
     Destroy {
-        instance: InstanceId,
+        instance: InstanceRef,
         /// The slot it holds; none for an instance of this cluster without a slot.
         slot: Option<Slot>,
         /// The revision whose plugins drain and destroy it.

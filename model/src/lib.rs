@@ -36,8 +36,8 @@ pub use access::Role;
 pub use answer::{Answer, Refusal};
 pub use command::{Actor, Change, Command};
 pub use ids::{
-    ClusterId, Generation, GroupId, InstanceId, IntentId, LogId, LogIndex, LogicalId, NodeId, ObjectKey,
-    PluginName, RequestId, Revision, Slot, Term,
+    ClusterId, Generation, GroupId, InstanceId, InstanceRef, IntentId, LogId, LogIndex, LogicalId, NodeId,
+    ObjectKey, PluginName, RequestId, Revision, Slot, Term,
 };
 pub use intent::{Intent, Outcome, Task};
 pub use lineage::Lineages;

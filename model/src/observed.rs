@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::bounds::Bounds;
-use crate::ids::{InstanceId, IntentId, PluginName, Slot};
+use crate::ids::{InstanceRef, IntentId, PluginName, Slot};
 use crate::time::Timestamp;
 
 pub use backoff::{Absence, Backoff, Trouble, Unsure};
@@ -25,7 +25,7 @@ pub struct Observed {
     /// Plugins that cannot be asked: since when and why.
     pub troubles: BTreeMap<PluginName, Trouble>,
     /// Answers of the flavor.
-    pub health: BTreeMap<InstanceId, HealthSample>,
+    pub health: BTreeMap<InstanceRef, HealthSample>,
     /// Who at rest was asked last how it is, and when.
     pub patrolled: Option<Slot>,
     pub patrolled_at: Timestamp,
@@ -34,17 +34,17 @@ pub struct Observed {
     pub unsure: BTreeMap<IntentId, Unsure>,
     pub backoff: BTreeMap<Slot, Backoff>,
     /// Members that this leader has seen listed, of plugins whose listings may lag behind.
-    pub listed_once: BTreeSet<InstanceId>,
+    pub listed_once: BTreeSet<InstanceRef>,
     /// Members that the latest look at their plugin did not show.
-    pub missing: BTreeMap<InstanceId, Absence>,
+    pub missing: BTreeMap<InstanceRef, Absence>,
     /// Members that this leader has seen lost: one of them may come back.
-    pub lost: BTreeSet<InstanceId>,
+    pub lost: BTreeSet<InstanceRef>,
     /// Since when instances with a token of a closed intent have been listed without a break: what was being
     /// made when its intent was refused may be shown for a while.
-    pub appeared: BTreeMap<InstanceId, Timestamp>,
+    pub appeared: BTreeMap<InstanceRef, Timestamp>,
     /// Instances without a slot that could not be destroyed, or do not show their label, and when that is
     /// tried again.
-    pub held_off: BTreeMap<InstanceId, Backoff>,
+    pub held_off: BTreeMap<InstanceRef, Backoff>,
     /// Why the plugins have not accepted the spec yet; empty when they have, or were not asked.
     pub unaccepted: String,
     /// Since when this manager leads: calls of earlier leaders began before.

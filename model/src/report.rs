@@ -1,6 +1,6 @@
 //! One turn of the reconciler for one object: what it found out, and what it wants to do.
 
-use crate::ids::{InstanceId, IntentId, ObjectKey, Revision, Slot, Term};
+use crate::ids::{InstanceId, InstanceRef, IntentId, ObjectKey, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::time::Timestamp;
 
@@ -27,11 +27,11 @@ pub enum Fact {
     /// The outcome of an attempt.
     Outcome(IntentId, Outcome),
     /// Fresh listings no longer show it.
-    Gone { slot: Slot, instance: InstanceId },
+    Gone { slot: Slot, instance: InstanceRef },
     /// Its flavor calls it healthy: for the first time, or again.
-    Ready { slot: Slot, instance: InstanceId },
+    Ready { slot: Slot, instance: InstanceRef },
     /// Its flavor has called it unhealthy, without a break, since then.
-    Unhealthy { slot: Slot, instance: InstanceId, since: Timestamp },
+    Unhealthy { slot: Slot, instance: InstanceRef, since: Timestamp },
     /// An instance that is there already takes an empty slot.
     Adopted(Adoption),
     /// Every wanted member is ready at this template.
@@ -44,6 +44,7 @@ pub enum Fact {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adoption {
     pub slot: Slot,
+    /// Of the plugin of its template.
     pub instance: InstanceId,
     /// The template it was made from; 0 when it is none that is known.
     pub template: Revision,
@@ -53,22 +54,13 @@ pub struct Adoption {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// An instance for an empty slot.
-    Provision {
-        slot: Slot,
-    },
+    Provision { slot: Slot },
     /// An instance that is to take the slot over from the one that holds it: start-first.
-    Replace {
-        slot: Slot,
-    },
-    Destroy {
-        instance: InstanceId,
-        slot: Option<Slot>,
-        template: Revision,
-        reason: Reason,
-    },
-    Label {
-        instance: InstanceId,
-    },
+    Replace { slot: Slot },
+    /// The end of an instance of the plugin of that template.
+    Destroy { instance: InstanceId, slot: Option<Slot>, template: Revision, reason: Reason },
+    /// A label for an instance of the target's plugin.
+    Label { instance: InstanceId },
 }
 
 impl Report {

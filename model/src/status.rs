@@ -315,7 +315,7 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         slots,
         more_waits: all.len() - waits.len(),
         waits,
-        strays: seen.map_or_else(Vec::new, |(_, plan)| plan.strays.clone()),
+        strays: seen.map_or_else(Vec::new, |(_, plan)| plan.strays.iter().map(|it| it.id.clone()).collect()),
         state: progress(group, converged),
         observed_at,
     }
@@ -392,7 +392,7 @@ fn slot_status(
         }
         Incarnation::Occupied(it) => {
             let plugin = &group.template_of(it.template).template.instance.plugin;
-            let listed = seen.and_then(|(observed, _)| observed.views.get(plugin)?.seen.get(&it.instance));
+            let listed = seen.and_then(|(observed, _)| observed.views.get(plugin)?.seen.get(&it.instance.id));
             let not_running = listed.and_then(|listed| listed.not_running());
             let sample = seen.and_then(|(observed, _)| observed.health.get(&it.instance));
             let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| *lost == it.instance));
@@ -400,7 +400,7 @@ fn slot_status(
                 if gone { (SlotState::Gone, it.since) } else { state_of(it, not_running, sample) };
             SlotStatus {
                 generation: it.generation,
-                instance: Some(it.instance.clone()),
+                instance: Some(it.instance.id.clone()),
                 state,
                 template: it.template,
                 since: Some(since),

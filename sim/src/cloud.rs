@@ -184,8 +184,8 @@ impl Cloud {
         match &work.intent.task {
             Task::Provision { .. } => self.provision(work),
             Task::Destroy { instance, .. } => {
-                self.destroy(instance, &work.token);
-                instance.clone()
+                self.destroy(&instance.id, &work.token);
+                instance.id.clone()
             }
             Task::Label { instance, .. } => instance.clone(),
         }

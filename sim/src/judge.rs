@@ -117,7 +117,7 @@ fn was_hidden(cloud: &Cloud, instance: &Instance) -> bool {
 /// What was a member is not destroyed because it came back.
 fn destroyed_for_returning(cloud: &Cloud) -> Vec<String> {
     let returned = |call: &&crate::cloud::Call| match &call.task {
-        Task::Destroy { instance, slot: None, .. } => cloud.hidden.contains_key(instance),
+        Task::Destroy { instance, slot: None, .. } => cloud.hidden.contains_key(&instance.id),
         _ => false,
     };
     cloud.calls.iter().filter(returned).map(|call| format!("{call}, which had come back")).collect()
@@ -194,7 +194,7 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
     let mut terminating: BTreeMap<&InstanceId, IntentId> = BTreeMap::new();
     for call in &cloud.calls {
         if let Task::Destroy { instance, .. } = &call.task {
-            let first = terminating.entry(instance).or_insert(call.claim);
+            let first = terminating.entry(&instance.id).or_insert(call.claim);
             *first = call.claim.min(*first);
         }
     }

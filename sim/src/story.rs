@@ -217,7 +217,7 @@ impl Story {
         };
         let Some(stopped) = held(cluster).and_then(|group| group.members().next().cloned()) else { return };
         for (runs, within) in [(false, 40), (true, 60)] {
-            let is_stopped = (!runs).then(|| stopped.clone());
+            let is_stopped = (!runs).then(|| stopped.id.clone());
             cluster.cloud.lock().expect("the cloud").stopped = is_stopped;
             let began = Instant::now();
             let as_it_is = |cluster: &Cluster| {

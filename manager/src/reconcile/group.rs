@@ -15,8 +15,8 @@ use model::report::{Claim, Report};
 use model::state::{Lifecycle, TemplateRecord};
 use model::tags::{self, Tags};
 use model::{
-    Actor, Answer, Change, Command, Generation, GroupId, GroupState, Health, InstanceId, IntentId, Millis,
-    ObjectKey, Outcome, Phase, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
+    Actor, Answer, Change, Command, Generation, GroupId, GroupState, Health, InstanceId, InstanceRef,
+    IntentId, Millis, ObjectKey, Outcome, Phase, Plan, PluginName, RequestId, Slot, State, Timestamp, plan,
 };
 use raft::Published;
 use tokio::sync::{mpsc, watch};
@@ -45,13 +45,13 @@ pub(super) struct Reconciler<W> {
     /// listing after that lacks the instance, it may still take effect, whatever a later attempt returns.
     doubts: BTreeMap<IntentId, Timestamp>,
     /// Instances whose end is refused again and again.
-    refused: BTreeMap<InstanceId, Refused>,
+    refused: BTreeMap<InstanceRef, Refused>,
     /// How often each slot failed in a row.
     failures: BTreeMap<Slot, u32>,
     /// How often each instance without a slot failed in a row.
-    strays: BTreeMap<InstanceId, u32>,
-    asked_at: BTreeMap<InstanceId, Timestamp>,
-    asking: BTreeSet<InstanceId>,
+    strays: BTreeMap<InstanceRef, u32>,
+    asked_at: BTreeMap<InstanceRef, Timestamp>,
+    asking: BTreeSet<InstanceRef>,
     validated_at: Option<Timestamp>,
     tasks: JoinSet<()>,
     completion: mpsc::UnboundedSender<Completion>,
@@ -67,7 +67,7 @@ struct Refused {
 /// The result of a call. There are no more of them than calls, whose number is limited.
 enum Completion {
     Performed(IntentId, Outcome),
-    Health(InstanceId, Health, String),
+    Health(InstanceRef, Health, String),
     Validated(model::Revision, Vec<Rejection>),
 }
 
@@ -161,7 +161,7 @@ impl<W: World> Reconciler<W> {
         // No samples are kept of healthy members at rest, so that a large group costs little, and none of members
         // of unknown health, so that they are checked again in turn.
         let rolls = matches!(group.phase, Phase::Running { .. }) && group.lifecycle == Lifecycle::Managed;
-        let worth_keeping = |id: &InstanceId, sample: &HealthSample| {
+        let worth_keeping = |id: &InstanceRef, sample: &HealthSample| {
             group.occupied(id).is_some_and(|it| rolls || !it.is_ready() || sample.health == Health::Unhealthy)
         };
         self.observed.health.retain(|id, sample| worth_keeping(id, sample));
@@ -218,7 +218,10 @@ impl<W: World> Reconciler<W> {
                         }
                     }
                     Some(Task::Provision { slot, .. }) => self.slot_failed(slot, now, message.clone()),
-                    Some(Task::Label { instance, .. }) => self.hold_off(instance, now, message),
+                    Some(Task::Label { instance, template }) => {
+                        let instance = InstanceRef::new(group.plugin_of(template), &instance);
+                        self.hold_off(instance, now, message);
+                    }
                     None => {}
                 }
                 self.outcomes.push((id, outcome));
@@ -238,21 +241,21 @@ impl<W: World> Reconciler<W> {
     }
 
     fn on_done(&mut self, task: Option<Task>, instance: &InstanceId, group: &GroupState, now: Timestamp) {
+        let Some(task) = task else { return };
+        let instance = InstanceRef::new(group.plugin_of(task.template()), instance);
         match task {
-            Some(Task::Provision { slot, .. }) if group.roster.slot_of(instance).is_some() => {
+            Task::Provision { slot, .. } if group.roster.slot_of(&instance).is_some() => {
                 let message = format!("its plugin answered with {instance}, which holds a slot already");
                 self.slot_failed(slot, now, message);
             }
-            Some(Task::Provision { slot, .. } | Task::Destroy { slot: Some(slot), .. }) => {
+            Task::Provision { slot, .. } | Task::Destroy { slot: Some(slot), .. } => {
                 self.failures.remove(&slot);
                 self.observed.backoff.remove(&slot);
-                self.refused.remove(instance);
+                self.refused.remove(&instance);
             }
             // Some plugins say so and do nothing.
-            Some(Task::Label { instance, .. }) => self.hold_off(instance, now, "its label is not listed yet"),
-            Some(Task::Destroy { slot: None, .. }) | None => {
-                self.refused.remove(instance);
-            }
+            Task::Label { .. } => self.hold_off(instance, now, "its label is not listed yet"),
+            Task::Destroy { slot: None, .. } => drop(self.refused.remove(&instance)),
         }
     }
 
@@ -274,7 +277,7 @@ impl<W: World> Reconciler<W> {
     }
 
     /// Backs off from an instance without a slot, longer after each failure in a row.
-    fn hold_off(&mut self, instance: InstanceId, now: Timestamp, message: &str) {
+    fn hold_off(&mut self, instance: InstanceRef, now: Timestamp, message: &str) {
         let failures = self.strays.entry(instance.clone()).or_default();
         *failures += 1;
         let backoff = Backoff { until: now + pause_after(*failures), message: message.to_owned() };
@@ -353,9 +356,9 @@ impl<W: World> Reconciler<W> {
         group: &GroupState,
         known: &TemplateRecord,
         slot: &Slot,
-        instance: &InstanceId,
+        instance: &InstanceRef,
     ) -> Arc<model::Description> {
-        if let Some(seen) = self.seen(&known.template.instance.plugin, instance) {
+        if let Some(seen) = self.seen(instance) {
             return seen;
         }
         let generation = group.occupied(instance).map_or(Generation(0), |it| it.generation);
@@ -363,12 +366,18 @@ impl<W: World> Reconciler<W> {
         tags.insert(tags::GROUP.to_owned(), self.id.to_string());
         tags.insert(tags::CONFIG_HASH.to_owned(), known.hash.clone());
         let logical_id = slot.logical_id().cloned();
-        Arc::new(model::Description { id: instance.clone(), logical_id, tags, properties: None, state: None })
+        Arc::new(model::Description {
+            id: instance.id.clone(),
+            logical_id,
+            tags,
+            properties: None,
+            state: None,
+        })
     }
 
-    fn seen(&self, plugin: &PluginName, instance: &InstanceId) -> Option<Arc<model::Description>> {
-        let view = self.observed.views.get(plugin)?;
-        view.seen.get(instance).map(|seen| seen.description.clone())
+    fn seen(&self, instance: &InstanceRef) -> Option<Arc<model::Description>> {
+        let view = self.observed.views.get(&instance.plugin)?;
+        view.seen.get(&instance.id).map(|seen| seen.description.clone())
     }
 
     fn command(&self, change: Change, at: Timestamp) -> Command {
@@ -392,7 +401,7 @@ impl<W: World> Reconciler<W> {
                 for (claim, admission) in claims.iter().zip(admissions) {
                     match admission {
                         Admission::Granted(id) => self.perform(&published, &group, id),
-                        Admission::Denied(why) => self.on_denial(claim, why, now),
+                        Admission::Denied(why) => self.on_denial(&group, claim, why, now),
                     }
                 }
                 // If the group was paused meanwhile, no attempt is repeated.
@@ -421,7 +430,7 @@ impl<W: World> Reconciler<W> {
 
     /// What was denied is claimed again after a pause, unless the state that it was planned from was simply not the
     /// latest.
-    fn on_denial(&mut self, claim: &Claim, why: Denial, now: Timestamp) {
+    fn on_denial(&mut self, group: &GroupState, claim: &Claim, why: Denial, now: Timestamp) {
         tracing::debug!(group = %self.id, %why, "a claim was denied");
         if matches!(why, Denial::OtherTerm | Denial::OtherRevision | Denial::Paused) {
             return;
@@ -441,8 +450,11 @@ impl<W: World> Reconciler<W> {
                 self.slot_failed(slot.clone(), now, message)
             }
             Claim::Destroy { slot: Some(slot), .. } => self.slot_failed(slot.clone(), now, message),
-            Claim::Destroy { instance, slot: None, .. } | Claim::Label { instance } => {
-                self.hold_off(instance.clone(), now, &message);
+            Claim::Destroy { instance, slot: None, template, .. } => {
+                self.hold_off(InstanceRef::new(group.plugin_of(*template), instance), now, &message);
+            }
+            Claim::Label { instance } => {
+                self.hold_off(InstanceRef::new(group.plugin_of(group.target), instance), now, &message);
             }
         }
     }
@@ -479,7 +491,7 @@ impl<W: World> Reconciler<W> {
                 own.extend(slot_tags(slot, *generation));
             }
             Task::Destroy { instance, slot, .. } => {
-                seen = self.seen(&known.template.instance.plugin, instance);
+                seen = self.seen(instance);
                 let generation = group.occupied(instance).map_or(Generation(0), |it| it.generation);
                 own.extend(slot.iter().flat_map(|slot| slot_tags(slot, generation)));
                 // Its own token was another.

@@ -31,7 +31,7 @@ async fn pass(seconds: u64) {
 fn holder(manager: &Alone, n: u32) -> InstanceId {
     let group = manager.group("web");
     let member = group.roster.get(&slot(n)).and_then(|it| it.occupied());
-    member.expect("somebody holds the slot").instance.clone()
+    member.expect("somebody holds the slot").instance.id.clone()
 }
 
 /// All calls of a kind so far.

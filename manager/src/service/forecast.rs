@@ -8,8 +8,8 @@ use model::command::Declaration;
 use model::observed::{ListingHistory, View};
 use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, GroupSpec, GroupState, InstanceId, LogId, Observed,
-    Plan, RequestId, Slot, Spec, State, Timestamp, plan,
+    Action, Actor, Allocation, Answer, Change, Command, GroupSpec, GroupState, InstanceId, InstanceRef,
+    LogId, Observed, Plan, RequestId, Slot, Spec, State, Timestamp, plan,
 };
 use raft::{Published, Role};
 
@@ -41,7 +41,7 @@ impl Service {
             let is_member = |it: &InstanceId| state.group(id).is_some_and(|group| group.has(plugin, it));
             let view = View::of(&listing, id, cluster, &state.lineages, is_member);
             // Whoever is there is adopted when it has been for a moment: the plan is about what comes of it.
-            observed.appeared.extend(view.seen.keys().map(|it| (it.clone(), Timestamp(0))));
+            observed.appeared.extend(view.seen.keys().map(|it| (InstanceRef::new(plugin, it), Timestamp(0))));
             observed.views.insert(plugin.clone(), Arc::new(view));
         }
         observed
@@ -104,10 +104,10 @@ fn actions(plan: &Plan, group: &GroupState) -> Vec<pb::PlannedAction> {
     // The members that are replaced are added below, all of them.
     let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
     actions.extend(now.map(planned_action));
-    let outdated: Vec<(&Slot, &InstanceId)> = group.outdated().collect();
+    let outdated: Vec<(&Slot, &InstanceRef)> = group.outdated().collect();
     // The planner replaces one at a time; the user is to see all of them.
     let terminating: BTreeSet<String> = actions.iter().map(|action| action.instance.clone()).collect();
-    let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.as_str()));
+    let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.id.as_str()));
     actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
         verb: "replace".into(),
         slot: slot.to_string(),

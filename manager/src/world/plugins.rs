@@ -193,7 +193,7 @@ impl World for Plugins {
         let (method, outcome) = match &work.intent.task {
             Task::Provision { slot, .. } => ("Provision", self.provision(work, slot, &attempt).await),
             Task::Destroy { instance, reason, .. } => {
-                ("Destroy", self.destroy(work, instance, *reason, &attempt).await)
+                ("Destroy", self.destroy(work, &instance.id, *reason, &attempt).await)
             }
             Task::Label { instance, .. } => ("Label", self.label(work, instance, &attempt).await),
         };

@@ -208,9 +208,9 @@ impl Tabletop {
             }
         }
         let fate = self.record(call_of(work, CallKind::Destroy));
-        let instance = instance.clone();
+        let (plugin, instance) = (work.known.template.instance.plugin.clone(), instance.clone());
         self.carry_out(fate, move |table| {
-            table.end(&instance);
+            table.end(&plugin, &instance);
             instance
         })
         .await
@@ -234,7 +234,9 @@ impl Table {
         {
             return twin.id.clone();
         }
-        let id = InstanceId::new(format!("i-{}", self.instances.len()));
+        // Providers number their own.
+        let before = self.instances.iter().filter(|it| self.has(&plugin, it)).count();
+        let id = InstanceId::new(format!("i-{before}"));
         let born = Instant::now();
         self.instances.push(Instance {
             id: id.clone(),
@@ -249,9 +251,15 @@ impl Table {
         id
     }
 
-    fn end(&mut self, instance: &InstanceId) {
-        if let Some(it) = self.instances.iter_mut().find(|it| it.id == *instance) {
-            it.lives = false;
+    /// Whether this plugin has that instance.
+    fn has(&self, plugin: &PluginName, instance: &Instance) -> bool {
+        instance.plugin == *plugin || self.script.share
+    }
+
+    fn end(&mut self, plugin: &PluginName, id: &InstanceId) {
+        let at = self.instances.iter().position(|it| it.id == *id && self.has(plugin, it));
+        if let Some(at) = at {
+            self.instances[at].lives = false;
         }
     }
 
@@ -269,9 +277,11 @@ impl Table {
         self.census.push(census);
     }
 
-    fn listed(&self) -> Vec<Arc<Description>> {
+    fn listed(&self, plugin: &PluginName) -> Vec<Arc<Description>> {
         let now = Instant::now();
-        let shown = |it: &&Instance| it.listed_from <= now && !self.script.hidden.contains(&it.id);
+        let shown = |it: &&Instance| {
+            it.listed_from <= now && !self.script.hidden.contains(&it.id) && self.has(plugin, it)
+        };
         let describe = |it: &Instance| {
             Arc::new(Description {
                 id: it.id.clone(),
@@ -302,7 +312,8 @@ impl Table {
 
 fn call_of(work: &Work, kind: CallKind) -> Call {
     let instance = match &work.intent.task {
-        Task::Destroy { instance, .. } | Task::Label { instance, .. } => Some(instance.clone()),
+        Task::Destroy { instance, .. } => Some(instance.id.clone()),
+        Task::Label { instance, .. } => Some(instance.clone()),
         Task::Provision { .. } => None,
     };
     Call {
@@ -322,10 +333,10 @@ fn question(kind: CallKind, instance: Option<&InstanceId>) -> Call {
 }
 
 impl World for Tabletop {
-    async fn list(&self, _: &PluginName, _: &Lease) -> Result<Listed, String> {
+    async fn list(&self, plugin: &PluginName, _: &Lease) -> Result<Listed, String> {
         let (fate, takes) = self.record(question(CallKind::List, None));
         // What a listing shows is what was there when it began; whatever happens meanwhile is missing.
-        let (items, guarantees) = self.see(|table| (table.listed(), table.script.guarantees));
+        let (items, guarantees) = self.see(|table| (table.listed(plugin), table.script.guarantees));
         tokio::time::sleep(takes).await;
         match fate {
             Fate::Done => Ok(Listed { items, guarantees }),
@@ -349,13 +360,15 @@ impl World for Tabletop {
                 let (work, slot) = (work.clone(), slot.clone());
                 self.carry_out(fate, move |table| table.make(&work, &slot)).await
             }
-            Task::Destroy { instance, reason, .. } => self.destroy(work, instance, *reason).await,
+            Task::Destroy { instance, reason, .. } => self.destroy(work, &instance.id, *reason).await,
             Task::Label { instance, .. } => {
                 let fate = self.record(call_of(work, CallKind::Label));
-                let (labels, instance) = (work.tags.clone(), instance.clone());
+                let (work, instance) = (work.clone(), instance.clone());
                 self.carry_out(fate, move |table| {
-                    if let Some(it) = table.instances.iter_mut().find(|it| it.id == instance) {
-                        it.tags.extend(labels);
+                    let plugin = &work.known.template.instance.plugin;
+                    let at = table.instances.iter().position(|it| it.id == instance && table.has(plugin, it));
+                    if let Some(at) = at {
+                        table.instances[at].tags.extend(work.tags);
                     }
                     instance
                 })

@@ -1,5 +1,6 @@
 use super::*;
 use crate::LogIndex;
+use crate::ids::InstanceId;
 use crate::plugin::{Guarantees, PluginClass};
 use crate::tags::Tags;
 use crate::{ClusterId, Lineages, Millis, tags};

@@ -8,7 +8,7 @@ use super::planner::Planner;
 use super::steps::Action;
 use super::waiting::{Anomaly, Wait};
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
+use crate::ids::{InstanceId, InstanceRef, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Intent, Reason, Task};
 use crate::limits::LISTINGS_LAG;
 use crate::observed::{Backoff, Seen, View};
@@ -17,23 +17,23 @@ use crate::spec::Allocation;
 use crate::state::{Member, Occupied, Verdict};
 use crate::tags;
 
+/// Ids with their plugins.
+type Held<'a> = BTreeSet<(&'a InstanceId, &'a PluginName)>;
+
 impl<'a> Planner<'a> {
     /// Fills empty slots with instances that exist already. An instance that gets no slot is a stray, and
     /// a stray is never destroyed automatically (decision 16), except when this cluster created it and it
     /// is a second instance of one logical id or of one token.
     pub(super) fn take_in(&mut self) {
-        let held: BTreeSet<&InstanceId> = self
-            .group
-            .members()
-            .chain(self.group.intents.values().filter_map(|intent| match &intent.task {
-                Task::Destroy { instance, .. } => Some(instance),
-                Task::Provision { .. } | Task::Label { .. } => None,
-            }))
-            .collect();
+        let ended = self.group.intents.values().filter_map(|intent| match &intent.task {
+            Task::Destroy { instance, .. } => Some(instance),
+            Task::Provision { .. } | Task::Label { .. } => None,
+        });
+        let held: Held<'_> = self.group.members().chain(ended).map(|it| (&it.id, &it.plugin)).collect();
         let views: Vec<(&'a PluginName, &'a View)> =
             self.observed.views.iter().map(|(plugin, view)| (plugin, &**view)).collect();
         for (plugin, view) in views {
-            if view.seen.len() == held.len() && self.all_held(view, &held) {
+            if view.seen.len() == held.len() && view.seen.keys().all(|it| held.contains(&(it, plugin))) {
                 continue;
             }
             let awaited: BTreeSet<&InstanceId> = view
@@ -42,16 +42,17 @@ impl<'a> Planner<'a> {
                 .filter(|(intent, _)| self.group.intents.contains_key(*intent))
                 .map(|(_, instance)| instance)
                 .collect();
-            for (instance, seen) in &view.seen {
-                let known = held.contains(instance)
-                    || awaited.contains(instance)
-                    || self.has_just_been_destroyed(instance);
-                if known {
+            for (id, seen) in &view.seen {
+                if held.contains(&(id, plugin)) || awaited.contains(id) {
+                    continue;
+                }
+                let instance = InstanceRef::new(plugin, id);
+                if self.has_just_been_destroyed(&instance) || self.is_a_member_elsewhere(&instance, seen) {
                     continue;
                 }
                 // A listing that began before the last change of the roster proves too little to act on.
                 if view.after >= self.group.changed {
-                    self.newcomer(plugin, instance, seen);
+                    self.newcomer(&instance, seen);
                 } else {
                     self.keep_place(plugin, seen);
                 }
@@ -60,9 +61,23 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether it was destroyed so short a time ago that a listing may still show it.
-    fn has_just_been_destroyed(&self, instance: &InstanceId) -> bool {
-        let at = self.group.destroyed.get(instance);
-        at.is_some_and(|at| evidence::age(self.observed, *at, self.now) <= LISTINGS_LAG)
+    fn has_just_been_destroyed(&self, instance: &InstanceRef) -> bool {
+        let at = self.group.destroyed_at(instance);
+        at.is_some_and(|at| evidence::age(self.observed, at, self.now) <= LISTINGS_LAG)
+    }
+
+    /// Whether it is a member that another plugin lists, too: two plugins may serve one provider. The token tells it;
+    /// while the other plugin shows nothing of it, it may be.
+    fn is_a_member_elsewhere(&self, instance: &InstanceRef, seen: &Seen) -> bool {
+        if self.observed.bounds.level < 2 {
+            return self.group.holds(instance, self.observed.bounds.level);
+        }
+        let token = seen.tag(tags::INTENT);
+        self.group.roster.with_id(&instance.id).filter(|it| it.plugin != instance.plugin).any(|member| {
+            let Some(view) = self.observed.views.get(&member.plugin) else { return true };
+            let listed = view.seen.get(&member.id).map(|it| it.tag(tags::INTENT));
+            listed.is_some_and(|other| other == token)
+        })
     }
 
     /// Reserves a slot for an instance that may belong to it until a newer listing decides; nothing is created
@@ -85,16 +100,13 @@ impl<'a> Planner<'a> {
         self.wait_once(Wait::Listing { plugin: plugin.clone() });
     }
 
-    fn all_held(&self, view: &View, held: &BTreeSet<&InstanceId>) -> bool {
-        view.seen.keys().all(|instance| held.contains(instance))
-    }
-
-    fn newcomer(&mut self, plugin: &PluginName, instance: &InstanceId, seen: &Seen) {
+    fn newcomer(&mut self, instance: &InstanceRef, seen: &Seen) {
+        let plugin = &instance.plugin;
         if seen.is_another_clusters() {
             self.plan.strays.push(instance.clone());
             return;
         }
-        if self.may_be_half_made(plugin, instance, seen) {
+        if self.may_be_half_made(instance, seen) {
             self.keep_place(plugin, seen);
             return;
         }
@@ -125,9 +137,9 @@ impl<'a> Planner<'a> {
                 self.taken.insert(slot.clone());
                 self.present += 1;
                 self.ceiling = self.ceiling.saturating_sub(1);
-                self.plan.adopt.push(Adoption { slot, instance: instance.clone(), template });
+                self.plan.adopt.push(Adoption { slot, instance: instance.id.clone(), template });
             }
-            None if self.is_doubtful(instance) => self.plan.strays.push(instance.clone()),
+            None if self.is_doubtful(&instance.id) => self.plan.strays.push(instance.clone()),
             None if self.is_surplus(instance, seen) => self.destroy_stray(instance, template),
             None if self.takes_its_slot_again(instance, seen) => {}
             None if self.is_second_of_a_pet(seen) => {
@@ -138,7 +150,7 @@ impl<'a> Planner<'a> {
                 // It may be the one in use: an operator must say which of the two stays (decision 42).
                 self.plan.strays.push(instance.clone());
                 let name = seen.logical_id().map(|id| id.to_string()).unwrap_or_default();
-                self.plan.anomalies.push(Anomaly::SecondOfName { instance: instance.clone(), name });
+                self.plan.anomalies.push(Anomaly::SecondOfName { instance: instance.id.clone(), name });
             }
             None => self.plan.strays.push(instance.clone()),
         }
@@ -146,11 +158,11 @@ impl<'a> Planner<'a> {
 
     /// Whether it carries the token of an intent that was closed without it, and has not been listed for long
     /// enough since: an attempt that was refused may have made it for a moment.
-    fn may_be_half_made(&mut self, plugin: &PluginName, instance: &InstanceId, seen: &Seen) -> bool {
+    fn may_be_half_made(&mut self, instance: &InstanceRef, seen: &Seen) -> bool {
         if seen.intent.is_none() || is_left_out(Protection::LateEvidence) {
             return false;
         }
-        let Some(view) = self.observed.views.get(plugin) else { return false };
+        let Some(view) = self.observed.views.get(&instance.plugin) else { return false };
         let from = self.observed.appeared.get(instance).map(|at| *at + view.guarantees.shows_the_past());
         match from {
             Some(from) if view.taken_at >= from => false,
@@ -164,7 +176,7 @@ impl<'a> Planner<'a> {
 
     /// A member that was lost and came back, whose slot is held by one that was never ready: that one goes, and its
     /// slot is kept meanwhile.
-    fn takes_its_slot_again(&mut self, instance: &InstanceId, seen: &Seen) -> bool {
+    fn takes_its_slot_again(&mut self, instance: &InstanceRef, seen: &Seen) -> bool {
         let current = seen.tag(tags::CONFIG_HASH) == Some(&*self.group.template().hash);
         if !self.observed.lost.contains(instance) || !current || seen.not_running().is_some() {
             return false;
@@ -194,17 +206,17 @@ impl<'a> Planner<'a> {
 
     /// Destroys an instance of this cluster without a slot, unless a manager runs on it or the last attempt
     /// failed a moment ago.
-    fn destroy_stray(&mut self, instance: &InstanceId, template: Revision) {
-        if self.hosts_a_manager(instance) {
+    fn destroy_stray(&mut self, instance: &InstanceRef, template: Revision) {
+        if self.hosts_a_manager(&instance.id) {
             self.plan.strays.push(instance.clone());
             return;
         }
         if let Some(Backoff { until, message }) = self.held_off(instance) {
-            self.plan.waits.push(Wait::Stray { instance: instance.clone(), until, message });
+            self.plan.waits.push(Wait::Stray { instance: instance.id.clone(), until, message });
             return;
         }
         self.plan.actions.push(Action::Destroy {
-            instance: instance.clone(),
+            instance: instance.id.clone(),
             slot: None,
             template,
             reason: Reason::Terminate,
@@ -212,29 +224,29 @@ impl<'a> Planner<'a> {
     }
 
     /// Until when an instance without a slot is left alone, because the last attempt failed a moment ago.
-    fn held_off(&mut self, instance: &InstanceId) -> Option<Backoff> {
+    fn held_off(&mut self, instance: &InstanceRef) -> Option<Backoff> {
         let backoff = self.observed.held_off.get(instance).filter(|it| self.now < it.until).cloned()?;
         self.wake(backoff.until);
         Some(backoff)
     }
 
     /// Labels an instance that was created by hand, unless that is under way or failed a moment ago.
-    fn label(&mut self, instance: &InstanceId) {
-        if self.group.is_being_labelled(instance) {
+    fn label(&mut self, instance: &InstanceRef) {
+        if self.group.is_being_labelled(&instance.id) {
             return;
         }
         match self.held_off(instance) {
             Some(Backoff { until, message }) => {
-                self.plan.waits.push(Wait::Label { instance: instance.clone(), until, message });
+                self.plan.waits.push(Wait::Label { instance: instance.id.clone(), until, message });
             }
-            None => self.plan.actions.push(Action::Label { instance: instance.clone() }),
+            None => self.plan.actions.push(Action::Label { instance: instance.id.clone() }),
         }
     }
 
     /// Whether it is a duplicate, created by a second attempt or by a late first one.
-    fn is_surplus(&self, instance: &InstanceId, seen: &Seen) -> bool {
+    fn is_surplus(&self, instance: &InstanceRef, seen: &Seen) -> bool {
         let kept = seen.intent.and_then(|intent| self.group.repeated.get(&intent));
-        kept.is_some_and(|kept| kept.as_ref() != Some(instance))
+        kept.is_some_and(|kept| kept.as_ref() != Some(&instance.id))
     }
 
     /// Reports instances that carry this cluster's id and that it cannot have created.
@@ -294,8 +306,9 @@ impl<'a> Planner<'a> {
         let slot = Slot::Logical(logical_id);
         // One that was created after a backup may be the only one that exists: the recorded one must be listed too,
         // and even then it is unknown which of the two is in use.
-        let there =
-            |instance: &InstanceId| self.observed.views.values().any(|view| view.seen.contains_key(instance));
+        let there = |it: &InstanceRef| {
+            self.observed.views.get(&it.plugin).is_some_and(|view| view.seen.contains_key(&it.id))
+        };
         let stays = |it: &Occupied| it.terminating.is_none() && there(&it.instance);
         let held = self.group.roster.get(&slot).and_then(Member::occupied).is_some_and(stays);
         seen.ours && self.group.wants(&slot) && held
@@ -303,7 +316,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the slot of an intent from an earlier lineage was filled by an instance that is not recorded.
     pub(super) fn was_filled_since(&self, intent: &Intent, slot: &Slot) -> bool {
-        let held = |instance: &InstanceId| self.group.roster.slot_of(instance).is_some();
+        let held = |plugin: &PluginName, id: &InstanceId| self.group.has(plugin, id);
         let fits = |seen: &Seen| match slot {
             Slot::Logical(id) => seen.logical_id().as_ref() == Some(id),
             Slot::Ordinal(_) => seen.tag(tags::SLOT) == Some(&slot.to_string()),
@@ -312,9 +325,9 @@ impl<'a> Planner<'a> {
             && self
                 .observed
                 .views
-                .values()
-                .flat_map(|view| &view.seen)
-                .any(|(instance, seen)| seen.lost && fits(seen) && !held(instance))
+                .iter()
+                .flat_map(|(plugin, view)| view.seen.iter().map(move |(id, seen)| (plugin, id, seen)))
+                .any(|(plugin, id, seen)| seen.lost && fits(seen) && !held(plugin, id))
     }
 
     /// The known template whose fingerprint the instance carries. Otherwise one of the same plugin that is not
@@ -323,11 +336,9 @@ impl<'a> Planner<'a> {
     fn template_from(&self, plugin: &PluginName, seen: &Seen) -> Revision {
         let hash = seen.tag(tags::CONFIG_HASH);
         let templates = &self.group.templates;
-        let made_from = templates.iter().find(|(_, known)| hash == Some(known.hash.as_str()));
-        let made_by = || {
-            let same_plugin = templates.iter().filter(|(_, known)| known.template.instance.plugin == *plugin);
-            same_plugin.map(|(at, _)| *at).find(|at| *at != self.group.target)
-        };
+        let of_plugin = || templates.iter().filter(|(_, known)| known.template.instance.plugin == *plugin);
+        let made_from = of_plugin().find(|(_, known)| hash == Some(known.hash.as_str()));
+        let made_by = || of_plugin().map(|(at, _)| *at).find(|at| *at != self.group.target);
         made_from.map(|(at, _)| *at).or_else(made_by).unwrap_or_default()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ids::{InstanceId, PluginName};
+use crate::ids::{InstanceId, InstanceRef, PluginName};
 use crate::limits::{MANY, MOST_LOST};
 use crate::observed::{Absence, Observed, Seen, View};
 use crate::plugin::PluginClass;
@@ -20,11 +20,11 @@ pub(super) fn age(observed: &Observed, recorded: Timestamp, now: Timestamp) -> M
 pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group: &GroupState) {
     let lag = view.guarantees.listings_lag();
     let blind = view.guarantees.class == PluginClass::D;
-    for Recorded { instance, template, index, since, ready } in group.recorded() {
-        if group.template_of(template).template.instance.plugin != *plugin {
+    for Recorded { instance, index, since, ready, .. } in group.recorded() {
+        if instance.plugin != *plugin {
             continue;
         }
-        if view.seen.contains_key(instance) {
+        if view.seen.contains_key(&instance.id) {
             observed.missing.remove(instance);
             if lag > Millis(0) {
                 observed.listed_once.insert(instance.clone());
@@ -48,8 +48,8 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
         }
     }
     if !observed.missing.is_empty() || !observed.listed_once.is_empty() {
-        let recorded: BTreeSet<&InstanceId> = group.recorded().map(|it| it.instance).collect();
-        let lost = |it: &&InstanceId| !recorded.contains(it) && !group.destroyed.contains_key(*it);
+        let recorded: BTreeSet<&InstanceRef> = group.recorded().map(|it| it.instance).collect();
+        let lost = |it: &&InstanceRef| !recorded.contains(it) && group.destroyed_at(it).is_none();
         observed.lost.extend(observed.missing.keys().filter(lost).cloned());
         while observed.lost.len() > MOST_LOST {
             observed.lost.pop_first();
@@ -65,18 +65,18 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
 fn see_newcomers(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
     let newcomer = |instance: &InstanceId, seen: &Seen| {
         let closed = seen.intent.is_some_and(|intent| !group.intents.contains_key(&intent));
-        closed && group.roster.slot_of(instance).is_none()
+        closed && !group.has(plugin, instance)
     };
     let before = observed.views.get(plugin);
     let gone = |it: &InstanceId| {
         before.is_some_and(|view| view.seen.contains_key(it)) && !view.seen.contains_key(it)
     };
-    observed.appeared.retain(|instance, _| {
-        !gone(instance) && view.seen.get(instance).is_none_or(|seen| newcomer(instance, seen))
+    observed.appeared.retain(|InstanceRef { plugin: of, id }, _| {
+        of != plugin || !gone(id) && view.seen.get(id).is_none_or(|seen| newcomer(id, seen))
     });
     if view.after >= group.changed {
         for (instance, _) in view.seen.iter().filter(|(instance, seen)| newcomer(instance, seen)) {
-            observed.appeared.entry(instance.clone()).or_insert(view.taken_at);
+            observed.appeared.entry(InstanceRef::new(plugin, instance)).or_insert(view.taken_at);
         }
     }
 }
@@ -88,10 +88,10 @@ pub(super) fn suspicious<'a>(group: &'a GroupState, observed: &'a Observed) -> B
         return BTreeSet::new();
     }
     let mut counts: BTreeMap<&PluginName, (usize, usize)> = BTreeMap::new();
-    for Recorded { instance, template, .. } in group.recorded() {
-        let plugin = &group.template_of(template).template.instance.plugin;
+    for Recorded { instance, .. } in group.recorded() {
+        let plugin = &instance.plugin;
         let missing = observed.missing.contains_key(instance);
-        let seen = observed.views.get(plugin).is_some_and(|view| view.seen.contains_key(instance));
+        let seen = observed.views.get(plugin).is_some_and(|view| view.seen.contains_key(&instance.id));
         let (shown, lacking) = counts.entry(plugin).or_default();
         // Whom a listing need not show yet says nothing about it.
         *shown += usize::from(seen || missing);

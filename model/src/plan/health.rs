@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::planner::{Planner, RunningMember};
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{InstanceId, Slot};
+use crate::ids::{InstanceRef, Slot};
 use crate::limits::{ASKED_AT_REST, HEALTH_AGREES, HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
 use crate::observed::{Health, HealthSample, InstanceState};
 use crate::plugin::PluginClass;
@@ -31,7 +31,7 @@ impl Planner<'_> {
                 let message = sample.map_or_else(String::new, |it| it.message.clone());
                 self.plan.waits.push(Wait::Unhealthy {
                     slot: member.slot.clone(),
-                    instance: member.instance.clone(),
+                    instance: member.instance.id.clone(),
                     since,
                     message,
                 });
@@ -53,14 +53,14 @@ impl Planner<'_> {
             }
             Verdict::Ready | Verdict::Booting => listed_at,
         };
-        self.plan.waits.push(Wait::NotRunning { slot, instance, since, state: state.clone() });
+        self.plan.waits.push(Wait::NotRunning { slot, instance: instance.id, since, state: state.clone() });
     }
 
-    fn sample_of(&self, instance: &InstanceId) -> Option<&HealthSample> {
+    fn sample_of(&self, instance: &InstanceRef) -> Option<&HealthSample> {
         self.observed.health.get(instance)
     }
 
-    fn ask(&mut self, slot: &Slot, instance: &InstanceId) {
+    fn ask(&mut self, slot: &Slot, instance: &InstanceRef) {
         self.wake(self.now + HEALTH_EVERY);
         self.plan.ask.push((slot.clone(), instance.clone()));
     }
@@ -69,9 +69,9 @@ impl Planner<'_> {
         let (slot, instance) = (member.slot, member.instance);
         // Who was never listed by a plugin that proves nothing is not believed to be there, whatever its
         // flavor says; and which plugin that is, a listing tells.
-        let unseen = self
-            .view_of(member.template)
-            .is_none_or(|view| view.guarantees.class == PluginClass::D && !view.seen.contains_key(instance));
+        let unseen = self.view_of(member.template).is_none_or(|view| {
+            view.guarantees.class == PluginClass::D && !view.seen.contains_key(&instance.id)
+        });
         if self.health_of(instance) == Health::Healthy && !unseen {
             self.plan.ready.push((slot.clone(), instance.clone()));
             return;
@@ -79,7 +79,7 @@ impl Planner<'_> {
         let sample = self.sample_of(instance).map_or("", |sample| &sample.message);
         let message = if unseen { "its plugin has not listed it yet" } else { sample }.to_owned();
         let (slot, instance) = (slot.clone(), instance.clone());
-        self.plan.waits.push(Wait::Health { slot: slot.clone(), instance: instance.clone(), message });
+        self.plan.waits.push(Wait::Health { slot: slot.clone(), instance: instance.id.clone(), message });
         self.plan.ask.push((slot, instance));
     }
 
@@ -100,8 +100,8 @@ impl Planner<'_> {
     /// Everybody else is asked in turn: a small group every ten seconds, a large one as often as is cheap, so that
     /// nobody is called ready for long who is not.
     pub(super) fn patrol(&mut self) {
-        let asked: BTreeSet<&InstanceId> = self.plan.ask.iter().map(|(_, instance)| instance).collect();
-        let resting: Vec<(Slot, InstanceId)> = self
+        let asked: BTreeSet<&InstanceRef> = self.plan.ask.iter().map(|(_, instance)| instance).collect();
+        let resting: Vec<(Slot, InstanceRef)> = self
             .running
             .iter()
             .filter(|it| it.is_ready() && !asked.contains(it.instance) && self.not_running(it).is_none())

@@ -3,7 +3,7 @@
 use super::steps::Plan;
 use super::waiting::Wait;
 use crate::command::Settle;
-use crate::ids::{GroupId, InstanceId};
+use crate::ids::{GroupId, InstanceId, InstanceRef};
 use crate::observed::Observed;
 use crate::state::GroupState;
 
@@ -34,11 +34,12 @@ pub fn operators_word(
     });
     let intent = asked.and_then(|intent| group.intents.get(intent)).ok_or(Unasked::Slot)?;
     if let Some(made) = &made {
-        let seen = observed.views.values().find_map(|view| view.seen.get(made));
+        let plugin = group.plugin_of(intent.task.template());
+        let seen = observed.views.get(plugin).and_then(|view| view.seen.get(made));
         let others = seen.is_some_and(|seen| {
             seen.is_another_clusters() || seen.intent.is_some_and(|other| other != intent.id)
         });
-        if others || group.recorded().any(|known| known.instance == made) {
+        if others || group.recorded().any(|known| *known.instance == InstanceRef::new(plugin, made)) {
             return Err(Unasked::BelongsElsewhere);
         }
         if seen.is_none() {

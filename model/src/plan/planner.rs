@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::evidence;
 use super::steps::{Action, Plan};
 use super::waiting::Wait;
-use crate::ids::{InstanceId, PluginName, Revision, Slot};
+use crate::ids::{InstanceId, InstanceRef, PluginName, Revision, Slot};
 use crate::intent::Reason;
 use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MOST_OPEN};
 use crate::observed::{Backoff, Health, InstanceState, Observed, View};
@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 #[derive(Clone)]
 pub(super) struct RunningMember<'a> {
     pub(super) slot: &'a Slot,
-    pub(super) instance: &'a InstanceId,
+    pub(super) instance: &'a InstanceRef,
     pub(super) template: Revision,
     pub(super) health: Verdict,
     /// It replaces the current holder of its slot.
@@ -95,10 +95,10 @@ impl<'a> Planner<'a> {
 
     /// Its state as its plugin lists it, when it is not running.
     pub(super) fn not_running(&self, member: &RunningMember<'_>) -> Option<&'a InstanceState> {
-        self.view_of(member.template)?.seen.get(member.instance)?.not_running()
+        self.view_of(member.template)?.seen.get(&member.instance.id)?.not_running()
     }
 
-    pub(super) fn health_of(&self, instance: &InstanceId) -> Health {
+    pub(super) fn health_of(&self, instance: &InstanceRef) -> Health {
         self.observed.health.get(instance).map_or(Health::Unknown, |sample| sample.health)
     }
 
@@ -203,11 +203,11 @@ impl<'a> Planner<'a> {
         if self.is_held_back(running.slot) {
             return;
         }
-        if self.hosts_a_manager(running.instance) {
+        if self.hosts_a_manager(&running.instance.id) {
             return;
         }
         self.plan.actions.push(Action::Destroy {
-            instance: running.instance.clone(),
+            instance: running.instance.id.clone(),
             slot: Some(running.slot.clone()),
             template: running.template,
             reason,
@@ -226,7 +226,7 @@ impl<'a> Planner<'a> {
     pub(super) fn by_worth(&self, mut members: Vec<RunningMember<'a>>) -> Vec<RunningMember<'a>> {
         members.sort_by_cached_key(|running| {
             (
-                self.observed.bounds.hosts.contains_key(running.instance),
+                self.observed.bounds.hosts.contains_key(&running.instance.id),
                 !self.is_sick(running),
                 running.is_ready(),
                 running.template == self.group.target,

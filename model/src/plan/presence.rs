@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::planner::{Planner, RunningMember};
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{InstanceId, IntentId, PluginName, Revision, Slot};
+use crate::ids::{InstanceRef, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Reason, Task};
 use crate::limits::{MANY_GONE, NAMED_GONE};
 use crate::observed::View;
@@ -86,14 +86,14 @@ impl<'a> Planner<'a> {
 
     /// Whether an instance is there, as far as its plugin's listings prove it. None proves it by itself: a
     /// page may be cut short, and a provider that has lost its mind shows nothing at all.
-    fn presence(&mut self, slot: &Slot, instance: &InstanceId, template: Revision) -> Presence {
+    fn presence(&mut self, slot: &Slot, instance: &InstanceRef, template: Revision) -> Presence {
         let Some(view) = self.view_of(template) else { return Presence::There };
         let Some(absence) = self.observed.missing.get(instance) else { return Presence::There };
         let plugin = self.plugin_of(template);
         let many = self.suspicious.contains(plugin);
         let confirmed = if many { self.is_surely_gone(instance, view) } else { absence.listings_seen >= 2 };
         // The plugin's own word counts at once; mere absence of one with a name lasts longer.
-        let said = view.said_gone.contains(instance) && (!many || self.observed.missing.len() == 1);
+        let said = view.said_gone.contains(&instance.id) && (!many || self.observed.missing.len() == 1);
         let late = matches!(slot, Slot::Logical(_)) && view.taken_at.since(absence.first) < NAMED_GONE;
         if late && !said {
             let until = absence.first + NAMED_GONE;
@@ -104,7 +104,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether looks over some time agree that it is not there, however many are missing.
-    pub(super) fn is_surely_gone(&self, instance: &InstanceId, view: &View) -> bool {
+    pub(super) fn is_surely_gone(&self, instance: &InstanceRef, view: &View) -> bool {
         let absence = self.observed.missing.get(instance);
         absence.is_some_and(|it| it.listings_seen >= 3 && view.taken_at.since(it.since) >= MANY_GONE)
     }

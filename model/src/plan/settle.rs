@@ -60,7 +60,7 @@ impl Planner<'_> {
                 // A listing may lag behind, and lack an instance that exists. There is no hurry here, and an
                 // instance that is wrongly considered gone is lost, so it needs as much evidence as many do.
                 if view.after >= intent.admitted && self.is_surely_gone(instance, view) {
-                    return Some(Outcome::Done(instance.clone()));
+                    return Some(Outcome::Done(instance.id.clone()));
                 }
                 if self.group.lifecycle == Lifecycle::Releasing {
                     let ended_at = unsure.map_or(self.observed.leading_since, |unsure| unsure.ended_at);

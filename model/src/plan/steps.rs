@@ -2,7 +2,7 @@
 
 use super::waiting::{Anomaly, Wait};
 use crate::ObjectKey;
-use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot, Term};
+use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::report::{Adoption, Claim, Fact, Report};
 use crate::time::Timestamp;
@@ -13,22 +13,22 @@ pub struct Plan {
     /// Open intents that a listing has settled.
     pub outcomes: Vec<(IntentId, Outcome)>,
     /// Members that no longer exist.
-    pub gone: Vec<(Slot, InstanceId)>,
+    pub gone: Vec<(Slot, InstanceRef)>,
     /// Members that are healthy for the first time, or again.
-    pub ready: Vec<(Slot, InstanceId)>,
+    pub ready: Vec<(Slot, InstanceRef)>,
     /// Members that were ready and are unhealthy now, and since when.
-    pub unhealthy: Vec<(Slot, InstanceId, Timestamp)>,
+    pub unhealthy: Vec<(Slot, InstanceRef, Timestamp)>,
     /// Instances of this group that are adopted into an empty slot.
     pub adopt: Vec<Adoption>,
     pub actions: Vec<Action>,
     /// Members whose health is to be checked now.
-    pub ask: Vec<(Slot, InstanceId)>,
+    pub ask: Vec<(Slot, InstanceRef)>,
     /// Members at rest whose health is to be checked in turn; the next turn begins after the last of them.
-    pub patrol: Vec<(Slot, InstanceId)>,
+    pub patrol: Vec<(Slot, InstanceRef)>,
     /// Why the plan does not proceed.
     pub waits: Vec<Wait>,
     /// Instances with this group's tag that hold no slot and are left alone.
-    pub strays: Vec<InstanceId>,
+    pub strays: Vec<InstanceRef>,
     /// Every desired member is ready at this template, for the first time.
     pub replaced: Option<Revision>,
     /// The group was being destroyed and nothing of it is left.
@@ -49,6 +49,7 @@ pub enum Action {
     Replace {
         slot: Slot,
     },
+    /// Of the plugin of that template.
     Destroy {
         instance: InstanceId,
         slot: Option<Slot>,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::*;
 use crate::answer::{Admission, Answer, Denial};
 use crate::command::{Change, Command, Declaration, Verb};
-use crate::ids::{ClusterId, Generation, LogId, LogIndex, RequestId};
+use crate::ids::{ClusterId, Generation, InstanceRef, LogId, LogIndex, RequestId};
 use crate::intent::{Intent, Task};
 use crate::limits::LONGEST_CALL;
 use crate::observed::{Description, HealthSample, InstanceState, Seen, View};
@@ -180,7 +180,10 @@ impl Story {
             .provider
             .iter()
             .map(|(id, _, health)| {
-                (id.clone(), HealthSample { health: *health, since: now, streak: 1, message: String::new() })
+                (
+                    InstanceRef::from(id.as_str()),
+                    HealthSample { health: *health, since: now, streak: 1, message: String::new() },
+                )
             })
             .collect();
     }
@@ -243,8 +246,8 @@ impl Story {
                 Outcome::Done(instance)
             }
             Task::Destroy { instance, .. } => {
-                self.provider.retain(|(id, ..)| id != instance);
-                Outcome::Done(instance.clone())
+                self.provider.retain(|(id, ..)| *id != instance.id);
+                Outcome::Done(instance.id.clone())
             }
             Task::Label { instance, .. } => {
                 for (_, tags, _) in self.provider.iter_mut().filter(|(id, ..)| id == instance) {
@@ -281,7 +284,7 @@ impl Story {
         held.sort();
         held.dedup();
         assert_eq!(held.len(), count, "no instance holds two slots");
-        assert!(held.iter().all(|id| self.provider.iter().any(|(there, ..)| there == *id)), "no ghosts");
+        assert!(held.iter().all(|id| self.provider.iter().any(|(there, ..)| *there == id.id)), "no ghosts");
     }
 
     fn told(&self) -> Vec<String> {

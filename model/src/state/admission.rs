@@ -7,7 +7,7 @@ use super::slot::{Incarnation, Member, Occupied};
 use crate::answer::Denial;
 use crate::bounds::Bounds;
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{InstanceId, IntentId, Revision, Slot};
+use crate::ids::{InstanceId, InstanceRef, IntentId, Revision, Slot};
 use crate::intent::{Intent, Reason, Task};
 use crate::limits::{MOST_OPEN, SURGE};
 use crate::report::Claim;
@@ -38,7 +38,7 @@ impl GroupState {
             Claim::Destroy { instance, slot, template, reason } => {
                 self.admit_destroy(id, instance, slot.as_ref(), *template, *reason, bounds)?
             }
-            Claim::Label { instance } => self.admit_label(instance)?,
+            Claim::Label { instance } => self.admit_label(instance, bounds)?,
         };
         bounds.open = bounds.open.saturating_sub(1);
         let intent = Intent {
@@ -103,7 +103,7 @@ impl GroupState {
             return Err(Denial::NotThere);
         }
         // It could not be destroyed afterwards, and both would stay.
-        if member.occupied().is_some_and(|it| bounds.hosts.contains_key(&it.instance)) {
+        if member.occupied().is_some_and(|it| bounds.hosts.contains_key(&it.instance.id)) {
             return Err(Denial::HostsManager);
         }
         if member.incoming.is_some() {
@@ -128,36 +128,47 @@ impl GroupState {
         if bounds.hosts.contains_key(instance) {
             return Err(Denial::HostsManager);
         }
-        match slot {
+        let of_template = InstanceRef::new(self.plugin_of(template), instance);
+        let instance = match slot {
             Some(slot) => {
                 let member = self.roster.get(slot).ok_or(Denial::NotThere)?;
-                let held = member.instances().find(|it| it.instance == *instance).ok_or(Denial::NotThere)?;
+                let is_it = |it: &&Occupied| {
+                    it.instance == of_template || bounds.level < 2 && it.instance.id == of_template.id
+                };
+                let held = member.instances().find(is_it).cloned().ok_or(Denial::NotThere)?;
                 if held.terminating.is_some() {
                     return Err(Denial::NotThere);
                 }
-                let taken_over = member.occupied() == Some(held) && member.incoming.is_some();
+                let taken_over = member.occupied() == Some(&held) && member.incoming.is_some();
                 let ready = member.incoming_occupied().is_some_and(Occupied::is_ready);
                 if taken_over && reason == Reason::RollingUpdate && !ready {
                     return Err(Denial::NotReady);
                 }
-                self.roster.update_instance(instance, |it| it.terminating = Some(id));
+                self.roster.update_instance(&held.instance, |it| it.terminating = Some(id));
+                held.instance
             }
             None => {
-                if self.terminating_strays.contains(instance) || self.roster.slot_of(instance).is_some() {
+                if self.is_terminating_stray(&of_template, bounds.level)
+                    || self.holds(&of_template, bounds.level)
+                {
                     return Err(Denial::NotThere);
                 }
-                self.terminating_strays.insert(instance.clone());
+                self.terminating_strays.insert(of_template.clone());
+                of_template
             }
-        }
-        Ok(Task::Destroy { instance: instance.clone(), slot: slot.cloned(), template, reason })
+        };
+        Ok(Task::Destroy { instance, slot: slot.cloned(), template, reason })
     }
 
-    fn admit_label(&self, instance: &InstanceId) -> Result<Task, Denial> {
+    fn admit_label(&self, instance: &InstanceId, bounds: &Bounds) -> Result<Task, Denial> {
         if self.lifecycle != Lifecycle::Managed {
             return Err(Denial::GroupNotManaged);
         }
-        let terminating = self.terminating_strays.contains(instance);
-        if terminating || self.roster.slot_of(instance).is_some() || self.is_being_labelled(instance) {
+        let of_target = InstanceRef::new(self.plugin_of(self.target), instance);
+        if self.is_terminating_stray(&of_target, bounds.level)
+            || self.holds(&of_target, bounds.level)
+            || self.is_being_labelled(instance)
+        {
             return Err(Denial::NotThere);
         }
         Ok(Task::Label { instance: instance.clone(), template: self.target })

@@ -6,7 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::context::Context;
 use crate::command::Actor;
-use crate::ids::{InstanceId, IntentId, LogIndex, PluginName, Revision, Slot};
+use crate::ids::{InstanceId, InstanceRef, IntentId, LogIndex, PluginName, Revision, Slot};
 use crate::intent::{Intent, Task};
 use crate::limits::{
     DESTROYED_KEPT, FORGOTTEN_AFTER, HEAVIEST_HISTORY, MOST_REPEATED, MOST_REVISIONS, RATE_BASE,
@@ -38,10 +38,10 @@ pub struct GroupState {
     pub roster: Roster,
     pub intents: OrdMap<IntentId, Intent>,
     /// The instances that are being destroyed though they hold no slot.
-    pub terminating_strays: OrdSet<InstanceId>,
+    pub terminating_strays: OrdSet<InstanceRef>,
     /// The instances that were destroyed a moment ago, and when. A listing may lag behind: one that
-    /// still has them is no reason to adopt them again.
-    pub destroyed: OrdMap<InstanceId, Timestamp>,
+    /// still has them is no reason to adopt them again. Without their plugins until feature level 2.
+    pub destroyed: OrdMap<InstanceRef, Timestamp>,
     /// The last log index that changed the roster: a listing that began earlier proves nothing about
     /// which instances belong to the group.
     pub changed: LogIndex,
@@ -94,7 +94,7 @@ pub enum Lifecycle {
 /// An instance that listings should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recorded<'a> {
-    pub instance: &'a InstanceId,
+    pub instance: &'a InstanceRef,
     pub template: Revision,
     /// The log entry that recorded it, and its time.
     pub index: LogIndex,
@@ -103,10 +103,37 @@ pub struct Recorded<'a> {
 }
 
 impl GroupState {
-    /// Whether this instance of a plugin holds a slot, is to, or is being destroyed.
+    /// Whether this instance of a plugin holds a slot or is to.
     pub fn has(&self, plugin: &PluginName, instance: &InstanceId) -> bool {
-        let of_plugin = |it: &Occupied| self.template_of(it.template).template.instance.plugin == *plugin;
-        self.occupied(instance).is_some_and(of_plugin)
+        self.roster.slot_of(&InstanceRef::new(plugin, instance)).is_some()
+    }
+
+    /// The plugin that has the instances of a template.
+    pub fn plugin_of(&self, template: Revision) -> &PluginName {
+        &self.template_of(template).template.instance.plugin
+    }
+
+    /// Whether a member has this id, of this plugin, or of any before feature level 2.
+    pub fn holds(&self, instance: &InstanceRef, level: u32) -> bool {
+        match level {
+            0 | 1 => self.roster.with_id(&instance.id).next().is_some(),
+            _ => self.roster.slot_of(instance).is_some(),
+        }
+    }
+
+    /// Whether an instance of this id that holds no slot is being destroyed, of this plugin, or of any before feature
+    /// level 2.
+    pub fn is_terminating_stray(&self, instance: &InstanceRef, level: u32) -> bool {
+        match level {
+            0 | 1 => self.terminating_strays.iter().any(|it| it.id == instance.id),
+            _ => self.terminating_strays.contains(instance),
+        }
+    }
+
+    /// When this instance was destroyed, if that was a moment ago.
+    pub fn destroyed_at(&self, instance: &InstanceRef) -> Option<Timestamp> {
+        let of_any = || self.destroyed.get(&InstanceRef::of_any_plugin(&instance.id));
+        self.destroyed.get(instance).or_else(of_any).copied()
     }
 
     /// The group after a commit; `before` is the group as it was, if it existed.
@@ -199,12 +226,12 @@ impl GroupState {
     }
 
     /// The current and incoming instances of all slots.
-    pub fn members(&self) -> impl Iterator<Item = &InstanceId> {
+    pub fn members(&self) -> impl Iterator<Item = &InstanceRef> {
         self.roster.instances()
     }
 
     /// The record of an instance in its slot.
-    pub fn occupied(&self, instance: &InstanceId) -> Option<&Occupied> {
+    pub fn occupied(&self, instance: &InstanceRef) -> Option<&Occupied> {
         let slot = self.roster.slot_of(instance)?;
         self.roster.get(slot)?.instances().find(|it| it.instance == *instance)
     }
@@ -231,7 +258,7 @@ impl GroupState {
     }
 
     /// The members of other templates than the target's that are not terminating yet.
-    pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceId)> {
+    pub fn outdated(&self) -> impl Iterator<Item = (&Slot, &InstanceRef)> {
         self.roster.iter().flat_map(|(slot, member)| {
             let old = member.instances().filter(|it| it.terminating.is_none() && it.template != self.target);
             old.map(move |it| (slot, &it.instance))
@@ -295,8 +322,8 @@ impl GroupState {
         if most == 0 {
             return;
         }
-        let old = |(_, at): &(&InstanceId, &Timestamp)| now.since(**at) > FORGOTTEN_AFTER;
-        let mut old: Vec<(Timestamp, InstanceId)> =
+        let old = |(_, at): &(&InstanceRef, &Timestamp)| now.since(**at) > FORGOTTEN_AFTER;
+        let mut old: Vec<(Timestamp, InstanceRef)> =
             self.destroyed.iter().filter(old).map(|(id, at)| (*at, id.clone())).collect();
         old.sort();
         for (_, instance) in old.into_iter().take(most) {
@@ -385,17 +412,18 @@ mod tests {
             events: Vec::new(),
         };
         let mut group = GroupState::committed(None, &spec, false, Revision(1), &context);
+        let of = |id: String| InstanceRef::new(&"p".into(), &id.into());
         let count = DESTROYED_KEPT as u64 + 10;
         for n in 0..count {
-            group.destroyed.insert(format!("i{n:05}").as_str().into(), Timestamp(n));
+            group.destroyed.insert(of(format!("i{n:05}")), Timestamp(n));
         }
         // By its own clock this leader took over hours later.
         group.forget_destroyed(Timestamp(count) + Millis::seconds(36_000));
         assert_eq!(group.destroyed.len(), DESTROYED_KEPT);
-        assert!(group.destroyed.contains_key(&InstanceId::new("i01009")), "the latest are kept");
+        assert!(group.destroyed.contains_key(&of("i01009".into())), "the latest are kept");
         // And of more, those that may still be listed.
         for n in 0..count {
-            group.destroyed.insert(format!("j{n:05}").as_str().into(), Timestamp(count + n));
+            group.destroyed.insert(of(format!("j{n:05}")), Timestamp(count + n));
         }
         group.forget_destroyed(Timestamp(2 * count) + LONGEST_CALL);
         assert_eq!(group.destroyed.len(), DESTROYED_KEPT + count as usize);

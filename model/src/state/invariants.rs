@@ -102,7 +102,7 @@ impl GroupState {
         Ok(())
     }
 
-    fn destroys(&self, intent: IntentId, instance: &crate::InstanceId) -> bool {
+    fn destroys(&self, intent: IntentId, instance: &crate::InstanceRef) -> bool {
         let task = self.intents.get(&intent).map(|open| &open.task);
         matches!(task, Some(Task::Destroy { instance: it, slot: Some(_), .. }) if it == instance)
     }

@@ -12,7 +12,7 @@ use crate::bounds::Bounds;
 use crate::command::Verb;
 use crate::event::Kind;
 use crate::failpoints::{Protection, is_left_out};
-use crate::ids::{GroupId, InstanceId, IntentId, Revision, Slot};
+use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
 use crate::report::{Adoption, Fact, Report};
 use crate::rollout::Event as Turn;
@@ -35,7 +35,7 @@ impl State {
             group.forget_destroyed(context.at);
         }
         let current = report.revision == group.revision || is_left_out(Protection::Admission);
-        let mut held = group.held_of(report.outcomes().map(|(_, outcome)| outcome));
+        let mut held = group.held_of(context, report.outcomes());
         for fact in &report.facts {
             group.learn(context, &id, fact, current, &mut held, &mut bounds);
         }
@@ -76,7 +76,7 @@ impl GroupState {
         id: &GroupId,
         fact: &Fact,
         current: bool,
-        held: &mut BTreeSet<InstanceId>,
+        held: &mut BTreeSet<InstanceRef>,
         bounds: &mut Bounds,
     ) {
         match fact {
@@ -116,12 +116,25 @@ impl GroupState {
     }
 
     /// The instances among the outcomes that are in a slot before any of them is applied.
-    pub(super) fn held_of<'o>(&self, outcomes: impl Iterator<Item = &'o Outcome>) -> BTreeSet<InstanceId> {
-        let made = outcomes.filter_map(|outcome| match outcome {
-            Outcome::Done(instance) => Some(instance),
-            Outcome::Refused { .. } | Outcome::Unsure { .. } => None,
+    pub(super) fn held_of<'o>(
+        &self,
+        context: &Context<'_>,
+        outcomes: impl Iterator<Item = (IntentId, &'o Outcome)>,
+    ) -> BTreeSet<InstanceRef> {
+        let made = outcomes.filter_map(|(intent, outcome)| {
+            let Outcome::Done(instance) = outcome else { return None };
+            Some(self.named_by(context, self.intents.get(&intent)?.task.template(), instance))
         });
-        made.filter(|instance| self.roster.slot_of(instance).is_some()).cloned().collect()
+        made.filter(|instance| self.holds(instance, context.level)).collect()
+    }
+
+    /// The instance that a plugin means by this id, as it is compared with others: before feature level 2, whatever
+    /// the plugin.
+    fn named_by(&self, context: &Context<'_>, template: Revision, id: &InstanceId) -> InstanceRef {
+        if context.level < 2 {
+            return InstanceRef::of_any_plugin(id);
+        }
+        InstanceRef::new(self.plugin_of(template), id)
     }
 
     /// Closes an intent, unless its outcome is unsure. `held` are instances that may not hold another slot.
@@ -131,7 +144,7 @@ impl GroupState {
         id: &GroupId,
         intent: IntentId,
         outcome: &Outcome,
-        held: &mut BTreeSet<InstanceId>,
+        held: &mut BTreeSet<InstanceRef>,
     ) {
         let done = match outcome {
             Outcome::Unsure { .. } => return,
@@ -153,7 +166,9 @@ impl GroupState {
                 Ok(_) => {
                     context.emit(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
                     self.vacate(slot.as_ref(), &instance);
-                    self.destroyed.insert(instance, context.at);
+                    let of_any = || InstanceRef::of_any_plugin(&instance.id);
+                    let gone = if context.level < 2 { of_any() } else { instance };
+                    self.destroyed.insert(gone, context.at);
                 }
                 Err(message) => {
                     let what = format!("{}: {message}", of_slot(&instance, slot.as_ref()));
@@ -182,12 +197,13 @@ impl GroupState {
         id: &GroupId,
         open: &Intent,
         done: Result<&InstanceId, &String>,
-        held: &mut BTreeSet<InstanceId>,
+        held: &mut BTreeSet<InstanceRef>,
     ) {
         let Task::Provision { slot, generation, template } = &open.task else { return };
+        let named = done.map(|instance| self.named_by(context, *template, instance));
         match done {
             // A plugin that returns one instance twice must not make it two members.
-            Ok(instance) if !held.insert(instance.clone()) => {
+            Ok(instance) if named.is_ok_and(|it| !held.insert(it)) => {
                 let what = format!("slot {slot}: the plugin returned {instance}, which already holds a slot");
                 context.emit(Some(id), Kind::ProvisionRefused, what);
                 self.roster.settle(slot, open.id, None);
@@ -195,9 +211,11 @@ impl GroupState {
             Ok(instance) => {
                 let what = format!("slot {slot} is held by {instance} (generation {generation})");
                 context.emit(Some(id), Kind::InstanceProvisioned, what);
-                self.destroyed.remove(instance);
+                let instance = InstanceRef::new(self.plugin_of(*template), instance);
+                self.destroyed.remove(&instance);
+                self.destroyed.remove(&InstanceRef::of_any_plugin(&instance.id));
                 let made = Occupied {
-                    instance: instance.clone(),
+                    instance,
                     generation: *generation,
                     template: *template,
                     since: context.at,
@@ -215,22 +233,22 @@ impl GroupState {
     }
 
     /// The record of this instance in this slot; none when the slot does not have it.
-    fn in_slot(&self, slot: &Slot, instance: &InstanceId) -> Option<&Occupied> {
-        self.roster.get(slot)?.instances().find(|it| it.instance == *instance)
+    fn in_slot(&self, slot: &Slot, told: &InstanceRef) -> Option<Occupied> {
+        self.roster.get(slot)?.instances().find(|it| told.means(&it.instance)).cloned()
     }
 
-    fn lose(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, lost: &InstanceId) {
-        if self.in_slot(slot, lost).is_some_and(|it| it.terminating.is_none()) {
+    fn lose(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, lost: &InstanceRef) {
+        if let Some(lost) = self.in_slot(slot, lost).filter(|it| it.terminating.is_none()) {
             self.changed = context.log.index;
-            context.emit(Some(id), Kind::InstanceLost, of_slot(lost, Some(slot)));
-            self.vacate(Some(slot), lost);
+            context.emit(Some(id), Kind::InstanceLost, of_slot(&lost.instance, Some(slot)));
+            self.vacate(Some(slot), &lost.instance);
         }
     }
 
-    fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceId) {
-        if self.in_slot(slot, healthy).is_some_and(|it| !it.is_ready()) {
-            self.roster.update_instance(healthy, |it| it.health = Verdict::Ready);
-            context.emit(Some(id), Kind::InstanceReady, of_slot(healthy, Some(slot)));
+    fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceRef) {
+        if let Some(healthy) = self.in_slot(slot, healthy).filter(|it| !it.is_ready()) {
+            self.roster.update_instance(&healthy.instance, |it| it.health = Verdict::Ready);
+            context.emit(Some(id), Kind::InstanceReady, of_slot(&healthy.instance, Some(slot)));
         }
     }
 
@@ -239,12 +257,12 @@ impl GroupState {
         context: &mut Context<'_>,
         id: &GroupId,
         slot: &Slot,
-        sick: &InstanceId,
+        sick: &InstanceRef,
         since: Timestamp,
     ) {
-        if self.in_slot(slot, sick).is_some_and(Occupied::is_ready) {
-            self.roster.update_instance(sick, |it| it.health = Verdict::Unhealthy { since });
-            context.emit(Some(id), Kind::InstanceUnhealthy, of_slot(sick, Some(slot)));
+        if let Some(sick) = self.in_slot(slot, sick).filter(Occupied::is_ready) {
+            self.roster.update_instance(&sick.instance, |it| it.health = Verdict::Unhealthy { since });
+            context.emit(Some(id), Kind::InstanceUnhealthy, of_slot(&sick.instance, Some(slot)));
         }
     }
 
@@ -252,9 +270,10 @@ impl GroupState {
     fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
         let Adoption { slot, instance, template } = adoption;
         let free = self.roster.get(slot).is_none_or(Member::is_free);
-        let known = self.roster.slot_of(instance).is_some();
         let acted_on = self.lifecycle == Lifecycle::Managed && self.paused.is_none();
-        if !free || !self.wants(slot) || !acted_on || known {
+        // By the plugin of its template, which may be recorded only below.
+        let instance = InstanceRef::new(self.plugin_of(*template), instance);
+        if !free || !self.wants(slot) || !acted_on || self.holds(&instance, context.level) {
             return false;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
@@ -270,13 +289,13 @@ impl GroupState {
             return false;
         }
         self.changed = context.log.index;
-        context.emit(Some(id), Kind::InstanceAdopted, of_slot(instance, Some(slot)));
+        context.emit(Some(id), Kind::InstanceAdopted, of_slot(&instance, Some(slot)));
         if *template != self.target {
             self.phase = self.phase.after(Turn::Outdated(self.target));
         }
         let generation = self.roster.next_generation(slot);
         let adopted = Occupied {
-            instance: instance.clone(),
+            instance,
             generation,
             template: *template,
             since: context.at,
@@ -291,7 +310,7 @@ impl GroupState {
         true
     }
 
-    fn vacate(&mut self, slot: Option<&Slot>, gone: &InstanceId) {
+    fn vacate(&mut self, slot: Option<&Slot>, gone: &InstanceRef) {
         self.terminating_strays.remove(gone);
         if slot.is_some() && slot == self.roster.slot_of(gone) {
             self.roster.vacate(gone);
@@ -299,7 +318,7 @@ impl GroupState {
     }
 }
 
-fn of_slot(instance: &InstanceId, slot: Option<&Slot>) -> String {
+fn of_slot(instance: &InstanceRef, slot: Option<&Slot>) -> String {
     match slot {
         Some(slot) => format!("{instance} in slot {slot}"),
         None => format!("{instance}, which holds no slot"),

@@ -7,6 +7,7 @@ use super::context::Context;
 use crate::answer::{Answer, Refusal};
 use crate::command::Settle;
 use crate::event::Kind;
+use crate::ids::InstanceRef;
 use crate::intent::{Intent, Outcome, Task};
 
 impl State {
@@ -19,9 +20,10 @@ impl State {
         let open = group.intents.get(intent);
         let doubted =
             |open: &&Intent| open.attempt == *attempt && matches!(open.task, Task::Provision { .. });
-        let taken = made
-            .as_ref()
-            .is_some_and(|it| group.roster.slot_of(it).is_some() || group.terminating_strays.contains(it));
+        let taken = made.as_ref().zip(open).is_some_and(|(id, open)| {
+            let it = InstanceRef::new(group.plugin_of(open.task.template()), id);
+            group.holds(&it, context.level) || group.is_terminating_stray(&it, context.level)
+        });
         let Some(slot) = open.filter(doubted).filter(|_| !taken).and_then(|open| open.task.slot().cloned())
         else {
             return Answer::Refused(Refusal::NotInDoubt { group: id.clone(), intent: *intent });
@@ -35,7 +37,7 @@ impl State {
         };
         let said = made.as_ref().map_or_else(|| "nothing was made".to_owned(), |it| format!("{it} was made"));
         context.emit(Some(id), Kind::IntentSettled, format!("slot {slot}: {said}"));
-        let mut held = group.held_of(std::iter::once(&outcome));
+        let mut held = group.held_of(context, std::iter::once((*intent, &outcome)));
         group.close(context, id, *intent, &outcome, &mut held);
         group.remember_repeated(*intent, made.clone());
         Answer::Done

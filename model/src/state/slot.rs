@@ -12,7 +12,7 @@
 
 use imbl::OrdMap;
 
-use crate::ids::{Generation, InstanceId, IntentId, LogIndex, Revision, Slot};
+use crate::ids::{Generation, InstanceId, InstanceRef, IntentId, LogIndex, PluginName, Revision, Slot};
 use crate::time::Timestamp;
 
 /// One entry of the roster. A slot that has lost its instance stays, to remember its generation.
@@ -37,7 +37,7 @@ pub enum Incarnation {
 /// An instance that holds a slot, or is to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Occupied {
-    pub instance: InstanceId,
+    pub instance: InstanceRef,
     pub generation: Generation,
     /// The template it was made from; 0 when it is none that is known.
     pub template: Revision,
@@ -123,7 +123,7 @@ impl Member {
         self.current.is_none() && self.incoming.is_none()
     }
 
-    fn instance_mut(&mut self, instance: &InstanceId) -> Option<&mut Occupied> {
+    fn instance_mut(&mut self, instance: &InstanceRef) -> Option<&mut Occupied> {
         self.incarnations_mut().find_map(|it| match it {
             Incarnation::Occupied(occupied) if occupied.instance == *instance => Some(occupied),
             Incarnation::Occupied(_) | Incarnation::Pending(_) => None,
@@ -147,7 +147,7 @@ impl Member {
 pub struct Roster {
     slots: OrdMap<Slot, Member>,
     /// Which slot each instance holds, or is to hold.
-    holders: OrdMap<InstanceId, Slot>,
+    holders: OrdMap<InstanceRef, Slot>,
     /// How many slots count toward the wanted number.
     present: usize,
     /// How many incarnations are there or coming, and not going.
@@ -177,12 +177,18 @@ impl Roster {
     }
 
     /// The slot that an instance holds, or is to hold.
-    pub fn slot_of(&self, instance: &InstanceId) -> Option<&Slot> {
+    pub fn slot_of(&self, instance: &InstanceRef) -> Option<&Slot> {
         self.holders.get(instance)
     }
 
+    /// The instances of this id that hold a slot or are to, of any plugin.
+    pub fn with_id<'a>(&'a self, id: &'a InstanceId) -> impl Iterator<Item = &'a InstanceRef> {
+        let first = InstanceRef { id: id.clone(), plugin: PluginName::new("") };
+        self.holders.range(first..).map(|(it, _)| it).take_while(move |it| it.id == *id)
+    }
+
     /// The instances that hold a slot or are to.
-    pub fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+    pub fn instances(&self) -> impl Iterator<Item = &InstanceRef> {
         self.holders.keys()
     }
 
@@ -226,7 +232,7 @@ impl Roster {
     }
 
     /// Changes an instance wherever it is; nothing when it is nowhere.
-    pub(super) fn update_instance(&mut self, instance: &InstanceId, change: impl FnOnce(&mut Occupied)) {
+    pub(super) fn update_instance(&mut self, instance: &InstanceRef, change: impl FnOnce(&mut Occupied)) {
         let Some(slot) = self.holders.get(instance).cloned() else { return };
         self.update(&slot, |member| {
             if let Some(occupied) = member.instance_mut(instance) {
@@ -236,7 +242,7 @@ impl Roster {
     }
 
     /// An instance leaves its slot.
-    pub(super) fn vacate(&mut self, instance: &InstanceId) {
+    pub(super) fn vacate(&mut self, instance: &InstanceRef) {
         let Some(slot) = self.holders.get(instance).cloned() else { return };
         self.update(&slot, |member| {
             member.remove(|it| it.as_occupied().is_some_and(|it| it.instance == *instance));

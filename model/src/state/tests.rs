@@ -2,7 +2,7 @@ use super::*;
 use crate::access::{Authority, BadToken, Role, Rotation, Secret, TokenId};
 use crate::answer::{Admission, Denial};
 use crate::command::{Declaration, MemberRole, NewToken, Program, Verb};
-use crate::ids::{InstanceId, IntentId, LogIndex, Slot, Term};
+use crate::ids::{IntentId, LogIndex, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::limits::MOST_OPEN;
 use crate::part::{Opaque, Part};
@@ -138,7 +138,7 @@ fn a_deposed_leaders_round_changes_nothing() {
     machine.commit(spec("web", Allocation::Size(1)));
     machine.term = 2;
     let before = machine.state.groups.clone();
-    let gone = Fact::Gone { slot: Slot::Ordinal(0), instance: InstanceId::new("i0") };
+    let gone = Fact::Gone { slot: Slot::Ordinal(0), instance: "i0".into() };
     let late = Report { term: Term(1), ..machine.report().with_facts([gone]).with_claims([provision(0)]) };
     let answer = machine.apply(Change::Report(late));
     assert_eq!(answer, Answer::Admitted(vec![Admission::Denied(Denial::OtherTerm)]));

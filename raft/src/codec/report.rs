@@ -2,7 +2,9 @@
 
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
-use model::{InstanceId, IntentId, LogIndex, ObjectKey, Outcome, Revision, Slot, Term, Timestamp};
+use model::{
+    InstanceId, InstanceRef, IntentId, LogIndex, ObjectKey, Outcome, Revision, Slot, Term, Timestamp,
+};
 
 use super::Corrupt;
 use super::spec::{from_key, key};
@@ -58,8 +60,17 @@ fn from_outcome(read: pb::OutcomeOf) -> Result<Fact, Corrupt> {
     Ok(Fact::Outcome(from_intent_id(read.intent)?, outcome))
 }
 
-fn verdict(at: &Slot, who: &InstanceId) -> pb::Verdict {
-    pb::Verdict { slot: Some(slot(at)), instance: who.to_string() }
+fn verdict(at: &Slot, who: &InstanceRef) -> pb::Verdict {
+    pb::Verdict { slot: Some(slot(at)), instance: who.id.to_string(), plugin: who.plugin.to_string() }
+}
+
+/// As programs until feature level 2 read it, which tell instances by their ids alone.
+fn old_verdict(at: &Slot, who: &InstanceRef) -> pb::Verdict {
+    verdict(at, &InstanceRef::of_any_plugin(&who.id))
+}
+
+fn from_verdict(it: pb::Verdict) -> Result<(Slot, InstanceRef), Corrupt> {
+    Ok((from_slot(it.slot)?, InstanceRef { id: it.instance.into(), plugin: it.plugin.into() }))
 }
 
 fn adoption(it: &Adoption) -> pb::Adoption {
@@ -108,8 +119,9 @@ fn fact(fact: &Fact) -> pb::Fact {
             Fact::Ready { slot, instance } => Written::Ready(verdict(slot, instance)),
             Fact::Unhealthy { slot: at, instance, since } => Written::Unhealthy(pb::Unhealthy {
                 slot: Some(slot(at)),
-                instance: instance.to_string(),
+                instance: instance.id.to_string(),
                 since: since.0,
+                plugin: instance.plugin.to_string(),
             }),
             Fact::Adopted(it) => Written::Adopted(adoption(it)),
             Fact::AllReplaced(at) => Written::AllReplaced(at.0),
@@ -123,11 +135,11 @@ fn from_fact(read: pb::Fact) -> Result<Fact, Corrupt> {
     let unknown = || Corrupt("a fact that this program does not know: use the newer program".into());
     Ok(match read.fact.ok_or_else(unknown)? {
         Written::Outcome(it) => from_outcome(it)?,
-        Written::Gone(it) => Fact::Gone { slot: from_slot(it.slot)?, instance: it.instance.into() },
-        Written::Ready(it) => Fact::Ready { slot: from_slot(it.slot)?, instance: it.instance.into() },
+        Written::Gone(it) => from_verdict(it).map(|(slot, instance)| Fact::Gone { slot, instance })?,
+        Written::Ready(it) => from_verdict(it).map(|(slot, instance)| Fact::Ready { slot, instance })?,
         Written::Unhealthy(it) => Fact::Unhealthy {
             slot: from_slot(it.slot)?,
-            instance: it.instance.into(),
+            instance: InstanceRef { id: it.instance.into(), plugin: it.plugin.into() },
             since: Timestamp(it.since),
         },
         Written::Adopted(it) => from_adoption(it)?,
@@ -172,8 +184,8 @@ pub(super) fn round(report: &Report) -> pb::Round {
     for fact in &report.facts {
         match fact {
             Fact::Outcome(id, it) => round.outcomes.push(outcome(*id, it)),
-            Fact::Gone { slot, instance } => round.gone.push(verdict(slot, instance)),
-            Fact::Ready { slot, instance } => round.ready.push(verdict(slot, instance)),
+            Fact::Gone { slot, instance } => round.gone.push(old_verdict(slot, instance)),
+            Fact::Ready { slot, instance } => round.ready.push(old_verdict(slot, instance)),
             Fact::Adopted(it) => round.adopt.push(adoption(it)),
             Fact::AllReplaced(at) => round.replaced = Some(at.0),
             Fact::Emptied => round.finished = true,
@@ -190,10 +202,10 @@ pub(super) fn from_round(read: pb::Round) -> Result<Report, Corrupt> {
         facts.push(from_outcome(it)?);
     }
     for it in read.gone {
-        facts.push(Fact::Gone { slot: from_slot(it.slot)?, instance: it.instance.into() });
+        facts.push(from_verdict(it).map(|(slot, instance)| Fact::Gone { slot, instance })?);
     }
     for it in read.ready {
-        facts.push(Fact::Ready { slot: from_slot(it.slot)?, instance: it.instance.into() });
+        facts.push(from_verdict(it).map(|(slot, instance)| Fact::Ready { slot, instance })?);
     }
     for it in read.adopt {
         facts.push(from_adoption(it)?);
@@ -225,6 +237,7 @@ pub(super) fn destruction(
             Reason::RollingUpdate => pb::Reason::RollingUpdate,
         }
         .into(),
+        plugin: String::new(),
     }
 }
 

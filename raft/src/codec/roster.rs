@@ -85,8 +85,9 @@ fn slot(out: &mut Vec<u8>, field: u64, slot: &Slot) {
 /// `latest` is the generation of its slot: what most have is not written again.
 fn occupied(out: &mut Vec<u8>, field: u64, it: &Occupied, latest: Generation) {
     small(out, field, |out| {
-        if !it.instance.as_str().is_empty() {
-            bytes(out, 1, it.instance.as_str().as_bytes());
+        let id = it.instance.id.as_str();
+        if !id.is_empty() {
+            bytes(out, 1, id.as_bytes());
         }
         number_if_any(out, 2, it.template.0);
         number_if_any(out, 3, it.since.0);
@@ -138,7 +139,7 @@ pub(super) fn members<'a>(
         if some.is_empty() {
             return;
         }
-        let ids = some.iter().filter_map(|(_, it)| it.occupied()?.instance.as_str().bytes().next());
+        let ids = some.iter().filter_map(|(_, it)| it.occupied()?.instance.id.as_str().bytes().next());
         std::hint::black_box(ids.fold(0, |all, byte| all ^ byte));
         for (slot, it) in some.drain(..) {
             member(out, field, slot, it);
@@ -148,7 +149,7 @@ pub(super) fn members<'a>(
 
 #[cfg(test)]
 mod tests {
-    use model::{Revision, Timestamp};
+    use model::{InstanceRef, Revision, Timestamp};
     use prost::Message;
 
     use super::*;
@@ -159,7 +160,7 @@ mod tests {
         let intent = IntentId { index: model::LogIndex(300), offset: 0 };
         let held = |instance: &str, health, terminating| {
             Incarnation::Occupied(Occupied {
-                instance: instance.into(),
+                instance: InstanceRef { id: instance.into(), plugin: "p".into() },
                 generation: Generation(2),
                 template: Revision(1),
                 since: Timestamp(1_700_000_000_000),

@@ -8,12 +8,12 @@ use model::intent::{Intent, Task};
 use model::lineage::{Era, Lineages};
 use model::secret::SecretName;
 use model::state::{
-    Accepted, Incarnation, Lifecycle, Member, Occupied, Paused, StoredSecret, TemplateRecord, Variable,
-    Verdict,
+    Accepted, Incarnation, Lifecycle, Member, Occupied, Paused, Roster, StoredSecret, TemplateRecord,
+    Variable, Verdict,
 };
 use model::{
-    Actor, ClusterId, Generation, GroupState, InstanceId, LogIndex, NodeId, ObjectKey, Phase, Revision, Slot,
-    State, Term, Timestamp,
+    Actor, ClusterId, Generation, GroupState, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, Phase,
+    Revision, Slot, State, Term, Timestamp,
 };
 use prost::Message;
 
@@ -58,7 +58,9 @@ pub(crate) fn write_state(state: &State, written: &mut Vec<u8>) {
     };
     before.encode(written).expect("a vector grows");
     for it in state.groups.values() {
-        roster::message(written, GROUPS, guess_of_group(it), |written| write_group(it, written));
+        roster::message(written, GROUPS, guess_of_group(it), |written| {
+            write_group(it, state.level, written);
+        });
     }
     let after = pb::State {
         revisions: state
@@ -184,7 +186,7 @@ fn from_secret(it: pb::StoredSecret) -> (SecretName, StoredSecret) {
     (SecretName::new(it.name), StoredSecret { value, at: Timestamp(it.at), by: it.by })
 }
 
-fn write_group(group: &GroupState, written: &mut Vec<u8>) {
+fn write_group(group: &GroupState, level: u32, written: &mut Vec<u8>) {
     let before = pb::Group {
         spec: Some(spec(&group.spec)),
         revision: group.revision.0,
@@ -216,14 +218,18 @@ fn write_group(group: &GroupState, written: &mut Vec<u8>) {
     before.encode(written).expect("a vector grows");
     roster::members(written, ROSTER, group.roster.iter());
     let after = pb::Group {
-        intents: group.intents.values().map(intent).collect(),
-        terminating_strays: group.terminating_strays.iter().map(InstanceId::to_string).collect(),
+        intents: group.intents.values().map(|it| intent(it, level)).collect(),
+        terminating_strays: group.terminating_strays.iter().map(InstanceRef::to_string).collect(),
         changed: group.changed.0,
         list_from: group.list_from.0,
         destroyed: group
             .destroyed
             .iter()
-            .map(|(instance, at)| pb::Destroyed { instance: instance.to_string(), at: at.0 })
+            .map(|(it, at)| pb::Destroyed {
+                instance: it.id.to_string(),
+                at: at.0,
+                plugin: it.plugin.to_string(),
+            })
             .collect(),
         repeated: group
             .repeated
@@ -260,17 +266,20 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
             pb::group::Phase::RunningTo(to) => Phase::Running { to: Revision(to) },
             pb::group::Phase::SucceededAt(at) => Phase::Succeeded { at: Revision(at) },
         },
-        roster: read.roster.into_iter().map(from_member).collect::<Result<_, Corrupt>>()?,
+        roster: Roster::default(),
         revisions: read.revisions.into_iter().map(from_accepted).collect::<Result<_, Corrupt>>()?,
         paused: read.paused.map(|it| Paused { since: Timestamp(it.since), by: Actor(it.by) }),
         intents: Default::default(),
-        terminating_strays: read.terminating_strays.into_iter().map(InstanceId::from).collect(),
+        terminating_strays: Default::default(),
         changed: LogIndex(read.changed),
         list_from: LogIndex(read.list_from),
         destroyed: read
             .destroyed
             .into_iter()
-            .map(|it| (InstanceId::from(it.instance), Timestamp(it.at)))
+            .map(|it| {
+                let instance = InstanceRef { id: it.instance.into(), plugin: it.plugin.into() };
+                (instance, Timestamp(it.at))
+            })
             .collect(),
         repeated: read
             .repeated
@@ -286,8 +295,14 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
     if !group.templates.contains_key(&group.target) {
         return Err(Corrupt(format!("group `{}` has no template for its target", group.spec.id)));
     }
+    let members = read.roster.into_iter().map(|it| from_member(it, &group));
+    group.roster = members.collect::<Result<_, Corrupt>>()?;
     for it in read.intents {
-        let intent = from_intent(it)?;
+        let intent = from_intent(it, &group)?;
+        // `terminating_strays` says the same of them, without their plugins.
+        if let Task::Destroy { instance, slot: None, .. } = &intent.task {
+            group.terminating_strays.insert(instance.clone());
+        }
         group.intents.insert(intent.id, intent);
     }
     Ok(group)
@@ -322,10 +337,10 @@ pub(super) fn member(at: &Slot, it: &Member) -> pb::Member {
     }
 }
 
-fn from_member(read: pb::Member) -> Result<(Slot, Member), Corrupt> {
+fn from_member(read: pb::Member, group: &GroupState) -> Result<(Slot, Member), Corrupt> {
     let generation = Generation(read.generation);
     let pending = |id| Ok::<_, Corrupt>(Incarnation::Pending(from_intent_id(Some(id))?));
-    let held = |it| Ok::<_, Corrupt>(Incarnation::Occupied(from_occupied(it, generation)?));
+    let held = |it| Ok::<_, Corrupt>(Incarnation::Occupied(from_occupied(it, generation, group)?));
     let current = match read.holder.ok_or_else(|| Corrupt::missing("holder"))? {
         pb::member::Holder::Empty(_) => None,
         pb::member::Holder::Pending(id) => Some(pending(id)?),
@@ -343,7 +358,7 @@ fn from_member(read: pb::Member) -> Result<(Slot, Member), Corrupt> {
 #[cfg(test)]
 fn occupied(it: &Occupied, latest: Generation) -> pb::Occupied {
     pb::Occupied {
-        instance: it.instance.to_string(),
+        instance: it.instance.id.to_string(),
         template: it.template.0,
         since: it.since.0,
         recorded: it.recorded.0,
@@ -357,9 +372,10 @@ fn occupied(it: &Occupied, latest: Generation) -> pb::Occupied {
     }
 }
 
-fn from_occupied(it: pb::Occupied, latest: Generation) -> Result<Occupied, Corrupt> {
+fn from_occupied(it: pb::Occupied, latest: Generation, group: &GroupState) -> Result<Occupied, Corrupt> {
+    let plugin = group.plugin_of(Revision(it.template)).clone();
     Ok(Occupied {
-        instance: it.instance.into(),
+        instance: InstanceRef { id: it.instance.into(), plugin },
         generation: it.generation.map_or(latest, Generation),
         template: Revision(it.template),
         since: Timestamp(it.since),
@@ -373,7 +389,7 @@ fn from_occupied(it: pb::Occupied, latest: Generation) -> Result<Occupied, Corru
     })
 }
 
-fn intent(intent: &Intent) -> pb::Intent {
+fn intent(intent: &Intent, level: u32) -> pb::Intent {
     pb::Intent {
         id: Some(intent_id(intent.id)),
         task: Some(match &intent.task {
@@ -383,7 +399,9 @@ fn intent(intent: &Intent) -> pb::Intent {
                 template: template.0,
             }),
             Task::Destroy { instance, slot, template, reason } => {
-                pb::intent::Task::Destroy(destruction(instance, slot.as_ref(), *template, *reason))
+                let written = destruction(&instance.id, slot.as_ref(), *template, *reason);
+                let plugin = if level < 2 { String::new() } else { instance.plugin.to_string() };
+                pb::intent::Task::Destroy(pb::Destruction { plugin, ..written })
             }
             Task::Label { instance, template } => pb::intent::Task::Label(pb::Labelling {
                 instance: instance.to_string(),
@@ -397,7 +415,7 @@ fn intent(intent: &Intent) -> pb::Intent {
     }
 }
 
-fn from_intent(read: pb::Intent) -> Result<Intent, Corrupt> {
+fn from_intent(read: pb::Intent, group: &GroupState) -> Result<Intent, Corrupt> {
     Ok(Intent {
         id: from_intent_id(read.id)?,
         task: match read.task.ok_or_else(|| Corrupt::missing("task"))? {
@@ -407,7 +425,11 @@ fn from_intent(read: pb::Intent) -> Result<Intent, Corrupt> {
                 template: Revision(it.template),
             },
             pb::intent::Task::Destroy(it) => {
-                let (instance, slot, template, reason) = from_destruction(it)?;
+                let said = it.plugin.clone();
+                let (id, slot, template, reason) = from_destruction(it)?;
+                let of_template = || group.plugin_of(template).clone();
+                let plugin = if said.is_empty() { of_template() } else { said.into() };
+                let instance = InstanceRef { id, plugin };
                 Task::Destroy { instance, slot, template, reason }
             }
             pb::intent::Task::Label(it) => {

@@ -4,8 +4,8 @@ use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
 use model::spec::HealthGate;
 use model::{
-    Actor, Allocation, Change, Command, GroupSpec, IntentId, Millis, NodeId, ObjectKey, Opaque, Outcome,
-    Part, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
+    Actor, Allocation, Change, Command, GroupSpec, InstanceRef, IntentId, Millis, NodeId, ObjectKey, Opaque,
+    Outcome, Part, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
 };
 
 use super::*;
@@ -37,6 +37,15 @@ fn manager(n: u32) -> Manager {
     }
 }
 
+/// As programs until feature level 2 name it.
+fn any(id: &str) -> InstanceRef {
+    InstanceRef::of_any_plugin(&id.into())
+}
+
+fn of_compute(id: &str) -> InstanceRef {
+    InstanceRef::new(&"simulator/compute".into(), &id.into())
+}
+
 fn commit(spec: GroupSpec, if_revision: Option<Revision>) -> Change {
     Change::Declare { items: vec![Declaration { spec: spec.into(), if_revision, unvalidated: false }] }
 }
@@ -48,7 +57,7 @@ fn changes() -> Vec<Change> {
     let done = |id, instance: &str| Fact::Outcome(id, Outcome::Done(instance.into()));
     let refused = |id| Fact::Outcome(id, Outcome::Refused { message: "quota".into(), retryable: true });
     let unsure = |id| Fact::Outcome(id, Outcome::Unsure { message: "deadline".into() });
-    let ready = Fact::Ready { slot: Slot::Ordinal(0), instance: "i0".into() };
+    let ready = Fact::Ready { slot: Slot::Ordinal(0), instance: any("i0") };
     let seed = Adoption { slot: Slot::Ordinal(1), instance: "seed".into(), template: Revision(0) };
     // The first lines were written before a round named its revision.
     let web = || of(0);
@@ -82,7 +91,7 @@ fn changes() -> Vec<Change> {
         commit(spec("web", "v2", Allocation::Size(3)), Some(Revision(9))),
         Change::Report(
             web()
-                .with_facts([Fact::Gone { slot: slot(1), instance: "seed".into() }])
+                .with_facts([Fact::Gone { slot: slot(1), instance: any("seed") }])
                 .with_facts([Fact::AllReplaced(Revision(1))])
                 .with_claims([
                     Claim::Destroy {
@@ -221,12 +230,12 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Report(
             of(1)
                 .with_facts((0..2).map(|n| done(at(model::LogIndex(3), n), &format!("i{n}"))))
-                .with_facts((0..2).map(|n| Fact::Ready { slot: slot(n), instance: format!("i{n}").into() }))
+                .with_facts((0..2).map(|n| Fact::Ready { slot: slot(n), instance: any(&format!("i{n}")) }))
                 .with_facts([Fact::AllReplaced(Revision(1))]),
         ),
         Change::Report(of(1).with_facts([Fact::Unhealthy {
             slot: slot(0),
-            instance: "i0".into(),
+            instance: any("i0"),
             since: Timestamp(1_700_000_000_003),
         }])),
         commit(spec("web", "v2", Allocation::Size(2)), None),
@@ -235,7 +244,7 @@ fn changes_of_level_2() -> Vec<Change> {
         ),
         Change::Report(of(2).with_facts([done(at(model::LogIndex(7), 0), "i2")]).with_claims([old.clone()])),
         Change::Report(
-            of(2).with_facts([Fact::Ready { slot: slot(1), instance: "i2".into() }]).with_claims([old]),
+            of(2).with_facts([Fact::Ready { slot: slot(1), instance: any("i2") }]).with_claims([old]),
         ),
         Change::Object { key: key(), verb: Verb::Pause },
         Change::Report(
@@ -249,6 +258,11 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Object { key: key(), verb: Verb::Accept(Revision(2)) },
         Change::Object { key: key(), verb: Verb::Destroy },
         Change::Object { key: key(), verb: Verb::Pause },
+        Change::Report(of(2).with_facts([
+            Fact::Gone { slot: slot(1), instance: of_compute("i1") },
+            Fact::Ready { slot: slot(1), instance: of_compute("i2") },
+            Fact::Unhealthy { slot: slot(1), instance: of_compute("i2"), since: Timestamp(7) },
+        ])),
     ]
 }
 

@@ -19,7 +19,7 @@ impl World {
         let slot = Slot::Ordinal(slot);
         let ready = Fact::Ready { slot: slot.clone(), instance: new.instance.clone() };
         let claim = Claim::Destroy {
-            instance: old.instance.clone(),
+            instance: old.instance.id.clone(),
             slot: Some(slot),
             template: old.template,
             reason: Reason::RollingUpdate,

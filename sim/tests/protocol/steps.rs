@@ -150,7 +150,7 @@ impl World {
     fn doom(&mut self, slot: u32) -> Option<()> {
         self.left.dooms -= 1;
         let held = self.holders().get(&slot)?.occupied()?.clone();
-        let (instance, template, reason) = (held.instance, held.template, Reason::RollingUpdate);
+        let (instance, template, reason) = (held.instance.id, held.template, Reason::RollingUpdate);
         let claim = Claim::Destroy { instance, slot: Some(Slot::Ordinal(slot)), template, reason };
         let report = self.report().with_claims([claim]);
         self.write(Change::Report(report));

@@ -421,7 +421,7 @@ impl World {
         }
         for (slot, member) in self.holders() {
             for Occupied { instance, .. } in member.instances() {
-                if !self.cloud.contains_key(instance.as_str())
+                if !self.cloud.contains_key(instance.id.as_str())
                     && !self.open().values().any(|it| *it == Does::Unmake(instance.to_string()))
                 {
                     report.facts.push(Fact::Gone { slot: Slot::Ordinal(slot), instance: instance.clone() });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::state::{Member, Occupied};
 use model::{Health, State};
 
 use super::*;
@@ -19,7 +20,10 @@ fn is_ready(id: &InstanceId) -> impl Fn(&State) -> bool + use<> {
     let id = id.clone();
     move |state| {
         let group = state.group(&"web".into());
-        group.and_then(|group| group.occupied(&id).map(|it| it.is_ready())).unwrap_or(false)
+        let is_it = |it: &&Occupied| it.instance.id == id;
+        group.is_some_and(|group| {
+            group.roster.values().flat_map(Member::instances).find(is_it).is_some_and(Occupied::is_ready)
+        })
     }
 }
 

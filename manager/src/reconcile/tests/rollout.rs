@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use model::command::Verb;
+use model::{Change, ObjectKey};
+
 use super::*;
 
 /// Longer than any test.
@@ -60,4 +63,41 @@ async fn a_member_that_cannot_be_drained_is_kept_until_it_can_unless_it_has_to_g
     world.ends(CallKind::Drain, Fate::Refused);
     manager.commit(group("web", 1, "v2")).await;
     world.until("the one too many is gone", |table| table.living().count() == 1).await;
+}
+
+/// The same group, of another plugin of the tabletop.
+fn moved(mut spec: model::GroupSpec) -> model::GroupSpec {
+    spec.template.instance.plugin = "tabletop/other".into();
+    spec
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_moves_to_a_plugin_that_numbers_its_instances_alike() {
+    let (world, manager) = at_rest(3).await;
+    manager.commit(moved(group("web", 3, "v1"))).await;
+    manager.until_ready("web").await;
+    pass(120).await;
+    let living = |name: &str| {
+        let of = |it: &&crate::world::tabletop::Instance| it.plugin.as_str() == name;
+        world.see(|table| table.living().filter(of).count())
+    };
+    assert_eq!((living("tabletop/compute"), living("tabletop/other")), (0, 3));
+    assert_eq!(world.see(|table| table.instances.len()), 6, "one for each, and no more");
+    let ids: Vec<String> = manager.group("web").members().map(ToString::to_string).collect();
+    assert_eq!(ids, ["i-0", "i-1", "i-2"], "alike they are");
+    let key = ObjectKey::group(&"web".into());
+    manager.propose(Change::Object { key, verb: Verb::Destroy }).await;
+    manager.until("the group is gone", |state| state.groups.is_empty()).await;
+    assert_eq!(world.see(|table| table.living().count()), 0, "and nobody is left behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_two_plugins_list_is_one() {
+    let (world, manager) = at_rest(3).await;
+    world.plugins_share();
+    manager.commit(moved(group("web", 3, "v1"))).await;
+    manager.until_ready("web").await;
+    pass(120).await;
+    assert_eq!(world.see(|table| table.living().count()), 3);
+    assert_eq!(world.see(|table| table.instances.len()), 6, "each is replaced once");
 }

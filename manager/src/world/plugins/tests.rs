@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use model::intent::Reason;
 use model::state::StoredSecret;
-use model::{Allocation, Generation, Intent, IntentId, Opaque, Revision, Slot, Term, Timestamp};
+use model::{Allocation, Generation, InstanceRef, Intent, IntentId, Opaque, Revision, Slot, Term, Timestamp};
 use raft::Role;
 use spi::{Index, InstanceSpec, Plugin, Running, Verdict};
 
@@ -156,7 +156,7 @@ impl Stage {
     }
 
     fn destroy(&self, reason: Reason) -> Work {
-        let (instance, template) = (InstanceId::new("i-1"), Revision(1));
+        let (instance, template) = (InstanceRef::new(&"compute".into(), &"i-1".into()), Revision(1));
         self.work(Task::Destroy { instance, slot: None, template, reason })
     }
 

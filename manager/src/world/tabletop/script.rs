@@ -70,6 +70,8 @@ pub(super) struct Script {
     pub(super) lists_at_most: usize,
     pub(super) hidden: BTreeSet<InstanceId>,
     pub(super) loses_tags: bool,
+    /// Whether its plugins serve one provider, and each lists everything.
+    pub(super) share: bool,
     /// How long nobody can say how a new instance is.
     pub(super) boots: Duration,
     pub(super) health: BTreeMap<InstanceId, Health>,
@@ -87,6 +89,7 @@ impl Script {
             lists_at_most: usize::MAX,
             hidden: BTreeSet::new(),
             loses_tags: false,
+            share: false,
             boots: Duration::ZERO,
             health: BTreeMap::new(),
             next_health: BTreeMap::new(),
@@ -150,6 +153,11 @@ impl Tabletop {
                 script.hidden.remove(instance);
             }
         });
+    }
+
+    /// All its plugins serve one provider.
+    pub(crate) fn plugins_share(&self) {
+        self.tell(|script| script.share = true);
     }
 
     /// What is made from now on is listed without its tags.

@@ -4,7 +4,7 @@ use super::*;
 use crate::observed::Backoff;
 use crate::report::Report;
 use crate::state::Member;
-use crate::{Health, InstanceId, Millis, ObjectKey, Outcome, Slot};
+use crate::{Health, InstanceRef, Millis, ObjectKey, Outcome, Slot};
 
 #[test]
 fn instances_that_are_there_already_fill_the_slots_first() {
@@ -18,7 +18,7 @@ fn instances_that_are_there_already_fill_the_slots_first() {
     story.is_as_declared();
     assert_eq!((story.provider.len(), story.made), (3, 1));
     let instance = &story.held_by(&Slot::Ordinal(2)).expect("it is held").instance;
-    assert_eq!(instance.as_str(), "freed", "it keeps the slot it had");
+    assert_eq!(instance.id.as_str(), "freed", "it keeps the slot it had");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_rollout_beside_strays_takes_nobody_while_somebody_is_missing() {
     let mut rolls = 0;
     for _ in 0..60 {
         let well = |story: &Story| {
-            let there = |id: &InstanceId| story.provider.iter().any(|(known, ..)| known == id);
+            let there = |it: &InstanceRef| story.provider.iter().any(|(known, ..)| *known == it.id);
             story.group().members().filter(|id| there(id)).count()
         };
         // Once more without a new look, as it happens when an answer comes: what it shows is old now.

@@ -8,7 +8,7 @@ use crate::intent::Reason;
 use crate::limits::LONGEST_CALL;
 use crate::observed::Backoff;
 use crate::report::{Claim, Report};
-use crate::{Health, InstanceId, IntentId, Millis, ObjectKey, Outcome, Revision, Slot};
+use crate::{Health, InstanceId, InstanceRef, IntentId, Millis, ObjectKey, Outcome, Revision, Slot};
 
 fn set(story: &mut Story, key: &str, value: &str) -> Answer {
     story.apply(Change::SetVariable { key: key.into(), value: value.into() })
@@ -125,7 +125,7 @@ fn what_a_late_first_attempt_made_too_much_is_destroyed_and_nothing_else() {
     let story = story.settles();
     let left: Vec<_> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(left, ["i001", "stray"]);
-    assert_eq!(story.plan().strays, [InstanceId::new("stray")]);
+    assert_eq!(story.plan().strays, [InstanceRef::from("stray")]);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn what_this_cluster_cannot_have_made_is_reported_and_left() {
         story.plan().anomalies,
         [Anomaly::UnknownIntent { instance: "other".into(), token: to_come.to_string() }]
     );
-    assert_eq!(story.plan().strays, [InstanceId::new("other")]);
+    assert_eq!(story.plan().strays, [InstanceRef::from("other")]);
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn two_instances_with_one_token_are_reported_and_left() {
     let instances = ["duplicate".into(), "i001".into()];
     assert_eq!(plan.anomalies, [Anomaly::SharedToken { intent, instances }]);
     assert!(plan.actions.is_empty(), "{plan:?}");
-    assert_eq!(plan.strays, [InstanceId::new("duplicate")]);
+    assert_eq!(plan.strays, [InstanceRef::from("duplicate")]);
 }
 
 /// A pet, and a second instance of it.
@@ -349,7 +349,7 @@ fn a_second_instance_of_a_pet_that_a_manager_runs_on_is_left() {
     story.apply(Change::Join { manager: manager.clone(), token: None });
     story.look();
     let plan = story.plan();
-    assert!(plan.actions.is_empty() && plan.strays == [InstanceId::new("host")], "{plan:?}");
+    assert!(plan.actions.is_empty() && plan.strays == [InstanceRef::from("host")], "{plan:?}");
     // Another manager runs there now, or the first one's successor: one record is enough.
     let successor = Manager { name: "m2".into(), address: "m2:1".into(), storage: "d2".into(), ..manager };
     story.apply(Change::Join { manager: successor, token: None });
@@ -395,7 +395,7 @@ fn an_operator_cannot_give_one_instance_two_slots() {
     let held = story.group().members().next().cloned().expect("one is there");
     let open = *story.group().intents.keys().next().expect("one is open");
     let refused = Answer::Refused(Refusal::NotInDoubt { group: web(), intent: open });
-    assert_eq!(settle(&mut story, open, 1, Some(held.as_str())), refused);
+    assert_eq!(settle(&mut story, open, 1, Some(held.id.as_str())), refused);
 }
 
 #[test]
@@ -439,7 +439,7 @@ fn an_operators_word_counts_when_it_was_asked_for_and_names_what_may_be_there() 
         let seen = Arc::make_mut(view).seen.get_mut(&InstanceId::new("foreign"));
         seen.expect("it is listed").ours = false;
     }
-    assert_eq!(word(&story, Some(held.as_str())), Err(Unasked::BelongsElsewhere));
+    assert_eq!(word(&story, Some(held.id.as_str())), Err(Unasked::BelongsElsewhere));
     assert_eq!(word(&story, Some("foreign")), Err(Unasked::BelongsElsewhere));
     assert_eq!(word(&story, Some("nowhere")), Err(Unasked::NotShown));
     for made in [Some("bare"), None] {
@@ -481,7 +481,7 @@ fn a_pet_that_was_healed_since_the_backup_is_taken_in_and_never_destroyed() {
     let alive: Vec<&str> = story.provider.iter().map(|(id, ..)| id.as_str()).collect();
     assert_eq!(alive, ["since"], "it was neither destroyed nor doubled");
     let holder = story.held_by(&Slot::Logical("a".into()));
-    assert!(holder.is_some_and(|it| it.instance.as_str() == "since"), "{holder:?}");
+    assert!(holder.is_some_and(|it| it.instance.id.as_str() == "since"), "{holder:?}");
 }
 
 #[test]
@@ -492,7 +492,7 @@ fn of_two_that_hold_a_name_since_a_backup_nobody_is_destroyed_by_itself() {
     story.provider.push(("since".into(), tags, Health::Healthy));
     story.look();
     let plan = story.plan();
-    assert!(plan.actions.is_empty() && plan.strays == [InstanceId::new("since")], "{plan:?}");
+    assert!(plan.actions.is_empty() && plan.strays == [InstanceRef::from("since")], "{plan:?}");
     assert!(matches!(&plan.anomalies[..], [Anomaly::SecondOfName { .. }]), "an operator is told: {plan:?}");
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::limits::{MANY_GONE, UNPROMISED_LAG};
 use crate::report::{Fact, Report};
-use crate::{Health, Millis, ObjectKey, Outcome, Slot};
+use crate::{Health, InstanceRef, Millis, ObjectKey, Outcome, Slot};
 
 #[test]
 fn a_look_that_began_before_a_member_was_recorded_does_not_bury_it() {
@@ -31,7 +31,7 @@ fn a_listing_that_may_lag_behind_buries_only_whom_it_has_shown() {
     story.look();
     assert_eq!(story.plan().gone.len(), 1, "by now it would be listed");
     // One that was listed, and is no more.
-    shown.observed.listed_once.insert(made.0);
+    shown.observed.listed_once.insert(InstanceRef::from(made.0.as_str()));
     shown.look();
     shown.look();
     assert_eq!(shown.plan().gone.len(), 1);

@@ -62,7 +62,7 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
         let provision =
             Task::Provision { slot: slot.clone(), generation: Generation(2), template: new_template };
         let mut there = |template_hash: &str, health, token: Option<IntentId>| {
-            story.provider.push((instance.clone(), tags_of(template_hash, Some(&slot), token), health));
+            story.provider.push((instance.id.clone(), tags_of(template_hash, Some(&slot), token), health));
         };
         let holder = match held {
             Held::Nobody => None,

@@ -1,9 +1,9 @@
 //! Members that lose their tags, stop, are missing for a while or come back, and instances that are half made.
 
 use super::*;
-use crate::RunStatus;
 use crate::limits::{NAMED_GONE, UNPROMISED_LAG};
 use crate::observed::Unsure;
+use crate::{InstanceRef, RunStatus};
 
 fn pets() -> Story {
     Story::new(spec("v1", Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()]))).settles()
@@ -68,7 +68,7 @@ fn where_tags_are_lost_an_open_intent_is_not_made_again() {
     assert!(told_for(&mut story, Millis::seconds(120)).is_empty(), "a second one is not made");
     story.provider.iter_mut().zip(tags).for_each(|(it, tags)| it.1 = tags);
     let story = story.settles();
-    assert_eq!(story.held_by(&Slot::Ordinal(2)).map(|it| it.instance.as_str()), Some("late"));
+    assert_eq!(story.held_by(&Slot::Ordinal(2)).map(|it| it.instance.id.as_str()), Some("late"));
     story.is_as_declared();
 }
 
@@ -119,7 +119,7 @@ fn who_comes_back_after_it_was_replaced_is_reported_and_never_destroyed() {
     let mut story = story.settles();
     story.provider.push(one.clone());
     assert!(told_for(&mut story, Millis::seconds(60)).is_empty());
-    assert_eq!(story.plan().strays, [one.0]);
+    assert_eq!(story.plan().strays, [InstanceRef::from(one.0.as_str())]);
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn who_comes_back_takes_its_slot_again_from_one_that_was_never_ready() {
     let pet = story.provider.remove(1);
     story.said_gone.insert(pet.0.clone());
     let slot = Slot::Logical("b".into());
-    while story.held_by(&slot).is_none_or(|it| it.instance == pet.0) {
+    while story.held_by(&slot).is_none_or(|it| it.instance.id == pet.0) {
         assert!(story.step(), "another is made");
         story.provider.last_mut().expect("there is one").2 = Health::Unknown;
     }
@@ -136,7 +136,7 @@ fn who_comes_back_takes_its_slot_again_from_one_that_was_never_ready() {
     story.provider.last_mut().expect("it was just made").2 = Health::Unknown;
     story.provider.push(pet.clone());
     let mut story = story.settles();
-    assert_eq!(story.held_by(&slot).map(|it| &it.instance), Some(&pet.0));
+    assert_eq!(story.held_by(&slot).map(|it| &it.instance.id), Some(&pet.0));
     story.look();
     story.is_as_declared();
     assert_eq!((story.made, story.provider.len()), (4, 3));

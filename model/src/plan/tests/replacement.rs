@@ -151,7 +151,7 @@ fn an_id_that_is_given_out_again_in_the_same_report_holds_no_second_slot() {
     let held = story.held_by(&Slot::Ordinal(1)).expect("it is held").instance.clone();
     let report = |story: &Story| Report::new(ObjectKey::group(&web()), story.group().revision, TERM);
     let destroy = Claim::Destroy {
-        instance: held.clone(),
+        instance: held.id.clone(),
         slot: Some(Slot::Ordinal(1)),
         template: Revision(1),
         reason: crate::intent::Reason::Terminate,
@@ -159,7 +159,7 @@ fn an_id_that_is_given_out_again_in_the_same_report_holds_no_second_slot() {
     let claims = report(&story).with_claims([destroy, Claim::Provision { slot: Slot::Ordinal(2) }]);
     let Answer::Admitted(answers) = story.apply(Change::Report(claims)) else { panic!("it is answered so") };
     let done = answers.iter().map(|answer| match answer {
-        Admission::Granted(intent) => Fact::Outcome(*intent, Outcome::Done(held.clone())),
+        Admission::Granted(intent) => Fact::Outcome(*intent, Outcome::Done(held.id.clone())),
         Admission::Denied(why) => panic!("{why}"),
     });
     let outcomes = report(&story).with_facts(done.collect::<Vec<_>>());
