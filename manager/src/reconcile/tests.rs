@@ -127,7 +127,7 @@ impl tracing::Subscriber for Startled {
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
 
     fn event(&self, event: &tracing::Event<'_>) {
-        let by_the_loop = event.metadata().target().ends_with("reconcile::group");
+        let by_the_loop = event.metadata().target().contains("reconcile::group");
         let warns = *event.metadata().level() == tracing::Level::WARN;
         let first = !self.0.load(std::sync::atomic::Ordering::SeqCst);
         if by_the_loop && warns && first {
