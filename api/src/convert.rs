@@ -1,7 +1,7 @@
 //! Converts values of the model to the messages of the public API and back. Messages are validated here.
 
 use model::event::Event;
-use model::spec::HealthGate;
+use model::spec::{Healing, HealthGate};
 use model::state::Lifecycle;
 use model::status::{Condition, GroupStatus};
 use model::{
@@ -52,6 +52,9 @@ pub fn spec(spec: &GroupSpec, revision: Revision) -> pb::Spec {
         updating_duration_ms,
         skip_drain: spec.updating.skip_drain,
         revision: revision.0,
+        absent_for_ms: spec.healing.absent_for.map(|it| it.0),
+        start_stopped: spec.healing.start,
+        boot_deadline_ms: spec.healing.boot_deadline.map(|it| it.0),
     }
 }
 
@@ -106,6 +109,17 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
             return Err(wrong(format!("group `{id}`: {what}")));
         }
     };
+    let healing = Healing {
+        absent_for: spec.absent_for_ms.map(Millis),
+        start: spec.start_stopped,
+        boot_deadline: spec.boot_deadline_ms.map(Millis),
+    };
+    if let Some(long) =
+        [healing.absent_for, healing.boot_deadline].into_iter().flatten().find(|it| *it > Healing::LONGEST)
+    {
+        let most = Healing::LONGEST;
+        return Err(wrong(format!("group `{id}`: healing waits for {long}; at most {most} is accepted")));
+    }
     let spec = GroupSpec {
         id,
         allocation,
@@ -114,6 +128,7 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
             flavor: part(spec.flavor, "flavor")?,
         },
         updating: Updating { gate, skip_drain: spec.skip_drain },
+        healing,
     };
     if spec.weight() > GroupSpec::LARGEST {
         return Err(wrong(format!(
@@ -233,6 +248,11 @@ mod tests {
                     allocation: allocation.clone(),
                     template: Template { instance: part("file"), flavor: part("vanilla") },
                     updating: Updating { gate, skip_drain: true },
+                    healing: Healing {
+                        absent_for: Some(Millis(1)),
+                        start: true,
+                        boot_deadline: Some(Millis(2)),
+                    },
                 };
                 assert_eq!(spec_from(Some(spec(&whole, Revision(3)))), Ok(whole));
             }

@@ -74,6 +74,7 @@ pub(crate) fn group(id: &str, size: u32, version: &str) -> GroupSpec {
             flavor: part("vanilla", "null".into()),
         },
         updating: Updating::default(),
+        healing: Default::default(),
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
                 continue;
             }
             tried.insert(instance.clone(), (Instant::now() + pause, (pause * 2).min(LAST_PAUSE)));
-            match world.start(&plugin, &instance).await {
+            match world.start_now(&plugin, &instance).await {
                 Ok(()) => {
                     tracing::warn!(%node, %instance, %plugin, "no leader: restarting its machine");
                 }

@@ -90,6 +90,14 @@ pub trait World: Send + Sync + 'static {
     /// Carries out an intent under its token.
     fn perform(&self, work: &Work) -> impl Future<Output = Outcome> + Send;
 
+    /// Starts an instance that has stopped. Repeating it does no harm.
+    fn start(
+        &self,
+        plugin: &PluginName,
+        instance: &InstanceId,
+        lease: &Lease,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+
     /// Asks the flavor how an instance is.
     fn health(&self, flavor: &Part, instance: &Description) -> impl Future<Output = (Health, String)> + Send;
 

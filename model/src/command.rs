@@ -143,10 +143,10 @@ impl Change {
         match self {
             Change::Object { verb, .. } => verb.level(),
             Change::Report(report) => report.level(),
+            Change::Declare { items } => items.iter().map(|item| item.spec.level()).max().unwrap_or(0),
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
             Change::Bootstrap { .. }
             | Change::Join { .. }
-            | Change::Declare { .. }
             | Change::SetVariable { .. }
             | Change::Settle(_)
             | Change::SetMemberRole { .. }

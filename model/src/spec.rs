@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::ids::{GroupId, LogicalId, ObjectKey};
+use crate::limits::NAMED_GONE;
 use crate::part::Part;
 use crate::time::Millis;
 
@@ -16,6 +17,19 @@ impl Spec {
     pub fn key(&self) -> ObjectKey {
         match self {
             Spec::Group(group) => ObjectKey::group(&group.id),
+        }
+    }
+
+    /// The feature level whose programs know all of this.
+    pub fn level(&self) -> u32 {
+        match self {
+            Spec::Group(group) => {
+                if group.healing == Healing::default() {
+                    0
+                } else {
+                    2
+                }
+            }
         }
     }
 
@@ -98,6 +112,28 @@ pub struct Updating {
     pub skip_drain: bool,
 }
 
+/// What is done about members that are missing, stopped, or do not become ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Healing {
+    /// How long listings must lack a member, without a word of its plugin, before it is considered gone; if none,
+    /// [`NAMED_GONE`] for pets, and as soon as listings prove it for cattle.
+    pub absent_for: Option<Millis>,
+    /// Start members that have stopped or failed, where the plugin can (`Start/0.1.0`).
+    pub start: bool,
+    /// How long after it was made a member may take to become ready, before it counts as failed; for ever if none.
+    pub boot_deadline: Option<Millis>,
+}
+
+impl Healing {
+    /// The longest time that a group may set: a day.
+    pub const LONGEST: Millis = Millis::seconds(24 * 3600);
+
+    /// How long listings must lack a member, with a name or without, before it is considered gone.
+    pub fn absence(&self, named: bool) -> Millis {
+        self.absent_for.unwrap_or(if named { NAMED_GONE } else { Millis(0) })
+    }
+}
+
 /// A group as declared: valid, complete, and without the text it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSpec {
@@ -105,6 +141,7 @@ pub struct GroupSpec {
     pub allocation: Allocation,
     pub template: Template,
     pub updating: Updating,
+    pub healing: Healing,
 }
 
 impl GroupSpec {

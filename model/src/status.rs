@@ -396,8 +396,12 @@ fn slot_status(
             let not_running = listed.and_then(|listed| listed.not_running());
             let sample = seen.and_then(|(observed, _)| observed.health.get(&it.instance));
             let gone = seen.is_some_and(|(_, plan)| plan.gone.iter().any(|(_, lost)| *lost == it.instance));
-            let (state, since) =
-                if gone { (SlotState::Gone, it.since) } else { state_of(it, not_running, sample) };
+            let overdue = seen.is_some_and(|(_, plan)| plan.overdue.contains(&it.instance));
+            let (state, since) = match state_of(it, not_running, sample) {
+                _ if gone => (SlotState::Gone, it.since),
+                _ if overdue => (SlotState::Failed, it.since),
+                told => told,
+            };
             SlotStatus {
                 generation: it.generation,
                 instance: Some(it.instance.id.clone()),

@@ -60,6 +60,7 @@ fn spec() -> GroupSpec {
             flavor: part("vanilla", "null"),
         },
         updating: Updating::default(),
+        healing: Default::default(),
     }
 }
 

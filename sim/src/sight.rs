@@ -231,6 +231,21 @@ impl World for Sight {
         outcome
     }
 
+    async fn start(
+        &self,
+        _: &PluginName,
+        instance: &InstanceId,
+        lease: &manager::Lease,
+    ) -> Result<(), String> {
+        self.awake().await;
+        lease.held().await;
+        let mut cloud = self.cloud();
+        if cloud.stopped.as_ref() == Some(instance) {
+            cloud.stopped = None;
+        }
+        Ok(())
+    }
+
     async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;

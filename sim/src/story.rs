@@ -294,6 +294,7 @@ impl Story {
                 flavor: part("flavor", "null".into()),
             },
             updating: Updating::default(),
+            healing: Default::default(),
         }
     }
 

@@ -53,6 +53,7 @@ pub(super) struct Reconciler<W> {
     strays: BTreeMap<InstanceRef, u32>,
     asked_at: BTreeMap<InstanceRef, Timestamp>,
     asking: BTreeSet<InstanceRef>,
+    starting: BTreeSet<InstanceRef>,
     validated_at: Option<Timestamp>,
     tasks: JoinSet<()>,
     completion: mpsc::UnboundedSender<Completion>,
@@ -69,6 +70,7 @@ struct Refused {
 enum Completion {
     Performed(IntentId, Outcome),
     Health(InstanceRef, Health, String),
+    Started(InstanceRef, Result<(), String>),
     Validated(model::Revision, Vec<Rejection>),
 }
 
@@ -89,6 +91,7 @@ impl<W: World> Reconciler<W> {
             strays: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             asking: BTreeSet::new(),
+            starting: BTreeSet::new(),
             validated_at: None,
             tasks: JoinSet::new(),
             completion,
@@ -173,7 +176,7 @@ impl<W: World> Reconciler<W> {
         self.observed.in_flight.retain(|id| group.intents.contains_key(id) || unreported.contains(id));
     }
 
-    /// Health checks and validations: they change nothing at a provider.
+    /// Health checks, validations and starts: they make and destroy nothing at a provider.
     fn start_side_work(&mut self, plan: &Plan, group: &GroupState, now: Timestamp) {
         // Finished tasks are forgotten as they end.
         while self.tasks.try_join_next().is_some() {}
@@ -196,6 +199,20 @@ impl<W: World> Reconciler<W> {
                 let asked = caught(world.health(&known.template.flavor, &description)).await;
                 let (health, message) = asked.unwrap_or_else(|| (Health::Unknown, DEFECT.into()));
                 let _ = completion.send(Completion::Health(instance, health, message));
+            });
+        }
+        for instance in &plan.start {
+            if !self.starting.insert(instance.clone()) {
+                continue;
+            }
+            let (world, completion, instance) =
+                (self.shared.world.clone(), self.completion.clone(), instance.clone());
+            let (lease, gate) = (self.shared.lease.clone(), self.shared.gate.clone());
+            self.tasks.spawn(async move {
+                let _passage = gate.enter().await;
+                let ended = caught(world.start(&instance.plugin, &instance.id, &lease)).await;
+                let _ = completion
+                    .send(Completion::Started(instance, ended.unwrap_or_else(|| Err(DEFECT.into()))));
             });
         }
         let due = self.validated_at.is_none_or(|at| now.since(at) >= Millis::seconds(1));

@@ -253,6 +253,10 @@ mod tests {
             Outcome::Unsure { message: "not asked here".into() }
         }
 
+        async fn start(&self, _: &PluginName, _: &InstanceId, _: &Lease) -> Result<(), String> {
+            Err("not asked here".into())
+        }
+
         async fn health(&self, _: &Part, _: &Description) -> (Health, String) {
             (Health::Unknown, String::new())
         }

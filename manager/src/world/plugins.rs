@@ -116,8 +116,12 @@ impl Plugins {
         }
     }
 
-    /// Starts a stopped instance.
-    pub(crate) async fn start(&self, plugin: &PluginName, instance: &InstanceId) -> Result<(), spi::Error> {
+    /// Starts a stopped instance, whoever leads.
+    pub(crate) async fn start_now(
+        &self,
+        plugin: &PluginName,
+        instance: &InstanceId,
+    ) -> Result<(), spi::Error> {
         let known = self.plugin(plugin, interface::INSTANCE).await?;
         if !known.hello.serves(interface::START, plugin.subtype()) {
             return Err(spi::Error::new(
@@ -204,6 +208,13 @@ impl World for Plugins {
             self.metrics.provisioned(plugin, &outcome, began.elapsed());
         }
         outcome
+    }
+
+    async fn start(&self, plugin: &PluginName, instance: &InstanceId, lease: &Lease) -> Result<(), String> {
+        lease.held().await;
+        let started = self.start_now(plugin, instance).await;
+        self.metrics.called(plugin, "Start", if started.is_ok() { "done" } else { "failed" });
+        started.map_err(|error| format!("{plugin}: {error}"))
     }
 
     async fn health(&self, flavor: &Part, instance: &Description) -> (Health, String) {

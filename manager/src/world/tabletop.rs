@@ -12,7 +12,10 @@ use std::time::Duration;
 use model::intent::{Reason, Task};
 use model::plugin::{Guarantees, PluginClass};
 use model::tags::{self, Tags};
-use model::{Description, GroupId, GroupSpec, Health, InstanceId, Millis, Outcome, Part, PluginName, Slot};
+use model::{
+    Description, GroupId, GroupSpec, Health, InstanceId, InstanceState, Millis, Outcome, Part, PluginName,
+    RunStatus, Slot,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -55,6 +58,8 @@ pub(crate) struct Instance {
     listed_from: Instant,
     booted: Instant,
     pub(crate) lives: bool,
+    /// It has stopped, and is still there.
+    pub(crate) stopped: bool,
 }
 
 /// One call, as it was made.
@@ -119,6 +124,14 @@ impl Tabletop {
         self.touch(|table| {
             let victim = table.instances.iter_mut().find(|it| it.lives && it.slot.as_ref() == Some(slot));
             victim.expect("somebody lives in the slot").lives = false;
+        });
+    }
+
+    /// The instance of a slot stops, and can be started.
+    pub(crate) fn stop(&self, slot: &Slot) {
+        self.touch(|table| {
+            let it = table.instances.iter_mut().find(|it| it.lives && it.slot.as_ref() == Some(slot));
+            it.expect("somebody lives in the slot").stopped = true;
         });
     }
 
@@ -247,6 +260,7 @@ impl Table {
             listed_from: born + self.script.lists_after,
             booted: born + self.script.boots,
             lives: true,
+            stopped: false,
         });
         id
     }
@@ -288,7 +302,12 @@ impl Table {
                 logical_id: None,
                 tags: it.tags.clone(),
                 properties: None,
-                state: None,
+                state: it.stopped.then(|| InstanceState {
+                    status: RunStatus::Stopped,
+                    exit_code: Some(0),
+                    since: None,
+                    message: String::new(),
+                }),
             })
         };
         let shown = self.living().filter(shown);
@@ -375,6 +394,22 @@ impl World for Tabletop {
                 .await
             }
         }
+    }
+
+    async fn start(&self, plugin: &PluginName, instance: &InstanceId, lease: &Lease) -> Result<(), String> {
+        lease.held().await;
+        let (fate, takes) = self.record(question(CallKind::Start, Some(instance)));
+        tokio::time::sleep(takes).await;
+        if fate != Fate::Done {
+            return Err("told so: it cannot be started".into());
+        }
+        self.touch(|table| {
+            let at = table.instances.iter().position(|it| it.id == *instance && table.has(plugin, it));
+            if let Some(at) = at {
+                table.instances[at].stopped = false;
+            }
+        });
+        Ok(())
     }
 
     async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {

@@ -5,7 +5,7 @@ use super::tree::{Node, Tree, Value};
 use crate::ids::{GroupId, LogicalId, PluginName};
 use crate::part::{Opaque, Part};
 use crate::problem::{Place, Problem};
-use crate::spec::{Allocation, GroupSpec, HealthGate, Template, Updating};
+use crate::spec::{Allocation, GroupSpec, Healing, HealthGate, Template, Updating};
 use crate::time::Millis;
 
 /// The problems, warnings and spots that were found.
@@ -62,6 +62,14 @@ struct Reader<'a> {
 struct Fields<'a> {
     place: Place,
     found: Vec<(&'static str, &'a Node)>,
+}
+
+/// The properties of a group.
+struct Body {
+    allocation: Allocation,
+    template: Template,
+    updating: Updating,
+    healing: Healing,
 }
 
 impl<'a> Fields<'a> {
@@ -205,9 +213,9 @@ impl<'a> Reader<'a> {
     fn spec(
         &mut self,
         (id, place): (GroupId, Place),
-        (allocation, template, updating): (Allocation, Template, Updating),
+        Body { allocation, template, updating, healing }: Body,
     ) -> Option<GroupSpec> {
-        let spec = GroupSpec { id, allocation, template, updating };
+        let spec = GroupSpec { id, allocation, template, updating, healing };
         if spec.weight() > GroupSpec::LARGEST {
             self.notes.wrong(
                 place,
@@ -225,9 +233,9 @@ impl<'a> Reader<'a> {
         Some(spec)
     }
 
-    /// The properties of the group: all four blocks are read, so that all problems are reported.
-    fn body(&mut self, node: &'a Node, path: &str) -> Option<(Allocation, Template, Updating)> {
-        let fields = self.fields(node, path, &["Allocation", "Instance", "Flavor", "Updating"])?;
+    /// The properties of the group: all blocks are read, so that all problems are reported.
+    fn body(&mut self, node: &'a Node, path: &str) -> Option<Body> {
+        let fields = self.fields(node, path, &["Allocation", "Instance", "Flavor", "Updating", "Healing"])?;
         let allocation = self
             .required(&fields, path, "Allocation")
             .and_then(|node| self.allocation(node, &join(path, "Allocation")));
@@ -240,7 +248,12 @@ impl<'a> Reader<'a> {
             None => Some(Updating::default()),
             Some(node) => self.updating(node, &join(path, "Updating")),
         };
-        Some((allocation?, Template { instance: instance?, flavor: flavor? }, updating?))
+        let healing = match fields.get("Healing") {
+            None => Some(Healing::default()),
+            Some(node) => self.healing(node, &join(path, "Healing")),
+        };
+        let template = Template { instance: instance?, flavor: flavor? };
+        Some(Body { allocation: allocation?, template, updating: updating?, healing: healing? })
     }
 
     fn allocation(&mut self, node: &'a Node, path: &str) -> Option<Allocation> {
@@ -403,6 +416,35 @@ impl<'a> Reader<'a> {
             }
         };
         Some(Updating { gate, skip_drain })
+    }
+
+    fn healing(&mut self, node: &'a Node, path: &str) -> Option<Healing> {
+        let fields = self.fields(node, path, &["AbsentFor", "Start", "BootDeadline"])?;
+        let mut time = |field: &str, least: Millis| match fields.get(field) {
+            None => Some(None),
+            Some(node) => self.healing_time(node, &join(path, field), least).map(Some),
+        };
+        let absent_for = time("AbsentFor", Millis(0));
+        let boot_deadline = time("BootDeadline", Millis::seconds(1));
+        let start = match fields.get("Start").map(|node| (&node.value, node)) {
+            None => Some(false),
+            Some((Value::Bool(start), _)) => Some(*start),
+            Some((_, node)) => {
+                self.mistyped(node, &join(path, "Start"), "`true` or `false`");
+                None
+            }
+        };
+        Some(Healing { absent_for: absent_for?, start: start?, boot_deadline: boot_deadline? })
+    }
+
+    fn healing_time(&mut self, node: &'a Node, path: &str, least: Millis) -> Option<Millis> {
+        let span = self.duration(node, path)?;
+        if (least..=Healing::LONGEST).contains(&span) {
+            return Some(span);
+        }
+        let why = format!("{span} is not between {least} and {}", Healing::LONGEST);
+        self.notes.wrong(node.place, path, why, "");
+        None
     }
 
     fn duration(&mut self, node: &'a Node, path: &str) -> Option<Millis> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{Allocation, HealthGate};
+use crate::spec::{Allocation, Healing, HealthGate};
 use crate::time::Millis;
 
 const WEB: &str = "\
@@ -146,6 +146,24 @@ fn an_allocation_is_a_size_or_names_and_never_both_or_neither() {
     assert!(said(r#"{"Size":1.5}"#).contains("`1.5` is not a whole number"));
     assert!(said(r#"{"Size":"3"}"#).contains("expected a whole number, found a string"));
     assert!(said(r#"{"Size":4000000}"#).contains("at most 100000"));
+}
+
+#[test]
+fn healing_is_read_and_what_cannot_be_meant_is_refused() {
+    let healing = |text: &str| specs(&format!("{WEB}  Healing: {text}\n"))[0].healing;
+    assert_eq!(healing("{}"), Healing::default());
+    let all = healing("{AbsentFor: 1m30s, Start: true, BootDeadline: 10m}");
+    let seconds = |n| Some(Millis::seconds(n));
+    assert_eq!(all, Healing { absent_for: seconds(90), start: true, boot_deadline: seconds(600) });
+    for (text, said) in [
+        ("{AbsentFor: 25h}", "properties.Healing.AbsentFor: 25h0m0s is not between 0s and 24h0m0s"),
+        ("{BootDeadline: 0s}", "properties.Healing.BootDeadline: 0s is not between 1s and 24h0m0s"),
+        ("{Start: sometimes}", "properties.Healing.Start: expected `true` or `false`, found a string"),
+        ("{Absentfor: 1s, Strat: true}", "did you mean `Start`?"),
+    ] {
+        let told = problems(&format!("{WEB}  Healing: {text}\n"));
+        assert!(told.contains(said), "{told}");
+    }
 }
 
 #[test]

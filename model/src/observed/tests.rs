@@ -112,3 +112,30 @@ fn a_token_that_stands_twice_or_was_never_given_out_is_told_apart() {
         "nor was lineage 2 there before it began: {view:?}"
     );
 }
+
+#[test]
+fn what_this_cluster_made_has_the_name_that_it_was_made_for() {
+    let cluster = ClusterId::new("0123456789abcdef0123456789abcdef");
+    let item = |id: &str, owner: &str, tagged: Option<&str>, listed: Option<&str>| {
+        let mut tags = Tags::from([
+            (tags::GROUP.to_owned(), "web".to_owned()),
+            (tags::OWNER.to_owned(), owner.to_owned()),
+        ]);
+        tags.extend(tagged.map(|name| (tags::LOGICAL_ID.to_owned(), name.to_owned())));
+        let logical_id = listed.map(Into::into);
+        Arc::new(Description { id: id.into(), logical_id, tags, properties: None, state: None })
+    };
+    let ours = cluster.as_str();
+    let items = vec![
+        item("alike", ours, Some("a"), Some("a")),
+        item("other", ours, Some("b"), Some("a")),
+        item("cattle", ours, None, Some("c")),
+        item("theirs", "", Some("d"), Some("e")),
+    ];
+    let listing = ListingHistory::default().showed(items, Guarantees::default(), Timestamp(1), LogIndex(0));
+    let view = View::of(&listing, &"web".into(), &cluster, &Lineages::from(1), |_| false);
+    let names: Vec<_> = view.seen.values().filter_map(|it| Some(it.logical_id()?.to_string())).collect();
+    assert_eq!(names, ["a", "c", "b", "e"], "alike, cattle, other, theirs");
+    assert_eq!(view.misnamed.len(), 1);
+    assert_eq!(view.misnamed[&InstanceId::new("other")].as_str(), "a");
+}

@@ -28,6 +28,8 @@ pub struct View {
     pub duplicates: Vec<(IntentId, InstanceId)>,
     /// Members of the group that are listed without its tag.
     pub untagged: BTreeSet<InstanceId>,
+    /// Instances that their plugin lists under another logical id than the one that they were made for.
+    pub misnamed: BTreeMap<InstanceId, LogicalId>,
     /// Whether something is listed whose tags cannot be read: it may be anything.
     pub has_unreadable: bool,
     /// Members of which the plugin itself said that they are gone, and which it does not list.
@@ -101,6 +103,9 @@ impl View {
                 bootstrap: tag(tags::CONFIG_HASH) == Some(tags::BOOTSTRAP),
                 lost,
             };
+            if let Some(listed) = seen.is_listed_as_another() {
+                view.misnamed.insert(description.id.clone(), listed.clone());
+            }
             view.seen.insert(description.id.clone(), seen);
         }
         view
@@ -123,12 +128,20 @@ impl Seen {
         !self.ours && self.tag(tags::OWNER).is_some()
     }
 
-    /// The logical id, by itself or by its tag (semantics §2.2).
+    /// The logical id, by itself or by its tag (semantics §2.2): on what this cluster made, by its tag first.
     pub fn logical_id(&self) -> Option<LogicalId> {
-        match &self.description.logical_id {
-            Some(id) => Some(id.clone()),
-            None => self.tag(tags::LOGICAL_ID).map(LogicalId::new),
-        }
+        let (listed, tagged) = (self.description.logical_id.clone(), self.tagged_id());
+        if self.ours { tagged.or(listed) } else { listed.or(tagged) }
+    }
+
+    fn tagged_id(&self) -> Option<LogicalId> {
+        self.tag(tags::LOGICAL_ID).map(LogicalId::new)
+    }
+
+    /// The logical id by which its plugin lists it, where this cluster made it for another one.
+    fn is_listed_as_another(&self) -> Option<&LogicalId> {
+        let tagged = self.tagged_id().filter(|_| self.ours)?;
+        self.description.logical_id.as_ref().filter(|listed| **listed != tagged)
     }
 }
 

@@ -223,8 +223,8 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Until when an instance without a slot is left alone, because the last attempt failed a moment ago.
-    fn held_off(&mut self, instance: &InstanceRef) -> Option<Backoff> {
+    /// Until when an instance is left alone, because the last attempt failed a moment ago.
+    pub(super) fn held_off(&mut self, instance: &InstanceRef) -> Option<Backoff> {
         let backoff = self.observed.held_off.get(instance).filter(|it| self.now < it.until).cloned()?;
         self.wake(backoff.until);
         Some(backoff)
@@ -256,6 +256,14 @@ impl<'a> Planner<'a> {
                 let members = view.untagged.len();
                 self.plan.anomalies.push(Anomaly::TagsLost { plugin: plugin.clone(), members });
             }
+            if let Some((instance, listed)) = view.misnamed.first_key_value() {
+                self.plan.anomalies.push(Anomaly::OtherName {
+                    plugin: plugin.clone(),
+                    members: view.misnamed.len(),
+                    instance: instance.clone(),
+                    listed: listed.clone(),
+                });
+            }
             let last = IntentId { index: self.observed.bounds.index, offset: u32::MAX };
             let to_come = view.by_intent.range((Bound::Excluded(last), Bound::Unbounded));
             let unknown_tokens = to_come
@@ -280,7 +288,7 @@ impl<'a> Planner<'a> {
         self.plan.anomalies.iter().any(|condition| match condition {
             Anomaly::UnknownIntent { instance: it, .. } => it == instance,
             Anomaly::SharedToken { instances, .. } => instances.contains(instance),
-            Anomaly::SecondOfName { .. } | Anomaly::TagsLost { .. } => false,
+            Anomaly::SecondOfName { .. } | Anomaly::TagsLost { .. } | Anomaly::OtherName { .. } => false,
         })
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use super::evidence;
 use super::planner::{Planner, RunningMember};
 use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceRef, Slot};
 use crate::limits::{ASKED_AT_REST, HEALTH_AGREES, HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
-use crate::observed::{Health, HealthSample, InstanceState};
+use crate::observed::{Backoff, Health, HealthSample, InstanceState, RunStatus};
 use crate::plugin::PluginClass;
-use crate::state::Verdict;
-use crate::time::Millis;
+use crate::state::{Lifecycle, Verdict};
+use crate::time::{Millis, Timestamp};
 
 impl Planner<'_> {
     /// What the latest answers about a member come to; asks again whoever is not known to be well.
@@ -53,7 +54,51 @@ impl Planner<'_> {
             }
             Verdict::Ready | Verdict::Booting => listed_at,
         };
+        if self.is_overdue(member, &state.to_string()) {
+            return;
+        }
+        let ended = matches!(state.status, RunStatus::Stopped | RunStatus::Failed);
+        let acts = self.group.lifecycle == Lifecycle::Managed && self.group.paused.is_none();
+        if ended && acts && self.group.spec.healing.start {
+            self.start(slot, instance, since, state);
+            return;
+        }
         self.plan.waits.push(Wait::NotRunning { slot, instance: instance.id, since, state: state.clone() });
+    }
+
+    /// Starts it, unless that was tried a moment ago.
+    fn start(&mut self, slot: Slot, instance: InstanceRef, since: Timestamp, state: &InstanceState) {
+        let (until, message) = match self.held_off(&instance) {
+            Some(Backoff { until, message }) => (Some(until), message),
+            None => {
+                self.plan.start.push(instance.clone());
+                (None, String::new())
+            }
+        };
+        let (instance, state) = (instance.id, state.clone());
+        self.plan.waits.push(Wait::Start { slot, instance, since, state, until, message });
+    }
+
+    /// Whether it has not become ready by the deadline of its group; if so, the plan says what it said last.
+    fn is_overdue(&mut self, member: &RunningMember<'_>, message: &str) -> bool {
+        let Some(deadline) = self.group.spec.healing.boot_deadline else { return false };
+        let Some(made) = self.group.occupied(member.instance).map(|it| it.since) else { return false };
+        if member.health != Verdict::Booting {
+            return false;
+        }
+        if evidence::age(self.observed, made, self.now) < deadline {
+            self.wake(made.max(self.observed.leading_since) + deadline);
+            return false;
+        }
+        self.plan.overdue.insert(member.instance.clone());
+        self.plan.waits.push(Wait::Overdue {
+            slot: member.slot.clone(),
+            instance: member.instance.id.clone(),
+            since: made,
+            deadline,
+            message: message.to_owned(),
+        });
+        true
     }
 
     fn sample_of(&self, instance: &InstanceRef) -> Option<&HealthSample> {
@@ -79,7 +124,9 @@ impl Planner<'_> {
         let sample = self.sample_of(instance).map_or("", |sample| &sample.message);
         let message = if unseen { "its plugin has not listed it yet" } else { sample }.to_owned();
         let (slot, instance) = (slot.clone(), instance.clone());
-        self.plan.waits.push(Wait::Health { slot: slot.clone(), instance: instance.id.clone(), message });
+        if !self.is_overdue(member, &message) {
+            self.plan.waits.push(Wait::Health { slot: slot.clone(), instance: instance.id.clone(), message });
+        }
         self.plan.ask.push((slot, instance));
     }
 

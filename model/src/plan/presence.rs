@@ -7,7 +7,7 @@ use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceRef, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Reason, Task};
-use crate::limits::{MANY_GONE, NAMED_GONE};
+use crate::limits::MANY_GONE;
 use crate::observed::View;
 use crate::state::{Incarnation, Lifecycle};
 
@@ -92,12 +92,12 @@ impl<'a> Planner<'a> {
         let plugin = self.plugin_of(template);
         let many = self.suspicious.contains(plugin);
         let confirmed = if many { self.is_surely_gone(instance, view) } else { absence.listings_seen >= 2 };
-        // The plugin's own word counts at once; mere absence of one with a name lasts longer.
+        // The plugin's own word counts at once; mere absence lasts longer, of one with a name and where the group asks.
         let said = view.said_gone.contains(&instance.id) && (!many || self.observed.missing.len() == 1);
-        let late = matches!(slot, Slot::Logical(_)) && view.taken_at.since(absence.first) < NAMED_GONE;
+        let lasts = self.group.spec.healing.absence(matches!(slot, Slot::Logical(_)));
+        let late = view.taken_at.since(absence.first) < lasts;
         if late && !said {
-            let until = absence.first + NAMED_GONE;
-            self.wake(until);
+            self.wake(absence.first + lasts);
         }
         let confirmed = said || confirmed && !late;
         if confirmed || is_left_out(Protection::ListingGuard) { Presence::Gone } else { Presence::Doubtful }

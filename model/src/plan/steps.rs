@@ -1,5 +1,7 @@
 //! The parts of a plan: verdicts, actions, and why nothing more is done.
 
+use std::collections::BTreeSet;
+
 use super::waiting::{Anomaly, Wait};
 use crate::ObjectKey;
 use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot, Term};
@@ -25,6 +27,10 @@ pub struct Plan {
     pub ask: Vec<(Slot, InstanceRef)>,
     /// Members at rest whose health is to be checked in turn; the next turn begins after the last of them.
     pub patrol: Vec<(Slot, InstanceRef)>,
+    /// Members that do not run and are to be started: that makes and destroys nothing, so it is no action.
+    pub start: Vec<InstanceRef>,
+    /// Members that did not become ready by the deadline of their group.
+    pub overdue: BTreeSet<InstanceRef>,
     /// Why the plan does not proceed.
     pub waits: Vec<Wait>,
     /// Instances with this group's tag that hold no slot and are left alone.

@@ -26,8 +26,8 @@ use crate::rollout::Phase;
 use crate::spec::{GroupSpec, HealthGate, Template, Updating};
 use crate::state::{Member, Occupied, State, Verdict};
 use crate::{
-    Actor, GroupId, Health, InstanceId, IntentId, Millis, ObjectKey, Outcome, Revision, Slot, Term,
-    Timestamp, tags,
+    Actor, GroupId, Health, InstanceId, IntentId, LogicalId, Millis, ObjectKey, Outcome, Revision, Slot,
+    Term, Timestamp, tags,
 };
 
 /// A group, the provider it lives on, and the clock, told in the domain's words.
@@ -50,6 +50,8 @@ struct Story {
     states: BTreeMap<InstanceId, InstanceState>,
     /// Of whom its plugin said that they are gone.
     said_gone: BTreeSet<InstanceId>,
+    /// The logical id by which its plugin lists all of them.
+    listed_as: Option<LogicalId>,
 }
 
 const TERM: Term = Term(1);
@@ -71,6 +73,7 @@ fn spec(version: &str, allocation: Allocation) -> GroupSpec {
             flavor: part("vanilla", "null".into()),
         },
         updating: Updating::default(),
+        healing: Default::default(),
     }
 }
 
@@ -93,6 +96,7 @@ impl Story {
             guarantees: Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) },
             states: BTreeMap::new(),
             said_gone: BTreeSet::new(),
+            listed_as: None,
         };
         story.commit(spec);
         story
@@ -142,7 +146,7 @@ impl Story {
             let state = self.states.get(id).cloned();
             let description = Arc::new(Description {
                 id: id.clone(),
-                logical_id: None,
+                logical_id: self.listed_as.clone(),
                 tags: tags.clone(),
                 properties: None,
                 state,

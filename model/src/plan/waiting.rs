@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::ids::{InstanceId, IntentId, PluginName, Slot};
+use crate::ids::{InstanceId, IntentId, LogicalId, PluginName, Slot};
 use crate::observed::{InstanceState, RunStatus};
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 /// Why a group does not move on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,18 @@ pub enum Wait {
     Unhealthy { slot: Slot, instance: InstanceId, since: Timestamp, message: String },
     /// Its plugin lists a member as not running. Nobody starts or replaces it for that.
     NotRunning { slot: Slot, instance: InstanceId, since: Timestamp, state: InstanceState },
+    /// Its plugin lists a member as not running, and its group asks for it to be started.
+    Start {
+        slot: Slot,
+        instance: InstanceId,
+        since: Timestamp,
+        state: InstanceState,
+        /// When that is tried next; none while it is being tried.
+        until: Option<Timestamp>,
+        message: String,
+    },
+    /// A member did not become ready by the deadline of its group. Nobody replaces it for that.
+    Overdue { slot: Slot, instance: InstanceId, since: Timestamp, deadline: Millis, message: String },
     /// A label failed a moment ago.
     Label { instance: InstanceId, until: Timestamp, message: String },
     /// The end of an instance that is too much failed a moment ago.
@@ -62,6 +74,8 @@ impl Wait {
             Wait::Unhealthy { .. } => "UnhealthyNotReplaced",
             Wait::NotRunning { state, .. } if state.status == RunStatus::Starting => "Starting",
             Wait::NotRunning { .. } => "NotRunning",
+            Wait::Start { .. } => "StartingAgain",
+            Wait::Overdue { .. } => "BootDeadlineExceeded",
             Wait::Label { .. } => "LabelBackoff",
             Wait::Stray { .. } => "DestroyBackoff",
             Wait::Operator { .. } => "OperatorNeeded",
@@ -81,6 +95,7 @@ impl Wait {
             | Wait::Label { until, .. }
             | Wait::Stray { until, .. }
             | Wait::Rate { until } => Some(*until),
+            Wait::Start { until, .. } => *until,
             Wait::Paused { .. }
             | Wait::Validation { .. }
             | Wait::Plugin { .. }
@@ -89,6 +104,7 @@ impl Wait {
             | Wait::Health { .. }
             | Wait::Unhealthy { .. }
             | Wait::NotRunning { .. }
+            | Wait::Overdue { .. }
             | Wait::Operator { .. }
             | Wait::Others
             | Wait::Ceiling
@@ -108,7 +124,9 @@ impl Wait {
             | Wait::Operator { slot, .. }
             | Wait::Health { slot, .. }
             | Wait::Unhealthy { slot, .. }
-            | Wait::NotRunning { slot, .. } => slot.to_string(),
+            | Wait::NotRunning { slot, .. }
+            | Wait::Start { slot, .. }
+            | Wait::Overdue { slot, .. } => slot.to_string(),
             Wait::Label { instance, .. } | Wait::Stray { instance, .. } | Wait::Manager { instance, .. } => {
                 instance.to_string()
             }
@@ -124,7 +142,7 @@ impl Wait {
     /// Nothing moves because of it, and nothing has to be looked at more often.
     pub fn is_at_rest(&self) -> bool {
         match self {
-            Wait::Paused { .. } | Wait::Unhealthy { .. } => true,
+            Wait::Paused { .. } | Wait::Unhealthy { .. } | Wait::Overdue { .. } => true,
             // Whoever starts will be ready or fail, and that is to be seen soon.
             Wait::NotRunning { state, .. } => state.status != RunStatus::Starting,
             _ => false,
@@ -164,8 +182,17 @@ impl fmt::Display for Wait {
             }
             Wait::NotRunning { slot, instance, state, .. } => write!(
                 f,
-                "{instance} in slot {slot} {state}; a member that is listed is not started or replaced for that: start \
-                 it at its provider, or `infrakit instance destroy` lets another take its slot"
+                "{instance} in slot {slot} {state}; a member that is listed is not replaced for that: `Healing: {{Start: \
+                 true}}` in its spec starts it again, and `infrakit instance destroy` lets another take its slot"
+            ),
+            Wait::Start { slot, instance, state, message, .. } => {
+                write!(f, "{instance} in slot {slot} {state}; it is started again{}", because(message))
+            }
+            Wait::Overdue { slot, instance, deadline, message, .. } => write!(
+                f,
+                "{instance} in slot {slot} has not become ready within its boot deadline of {deadline}{}; \
+                 `infrakit instance destroy` lets another take its slot",
+                because(message)
             ),
             Wait::Unhealthy { slot, instance, message, .. } => write!(
                 f,
@@ -219,6 +246,8 @@ pub enum Anomaly {
     SecondOfName { instance: InstanceId, name: String },
     /// Members are listed without the tag of their group.
     TagsLost { plugin: PluginName, members: usize },
+    /// Instances are listed under other logical ids than those that they were made for; this is the first of them.
+    OtherName { plugin: PluginName, members: usize, instance: InstanceId, listed: LogicalId },
 }
 
 impl Anomaly {
@@ -229,6 +258,7 @@ impl Anomaly {
             Anomaly::SharedToken { .. } => "SharedToken",
             Anomaly::SecondOfName { .. } => "SecondOfName",
             Anomaly::TagsLost { .. } => "TagsLost",
+            Anomaly::OtherName { .. } => "OtherName",
         }
     }
 }
@@ -258,6 +288,18 @@ impl fmt::Display for Anomaly {
                 "plugin `{plugin}` lists {members} members without the tag of their group: they are there, and nothing \
                  is destroyed or made because of it; new instances wait until the tags are back"
             ),
+            Anomaly::OtherName { plugin, members, instance, listed } => {
+                let more = match members {
+                    0 | 1 => String::new(),
+                    _ => format!(", and {} others under other names, too", members - 1),
+                };
+                write!(
+                    f,
+                    "plugin `{plugin}` lists {instance} under the logical id {listed}{more}: by their tags they were \
+                     made for others, and the tags count. Nothing is destroyed or made because of it; correct what \
+                     the plugin or the flavor says"
+                )
+            }
             Anomaly::SecondOfName { instance, name } => write!(
                 f,
                 "{instance} has the name {name} as its member has: it was lost and came back, or was made by what was \

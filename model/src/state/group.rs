@@ -401,6 +401,7 @@ mod tests {
             allocation: Allocation::Size(1),
             template: Template { instance: part("p"), flavor: part("f") },
             updating: crate::Updating::default(),
+            healing: Default::default(),
         };
         let by = Actor("test".into());
         let context = Context {

@@ -18,6 +18,7 @@ fn spec(id: &str, allocation: Allocation) -> GroupSpec {
         allocation,
         template: Template { instance: part("simulator/compute"), flavor: part("vanilla") },
         updating: Updating::default(),
+        healing: Default::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Specs and what they are made of, to protobuf and back.
 
-use model::spec::HealthGate;
+use model::spec::{Healing, HealthGate};
 use model::{Allocation, GroupSpec, LogicalId, Millis, ObjectKey, Opaque, Part, Spec, Template, Updating};
 
 use super::Corrupt;
@@ -71,6 +71,9 @@ pub(super) fn spec(spec: &GroupSpec) -> pb::GroupSpec {
             HealthGate::Duration(span) => Some(pb::group_spec::Gate::DurationMs(span.0)),
         },
         skip_drain: spec.updating.skip_drain,
+        absent_for_ms: spec.healing.absent_for.map(|it| it.0),
+        start: spec.healing.start,
+        boot_deadline_ms: spec.healing.boot_deadline.map(|it| it.0),
     }
 }
 
@@ -92,6 +95,11 @@ pub(super) fn from_spec(spec: Option<pb::GroupSpec>) -> Result<GroupSpec, Corrup
                 Some(pb::group_spec::Gate::DurationMs(ms)) => HealthGate::Duration(Millis(ms)),
             },
             skip_drain: spec.skip_drain,
+        },
+        healing: Healing {
+            absent_for: spec.absent_for_ms.map(Millis),
+            start: spec.start,
+            boot_deadline: spec.boot_deadline_ms.map(Millis),
         },
     })
 }

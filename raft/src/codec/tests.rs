@@ -2,7 +2,7 @@ use model::access::{Authority, Role, Secret, TokenId};
 use model::command::{Declaration, Manager, MemberRole, NewToken, Program, Settle, Verb};
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
-use model::spec::HealthGate;
+use model::spec::{Healing, HealthGate};
 use model::{
     Actor, Allocation, Change, Command, GroupSpec, InstanceRef, IntentId, Millis, NodeId, ObjectKey, Opaque,
     Outcome, Part, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
@@ -24,6 +24,7 @@ fn spec(id: &str, image: &str, allocation: Allocation) -> GroupSpec {
             flavor: Part { plugin: "vanilla".into(), properties: Opaque::null() },
         },
         updating: Updating { gate: HealthGate::Duration(Millis(1500)), skip_drain: true },
+        healing: Default::default(),
     }
 }
 
@@ -211,6 +212,8 @@ fn changes_of_level_2() -> Vec<Change> {
     let at = |index, offset| IntentId { index, offset };
     let done = |id, instance: &str| Fact::Outcome(id, Outcome::Done(instance.into()));
     let slot = Slot::Ordinal;
+    let healing =
+        Healing { absent_for: Some(Millis(90_000)), start: true, boot_deadline: Some(Millis(600_000)) };
     let founder = Manager { program: Program { version: "0.3.0".into(), level: 2 }, ..manager(1) };
     let old = Claim::Destroy {
         instance: "i1".into(),
@@ -263,6 +266,7 @@ fn changes_of_level_2() -> Vec<Change> {
             Fact::Ready { slot: slot(1), instance: of_compute("i2") },
             Fact::Unhealthy { slot: slot(1), instance: of_compute("i2"), since: Timestamp(7) },
         ])),
+        commit(GroupSpec { healing, ..spec("db", "v1", Allocation::Size(1)) }, None),
     ]
 }
 

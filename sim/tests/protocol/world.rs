@@ -153,6 +153,7 @@ pub(crate) fn spec() -> GroupSpec {
         allocation: Allocation::Size(2),
         template: Template { instance: part("p"), flavor: part("f") },
         updating: Updating::default(),
+        healing: Default::default(),
     }
 }
 

@@ -199,11 +199,21 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
     if spec.skip_drain {
         updating["SkipBeforeInstanceDestroy"] = json!("drain");
     }
+    let mut healing = json!({});
+    if let Some(ms) = spec.absent_for_ms {
+        healing["AbsentFor"] = json!(model::Millis(ms).to_string());
+    }
+    if spec.start_stopped {
+        healing["Start"] = json!(true);
+    }
+    if let Some(ms) = spec.boot_deadline_ms {
+        healing["BootDeadline"] = json!(model::Millis(ms).to_string());
+    }
     let allocation = match spec.size {
         Some(size) => json!({ "Size": size }),
         None => json!({ "LogicalIDs": spec.logical_ids }),
     };
-    let value = json!({
+    let mut value = json!({
         "kind": "group",
         "metadata": {"name": spec.id},
         "properties": {
@@ -213,6 +223,10 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
             "Updating": updating,
         },
     });
+    // Programs that know no healing read what has none.
+    if healing != json!({}) {
+        value["properties"]["Healing"] = healing;
+    }
     // The output is a spec that can be committed again, not a versioned object.
     match global.output {
         Format::Json => output::block(&format!("{value:#}"))?,

@@ -35,6 +35,17 @@ impl<W: World> Reconciler<W> {
                 };
                 self.observed.health.insert(id, sample);
             }
+            Completion::Started(instance, ended) => {
+                self.starting.remove(&instance);
+                if let Err(message) = &ended {
+                    tracing::warn!(group = %self.id, %instance, %message, "a stopped member could not be started");
+                } else {
+                    tracing::info!(group = %self.id, %instance, "a stopped member was started");
+                }
+                self.shared.observers.poke(&instance.plugin);
+                let message = ended.err().unwrap_or_else(|| "it was started a moment ago".into());
+                self.hold_off(instance, now, &message);
+            }
             Completion::Validated(revision, rejections) => self.on_validation(revision, &rejections, now),
         }
     }

@@ -87,3 +87,62 @@ async fn a_large_group_is_gone_through_without_a_flood_and_nobody_is_left_out() 
     assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1), "and nobody two: {counts:?}");
     assert!(counts.values().sum::<usize>() <= 60 * 20, "at most twenty in a second");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_member_is_started_where_its_group_asks_for_it_and_only_there() {
+    let (world, manager) = at_rest(3).await;
+    world.stop(&slot(1));
+    pass(120).await;
+    assert_eq!(calls(&world, CallKind::Start).len(), 0, "nobody asked for it");
+    let mut spec = group("web", 3, "v1");
+    spec.healing.start = true;
+    world.next_end(CallKind::Start, [Fate::Refused, Fate::Refused, Fate::Refused]);
+    manager.commit(spec).await;
+    world.until("it runs again", |table| table.living().all(|it| !it.stopped)).await;
+    let starts = calls(&world, CallKind::Start);
+    assert_eq!(starts.len(), 4, "three were refused");
+    let pauses: Vec<Duration> = starts.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(pauses.is_sorted() && pauses[0] >= Duration::from_millis(400), "it backs off: {pauses:?}");
+    let id = holder(&manager, 1);
+    manager.until("it is ready again", is_ready(&id)).await;
+    pass(120).await;
+    assert_eq!(calls(&world, CallKind::Start).len(), 4);
+    assert_eq!(world.see(|table| table.instances.len()), 3, "nobody was made for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_group_starts_nobody() {
+    let (world, manager) = at_rest(1).await;
+    let mut spec = group("web", 1, "v1");
+    spec.healing.start = true;
+    manager.commit(spec).await;
+    manager.pause("web").await;
+    world.stop(&slot(0));
+    pass(120).await;
+    assert_eq!(calls(&world, CallKind::Start).len(), 0);
+    manager.resume("web").await;
+    world.until("it runs again", |table| table.living().all(|it| !it.stopped)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_not_ready_by_the_deadline_has_failed_until_it_is() {
+    let world = Tabletop::new();
+    world.boots_in(Duration::from_secs(90));
+    let manager = Alone::with(world.clone()).await;
+    let mut spec = group("web", 1, "v1");
+    spec.healing.boot_deadline = Some(Millis::seconds(60));
+    manager.commit(spec).await;
+    let told = || {
+        let assessment = manager.assessments.of(&"web".into()).expect("it is looked after");
+        let group = manager.group("web");
+        let status =
+            model::status::status(&"web".into(), &group, Some((&assessment.observed, &assessment.plan)));
+        (status.slots[0].state, status.conditions.iter().any(model::status::Condition::is_trouble))
+    };
+    pass(50).await;
+    assert_eq!(told(), (model::status::SlotState::Booting, false));
+    pass(20).await;
+    assert_eq!(told(), (model::status::SlotState::Failed, true), "it is said, and nobody is replaced");
+    manager.until_ready("web").await;
+    assert_eq!(world.see(|table| table.instances.len()), 1);
+}

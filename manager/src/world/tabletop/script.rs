@@ -17,6 +17,7 @@ pub(crate) enum CallKind {
     Drain,
     Destroy,
     Label,
+    Start,
     Health,
     Validate,
 }
@@ -45,7 +46,9 @@ impl CallKind {
     /// All others are questions.
     pub(crate) fn changes_something(self) -> bool {
         match self {
-            CallKind::Provision | CallKind::Drain | CallKind::Destroy | CallKind::Label => true,
+            CallKind::Provision | CallKind::Drain | CallKind::Destroy | CallKind::Label | CallKind::Start => {
+                true
+            }
             CallKind::List | CallKind::Health | CallKind::Validate => false,
         }
     }

@@ -89,6 +89,39 @@ fn a_pet_that_is_missing_for_a_while_is_not_replaced() {
 }
 
 #[test]
+fn a_group_says_how_long_its_members_may_be_missing() {
+    // Pets for a shorter time than usual, cattle for a longer one.
+    for (allocation, lasts) in [
+        (Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()]), Millis::seconds(10)),
+        (Allocation::Size(3), Millis::seconds(45)),
+    ] {
+        let mut declared = spec("v1", allocation);
+        declared.healing.absent_for = Some(lasts);
+        let mut story = Story::new(declared).settles();
+        let one = story.provider.remove(1);
+        assert!(told_for(&mut story, Millis(lasts.0 - 2000)).is_empty(), "{lasts}");
+        story.provider.push(one);
+        let mut story = story.settles();
+        assert_eq!(story.made, 3, "{lasts}");
+        story.provider.pop();
+        told_for(&mut story, Millis(lasts.0 + 2000));
+        assert_eq!(story.settles().made, 4, "{lasts}");
+    }
+}
+
+#[test]
+fn what_an_instance_was_made_for_counts_whatever_its_plugin_calls_it() {
+    let mut story = pets();
+    story.listed_as = Some("a".into());
+    let key = ObjectKey::group(&web());
+    assert_eq!(story.apply(Change::Object { key, verb: Verb::Release }), Answer::Done);
+    story.commit(spec("v1", Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()])));
+    let story = story.settles();
+    assert_eq!((story.made, story.provider.len()), (3, 3), "each has its own slot again, and nobody went");
+    story.is_as_declared();
+}
+
+#[test]
 fn the_word_of_its_plugin_that_a_pet_is_gone_counts_at_once() {
     let mut story = pets();
     let (gone, ..) = story.provider.remove(1);
