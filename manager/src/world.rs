@@ -7,7 +7,7 @@ mod plugins;
 pub(crate) mod tabletop;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use model::intent::Intent;
@@ -44,8 +44,19 @@ pub struct Work {
     pub seen: Option<Arc<Description>>,
     /// For how long the same was refused before, as far as this leader knows.
     pub refused_for: Duration,
+    /// What becomes known beside the outcome.
+    pub notes: Arc<Notes>,
     /// Asked right before every call that changes something.
     pub lease: Lease,
+}
+
+/// What becomes known while an intent is carried out, beside its outcome.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Why it was destroyed without its drain, if it was.
+    pub not_drained: OnceLock<String>,
+    /// The tags that the flavor prepared for what is made.
+    pub prepared: OnceLock<Tags>,
 }
 
 impl Work {

@@ -26,6 +26,8 @@ pub struct Report {
 pub enum Fact {
     /// The outcome of an attempt.
     Outcome(IntentId, Outcome),
+    /// It was destroyed without its drain, for this reason.
+    NotDrained { instance: InstanceRef, message: String },
     /// Fresh listings no longer show it.
     Gone { slot: Slot, instance: InstanceRef },
     /// Its flavor calls it healthy: for the first time, or again.
@@ -96,7 +98,8 @@ impl Report {
     pub fn outcomes(&self) -> impl Iterator<Item = (IntentId, &Outcome)> {
         self.facts.iter().filter_map(|fact| match fact {
             Fact::Outcome(intent, outcome) => Some((*intent, outcome)),
-            Fact::Gone { .. }
+            Fact::NotDrained { .. }
+            | Fact::Gone { .. }
             | Fact::Ready { .. }
             | Fact::Unhealthy { .. }
             | Fact::Adopted(_)
@@ -108,7 +111,7 @@ impl Report {
     /// The feature level whose programs know all of this.
     pub fn level(&self) -> u32 {
         let fact = |fact: &Fact| match fact {
-            Fact::Unhealthy { .. } => 2,
+            Fact::Unhealthy { .. } | Fact::NotDrained { .. } => 2,
             Fact::Outcome(..)
             | Fact::Gone { .. }
             | Fact::Ready { .. }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use model::answer::Admission;
 use model::failpoints::{Protection, is_left_out};
 use model::intent::Task;
-use model::limits::HEALTH_EVERY;
+use model::limits::{HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
 use model::observed::{HealthSample, Observed, View};
 use model::plan::Wait;
-use model::report::Report;
+use model::report::{Fact, Report};
 use model::state::{Lifecycle, TemplateRecord};
 use model::tags::{self, Tags};
 use model::{
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use super::caught::{DEFECT, caught};
 use super::observer::Latest;
 use super::shared::{Assessment, Shared};
-use crate::world::{Rejection, Work, World};
+use crate::world::{Notes, Rejection, Work, World};
 
 /// The maximal number of health checks of one group under way at once.
 const ASKED_AT_ONCE: usize = 64;
@@ -42,6 +42,10 @@ pub(super) struct Reconciler<W> {
     listings: BTreeMap<PluginName, watch::Receiver<Latest>>,
     /// Outcomes that are not in the log yet.
     outcomes: Vec<(IntentId, Outcome)>,
+    /// The tags that the flavor prepared, of members that no listing has shown yet.
+    prepared: BTreeMap<InstanceRef, Tags>,
+    /// What the events are to say beside them.
+    remarks: Vec<Fact>,
     /// When an attempt for these intents ended here without a reply: until `LONGEST_CALL` is over and a
     /// listing after that lacks the instance, it may still take effect, whatever a later attempt returns.
     doubts: BTreeMap<IntentId, Timestamp>,
@@ -68,7 +72,7 @@ struct Refused {
 
 /// The result of a call. There are no more of them than calls, whose number is limited.
 enum Completion {
-    Performed(IntentId, Outcome),
+    Performed(IntentId, Outcome, Arc<Notes>),
     Health(InstanceRef, Health, String),
     Started(InstanceRef, Result<(), String>),
     Validated(model::Revision, Vec<Rejection>),
@@ -85,6 +89,8 @@ impl<W: World> Reconciler<W> {
             observed: Observed { leading_since, ..Observed::default() },
             listings: BTreeMap::new(),
             outcomes: Vec::new(),
+            prepared: BTreeMap::new(),
+            remarks: Vec::new(),
             doubts: BTreeMap::new(),
             refused: BTreeMap::new(),
             failures: BTreeMap::new(),
@@ -112,7 +118,8 @@ impl<W: World> Reconciler<W> {
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
             let outcomes = std::mem::take(&mut self.outcomes);
-            let report = plan.report(&self.id, group.revision, self.shared.term, outcomes);
+            let mut report = plan.report(&self.id, group.revision, self.shared.term, outcomes);
+            report.facts.splice(0..0, self.remarks.drain(..));
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);
             self.shared.assessments.put(&self.id, Assessment { observed: self.observed.clone(), plan });
@@ -170,6 +177,7 @@ impl<W: World> Reconciler<W> {
         };
         self.observed.health.retain(|id, sample| worth_keeping(id, sample));
         self.asked_at.retain(|id, _| self.observed.health.contains_key(id) || self.asking.contains(id));
+        self.forget_prepared(group);
         self.observed.unsure.retain(|id, _| group.intents.contains_key(id));
         self.doubts.retain(|id, _| group.intents.contains_key(id));
         let unreported: BTreeSet<IntentId> = self.outcomes.iter().map(|(id, _)| *id).collect();
@@ -181,7 +189,10 @@ impl<W: World> Reconciler<W> {
         // Finished tasks are forgotten as they end.
         while self.tasks.try_join_next().is_some() {}
         if let Some((slot, _)) = plan.patrol.last() {
-            (self.observed.patrolled, self.observed.patrolled_at) = (Some(slot.clone()), now);
+            // Groups that were declared together are not asked together for ever.
+            let jitter = Millis(raft::between(0, HEALTH_AT_REST.0 / 10));
+            self.observed.patrolled = Some(slot.clone());
+            self.observed.patrolled_at = if plan.patrol.len() < LARGEST_ROUND { now - jitter } else { now };
         }
         for (slot, instance) in plan.ask.iter().chain(&plan.patrol) {
             let due = self.asked_at.get(instance).is_none_or(|at| now.since(*at) >= HEALTH_EVERY);
@@ -255,6 +266,7 @@ impl<W: World> Reconciler<W> {
         let mut tags = slot_tags(slot, generation);
         tags.insert(tags::GROUP.to_owned(), self.id.to_string());
         tags.insert(tags::CONFIG_HASH.to_owned(), known.hash.clone());
+        tags.extend(self.prepared.get(instance).cloned().unwrap_or_default());
         let logical_id = slot.logical_id().cloned();
         Arc::new(model::Description {
             id: instance.id.clone(),
@@ -361,6 +373,7 @@ impl<W: World> Reconciler<W> {
             tags: own,
             seen,
             refused_for: self.refused_for(&intent.task, now),
+            notes: Arc::default(),
             lease: self.shared.lease.clone(),
         };
         let (world, completion, gate) =
@@ -370,7 +383,7 @@ impl<W: World> Reconciler<W> {
             let ended = caught(world.perform(&work)).await;
             // How far a call came that panicked is unknown.
             let outcome = ended.unwrap_or_else(|| Outcome::Unsure { message: DEFECT.into() });
-            let _ = completion.send(Completion::Performed(work.intent.id, outcome));
+            let _ = completion.send(Completion::Performed(work.intent.id, outcome, work.notes));
         });
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Tabletop(Arc<watch::Sender<Table>>);
 /// What lies there, and what has happened.
 pub(crate) struct Table {
     pub(crate) instances: Vec<Instance>,
+    /// The tags with which the flavor was asked about an instance.
+    pub(crate) asked_with: Vec<Tags>,
     /// In the order in which they began.
     pub(crate) calls: Vec<Call>,
     /// How many there were, at every change of it.
@@ -87,6 +89,7 @@ impl Tabletop {
         let guarantees = Guarantees { class: PluginClass::A, lists_within: Some(Millis(0)) };
         let table = Table {
             instances: Vec::new(),
+            asked_with: Vec::new(),
             calls: Vec::new(),
             census: Vec::new(),
             events: 0,
@@ -375,6 +378,9 @@ impl World for Tabletop {
         work.lease.held().await;
         match &work.intent.task {
             Task::Provision { slot, .. } => {
+                // A flavor has tags of its own.
+                let prepared = work.tags.clone().into_iter().chain([("flavored".into(), "yes".into())]);
+                let _ = work.notes.prepared.set(prepared.collect());
                 let fate = self.record(call_of(work, CallKind::Provision));
                 let (work, slot) = (work.clone(), slot.clone());
                 self.carry_out(fate, move |table| table.make(&work, &slot)).await
@@ -420,6 +426,7 @@ impl World for Tabletop {
         if fate == Fate::Panics {
             panic!("told so: the caller has a defect");
         }
+        self.touch(|table| table.asked_with.push(instance.tags.clone()));
         self.touch(|table| match table.script.next_health(&instance.id) {
             Some(told) => (told, "told so".into()),
             None => match table.living().find(|it| it.id == instance.id) {

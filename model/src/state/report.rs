@@ -81,6 +81,10 @@ impl GroupState {
     ) {
         match fact {
             Fact::Outcome(intent, outcome) => self.close(context, id, *intent, outcome, held),
+            Fact::NotDrained { instance, message } => {
+                let what = format!("{instance} is destroyed without its drain: {message}");
+                context.emit(Some(id), Kind::InstanceNotDrained, what);
+            }
             Fact::Gone { slot, instance } => self.lose(context, id, slot, instance),
             Fact::Ready { slot, instance } => self.ready(context, id, slot, instance),
             Fact::Unhealthy { slot, instance, since } => {

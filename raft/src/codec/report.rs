@@ -115,6 +115,11 @@ fn fact(fact: &Fact) -> pb::Fact {
     pb::Fact {
         fact: Some(match fact {
             Fact::Outcome(id, it) => Written::Outcome(outcome(*id, it)),
+            Fact::NotDrained { instance, message } => Written::NotDrained(pb::NotDrained {
+                instance: instance.id.to_string(),
+                plugin: instance.plugin.to_string(),
+                message: message.clone(),
+            }),
             Fact::Gone { slot, instance } => Written::Gone(verdict(slot, instance)),
             Fact::Ready { slot, instance } => Written::Ready(verdict(slot, instance)),
             Fact::Unhealthy { slot: at, instance, since } => Written::Unhealthy(pb::Unhealthy {
@@ -135,6 +140,10 @@ fn from_fact(read: pb::Fact) -> Result<Fact, Corrupt> {
     let unknown = || Corrupt("a fact that this program does not know: use the newer program".into());
     Ok(match read.fact.ok_or_else(unknown)? {
         Written::Outcome(it) => from_outcome(it)?,
+        Written::NotDrained(it) => Fact::NotDrained {
+            instance: InstanceRef { id: it.instance.into(), plugin: it.plugin.into() },
+            message: it.message,
+        },
         Written::Gone(it) => from_verdict(it).map(|(slot, instance)| Fact::Gone { slot, instance })?,
         Written::Ready(it) => from_verdict(it).map(|(slot, instance)| Fact::Ready { slot, instance })?,
         Written::Unhealthy(it) => Fact::Unhealthy {
@@ -189,7 +198,7 @@ pub(super) fn round(report: &Report) -> pb::Round {
             Fact::Adopted(it) => round.adopt.push(adoption(it)),
             Fact::AllReplaced(at) => round.replaced = Some(at.0),
             Fact::Emptied => round.finished = true,
-            Fact::Unhealthy { .. } => debug_assert!(false, "it is of level 2"),
+            Fact::Unhealthy { .. } | Fact::NotDrained { .. } => debug_assert!(false, "it is of level 2"),
         }
     }
     round

@@ -266,6 +266,10 @@ fn changes_of_level_2() -> Vec<Change> {
             Fact::Ready { slot: slot(1), instance: of_compute("i2") },
             Fact::Unhealthy { slot: slot(1), instance: of_compute("i2"), since: Timestamp(7) },
         ])),
+        Change::Report(of(2).with_facts([Fact::NotDrained {
+            instance: of_compute("i2"),
+            message: "the node is busy".into(),
+        }])),
         commit(GroupSpec { healing, ..spec("db", "v1", Allocation::Size(1)) }, None),
     ]
 }

@@ -1,18 +1,19 @@
 //! What calls came to, and how long to back off from what failed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::answer::Denial;
 use model::command::Verb;
 use model::intent::Task;
 use model::observed::{Backoff, HealthSample, Unsure};
-use model::report::Claim;
+use model::report::{Claim, Fact};
 use model::{
     Change, GroupState, InstanceId, InstanceRef, IntentId, Millis, ObjectKey, Outcome, Slot, Timestamp,
 };
 
 use super::{Completion, FIRST_PAUSE, LAST_PAUSE, Reconciler, Refused};
-use crate::world::{Rejection, World};
+use crate::world::{Notes, Rejection, World};
 
 impl<W: World> Reconciler<W> {
     pub(super) fn take_completions(&mut self, group: &GroupState) {
@@ -24,7 +25,12 @@ impl<W: World> Reconciler<W> {
     pub(super) fn on_completion(&mut self, completion: Completion, group: &GroupState) {
         let now = self.shared.clock.now();
         match completion {
-            Completion::Performed(id, outcome) => self.on_outcome(id, outcome, group, now),
+            Completion::Performed(id, outcome, notes) => {
+                if let (Outcome::Done(made), Some(intent)) = (&outcome, group.intents.get(&id)) {
+                    self.take_notes(&intent.task, made, &notes, group);
+                }
+                self.on_outcome(id, outcome, group, now);
+            }
             Completion::Health(id, health, message) => {
                 self.asking.remove(&id);
                 let sample = match self.observed.health.get(&id) {
@@ -48,6 +54,39 @@ impl<W: World> Reconciler<W> {
             }
             Completion::Validated(revision, rejections) => self.on_validation(revision, &rejections, now),
         }
+    }
+
+    fn take_notes(&mut self, task: &Task, made: &InstanceId, notes: &Notes, group: &GroupState) {
+        match task {
+            Task::Provision { template, .. } => {
+                let made = InstanceRef::new(group.plugin_of(*template), made);
+                self.prepared.extend(notes.prepared.get().map(|tags| (made, tags.clone())));
+            }
+            // Programs until feature level 2 do not know it.
+            Task::Destroy { instance, .. } if self.observed.bounds.level >= 2 => {
+                let why = notes.not_drained.get().cloned();
+                self.remarks
+                    .extend(why.map(|message| Fact::NotDrained { instance: instance.clone(), message }));
+            }
+            Task::Destroy { .. } | Task::Label { .. } => {}
+        }
+    }
+
+    /// What a listing shows is known from there, and of what is gone nobody asks.
+    pub(super) fn forget_prepared(&mut self, group: &GroupState) {
+        let unreported: BTreeSet<&InstanceId> = self
+            .outcomes
+            .iter()
+            .filter_map(|(_, outcome)| match outcome {
+                Outcome::Done(made) => Some(made),
+                Outcome::Refused { .. } | Outcome::Unsure { .. } => None,
+            })
+            .collect();
+        let views = &self.observed.views;
+        self.prepared.retain(|it, _| {
+            let listed = views.get(&it.plugin).is_some_and(|view| view.seen.contains_key(&it.id));
+            !listed && (group.occupied(it).is_some() || unreported.contains(&it.id))
+        });
     }
 
     fn on_outcome(&mut self, id: IntentId, outcome: Outcome, group: &GroupState, now: Timestamp) {

@@ -146,3 +146,20 @@ async fn a_member_that_is_not_ready_by_the_deadline_has_failed_until_it_is() {
     manager.until_ready("web").await;
     assert_eq!(world.see(|table| table.instances.len()), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_not_listed_yet_is_asked_about_as_its_flavor_prepared_it() {
+    let world = Tabletop::new();
+    world.promises(foreign(Millis::seconds(60)));
+    world.lists_after(Duration::from_secs(50));
+    world.boots_in(Duration::from_secs(20));
+    let manager = Alone::with(world.clone()).await;
+    manager.commit(group("web", 2, "v1")).await;
+    manager.until_ready("web").await;
+    let asked = world.see(|table| table.asked_with.clone());
+    assert!(asked.len() > 20, "{asked:?}");
+    let whole = |tags: &model::tags::Tags| {
+        tags.get("flavored").is_some_and(|it| it == "yes") && tags.contains_key(model::tags::INTENT)
+    };
+    assert!(asked.iter().all(whole), "{asked:?}");
+}

@@ -73,6 +73,7 @@ impl Plugins {
         for_instance.held.extend(for_flavor.held);
         // A flavor that drops our tags must not make us lose the instance.
         spec.tags.extend(work.tags.clone());
+        let _ = work.notes.prepared.set(spec.tags.clone());
         Ok((spec, for_instance))
     }
 
@@ -133,6 +134,8 @@ impl Plugins {
                     return retried(&template.flavor, &error);
                 }
                 tracing::warn!(group = %work.group, %instance, %error, "destroyed without a drain, which was refused for too long");
+                let why = format!("{}: {error}", template.flavor.plugin);
+                let _ = work.notes.not_drained.set(why);
             }
         }
         let instances = match self.plugin(&template.instance.plugin, interface::INSTANCE).await {

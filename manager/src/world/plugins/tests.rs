@@ -146,6 +146,7 @@ impl Stage {
             tags: Tags::from([(model::tags::GROUP.into(), "web".into())]),
             seen: None,
             refused_for: std::time::Duration::ZERO,
+            notes: Default::default(),
             lease: Lease::new(self.manager.replica.clone(), term),
         }
     }
@@ -236,6 +237,8 @@ async fn a_member_that_cannot_be_drained_stays_unless_an_operator_has_waited_for
     let refused_for = std::time::Duration::from_secs(60);
     let waited_for = Work { seen, refused_for, ..stage.destroy(Reason::Terminate) };
     assert_eq!(stage.plugins.perform(&waited_for).await, Outcome::Done("i-1".into()));
+    let why = waited_for.notes.not_drained.get().expect("it is said that it was not drained");
+    assert!(why.starts_with("vanilla: "), "{why}");
     assert_eq!(destroyed(), 2);
     // A new listing shows that it is not there: nobody can drain it.
     let unseen = stage.destroy(Reason::RollingUpdate);
