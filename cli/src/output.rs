@@ -73,8 +73,16 @@ fn aligned(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
 
 /// How long ago a time was, for people.
 pub(crate) fn ago(at_ms: u64) -> String {
-    let now = jiff::Timestamp::now().as_millisecond();
-    format!("{} ago", span((now - at_ms as i64).max(0) / 1000))
+    format!("{} ago", span(seconds_since(at_ms)))
+}
+
+/// The same, when it was longer ago than so many seconds.
+pub(crate) fn ago_if_longer(at_ms: u64, seconds: i64) -> Option<String> {
+    (seconds_since(at_ms) > seconds).then(|| ago(at_ms))
+}
+
+fn seconds_since(at_ms: u64) -> i64 {
+    (jiff::Timestamp::now().as_millisecond() - at_ms as i64).max(0) / 1000
 }
 
 /// How long it is until then; nothing when it has passed.

@@ -56,6 +56,10 @@ pub const MOST_REPEATED: usize = 1000;
 /// The maximal number of open intents in the cluster.
 pub const MOST_OPEN_IN_CLUSTER: usize = 5000;
 
+/// How many of them the groups of one plugin may open at least, however many plugins there are: as many as one group may.
+/// A plugin that hangs holds no more than its share.
+pub const LEAST_SHARE: usize = MOST_OPEN;
+
 /// How many first answers are kept for repeated requests. Clients repeat within seconds. Reports need no
 /// answer kept: their term and the intents in them make repeating harmless.
 pub const ANSWERS_KEPT: usize = 4096;

@@ -43,7 +43,8 @@ pub struct GroupStatus {
     pub conditions: Vec<Condition>,
     /// The state of the group in one word.
     pub state: GroupProgress,
-    /// When the plugins last listed their instances; none before the first listing of this leader.
+    /// How old the observations are: when the plugin that was listed least recently was; none before the first listing
+    /// of this leader.
     pub observed_at: Option<Timestamp>,
 }
 
@@ -295,7 +296,7 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         && seen.is_none_or(|(_, plan)| plan.is_at_rest());
     let all = seen.map_or(&[][..], |(_, plan)| &plan.waits[..]);
     let waits: Vec<Wait> = all.iter().take(MOST_REASONS).cloned().collect();
-    let observed_at = seen.and_then(|(observed, _)| observed.views.values().map(|view| view.taken_at).max());
+    let observed_at = seen.and_then(|(observed, _)| observed.views.values().map(|view| view.taken_at).min());
     GroupStatus {
         id: id.clone(),
         revision: group.revision,

@@ -82,8 +82,20 @@ async fn list(plugins: Vec<String>, desired: &[String], global: &Global) -> Resu
     let plugins = if plugins.is_empty() { all_instance_plugins(global).await? } else { plugins };
     let mut rows = Vec::new();
     let mut items = Vec::new();
+    let mut failed: Vec<Failure> = Vec::new();
     for full in plugins {
-        for found in instances(global, &full).await?.describe(&tags, true).await? {
+        let listed = match instances(global, &full).await {
+            Ok(instances) => instances.describe(&tags, true).await.map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(failure) => {
+                failed.push(Failure { what: format!("{full}: {}", failure.what), ..failure });
+                continue;
+            }
+        };
+        for found in listed {
             let tag = |key: &str| found.tags.get(key).cloned().unwrap_or_else(|| "-".to_owned());
             let logical_id = found.logical_id.as_ref().map_or_else(|| "-".to_owned(), |id| id.to_string());
             rows.push((
@@ -96,7 +108,10 @@ async fn list(plugins: Vec<String>, desired: &[String], global: &Global) -> Resu
     if !output::object(global.output, "InstanceList", json!({ "items": items }))? {
         print(rows)?;
     }
-    Ok(0)
+    // The failure of one hides none of the others.
+    let last = failed.pop();
+    failed.iter().for_each(|failure| report::warn(&failure.what));
+    last.map_or(Ok(0), Err)
 }
 
 /// The column of states is left out if no plugin reports any.

@@ -142,7 +142,7 @@ impl<W: World> Reconciler<W> {
         self.listings.retain(|plugin, _| needed.contains(plugin));
         self.observed.views.retain(|plugin, _| needed.contains(plugin));
         self.observed.troubles.retain(|plugin, _| needed.contains(plugin));
-        self.observed.bounds = published.state.bounds(published.index);
+        self.observed.bounds = published.state.bounds(published.index, &self.id);
         self.observed.held_off.retain(|_, backoff| now < backoff.until + LAST_PAUSE);
         self.strays.retain(|instance, _| self.observed.held_off.contains_key(instance));
         self.refused.retain(|_, refused| now < refused.last + LAST_PAUSE + LAST_PAUSE);

@@ -27,7 +27,7 @@ impl Service {
         if let Some(assessment) = self.assessments.of(id) {
             return assessment.observed.clone();
         }
-        let mut observed = Observed { bounds: state.bounds(published.index), ..Observed::default() };
+        let mut observed = Observed { bounds: state.bounds(published.index, id), ..Observed::default() };
         let (Role::Leader { term }, Some(cluster)) = (*self.role.borrow(), &state.cluster) else {
             return observed;
         };

@@ -175,7 +175,7 @@ impl Story {
             said_gone: self.said_gone.clone(),
             ..View::default()
         };
-        self.observed.bounds = self.state.bounds(LogIndex(self.index));
+        self.observed.bounds = self.state.bounds(LogIndex(self.index), &web());
         let plugin = self.group().template().template.instance.plugin.clone();
         let group = self.state.group(&web()).expect("the group is there").clone();
         see(&mut self.observed, &plugin, Arc::new(view), &group);

@@ -24,9 +24,9 @@ impl State {
         if context.log.term != report.term {
             return denied(Denial::OtherTerm);
         }
-        let mut bounds =
-            if report.claims.is_empty() { Bounds::default() } else { self.bounds(context.log.index) };
         let Some(id) = report.key.as_group() else { return denied(Denial::GroupNotManaged) };
+        let mut bounds =
+            if report.claims.is_empty() { Bounds::default() } else { self.bounds(context.log.index, &id) };
         let Some(group) = self.groups.get_mut(&id) else {
             return denied(Denial::GroupNotManaged);
         };

@@ -1,5 +1,6 @@
 //! Cluster settings, and the limits that they and the state of the whole cluster set for each group.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::State;
@@ -7,8 +8,8 @@ use super::context::Context;
 use super::records::Variable;
 use crate::answer::{Answer, Refusal};
 use crate::bounds::Bounds;
-use crate::ids::{LogIndex, PluginName};
-use crate::limits::MOST_OPEN_IN_CLUSTER;
+use crate::ids::{GroupId, LogIndex, PluginName};
+use crate::limits::{LEAST_SHARE, MOST_OPEN_IN_CLUSTER};
 use crate::plugin::{Guarantees, PluginClass};
 use crate::time::Millis;
 
@@ -129,13 +130,22 @@ impl State {
         self.groups.values().map(|group| group.roster.incarnations()).sum()
     }
 
-    /// How many intents are open in all groups.
-    pub(super) fn open(&self) -> usize {
-        self.groups.values().map(|group| group.intents.len()).sum()
+    /// How many more intents a group may open by those that are open in all groups, and by the share of its plugin.
+    fn room(&self, id: &GroupId) -> usize {
+        let open: usize = self.groups.values().map(|group| group.intents.len()).sum();
+        let room = MOST_OPEN_IN_CLUSTER.saturating_sub(open);
+        let Some(group) = self.groups.get(id).filter(|_| self.level >= 2) else { return room };
+        let mut by_plugin: BTreeMap<&str, usize> = BTreeMap::new();
+        for other in self.groups.values() {
+            *by_plugin.entry(other.plugin_of(other.target).lookup()).or_default() += other.intents.len();
+        }
+        let share = (MOST_OPEN_IN_CLUSTER / by_plugin.len()).max(LEAST_SHARE);
+        let used = by_plugin.get(group.plugin_of(group.target).lookup()).copied().unwrap_or_default();
+        room.min(share.saturating_sub(used))
     }
 
-    /// The limits of the cluster for each group, at this entry of the log.
-    pub fn bounds(&self, index: LogIndex) -> Bounds {
+    /// The limits of the cluster for this group, at this entry of the log.
+    pub fn bounds(&self, index: LogIndex, group: &GroupId) -> Bounds {
         let machine =
             |manager: &crate::command::Manager| Some((manager.instance.clone()?, manager.name.clone()));
         let present = self.present();
@@ -143,7 +153,7 @@ impl State {
             level: self.level,
             instances: self.ceiling().map_or(usize::MAX, |most| most.saturating_sub(present)),
             overfull: self.ceiling().is_some_and(|most| present > most),
-            open: MOST_OPEN_IN_CLUSTER.saturating_sub(self.open()),
+            open: self.room(group),
             hosts: self.managers.values().filter_map(machine).collect(),
             index,
             since: self.lineages.earlier.last().map_or(LogIndex(0), |era| era.until),

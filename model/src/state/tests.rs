@@ -175,6 +175,47 @@ fn no_more_intents_are_open_than_the_bound() {
     assert_eq!(answers[MOST_OPEN], Admission::Denied(Denial::TooManyOpen));
 }
 
+/// How many of 1,200 claims of this group are granted.
+fn opens(machine: &mut Machine, group: &str) -> usize {
+    let revision = machine.state.group(&group.into()).expect("it is declared").revision;
+    let report = Report::new(ObjectKey::group(&group.into()), revision, Term(machine.term))
+        .with_claims((0..1200).map(provision));
+    let Answer::Admitted(all) = machine.apply(Change::Report(report)) else { panic!("it is a report") };
+    all.iter().filter(|it| matches!(it, Admission::Granted(_))).count()
+}
+
+#[test]
+fn a_plugin_that_hangs_holds_no_more_than_its_share_of_the_open_intents() {
+    let of = |name: &str, plugin: &str| {
+        let mut spec = spec(name, Allocation::Size(5000));
+        spec.template.instance.plugin = plugin.into();
+        spec
+    };
+    let hung: Vec<String> = (0..8).map(|n| format!("hung{n}")).collect();
+    for level in [1, 2] {
+        let mut machine = Machine::new();
+        machine.state.level = level;
+        for name in &hung {
+            machine.commit(of(name, "hung/compute"));
+        }
+        machine.commit(of("fine", "fine"));
+        // Nothing that they open ends.
+        let open: usize = hung.iter().map(|name| opens(&mut machine, name)).sum();
+        let fine = opens(&mut machine, "fine");
+        if level < 2 {
+            assert_eq!((open, fine), (5000, 0), "as programs until then apply it");
+            continue;
+        }
+        // Two plugins: half of 5,000 each. Every group may have one in any case.
+        assert_eq!((open, fine), (2500 + 5, 1000));
+        for n in 0..9 {
+            machine.commit(of(&format!("other{n}"), &format!("other{n}")));
+        }
+        let others: usize = (0..9).map(|n| opens(&mut machine, &format!("other{n}"))).sum();
+        assert_eq!(others, 1495 + 7, "however many there are, a plugin's share is what one group may open");
+    }
+}
+
 #[test]
 fn a_repeated_request_gets_the_first_answer() {
     let mut machine = Machine::new();

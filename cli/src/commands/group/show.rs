@@ -77,11 +77,22 @@ fn wait_json(wait: &pb::Wait) -> Value {
     })
 }
 
+/// How many seconds old observations are before their age is shown: a plugin at rest is listed every ten.
+const OLD: i64 = 30;
+
+/// `3m ago`, when the observations of a group are old: its plugins cannot be listed.
+fn age(group: &pb::Group) -> Option<String> {
+    output::ago_if_longer(group.observed_at_ms?, OLD)
+}
+
 /// One row of a table of groups.
 pub(crate) fn row(group: &pb::Group) -> Vec<String> {
     vec![
         group.id.clone(),
-        format!("{}/{}", group.ready, group.desired),
+        match age(group) {
+            None => format!("{}/{}", group.ready, group.desired),
+            Some(age) => format!("{}/{} ({age})", group.ready, group.desired),
+        },
         format!("{}/{}", group.updated, group.desired),
         group.state.clone(),
         group.revision.to_string(),
@@ -148,6 +159,9 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
         group.flavor_plugin,
         group.config_hash
     ))?;
+    if let Some(age) = age(group) {
+        output::line(&format!("observed {age}: what follows may have changed since"))?;
+    }
     for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
         output::line(&format!(
             "condition {} ({}): {}",
