@@ -121,3 +121,38 @@ async fn an_instance_with_this_clusters_id_that_it_never_made_is_reported_and_le
     let listed = cluster.simulator().describe(&Tags::new(), false).await.expect("a listing");
     assert_eq!(listed.len(), 2, "nothing is destroyed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_smaller_group_has_no_slot_for_is_planned_to_stay_until_an_operator_decides() {
+    let cluster = Cluster::of(1).await;
+    cluster.commit(&group("web", 5, "v1")).await.expect("it is accepted");
+    cluster.settles("web", 5).await;
+    let freed = cluster.run(&["group", "free", "web", "--yes"], b"");
+    assert!(freed.status.success(), "{freed:?}");
+    let text = |output: std::process::Output| String::from_utf8(output.stdout).expect("UTF-8");
+    let smaller = group("web", 3, "v1");
+    let planned = text(cluster.run(&["group", "plan", "-"], smaller.as_bytes()));
+    assert!(planned.contains("strays that stay as they are: "), "{planned}");
+    cluster.commit(&smaller).await.expect("it is accepted");
+    cluster.settles("web", 3).await;
+    let strays = until("two are left over", async || {
+        let group = cluster.describe("web").await?;
+        (group.strays.len() == 2).then_some(group.strays)
+    })
+    .await;
+    for stray in &strays {
+        assert!(planned.contains(stray.as_str()), "{stray} is not in {planned}");
+    }
+    let refused = cluster.run(&["group", "adopt", "web", &strays[0]], b"");
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("has no free slot"), "{refused:?}");
+    let gone = text(cluster.run(&["group", "destroy-strays", "web", &strays[0], "--yes"], b""));
+    assert_eq!(gone, format!("web: {} will be destroyed\n", strays[0]));
+    let of = async || cluster.simulator().describe(&Tags::new(), false).await.expect("a listing").len();
+    until("it is gone, and the other is not", async || (of().await == 4).then_some(())).await;
+    let scaled = cluster.run(&["group", "scale", "web", "4"], b"");
+    assert!(scaled.status.success(), "{scaled:?}");
+    let web = cluster.settles("web", 4).await;
+    assert!(web.slots.iter().any(|slot| slot.instance == strays[1]), "it is adopted before another is made");
+    assert_eq!(cluster.history().made("web"), 5);
+}

@@ -7,6 +7,7 @@ mod identity;
 mod membership;
 mod secrets;
 mod status;
+mod strays;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -369,6 +370,12 @@ impl ManagerRpc for Service {
             self.propose(id, &by, Change::Settle(settle)).await?;
         }
         Ok(Response::new(pb::Done {}))
+    }
+
+    async fn settle_strays(&self, request: Request<pb::StraysRequest>) -> Answered<pb::StraysReply> {
+        at_leader!(self, request, settle_strays);
+        let by = principal(&request);
+        Ok(Response::new(self.settle_strays_now(request.into_inner(), &by).await?))
     }
 
     async fn free(&self, request: Request<pb::GroupRequest>) -> Answered<pb::Done> {

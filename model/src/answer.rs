@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::access::{BadToken, TokenId};
-use crate::ids::{GroupId, IntentId, NodeId, Revision};
+use crate::ids::{GroupId, InstanceId, IntentId, NodeId, Revision};
 use crate::secret::SecretName;
 
 /// What is answered when a command is applied.
@@ -134,6 +134,15 @@ pub enum Refusal {
         group: GroupId,
         intent: IntentId,
     },
+    /// It is paused, or is being validated, released or destroyed.
+    NotActedOn {
+        group: GroupId,
+    },
+    /// It holds a slot or is to be destroyed, a manager runs on it, or its slot or its template is not there any more.
+    NotAStray {
+        group: GroupId,
+        instance: InstanceId,
+    },
     /// The variable is one that the managers obey, and this is no value for it.
     BadSetting {
         key: String,
@@ -184,6 +193,14 @@ impl fmt::Display for Refusal {
             Refusal::NotInDoubt { group, intent } => {
                 write!(f, "intent {intent} of group `{group}` is settled already, or attempted again")
             }
+            Refusal::NotActedOn { group } => {
+                write!(f, "group `{group}` is paused, or is being validated, released or destroyed")
+            }
+            Refusal::NotAStray { group, instance } => write!(
+                f,
+                "`{instance}` of group `{group}` holds a slot or is being destroyed, a manager runs on it, or its slot \
+                 is taken"
+            ),
             Refusal::BadSetting { key, message } => write!(f, "`{key}`: {message}"),
         }
     }

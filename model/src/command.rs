@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access::{Authority, Role, Secret, TokenId};
-use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, NodeId, RequestId, Revision};
+use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, NodeId, RequestId, Revision, Slot};
 use crate::report::Report;
 use crate::secret::SecretName;
 use crate::time::{Millis, Timestamp};
@@ -60,6 +60,8 @@ pub enum Change {
     },
     /// Resolve an in-doubt slot: an operator states the outcome of its provision.
     Settle(Settle),
+    /// Adopt or destroy instances that hold no slot.
+    Strays(Strays),
     /// Set the role of these managers, of all or none.
     SetMemberRole {
         nodes: Vec<NodeId>,
@@ -145,6 +147,7 @@ impl Change {
             Change::Report(report) => report.level(),
             Change::Declare { items } => items.iter().map(|item| item.spec.level()).max().unwrap_or(0),
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
+            Change::Strays(_) => 2,
             Change::Bootstrap { .. }
             | Change::Join { .. }
             | Change::SetVariable { .. }
@@ -194,6 +197,32 @@ pub struct Settle {
     pub attempt: u32,
     /// The instance that was created; none when nothing was.
     pub made: Option<InstanceId>,
+}
+
+/// What is to become of instances that carry a group's tag and hold no slot, by an operator's word: all or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strays {
+    pub group: GroupId,
+    pub fate: StrayFate,
+    pub items: Vec<Stray>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StrayFate {
+    /// They become members.
+    Adopted,
+    /// They are drained and destroyed.
+    Destroyed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Of the plugin of its template.
+    pub instance: InstanceId,
+    /// The template it was made from; 0 when it is none that is known.
+    pub template: Revision,
+    /// The slot that it gets, if it is adopted.
+    pub slot: Option<Slot>,
 }
 
 /// A spec to accept.

@@ -21,7 +21,7 @@ use crate::state::{GroupState, Lifecycle};
 use crate::time::Timestamp;
 
 pub use evidence::see;
-pub use operator::{Unasked, operators_word};
+pub use operator::{NoStray, Unasked, operators_word, word_on_strays};
 pub use steps::{Action, Plan};
 pub use waiting::{Anomaly, Wait};
 

@@ -115,7 +115,7 @@ pub struct Updating {
 /// What is done about members that are missing, stopped, or do not become ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Healing {
-    /// How long listings must lack a member, without a word of its plugin, before it is considered gone; if none,
+    /// How long listings must lack a member, without notice of its plugin, before it is considered gone; if none,
     /// [`NAMED_GONE`] for pets, and as soon as listings prove it for cattle.
     pub absent_for: Option<Millis>,
     /// Start members that have stopped or failed, where the plugin can (`Start/0.1.0`).

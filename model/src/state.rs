@@ -17,6 +17,7 @@ mod secrets;
 mod settings;
 mod settle;
 mod slot;
+mod strays;
 
 use std::sync::Arc;
 
@@ -109,6 +110,7 @@ impl State {
             Change::Report(report) => self.report(&mut context, report),
             Change::SetVariable { key, value } => self.set_variable(&context, key, value),
             Change::Settle(settle) => self.settle(&mut context, settle),
+            Change::Strays(strays) => self.strays(&mut context, strays),
             Change::SetMemberRole { nodes, role } => self.set_member_role(&mut context, nodes, *role),
             Change::CreateToken(new) => self.create_token(&mut context, new),
             Change::RevokeToken { id } => self.revoke_token(&mut context, id),

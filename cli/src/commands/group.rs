@@ -3,6 +3,7 @@
 mod declare;
 mod request;
 mod show;
+mod strays;
 
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,26 @@ pub(crate) enum GroupVerb {
         #[arg(long, value_name = "ID")]
         instance: Option<String>,
     },
+    /// Make instances that carry the group's tag and hold no slot members of it
+    ///
+    /// `group describe` lists them as strays. The group must have free slots. One that was made from another
+    /// template is replaced afterwards. What another cluster made is adopted, too: free it there first.
+    Adopt {
+        name: String,
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Drain and destroy instances that carry the group's tag and hold no slot
+    ///
+    /// All that `group describe` lists as strays, or these. Strays are never destroyed automatically.
+    DestroyStrays {
+        name: String,
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Take no action of any kind for a group until it is resumed
     ///
     /// Nothing is made, destroyed, adopted or labelled, whoever leads; calls that are under way end. A commit is
@@ -114,6 +135,8 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure>
         GroupVerb::Resolve { name, slot, absent: _, instance } => {
             resolve(&name, slot, instance, global).await
         }
+        GroupVerb::Adopt { name, ids } => strays::adopt(&name, ids, global).await,
+        GroupVerb::DestroyStrays { name, ids, yes } => strays::destroy(&name, ids, yes, global).await,
         GroupVerb::Free { name, yes } => free(&name, yes, global).await,
         GroupVerb::Destroy { name, yes, wait } => destroy(&name, yes, &wait, global).await,
     }

@@ -20,6 +20,13 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::NotInDoubt { .. } => {
             error(Code::Conflict, "check it again with `infrakit group describe`; nothing was changed")
         }
+        Refusal::NotActedOn { .. } => error(
+            Code::Conflict,
+            "`infrakit group describe` shows its state; resume it, or wait; nothing was changed",
+        ),
+        Refusal::NotAStray { .. } => {
+            error(Code::Conflict, "`infrakit group describe` lists the strays; nothing was changed")
+        }
         Refusal::Token(_) => {
             error(Code::Forbidden, "ask an admin for another token: `infrakit token create`")
         }
@@ -99,7 +106,12 @@ mod tests {
             Refusal::NoSecret { name: name.clone() },
             Refusal::SecretInUse { name, group: group.clone() },
             Refusal::TooManySecrets { most: 1000 },
-            Refusal::NotInDoubt { group, intent: IntentId { index: model::LogIndex(3), offset: 0 } },
+            Refusal::NotInDoubt {
+                group: group.clone(),
+                intent: IntentId { index: model::LogIndex(3), offset: 0 },
+            },
+            Refusal::NotActedOn { group: group.clone() },
+            Refusal::NotAStray { group, instance: "i-1".into() },
             Refusal::BadSetting { key: "max-instances".into(), message: "no number".into() },
         ]
     }
@@ -126,7 +138,9 @@ mod tests {
             Refusal::SecretInUse { .. } => 16,
             Refusal::TooManySecrets { .. } => 17,
             Refusal::NotInDoubt { .. } => 18,
-            Refusal::BadSetting { .. } => 19,
+            Refusal::NotActedOn { .. } => 19,
+            Refusal::NotAStray { .. } => 20,
+            Refusal::BadSetting { .. } => 21,
         }
     }
 

@@ -66,6 +66,7 @@ impl Service {
             actions: Vec::new(),
             stored_revision: stored,
             refused: false,
+            strays: Vec::new(),
         };
         if let Answer::Refused(refusal) = copy.apply(log, &command).answer {
             planned.summary = format!("refused: {refusal}");
@@ -82,6 +83,7 @@ impl Service {
         }
         let plan = plan(&group, observed, command.at);
         planned.actions = actions(&plan, &group);
+        planned.strays = plan.strays.iter().map(ToString::to_string).collect();
         let outdated = group.outdated().count();
         let before = state.group(id).map(|group| &*group.spec);
         planned.summary = summary(before, spec, outdated);

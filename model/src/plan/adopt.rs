@@ -14,7 +14,7 @@ use crate::limits::LISTINGS_LAG;
 use crate::observed::{Backoff, Seen, View};
 use crate::report::Adoption;
 use crate::spec::Allocation;
-use crate::state::{Member, Occupied, Verdict};
+use crate::state::{GroupState, Member, Occupied, Verdict};
 use crate::tags;
 
 /// Ids with their plugins.
@@ -110,7 +110,7 @@ impl<'a> Planner<'a> {
             self.keep_place(plugin, seen);
             return;
         }
-        let template = self.template_from(plugin, seen);
+        let template = template_of(self.group, plugin, seen);
         if template == Revision(0) && *self.plugin_of(template) != *plugin {
             // Members of unknown origin are recorded for another plugin, by which they are destroyed:
             // this one can be adopted when they are gone.
@@ -268,7 +268,9 @@ impl<'a> Planner<'a> {
             let to_come = view.by_intent.range((Bound::Excluded(last), Bound::Unbounded));
             let unknown_tokens = to_come
                 .map(|(intent, instance)| (instance, intent.to_string()))
-                .chain(view.unknown_tokens.iter().map(|(instance, token)| (instance, token.clone())));
+                .chain(view.unknown_tokens.iter().map(|(instance, token)| (instance, token.clone())))
+                // An operator may have made it a member.
+                .filter(|(instance, _)| !self.group.has(plugin, instance));
             for (instance, token) in unknown_tokens {
                 self.plan.anomalies.push(Anomaly::UnknownIntent { instance: instance.clone(), token });
             }
@@ -337,16 +339,15 @@ impl<'a> Planner<'a> {
                 .flat_map(|(plugin, view)| view.seen.iter().map(move |(id, seen)| (plugin, id, seen)))
                 .any(|(plugin, id, seen)| seen.lost && fits(seen) && !held(plugin, id))
     }
+}
 
-    /// The known template whose fingerprint the instance carries. Otherwise one of the same plugin that is not
-    /// the target's, so that it is drained and destroyed by that plugin and does not look up to date; 0 when
-    /// there is none.
-    fn template_from(&self, plugin: &PluginName, seen: &Seen) -> Revision {
-        let hash = seen.tag(tags::CONFIG_HASH);
-        let templates = &self.group.templates;
-        let of_plugin = || templates.iter().filter(|(_, known)| known.template.instance.plugin == *plugin);
-        let made_from = of_plugin().find(|(_, known)| hash == Some(known.hash.as_str()));
-        let made_by = || of_plugin().map(|(at, _)| *at).find(|at| *at != self.group.target);
-        made_from.map(|(at, _)| *at).or_else(made_by).unwrap_or_default()
-    }
+/// The known template whose fingerprint an instance carries. Otherwise one of the same plugin that is not
+/// the target's, so that it is drained and destroyed by that plugin and does not look up to date; 0 when
+/// there is none.
+pub(super) fn template_of(group: &GroupState, plugin: &PluginName, seen: &Seen) -> Revision {
+    let hash = seen.tag(tags::CONFIG_HASH);
+    let of_plugin = || group.templates.iter().filter(|(_, known)| known.template.instance.plugin == *plugin);
+    let made_from = of_plugin().find(|(_, known)| hash == Some(known.hash.as_str()));
+    let made_by = || of_plugin().map(|(at, _)| *at).find(|at| *at != group.target);
+    made_from.map(|(at, _)| *at).or_else(made_by).unwrap_or_default()
 }

@@ -55,6 +55,7 @@ struct Story {
 }
 
 const TERM: Term = Term(1);
+const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 
 fn web() -> GroupId {
     GroupId::new("web")
@@ -151,7 +152,7 @@ impl Story {
                 properties: None,
                 state,
             });
-            let ours = tags.contains_key(tags::OWNER);
+            let ours = tags.get(tags::OWNER).is_some_and(|owner| owner == CLUSTER);
             let bootstrap = tags.get(tags::CONFIG_HASH).is_some_and(|hash| hash == tags::BOOTSTRAP);
             let lost = tags.get(tags::INTENT).is_some_and(|token| token == LOST);
             (id.clone(), Seen { description, ours, intent: intent_of(tags), bootstrap, lost })
@@ -320,7 +321,7 @@ fn tags_of(hash: &str, slot: Option<&Slot>, intent: Option<IntentId>) -> tags::T
     let mut tags = tags::Tags::from([
         (tags::GROUP.to_owned(), "web".to_owned()),
         (tags::CONFIG_HASH.to_owned(), hash.to_owned()),
-        (tags::OWNER.to_owned(), "0123456789abcdef0123456789abcdef".to_owned()),
+        (tags::OWNER.to_owned(), CLUSTER.to_owned()),
     ]);
     if let Some(slot) = slot {
         tags.insert(tags::SLOT.into(), slot.to_string());

@@ -271,7 +271,7 @@ impl GroupState {
     }
 
     /// Whether it was adopted.
-    fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
+    pub(super) fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
         let Adoption { slot, instance, template } = adoption;
         let free = self.roster.get(slot).is_none_or(Member::is_free);
         let acted_on = self.lifecycle == Lifecycle::Managed && self.paused.is_none();

@@ -88,6 +88,10 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
                 group: group.to_string(),
                 intent: Some(intent_id(*intent)),
             }),
+            Refusal::NotActedOn { group } => Written::NotActedOn(group.to_string()),
+            Refusal::NotAStray { group, instance } => {
+                Written::NotAStray(pb::NotAStray { group: group.to_string(), instance: instance.to_string() })
+            }
             Refusal::BadSetting { key, message } => {
                 Written::BadSetting(pb::BadSetting { key: key.clone(), message: message.clone() })
             }
@@ -125,6 +129,8 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::NotInDoubt(it) => {
             Refusal::NotInDoubt { group: it.group.into(), intent: from_intent_id(it.intent)? }
         }
+        Written::NotActedOn(group) => Refusal::NotActedOn { group: group.into() },
+        Written::NotAStray(it) => Refusal::NotAStray { group: it.group.into(), instance: it.instance.into() },
         Written::BadSetting(it) => Refusal::BadSetting { key: it.key, message: it.message },
     })
 }

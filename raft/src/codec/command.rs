@@ -1,7 +1,7 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
 use model::access::{Secret, TokenId};
-use model::command::{Declaration, Manager, MemberRole, Program, Settle, Verb};
+use model::command::{Declaration, Manager, MemberRole, Program, Settle, Stray, StrayFate, Strays, Verb};
 use model::ids::ObjectKind;
 use model::secret::SecretName;
 use model::{
@@ -11,7 +11,7 @@ use model::{
 use prost::Message;
 
 use super::access::{authority, from_authority, from_new_token, from_rotate, new_token, rotate};
-use super::report::{from_intent_id, from_report, from_round, intent_id, report, round};
+use super::report::{from_intent_id, from_report, from_round, from_slot, intent_id, report, round, slot};
 use super::spec::{from_key, from_object, key, object, unknown_kind};
 use super::{Corrupt, FORMAT, format_at};
 use crate::proto as pb;
@@ -78,6 +78,7 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
             attempt: it.attempt,
             made: it.made.as_ref().map(InstanceId::to_string),
         }),
+        Change::Strays(it) => Written::Strays(strays(it)),
         Change::SetMemberRole { nodes, role } => Written::SetMemberRole(pb::SetMemberRole {
             nodes: nodes.iter().map(|node| node.0).collect(),
             role: match role {
@@ -160,6 +161,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             attempt: it.attempt,
             made: it.made.map(InstanceId::from),
         }),
+        Written::Strays(it) => Change::Strays(from_strays(it)?),
         Written::SetMemberRole(it) => Change::SetMemberRole {
             role: from_member_role(it.role)?,
             nodes: it.nodes.into_iter().map(NodeId).collect(),
@@ -177,6 +179,43 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         }
         Written::RemoveSecret(name) => Change::RemoveSecret { name: SecretName::new(name) },
     })
+}
+
+fn strays(it: &Strays) -> pb::Strays {
+    pb::Strays {
+        group: it.group.to_string(),
+        fate: match it.fate {
+            StrayFate::Adopted => pb::strays::Fate::Adopted,
+            StrayFate::Destroyed => pb::strays::Fate::Destroyed,
+        }
+        .into(),
+        items: it
+            .items
+            .iter()
+            .map(|it| pb::Stray {
+                instance: it.instance.to_string(),
+                template: it.template.0,
+                slot: it.slot.as_ref().map(slot),
+            })
+            .collect(),
+    }
+}
+
+fn from_strays(it: pb::Strays) -> Result<Strays, Corrupt> {
+    let fate = match pb::strays::Fate::try_from(it.fate) {
+        Ok(pb::strays::Fate::Adopted) => StrayFate::Adopted,
+        Ok(pb::strays::Fate::Destroyed) => StrayFate::Destroyed,
+        Err(unknown) => return Err(Corrupt(unknown.to_string())),
+    };
+    let stray = |it: pb::Stray| {
+        Ok::<_, Corrupt>(Stray {
+            instance: it.instance.into(),
+            template: Revision(it.template),
+            slot: it.slot.map(|it| from_slot(Some(it))).transpose()?,
+        })
+    };
+    let items = it.items.into_iter().map(stray).collect::<Result<_, _>>()?;
+    Ok(Strays { group: it.group.into(), fate, items })
 }
 
 fn from_member_role(written: i32) -> Result<MemberRole, Corrupt> {

@@ -1,5 +1,7 @@
 use model::access::{Authority, Role, Secret, TokenId};
-use model::command::{Declaration, Manager, MemberRole, NewToken, Program, Settle, Verb};
+use model::command::{
+    Declaration, Manager, MemberRole, NewToken, Program, Settle, Stray, StrayFate, Strays, Verb,
+};
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
 use model::spec::{Healing, HealthGate};
@@ -271,6 +273,21 @@ fn changes_of_level_2() -> Vec<Change> {
             message: "the node is busy".into(),
         }])),
         commit(GroupSpec { healing, ..spec("db", "v1", Allocation::Size(1)) }, None),
+        Change::Strays(Strays {
+            group: "db".into(),
+            fate: StrayFate::Adopted,
+            items: vec![Stray { instance: "i9".into(), template: Revision(0), slot: Some(slot(0)) }],
+        }),
+        Change::Strays(Strays {
+            group: "db".into(),
+            fate: StrayFate::Destroyed,
+            items: vec![Stray { instance: "i8".into(), template: Revision(0), slot: None }],
+        }),
+        Change::Strays(Strays {
+            group: "db".into(),
+            fate: StrayFate::Destroyed,
+            items: vec![Stray { instance: "i9".into(), template: Revision(0), slot: None }],
+        }),
     ]
 }
 

@@ -119,6 +119,12 @@ pub(super) async fn plan(files: &Files, detailed: bool, global: &Global) -> Resu
             if planned.actions.len() > MOST_LINES {
                 output::line(&format!("  and {} more", planned.actions.len() - MOST_LINES))?;
             }
+            if !planned.strays.is_empty() {
+                let some: Vec<&str> = planned.strays.iter().take(MOST_LINES).map(String::as_str).collect();
+                let more = planned.strays.len() - some.len();
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                output::line(&format!("  strays that stay as they are: {}{more}", some.join(", ")))?;
+            }
         }
     }
     if reply.planned.iter().any(|planned| planned.refused) {
@@ -141,6 +147,7 @@ fn planned_json(planned: &pb::Planned) -> Value {
         "storedRevision": planned.stored_revision,
         "summary": planned.summary,
         "actions": actions,
+        "strays": planned.strays,
     })
 }
 

@@ -1,10 +1,11 @@
 //! Instances that are there before anybody made them.
 
 use super::*;
+use crate::command::StrayFate;
 use crate::observed::Backoff;
-use crate::report::Report;
+use crate::report::{Fact, Report};
 use crate::state::Member;
-use crate::{Health, InstanceRef, Millis, ObjectKey, Outcome, Slot};
+use crate::{Health, InstanceId, InstanceRef, Millis, ObjectKey, Outcome, Refusal, Slot};
 
 #[test]
 fn instances_that_are_there_already_fill_the_slots_first() {
@@ -133,4 +134,71 @@ fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
     story.is_as_declared();
     assert_eq!(story.provider.len(), 1);
     assert_eq!(story.provider[0].0.as_str(), "i001");
+}
+
+/// What an operator says about strays comes to this.
+fn word(story: &Story, names: &[&str], fate: StrayFate) -> Result<Change, NoStray> {
+    let named: Vec<InstanceId> = names.iter().map(|it| InstanceId::new(it)).collect();
+    word_on_strays(&web(), story.group(), &story.observed, &story.plan(), &named, fate).map(Change::Strays)
+}
+
+#[test]
+fn strays_are_destroyed_when_an_operator_says_so_and_only_those() {
+    let mut story = Story::of(2).settles();
+    strays(&mut story, "whatever", &["s1", "s2", "s3"]);
+    story = story.settles();
+    assert_eq!(story.provider.len(), 5, "nobody destroys them by itself");
+    story.look();
+    let unknown = word(&story, &["s1", "i001"], StrayFate::Destroyed);
+    assert_eq!(unknown, Err(NoStray::Unknown("i001".into())), "a member is no stray");
+    let change = word(&story, &["s1", "s3"], StrayFate::Destroyed).expect("they are");
+    assert_eq!(story.apply(change.clone()), Answer::Done);
+    let again = story.apply(change);
+    assert!(matches!(again, Answer::Refused(Refusal::NotAStray { .. })), "{again:?}");
+    let mut story = story.settles();
+    assert_eq!(story.provider.len(), 3, "the third stays");
+    story.look();
+    let change = word(&story, &[], StrayFate::Destroyed).expect("all that are left");
+    assert_eq!(story.apply(change), Answer::Done);
+    let story = story.settles();
+    assert_eq!((story.provider.len(), story.made), (2, 2));
+    story.is_as_declared();
+}
+
+#[test]
+fn strays_are_adopted_when_an_operator_says_so_and_there_is_room() {
+    let mut story = Story::of(2).settles();
+    let hash = story.group().template().hash.clone();
+    // Nobody takes what another cluster made by itself.
+    let mut theirs = tags_of(&hash, None, None);
+    theirs.insert(tags::OWNER.into(), "another".into());
+    story.provider.push(("odd".into(), theirs, Health::Healthy));
+    let mut story = story.settles();
+    story.look();
+    assert_eq!(word(&story, &["odd"], StrayFate::Adopted), Err(NoStray::NoSlot("odd".into())));
+    story.provider.remove(0);
+    told_for_a_while(&mut story);
+    let change = word(&story, &["odd"], StrayFate::Adopted).expect("a member is lost");
+    assert_eq!(story.apply(change.clone()), Answer::Done);
+    assert!(matches!(story.apply(change), Answer::Refused(Refusal::NotAStray { .. })), "it is a member");
+    let story = story.settles();
+    assert_eq!((story.provider.len(), story.made), (2, 2), "nobody else was made");
+    assert!(story.group().members().any(|it| it.id.as_str() == "odd"));
+}
+
+/// Until a lost member is known to be lost, and nobody is made in its place yet.
+fn told_for_a_while(story: &mut Story) {
+    for _ in 0..10 {
+        story.now = story.now + Millis(1000);
+        story.look();
+        let plan = story.plan();
+        if !plan.gone.is_empty() {
+            let report = Report::new(ObjectKey::group(&web()), story.group().revision, TERM);
+            let gone = plan.gone.into_iter().map(|(slot, instance)| Fact::Gone { slot, instance });
+            story.apply(Change::Report(report.with_facts(gone)));
+            story.look();
+            return;
+        }
+    }
+    panic!("it is lost by now");
 }
