@@ -138,7 +138,7 @@ fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
 
 /// What an operator says about strays comes to this.
 fn word(story: &Story, names: &[&str], fate: StrayFate) -> Result<Change, NoStray> {
-    let named: Vec<InstanceId> = names.iter().map(|it| InstanceId::new(it)).collect();
+    let named: Vec<InstanceId> = names.iter().map(InstanceId::new).collect();
     word_on_strays(&web(), story.group(), &story.observed, &story.plan(), &named, fate).map(Change::Strays)
 }
 
