@@ -260,7 +260,8 @@ impl Peer {
         let client = self.client();
         let unanswered = self.acks.stream_to(header.to);
         async move {
-            let mut input = Box::pin(input);
+            // It is asked again after its end, when it has not even a first request.
+            let mut input = Box::pin(input.fuse());
             // openraft's pause after a failure is in here: a line that cannot even be made would never come to
             // ask for a request, and would be made again at once, and again.
             let first = input.next().await;

@@ -11,6 +11,7 @@ mod judge;
 mod moment;
 mod net;
 mod operator;
+mod panics;
 mod register;
 mod rollout;
 mod sight;

@@ -21,6 +21,7 @@ use crate::cluster::{CLUSTER, Cluster};
 use crate::damage::Damage;
 use crate::judge::{self, Group};
 use crate::operator::Operator;
+use crate::panics;
 use crate::register::{self, Register};
 
 /// How a run is made.
@@ -94,9 +95,11 @@ pub fn run(seed: u64, plan: &Plan) -> Run {
     #[cfg(tokio_unstable)]
     runtime.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_be_bytes()));
     let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
+    panics::watch();
     let story = Story::new(seed, *plan);
-    let run = if plan.rollouts { runtime.block_on(story.roll()) } else { runtime.block_on(story.run()) };
+    let mut run = if plan.rollouts { runtime.block_on(story.roll()) } else { runtime.block_on(story.run()) };
     runtime.shutdown_background();
+    run.violations.extend(panics::seen());
     run
 }
 
