@@ -1,7 +1,7 @@
 //! Converts values of the model to the messages of the public API and back. Messages are validated here.
 
 use model::event::Event;
-use model::spec::{Healing, HealthGate};
+use model::spec::{Healing, HealthGate, SpecError};
 use model::state::Lifecycle;
 use model::status::{Condition, GroupStatus};
 use model::{
@@ -64,32 +64,14 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
     let wrong = |what: String| Error::new(Code::Invalid, what);
     let spec = spec.ok_or_else(|| wrong("the request has no spec".into()))?;
     let id = GroupId::check(&spec.id).map_err(|why| wrong(why.to_string()))?;
-    let mut ids: Vec<LogicalId> = Vec::new();
-    for id in &spec.logical_ids {
-        if id.trim().is_empty() || ids.iter().any(|other| other.as_str() == id) {
-            return Err(wrong(format!(
-                "group `{}`: the logical id `{id}` is empty or is repeated; give each member its own",
-                spec.id
-            )));
-        }
-        ids.push(LogicalId::new(id));
-    }
-    let allocation = match (spec.size, ids.is_empty()) {
-        (Some(size), true) if size <= GroupSpec::MOST_MEMBERS => Allocation::Size(size),
-        (Some(0) | None, false) if ids.len() <= GroupSpec::MOST_MEMBERS as usize => {
-            Allocation::LogicalIds(ids)
-        }
-        (None, true) => {
-            return Err(wrong(format!("group `{id}` has neither a size nor logical ids; give one of them")));
-        }
-        (Some(_), false) => {
-            return Err(wrong(format!("group `{id}` has both a size and logical ids; give one of them")));
-        }
-        (Some(_), true) | (None, false) => {
-            let most = GroupSpec::MOST_MEMBERS;
-            return Err(wrong(format!("group `{id}` is too large: at most {most} members are supported")));
-        }
+    let refused = |error: &SpecError| {
+        let field = error.field();
+        let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
+        Error::new(Code::Invalid, format!("group `{}`: {field}{error}", spec.id)).remedy(error.remedy())
     };
+    let first = |errors: Vec<SpecError>| refused(&errors[0]);
+    let ids = spec.logical_ids.iter().map(LogicalId::new).collect();
+    let allocation = Allocation::new(spec.size, ids).map_err(first)?;
     let part = |part: Option<pb::Part>, which: &str| {
         let part = part.ok_or_else(|| wrong(format!("group `{}` has no {which} plugin", spec.id)))?;
         let plugin = PluginName::check(&part.plugin).map_err(|why| wrong(why.to_string()))?;
@@ -100,45 +82,16 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
         }
         Ok(Part { plugin, properties: Opaque::from_json(json) })
     };
-    let gate = match (spec.updating_count, spec.updating_duration_ms) {
-        (0, 0) => HealthGate::Once,
-        (count, 0) => HealthGate::Count(count),
-        (0, ms) => HealthGate::Duration(Millis(ms)),
-        _ => {
-            let what = "updating has both a count and a duration; give one of them";
-            return Err(wrong(format!("group `{id}`: {what}")));
-        }
+    let gate = HealthGate::new(spec.updating_count, Millis(spec.updating_duration_ms))
+        .map_err(|error| refused(&error))?;
+    let (absent_for, boot_deadline) = (spec.absent_for_ms.map(Millis), spec.boot_deadline_ms.map(Millis));
+    let healing = Healing::new(absent_for, spec.start_stopped, boot_deadline).map_err(first)?;
+    let template = Template {
+        instance: part(spec.instance.clone(), "instance")?,
+        flavor: part(spec.flavor.clone(), "flavor")?,
     };
-    let healing = Healing {
-        absent_for: spec.absent_for_ms.map(Millis),
-        start: spec.start_stopped,
-        boot_deadline: spec.boot_deadline_ms.map(Millis),
-    };
-    if let Some(long) =
-        [healing.absent_for, healing.boot_deadline].into_iter().flatten().find(|it| *it > Healing::LONGEST)
-    {
-        let most = Healing::LONGEST;
-        return Err(wrong(format!("group `{id}`: healing waits for {long}; at most {most} is accepted")));
-    }
-    let spec = GroupSpec {
-        id,
-        allocation,
-        template: Template {
-            instance: part(spec.instance, "instance")?,
-            flavor: part(spec.flavor, "flavor")?,
-        },
-        updating: Updating { gate, skip_drain: spec.skip_drain },
-        healing,
-    };
-    if spec.weight() > GroupSpec::LARGEST {
-        return Err(wrong(format!(
-            "the properties of group `{}` have {} bytes; at most {} are accepted",
-            spec.id,
-            spec.weight(),
-            GroupSpec::LARGEST
-        )));
-    }
-    Ok(spec)
+    let updating = Updating { gate, skip_drain: spec.skip_drain };
+    GroupSpec::new(id, allocation, template, updating, healing).map_err(|error| refused(&error))
 }
 
 /// A group's status as a message.
@@ -251,7 +204,7 @@ mod tests {
                     healing: Healing {
                         absent_for: Some(Millis(1)),
                         start: true,
-                        boot_deadline: Some(Millis(2)),
+                        boot_deadline: Some(Millis(2000)),
                     },
                 };
                 assert_eq!(spec_from(Some(spec(&whole, Revision(3)))), Ok(whole));

@@ -1,11 +1,15 @@
 //! The desired state, as a user declares it. Valid by type: a [`GroupSpec`] need not be checked again.
 
+mod check;
+
 use std::collections::BTreeSet;
 
 use crate::ids::{GroupId, LogicalId, ObjectKey};
 use crate::limits::NAMED_GONE;
 use crate::part::Part;
 use crate::time::Millis;
+
+pub use check::SpecError;
 
 /// Everything that can be declared. Closed: each kind has its own reconciler, and its own form in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,9 +129,6 @@ pub struct Healing {
 }
 
 impl Healing {
-    /// The longest time that a group may set: a day.
-    pub const LONGEST: Millis = Millis::seconds(24 * 3600);
-
     /// How long listings must lack a member, with a name or without, before it is considered gone.
     pub fn absence(&self, named: bool) -> Millis {
         self.absent_for.unwrap_or(if named { NAMED_GONE } else { Millis(0) })

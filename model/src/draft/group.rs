@@ -5,7 +5,7 @@ use super::tree::{Node, Tree, Value};
 use crate::ids::{GroupId, LogicalId, PluginName};
 use crate::part::{Opaque, Part};
 use crate::problem::{Place, Problem};
-use crate::spec::{Allocation, GroupSpec, Healing, HealthGate, Template, Updating};
+use crate::spec::{Allocation, GroupSpec, Healing, HealthGate, SpecError, Template, Updating};
 use crate::time::Millis;
 
 /// The problems, warnings and spots that were found.
@@ -215,22 +215,20 @@ impl<'a> Reader<'a> {
         (id, place): (GroupId, Place),
         Body { allocation, template, updating, healing }: Body,
     ) -> Option<GroupSpec> {
-        let spec = GroupSpec { id, allocation, template, updating, healing };
-        if spec.weight() > GroupSpec::LARGEST {
-            self.notes.wrong(
-                place,
-                "",
-                format!(
-                    "the properties of group `{}` have {} bytes; at most {} are accepted",
-                    spec.id,
-                    spec.weight(),
-                    GroupSpec::LARGEST
-                ),
-                "move large scripts behind a URL",
-            );
-            return None;
+        match GroupSpec::new(id, allocation, template, updating, healing) {
+            Ok(spec) => Some(spec),
+            Err(error) => {
+                self.refuse(place, "", &error);
+                None
+            }
         }
-        Some(spec)
+    }
+
+    /// Notes what is wrong with a block, at the place of the field or of the block.
+    fn refuse(&mut self, place: Place, path: &str, error: &SpecError) {
+        let field = error.field();
+        let path = if field.is_empty() { path.to_owned() } else { join(path, &field) };
+        self.notes.wrong(place, &path, error.to_string(), error.remedy());
     }
 
     /// The properties of the group: all blocks are read, so that all problems are reported.
@@ -266,38 +264,22 @@ impl<'a> Reader<'a> {
             None => Vec::new(),
             Some(node) => self.logical_ids(node, &join(path, "LogicalIDs"))?,
         };
-        let place = fields.place;
-        match (size, ids.is_empty()) {
-            (Some(size), false) if size > 0 => {
-                self.notes.wrong(
-                    place,
-                    path,
-                    "both Size and LogicalIDs are given",
-                    "keep Size for cattle, or LogicalIDs for pets",
-                );
-                None
-            }
-            (_, false) => Some(Allocation::LogicalIds(ids)),
-            (Some(size), true) if size > GroupSpec::MOST_MEMBERS => {
-                self.notes.wrong(
-                    place,
-                    &join(path, "Size"),
-                    format!("{size} members are requested; a group has at most {}", GroupSpec::MOST_MEMBERS),
-                    "split it into several groups",
-                );
-                None
-            }
-            (Some(size), true) => Some(Allocation::Size(size)),
-            (None, true) => {
-                self.notes.wrong(
-                    place,
-                    path,
-                    "neither Size nor LogicalIDs is given",
-                    "give `Size: N` for cattle, or `LogicalIDs: [...]` for pets",
-                );
-                None
-            }
+        let errors = match Allocation::new(size, ids) {
+            Ok(allocation) => return Some(allocation),
+            Err(errors) => errors,
+        };
+        for error in &errors {
+            let place = match (error, fields.get("LogicalIDs").map(|node| (&node.value, node.place))) {
+                (
+                    SpecError::EmptyName { at } | SpecError::RepeatedName { at, .. },
+                    Some((Value::Sequence(items), _)),
+                ) => items[*at].place,
+                (SpecError::TooManyMembers { named: true, .. }, Some((_, place))) => place,
+                _ => fields.place,
+            };
+            self.refuse(place, path, error);
         }
+        None
     }
 
     fn logical_ids(&mut self, node: &'a Node, path: &str) -> Option<Vec<LogicalId>> {
@@ -306,49 +288,13 @@ impl<'a> Reader<'a> {
             return None;
         };
         let mut ids: Vec<LogicalId> = Vec::new();
-        let mut fine = true;
         for (i, item) in items.iter().enumerate() {
-            let path = format!("{path}[{i}]");
             match &item.value {
-                Value::String(text) if text.trim().is_empty() => {
-                    self.notes.wrong(
-                        item.place,
-                        &path,
-                        "the logical id is empty",
-                        "give a name, or remove it",
-                    );
-                    fine = false;
-                }
-                Value::String(text) if ids.iter().any(|id| id.as_str() == text) => {
-                    self.notes.wrong(
-                        item.place,
-                        &path,
-                        format!("the logical id `{text}` is repeated"),
-                        "keep one of them",
-                    );
-                    fine = false;
-                }
                 Value::String(text) => ids.push(LogicalId::new(text)),
-                _ => {
-                    self.mistyped(item, &path, "a string");
-                    fine = false;
-                }
+                _ => self.mistyped(item, &format!("{path}[{i}]"), "a string"),
             }
         }
-        if ids.len() > GroupSpec::MOST_MEMBERS as usize {
-            self.notes.wrong(
-                node.place,
-                path,
-                format!(
-                    "{} members are requested; a group has at most {}",
-                    ids.len(),
-                    GroupSpec::MOST_MEMBERS
-                ),
-                "split it into several groups",
-            );
-            fine = false;
-        }
-        fine.then_some(ids)
+        (ids.len() == items.len()).then_some(ids)
     }
 
     fn part(&mut self, node: &'a Node, path: &str) -> Option<Part> {
@@ -406,12 +352,10 @@ impl<'a> Reader<'a> {
                 }
             },
         };
-        let gate = match (count, duration) {
-            (0, Millis(0)) => HealthGate::Once,
-            (count, Millis(0)) => HealthGate::Count(count),
-            (0, duration) => HealthGate::Duration(duration),
-            _ => {
-                self.notes.wrong(fields.place, path, "both Count and Duration are given", "keep one of them");
+        let gate = match HealthGate::new(count, duration) {
+            Ok(gate) => gate,
+            Err(error) => {
+                self.refuse(fields.place, path, &error);
                 return None;
             }
         };
@@ -420,12 +364,11 @@ impl<'a> Reader<'a> {
 
     fn healing(&mut self, node: &'a Node, path: &str) -> Option<Healing> {
         let fields = self.fields(node, path, &["AbsentFor", "Start", "BootDeadline"])?;
-        let mut time = |field: &str, least: Millis| match fields.get(field) {
+        let mut time = |field: &str| match fields.get(field) {
             None => Some(None),
-            Some(node) => self.healing_time(node, &join(path, field), least).map(Some),
+            Some(node) => self.duration(node, &join(path, field)).map(Some),
         };
-        let absent_for = time("AbsentFor", Millis(0));
-        let boot_deadline = time("BootDeadline", Millis::seconds(1));
+        let (absent_for, boot_deadline) = (time("AbsentFor"), time("BootDeadline"));
         let start = match fields.get("Start").map(|node| (&node.value, node)) {
             None => Some(false),
             Some((Value::Bool(start), _)) => Some(*start),
@@ -434,17 +377,16 @@ impl<'a> Reader<'a> {
                 None
             }
         };
-        Some(Healing { absent_for: absent_for?, start: start?, boot_deadline: boot_deadline? })
-    }
-
-    fn healing_time(&mut self, node: &'a Node, path: &str, least: Millis) -> Option<Millis> {
-        let span = self.duration(node, path)?;
-        if (least..=Healing::LONGEST).contains(&span) {
-            return Some(span);
+        match Healing::new(absent_for?, start?, boot_deadline?) {
+            Ok(healing) => Some(healing),
+            Err(errors) => {
+                for error in &errors {
+                    let place = fields.get(&error.field()).map_or(fields.place, |node| node.place);
+                    self.refuse(place, path, error);
+                }
+                None
+            }
         }
-        let why = format!("{span} is not between {least} and {}", Healing::LONGEST);
-        self.notes.wrong(node.place, path, why, "");
-        None
     }
 
     fn duration(&mut self, node: &'a Node, path: &str) -> Option<Millis> {

@@ -180,16 +180,23 @@ impl<W: World> Reconciler<W> {
     /// The outcome of an attempt, given that earlier attempts may still take effect.
     fn with_doubt(&mut self, group: &GroupState, id: IntentId, outcome: Outcome, now: Timestamp) -> Outcome {
         let Some(intent) = group.intents.get(&id) else { return outcome };
-        let Task::Provision { template, .. } = &intent.task else { return outcome };
+        let (plugin, of) = match &intent.task {
+            Task::Provision { template, .. } => (group.plugin_of(*template), None),
+            Task::Destroy { instance, .. } => (&instance.plugin, Some(instance)),
+            Task::Label { .. } => return outcome,
+        };
         if let Outcome::Unsure { .. } = outcome {
             self.doubts.insert(id, now);
         }
-        let plugin = &group.template_of(*template).template.instance.plugin;
         let ended_at = self.doubts.get(&id).copied().unwrap_or(self.observed.leading_since);
-        let looked_at =
-            self.observed.views.get(plugin).map_or(Timestamp(0), |view| {
-                view.taken_at - view.guarantees.lists_within.unwrap_or_default()
-            });
+        // One that was destroyed by an earlier attempt is shown no more, and a refusal does not say otherwise.
+        let view = self
+            .observed
+            .views
+            .get(plugin)
+            .filter(|view| of.is_none_or(|instance| view.seen.contains_key(&instance.id)));
+        let looked_at = view
+            .map_or(Timestamp(0), |view| view.taken_at - view.guarantees.lists_within.unwrap_or_default());
         outcome.given_doubt(intent.attempt, ended_at, looked_at)
     }
 

@@ -140,6 +140,24 @@ async fn a_member_whose_destroy_is_refused_or_lost_goes_in_the_end_and_only_that
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_after_a_lost_reply_does_not_say_that_the_member_is_still_there() {
+    let (world, manager) = at_rest(3).await;
+    // It is destroyed, nobody hears of it, and the repeats are refused before a listing can show anything.
+    world.ends(CallKind::Destroy, Fate::Refused);
+    world.next_end(CallKind::Destroy, [Fate::HalfMade]);
+    world.ends(CallKind::List, Fate::Refused);
+    manager.commit(group("web", 2, "v1")).await;
+    world.until("it is tried again", |table| table.calls(CallKind::Destroy).count() >= 2).await;
+    pass(20).await;
+    assert_eq!(manager.group("web").intents.len(), 1, "whether it is gone is not known");
+    world.ends(CallKind::List, Fate::Done);
+    manager.until_ready("web").await;
+    pass(60).await;
+    assert_eq!(world.see(|table| (table.living().count(), table.instances.len())), (2, 3), "no other went");
+    assert!(manager.group("web").intents.is_empty(), "nothing is left open");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_is_hidden_by_one_listing_or_cut_off_by_some_is_not_made_again() {
     let (world, manager) = at_rest(5).await;
     let before = deeds(&world);

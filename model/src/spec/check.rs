@@ -1,0 +1,211 @@
+//! The only way into a spec: what contradicts itself, or is too large, is no value of these types.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Allocation, GroupSpec, Healing, HealthGate, Template, Updating};
+use crate::ids::{GroupId, LogicalId};
+use crate::time::Millis;
+
+/// What is wrong with a spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpecError {
+    NeitherSizeNorNames,
+    SizeAndNames,
+    TooManyMembers {
+        members: usize,
+        named: bool,
+    },
+    /// The name at this place, from 0.
+    EmptyName {
+        at: usize,
+    },
+    RepeatedName {
+        at: usize,
+        name: String,
+    },
+    CountAndDuration,
+    HealingTime {
+        field: &'static str,
+        span: Millis,
+        least: Millis,
+    },
+    TooHeavy {
+        bytes: usize,
+    },
+}
+
+impl SpecError {
+    /// The field of its block that is wrong, such as `LogicalIDs[2]`; empty for the whole block.
+    pub fn field(&self) -> String {
+        match self {
+            SpecError::EmptyName { at } | SpecError::RepeatedName { at, .. } => format!("LogicalIDs[{at}]"),
+            SpecError::TooManyMembers { named: true, .. } => "LogicalIDs".to_owned(),
+            SpecError::TooManyMembers { named: false, .. } => "Size".to_owned(),
+            SpecError::HealingTime { field, .. } => (*field).to_owned(),
+            SpecError::NeitherSizeNorNames
+            | SpecError::SizeAndNames
+            | SpecError::CountAndDuration
+            | SpecError::TooHeavy { .. } => String::new(),
+        }
+    }
+
+    /// What to do about it; may be empty.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            SpecError::NeitherSizeNorNames => "give `Size: N` for cattle, or `LogicalIDs: [...]` for pets",
+            SpecError::SizeAndNames => "keep Size for cattle, or LogicalIDs for pets",
+            SpecError::TooManyMembers { .. } => "split it into several groups",
+            SpecError::EmptyName { .. } => "give a name, or remove it",
+            SpecError::RepeatedName { .. } | SpecError::CountAndDuration => "keep one of them",
+            SpecError::HealingTime { .. } => "",
+            SpecError::TooHeavy { .. } => "move large scripts behind a URL",
+        }
+    }
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpecError::NeitherSizeNorNames => f.write_str("neither Size nor LogicalIDs is given"),
+            SpecError::SizeAndNames => f.write_str("both Size and LogicalIDs are given"),
+            SpecError::TooManyMembers { members, .. } => {
+                write!(f, "{members} members are requested; a group has at most {}", GroupSpec::MOST_MEMBERS)
+            }
+            SpecError::EmptyName { .. } => f.write_str("the logical id is empty"),
+            SpecError::RepeatedName { name, .. } => write!(f, "the logical id `{name}` is repeated"),
+            SpecError::CountAndDuration => f.write_str("both Count and Duration are given"),
+            SpecError::HealingTime { span, least, .. } => {
+                write!(f, "{span} is not between {least} and {}", Healing::LONGEST)
+            }
+            SpecError::TooHeavy { bytes } => {
+                write!(f, "the properties have {bytes} bytes; at most {} are accepted", GroupSpec::LARGEST)
+            }
+        }
+    }
+}
+
+impl Allocation {
+    /// A size, or names.
+    ///
+    /// # Errors
+    ///
+    /// Neither or both are given (a size of 0 beside names counts as none, as Docker's InfraKit writes it), a name is
+    /// empty or repeated, or there are more than [`GroupSpec::MOST_MEMBERS`].
+    pub fn new(size: Option<u32>, names: Vec<LogicalId>) -> Result<Self, Vec<SpecError>> {
+        let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
+        for (at, name) in names.iter().enumerate() {
+            if name.as_str().trim().is_empty() {
+                wrong.push(SpecError::EmptyName { at });
+            } else if !seen.insert(name) {
+                wrong.push(SpecError::RepeatedName { at, name: name.to_string() });
+            }
+        }
+        let most = GroupSpec::MOST_MEMBERS as usize;
+        let (members, named) = (names.len().max(size.unwrap_or(0) as usize), !names.is_empty());
+        if named && size.unwrap_or(0) > 0 {
+            wrong.push(SpecError::SizeAndNames);
+        } else if members > most {
+            wrong.push(SpecError::TooManyMembers { members, named });
+        }
+        match size {
+            _ if !wrong.is_empty() => Err(wrong),
+            _ if named => Ok(Allocation::LogicalIds(names)),
+            Some(size) => Ok(Allocation::Size(size)),
+            None => Err(vec![SpecError::NeitherSizeNorNames]),
+        }
+    }
+}
+
+impl HealthGate {
+    /// So many healthy samples, or healthy for so long; one sample if both are 0.
+    ///
+    /// # Errors
+    ///
+    /// Both are given.
+    pub fn new(count: u32, duration: Millis) -> Result<Self, SpecError> {
+        match (count, duration) {
+            (0, Millis(0)) => Ok(HealthGate::Once),
+            (count, Millis(0)) => Ok(HealthGate::Count(count)),
+            (0, duration) => Ok(HealthGate::Duration(duration)),
+            _ => Err(SpecError::CountAndDuration),
+        }
+    }
+}
+
+impl Healing {
+    /// The longest time that a group may set: a day.
+    pub const LONGEST: Millis = Millis::seconds(24 * 3600);
+
+    /// # Errors
+    ///
+    /// A time is longer than [`Healing::LONGEST`], or the deadline is shorter than a second.
+    pub fn new(
+        absent_for: Option<Millis>,
+        start: bool,
+        boot_deadline: Option<Millis>,
+    ) -> Result<Self, Vec<SpecError>> {
+        let times =
+            [("AbsentFor", absent_for, Millis(0)), ("BootDeadline", boot_deadline, Millis::seconds(1))];
+        let wrong: Vec<SpecError> = times
+            .into_iter()
+            .filter_map(|(field, span, least)| Some((field, span?, least)))
+            .filter(|(_, span, least)| !(*least..=Self::LONGEST).contains(span))
+            .map(|(field, span, least)| SpecError::HealingTime { field, span, least })
+            .collect();
+        if wrong.is_empty() { Ok(Self { absent_for, start, boot_deadline }) } else { Err(wrong) }
+    }
+}
+
+impl GroupSpec {
+    /// A group of parts that are valid each by itself.
+    ///
+    /// # Errors
+    ///
+    /// Its properties have more than [`GroupSpec::LARGEST`] bytes.
+    pub fn new(
+        id: GroupId,
+        allocation: Allocation,
+        template: Template,
+        updating: Updating,
+        healing: Healing,
+    ) -> Result<Self, SpecError> {
+        let spec = Self { id, allocation, template, updating, healing };
+        match spec.weight() {
+            bytes if bytes > Self::LARGEST => Err(SpecError::TooHeavy { bytes }),
+            _ => Ok(spec),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocation_is_a_size_or_names_and_says_all_that_is_wrong_with_it() {
+        let names = |all: &[&str]| all.iter().map(LogicalId::new).collect::<Vec<_>>();
+        assert_eq!(Allocation::new(Some(0), names(&["a"])), Ok(Allocation::LogicalIds(names(&["a"]))));
+        assert_eq!(Allocation::new(Some(3), Vec::new()), Ok(Allocation::Size(3)));
+        assert_eq!(Allocation::new(None, Vec::new()), Err(vec![SpecError::NeitherSizeNorNames]));
+        let all = Allocation::new(Some(1), names(&["a", " ", "a"])).expect_err("three things are wrong");
+        let fields: Vec<String> = all.iter().map(SpecError::field).collect();
+        assert_eq!(fields, ["LogicalIDs[1]", "LogicalIDs[2]", ""]);
+        // As many as can be, in no time that is worth a word.
+        let most = GroupSpec::MOST_MEMBERS as usize;
+        let many: Vec<LogicalId> = (0..=most).map(|n| LogicalId::new(format!("n{n}"))).collect();
+        assert!(Allocation::new(None, many[1..].to_vec()).is_ok());
+        let wrong = Allocation::new(None, many).expect_err("one too many");
+        assert_eq!(wrong, [SpecError::TooManyMembers { members: most + 1, named: true }]);
+    }
+
+    #[test]
+    fn the_times_of_healing_have_an_end() {
+        let of = |absent: u64, boot: u64| {
+            Healing::new(Some(Millis::seconds(absent)), false, Some(Millis::seconds(boot)))
+        };
+        assert!(of(0, 1).is_ok() && of(86_400, 86_400).is_ok());
+        let fields = |wrong: Vec<SpecError>| wrong.iter().map(SpecError::field).collect::<Vec<_>>();
+        assert_eq!(of(86_401, 0).map_err(fields), Err(vec!["AbsentFor".into(), "BootDeadline".into()]));
+    }
+}
