@@ -5,6 +5,7 @@ because a row may have got another name.
 """
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
@@ -15,11 +16,16 @@ COUNTS = re.compile(r"\bp\d+\b|\d+ of \d+ ≤|\bof \d+\b|\d+ times")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-def measure(checkout, part):
+def measure(checkout, part, surroundings):
     """The rows of one part: (what, measured)."""
-    run = subprocess.run([f"{checkout}/deploy/bench", part], stdout=subprocess.PIPE, text=True, check=True)
+    run = subprocess.run([f"{checkout}/deploy/bench", part], stdout=subprocess.PIPE, text=True, env=surroundings)
+    if run.returncode != 0:
+        sys.exit(f"error: {checkout}/deploy/bench {part} failed\n remedy: run it alone, or choose other parts")
     cells = [line.strip("| ").split(" | ") for line in run.stdout.splitlines() if line.startswith("| ")]
-    return [(cell[0], cell[2]) for cell in cells[1:]]
+    rows = [(cell[0], cell[2]) for cell in cells[1:]]
+    for what, text in rows:
+        print(f"   {what}: {text}", file=sys.stderr)
+    return rows
 
 
 def numbers(text):
@@ -41,6 +47,8 @@ def main():
     parser.add_argument("after")
     parser.add_argument("parts", nargs="+")
     args = parser.parse_args()
+    apart = {**os.environ, "CARGO_TARGET_DIR": f"{args.before}/target"}
+    surroundings = {args.before: apart, args.after: dict(os.environ)}
     print(f"| what | before | after | after / before |\n|---|---|---|---|")
     for part in args.parts:
         turns = []
@@ -48,8 +56,11 @@ def main():
             print(f"== {part}, turn {turn + 1} of {args.runs}", file=sys.stderr)
             # Whoever goes first changes, for what the one leaves behind would always meet the other.
             order = (args.before, args.after) if turn % 2 == 0 else (args.after, args.before)
-            rows = {checkout: measure(checkout, part) for checkout in order}
+            rows = {it: measure(it, part, surroundings[it]) for it in order}
             turns.append((rows[args.before], rows[args.after]))
+            shape = [[len(numbers(text)) for _, text in side] for side in turns[-1]]
+            if shape[0] != shape[1]:
+                sys.exit(f"error: both measure other things in {part}: {turns[-1]}")
         for at, (what, text) in enumerate(turns[0][1]):
             medians = []
             for side in (0, 1):

@@ -132,6 +132,7 @@ pub fn group(status: &GroupStatus, template: &Template, with_slots: bool) -> pb:
         more_waits: status.more_waits as u64,
         state: status.state.as_str().to_owned(),
         strays: status.strays.iter().map(|id| id.to_string()).collect(),
+        own_strays: status.own_strays.iter().map(|id| id.to_string()).collect(),
         observed_at_ms: status.observed_at.map(|at| at.0),
         instance_plugin: template.instance.plugin.to_string(),
         flavor_plugin: template.flavor.plugin.to_string(),

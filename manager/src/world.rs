@@ -101,10 +101,10 @@ pub trait World: Send + Sync + 'static {
     /// Carries out an intent under its token.
     fn perform(&self, work: &Work) -> impl Future<Output = Outcome> + Send;
 
-    /// Starts an instance that has stopped. Repeating it does no harm.
+    /// Starts an instance that has stopped, which was made from this part. Repeating it does no harm.
     fn start(
         &self,
-        plugin: &PluginName,
+        part: &Part,
         instance: &InstanceId,
         lease: &Lease,
     ) -> impl Future<Output = Result<(), String>> + Send;

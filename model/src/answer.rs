@@ -134,7 +134,7 @@ pub enum Refusal {
         group: GroupId,
         intent: IntentId,
     },
-    /// It is paused, or is being validated, released or destroyed.
+    /// It is being validated, released or destroyed.
     NotActedOn {
         group: GroupId,
     },

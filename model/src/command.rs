@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::access::{Authority, Role, Secret, TokenId};
-use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, NodeId, RequestId, Revision, Slot};
+use crate::ids::{
+    ClusterId, GroupId, InstanceId, InstanceRef, IntentId, LogIndex, NodeId, RequestId, Revision, Slot,
+};
 use crate::report::Report;
 use crate::secret::SecretName;
 use crate::time::{Millis, Timestamp};
@@ -217,8 +219,7 @@ pub enum StrayFate {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
-    /// Of the plugin of its template.
-    pub instance: InstanceId,
+    pub instance: InstanceRef,
     /// The template it was made from; 0 when it is none that is known.
     pub template: Revision,
     /// The slot that it gets, if it is adopted.

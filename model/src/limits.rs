@@ -60,6 +60,11 @@ pub const MOST_OPEN_IN_CLUSTER: usize = 5000;
 /// A plugin that hangs holds no more than its share.
 pub const LEAST_SHARE: usize = MOST_OPEN;
 
+/// How many strays of a group an operator may have given up at once, and how long that is remembered of one that is not
+/// listed.
+pub const MOST_GIVEN_UP: usize = 5000;
+pub const GIVEN_UP_FOR: Millis = Millis::seconds(24 * 3600);
+
 /// How many first answers are kept for repeated requests. Clients repeat within seconds. Reports need no
 /// answer kept: their term and the intents in them make repeating harmless.
 pub const ANSWERS_KEPT: usize = 4096;

@@ -21,7 +21,7 @@ use crate::state::{GroupState, Lifecycle};
 use crate::time::Timestamp;
 
 pub use evidence::see;
-pub use operator::{NoStray, Unasked, operators_word, word_on_strays};
+pub use operator::{NoStray, Unasked, is_own_stray, operators_word, word_on_strays};
 pub use steps::{Action, Plan};
 pub use waiting::{Anomaly, Wait};
 
@@ -34,6 +34,10 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
     planner.settle_intents();
     planner.check_members();
     if let Some(paused) = &group.paused {
+        if group.lifecycle == Lifecycle::Managed {
+            // For the strays among them.
+            planner.take_in();
+        }
         return planner.at_rest(paused);
     }
     match group.lifecycle {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
 use crate::observed::{Health, HealthSample, InstanceState, Observed, RunStatus};
-use crate::plan::{Anomaly, Plan, Wait};
+use crate::plan::{Anomaly, Plan, Wait, is_own_stray};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
 use crate::state::{GroupState, Incarnation, Lifecycle, Member, Occupied, Paused, Verdict};
@@ -39,6 +39,8 @@ pub struct GroupStatus {
     pub more_waits: usize,
     /// Instances that carry the group's tag, hold no slot, and are left alone.
     pub strays: Vec<InstanceId>,
+    /// Those of them that this cluster made.
+    pub own_strays: Vec<InstanceId>,
     /// Typed facts about the group.
     pub conditions: Vec<Condition>,
     /// The state of the group in one word.
@@ -317,6 +319,10 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         more_waits: all.len() - waits.len(),
         waits,
         strays: seen.map_or_else(Vec::new, |(_, plan)| plan.strays.iter().map(|it| it.id.clone()).collect()),
+        own_strays: seen.map_or_else(Vec::new, |(observed, plan)| {
+            let own = plan.strays.iter().filter(|it| is_own_stray(observed, it));
+            own.map(|it| it.id.clone()).collect()
+        }),
         state: progress(group, converged),
         observed_at,
     }

@@ -167,7 +167,13 @@ impl Sight {
 }
 
 fn stopped() -> InstanceState {
-    InstanceState { status: RunStatus::Stopped, exit_code: Some(0), since: None, message: String::new() }
+    InstanceState {
+        status: RunStatus::Stopped,
+        ended: true,
+        exit_code: Some(0),
+        since: None,
+        message: String::new(),
+    }
 }
 
 impl World for Sight {
@@ -231,12 +237,7 @@ impl World for Sight {
         outcome
     }
 
-    async fn start(
-        &self,
-        _: &PluginName,
-        instance: &InstanceId,
-        lease: &manager::Lease,
-    ) -> Result<(), String> {
+    async fn start(&self, _: &Part, instance: &InstanceId, lease: &manager::Lease) -> Result<(), String> {
         self.awake().await;
         lease.held().await;
         let mut cloud = self.cloud();

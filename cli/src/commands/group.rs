@@ -77,7 +77,8 @@ pub(crate) enum GroupVerb {
     },
     /// Make instances that carry the group's tag and hold no slot members of it
     ///
-    /// `group describe` lists them as strays. The group must have free slots. One that was made from another
+    /// `group describe` lists them as strays. The group must have free slots: pause it, scale it, adopt, and resume it.
+    /// One that was made from another
     /// template is replaced afterwards. What another cluster made is adopted, too: free it there first.
     Adopt {
         name: String,
@@ -86,7 +87,8 @@ pub(crate) enum GroupVerb {
     },
     /// Drain and destroy instances that carry the group's tag and hold no slot
     ///
-    /// All that `group describe` lists as strays, or these. Strays are never destroyed automatically.
+    /// All strays that this cluster made, or these; `group describe` lists them. Never one that another cluster made.
+    /// Strays are never destroyed automatically.
     DestroyStrays {
         name: String,
         #[arg(value_name = "ID")]

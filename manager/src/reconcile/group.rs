@@ -137,8 +137,9 @@ impl<W: World> Reconciler<W> {
 
     /// The views that are newer than those at hand, for every plugin the group has members with.
     fn refresh(&mut self, published: &Published, group: &GroupState, now: Timestamp) {
-        let needed: BTreeSet<PluginName> =
+        let mut needed: BTreeSet<PluginName> =
             group.templates.values().map(|known| known.template.instance.plugin.clone()).collect();
+        needed.extend(group.terminating_strays.iter().map(|it| it.plugin.clone()));
         self.listings.retain(|plugin, _| needed.contains(plugin));
         self.observed.views.retain(|plugin, _| needed.contains(plugin));
         self.observed.troubles.retain(|plugin, _| needed.contains(plugin));
@@ -213,15 +214,16 @@ impl<W: World> Reconciler<W> {
             });
         }
         for instance in &plan.start {
-            if !self.starting.insert(instance.clone()) {
+            if self.starting.len() >= ASKED_AT_ONCE || !self.starting.insert(instance.clone()) {
                 continue;
             }
-            let (world, completion, instance) =
-                (self.shared.world.clone(), self.completion.clone(), instance.clone());
+            let template = group.occupied(instance).map_or(group.target, |it| it.template);
+            let (known, instance) = (group.template_of(template).clone(), instance.clone());
+            let (world, completion) = (self.shared.world.clone(), self.completion.clone());
             let (lease, gate) = (self.shared.lease.clone(), self.shared.gate.clone());
             self.tasks.spawn(async move {
                 let _passage = gate.enter().await;
-                let ended = caught(world.start(&instance.plugin, &instance.id, &lease)).await;
+                let ended = caught(world.start(&known.template.instance, &instance.id, &lease)).await;
                 let _ = completion
                     .send(Completion::Started(instance, ended.unwrap_or_else(|| Err(DEFECT.into()))));
             });
@@ -291,6 +293,8 @@ impl<W: World> Reconciler<W> {
         let reported: Vec<(IntentId, Outcome)> =
             report.outcomes().map(|(id, outcome)| (id, outcome.clone())).collect();
         let (repeats, claims) = (report.repeats.clone(), report.claims.clone());
+        let is_remark = |fact: &&Fact| matches!(fact, Fact::NotDrained { .. });
+        let remarks: Vec<Fact> = report.facts.iter().filter(is_remark).cloned().collect();
         let command = self.command(Change::Report(report), now);
         match self.shared.replica.propose(&command, Some(self.shared.term)).await {
             Ok(Answer::Admitted(admissions)) => {
@@ -322,6 +326,8 @@ impl<W: World> Reconciler<W> {
             }
             Err(error) => {
                 tracing::debug!(group = %self.id, %error, "a report was not written; its outcomes are sent again");
+                // Nobody minds to read twice that it was destroyed without its drain.
+                self.remarks.extend(remarks);
                 // It may have been written all the same. Reporting an outcome twice is harmless: an intent
                 // that is closed already is left as it is.
                 self.outcomes.extend(reported);
@@ -337,7 +343,13 @@ impl<W: World> Reconciler<W> {
         };
         self.observed.in_flight.insert(id);
         self.observed.unsure.remove(&id);
-        let known = group.template_of(intent.task.template()).clone();
+        let mut known = group.template_of(intent.task.template()).clone();
+        if let Task::Destroy { instance, .. } = &intent.task
+            && known.template.instance.plugin != instance.plugin
+        {
+            // Of programs that recorded no template for it: at least it is not another's instance of this id.
+            Arc::make_mut(&mut known).template.instance.plugin = instance.plugin.clone();
+        }
         let mut token = tags::token(cluster, &published.state.lineages, id);
         if is_left_out(Protection::Token) {
             token = format!("{token}-{}", intent.attempt);

@@ -253,7 +253,7 @@ mod tests {
             Outcome::Unsure { message: "not asked here".into() }
         }
 
-        async fn start(&self, _: &PluginName, _: &InstanceId, _: &Lease) -> Result<(), String> {
+        async fn start(&self, _: &Part, _: &InstanceId, _: &Lease) -> Result<(), String> {
             Err("not asked here".into())
         }
 

@@ -20,10 +20,9 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::NotInDoubt { .. } => {
             error(Code::Conflict, "check it again with `infrakit group describe`; nothing was changed")
         }
-        Refusal::NotActedOn { .. } => error(
-            Code::Conflict,
-            "`infrakit group describe` shows its state; resume it, or wait; nothing was changed",
-        ),
+        Refusal::NotActedOn { .. } => {
+            error(Code::Conflict, "`infrakit group describe` shows its state; nothing was changed")
+        }
         Refusal::NotAStray { .. } => {
             error(Code::Conflict, "`infrakit group describe` lists the strays; nothing was changed")
         }

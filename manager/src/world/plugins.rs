@@ -122,14 +122,16 @@ impl Plugins {
         plugin: &PluginName,
         instance: &InstanceId,
     ) -> Result<(), spi::Error> {
+        self.startable(plugin).await?.client.instances(plugin.subtype()).start(instance).await
+    }
+
+    /// The plugin, if it can start instances.
+    async fn startable(&self, plugin: &PluginName) -> Result<PluginSession, spi::Error> {
         let known = self.plugin(plugin, interface::INSTANCE).await?;
-        if !known.hello.serves(interface::START, plugin.subtype()) {
-            return Err(spi::Error::new(
-                Class::InvalidSpec,
-                known.hello.lacks(interface::START, plugin.subtype()),
-            ));
+        if known.hello.serves(interface::START, plugin.subtype()) {
+            return Ok(known);
         }
-        known.client.instances(plugin.subtype()).start(instance).await
+        Err(spi::Error::new(Class::InvalidSpec, known.hello.lacks(interface::START, plugin.subtype())))
     }
 
     async fn list_now(&self, plugin: &PluginName, lease: &Lease) -> Result<Listed, String> {
@@ -210,11 +212,16 @@ impl World for Plugins {
         outcome
     }
 
-    async fn start(&self, plugin: &PluginName, instance: &InstanceId, lease: &Lease) -> Result<(), String> {
-        lease.held().await;
-        let started = self.start_now(plugin, instance).await;
-        self.metrics.called(plugin, "Start", if started.is_ok() { "done" } else { "failed" });
-        started.map_err(|error| format!("{plugin}: {error}"))
+    async fn start(&self, part: &Part, instance: &InstanceId, lease: &Lease) -> Result<(), String> {
+        let start = async {
+            let known = self.startable(&part.plugin).await?;
+            let _turn = known.pace.turn().await;
+            lease.held().await;
+            known.client.instances(part.plugin.subtype()).start(instance).await
+        };
+        let started = start.await;
+        self.metrics.called(&part.plugin, "Start", if started.is_ok() { "done" } else { "failed" });
+        started.map_err(|error| format!("{}: {}", part.plugin, self.clean(part, error)))
     }
 
     async fn health(&self, flavor: &Part, instance: &Description) -> (Health, String) {
@@ -244,7 +251,14 @@ impl World for Plugins {
             valid.map_err(|error| resolved.clean(error))
         };
         let by_instance = async {
-            let known = self.plugin(&instance.plugin, interface::INSTANCE).await?;
+            let known = if spec.healing.start {
+                self.startable(&instance.plugin).await.map_err(|error| spi::Error {
+                    message: format!("{}, and Healing.Start needs it", error.message),
+                    ..error
+                })?
+            } else {
+                self.plugin(&instance.plugin, interface::INSTANCE).await?
+            };
             let resolved = self.resolve(instance)?;
             let plugin = known.client.instances(instance.plugin.subtype());
             plugin.validate(&resolved.part.properties).await.map_err(|error| resolved.clean(error))

@@ -307,6 +307,7 @@ impl Table {
                 properties: None,
                 state: it.stopped.then(|| InstanceState {
                     status: RunStatus::Stopped,
+                    ended: true,
                     exit_code: Some(0),
                     since: None,
                     message: String::new(),
@@ -402,7 +403,7 @@ impl World for Tabletop {
         }
     }
 
-    async fn start(&self, plugin: &PluginName, instance: &InstanceId, lease: &Lease) -> Result<(), String> {
+    async fn start(&self, part: &Part, instance: &InstanceId, lease: &Lease) -> Result<(), String> {
         lease.held().await;
         let (fate, takes) = self.record(question(CallKind::Start, Some(instance)));
         tokio::time::sleep(takes).await;
@@ -410,7 +411,7 @@ impl World for Tabletop {
             return Err("told so: it cannot be started".into());
         }
         self.touch(|table| {
-            let at = table.instances.iter().position(|it| it.id == *instance && table.has(plugin, it));
+            let at = table.instances.iter().position(|it| it.id == *instance && table.has(&part.plugin, it));
             if let Some(at) = at {
                 table.instances[at].stopped = false;
             }

@@ -33,12 +33,21 @@ impl Description {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceState {
     pub status: RunStatus,
+    /// What ran in it has ended, however, and can be started again. One that is stopped always can.
+    pub ended: bool,
     /// The exit code of what ran in it, once that has ended.
     pub exit_code: Option<i64>,
     /// Since when, by the plugin's clock: for people only.
     pub since: Option<Timestamp>,
     /// Why, when the plugin says; may be empty.
     pub message: String,
+}
+
+impl InstanceState {
+    /// Whether starting it is of any use.
+    pub fn can_be_started(&self) -> bool {
+        self.status == RunStatus::Stopped || self.status == RunStatus::Failed && self.ended
+    }
 }
 
 impl fmt::Display for InstanceState {

@@ -62,7 +62,7 @@ impl<'a> Planner<'a> {
 
     /// Whether it was destroyed so short a time ago that a listing may still show it.
     fn has_just_been_destroyed(&self, instance: &InstanceRef) -> bool {
-        let at = self.group.destroyed_at(instance);
+        let at = self.group.destroyed_at(&instance.id);
         at.is_some_and(|at| evidence::age(self.observed, at, self.now) <= LISTINGS_LAG)
     }
 
@@ -73,17 +73,28 @@ impl<'a> Planner<'a> {
             return self.group.holds(instance, self.observed.bounds.level);
         }
         let token = seen.tag(tags::INTENT);
-        self.group.roster.with_id(&instance.id).filter(|it| it.plugin != instance.plugin).any(|member| {
-            let Some(view) = self.observed.views.get(&member.plugin) else { return true };
-            let listed = view.seen.get(&member.id).map(|it| it.tag(tags::INTENT));
-            listed.is_some_and(|other| other == token)
-        })
+        let is_it = |other: &InstanceRef| {
+            let view = self.observed.views.get(&other.plugin);
+            let listed = view.and_then(|view| view.seen.get(&other.id)).map(|it| it.tag(tags::INTENT));
+            listed.is_none_or(|other| other.is_none() || other == token)
+        };
+        let members = self.group.roster.with_id(&instance.id);
+        let ended = self.group.terminating_strays.iter().filter(|it| it.id == instance.id);
+        members.chain(ended).any(|it| it.plugin != instance.plugin && is_it(it))
+    }
+
+    /// Whether this plan adopts it already, as another plugin lists it.
+    fn is_adopted_elsewhere(&self, instance: &InstanceRef) -> bool {
+        let other =
+            |it: &Adoption| it.instance == instance.id && *self.plugin_of(it.template) != instance.plugin;
+        self.plan.adopt.iter().any(other)
     }
 
     /// Reserves a slot for an instance that may belong to it until a newer listing decides; nothing is created
     /// in that slot.
     fn keep_place(&mut self, plugin: &PluginName, seen: &Seen) {
-        if seen.is_another_clusters() {
+        let given_up = self.group.given_up.contains_key(&InstanceRef::new(plugin, &seen.description.id));
+        if seen.is_another_clusters() || given_up {
             return;
         }
         // A plugin that cannot be listed, and creates no new members, must not delay interchangeable
@@ -102,6 +113,12 @@ impl<'a> Planner<'a> {
 
     fn newcomer(&mut self, instance: &InstanceRef, seen: &Seen) {
         let plugin = &instance.plugin;
+        if self.group.given_up.contains_key(instance) && !seen.is_another_clusters() {
+            // An operator says so; until it is gone, it is a stray.
+            self.plan.strays.push(instance.clone());
+            self.destroy_stray(instance, template_of(self.group, plugin, seen));
+            return;
+        }
         if seen.is_another_clusters() {
             self.plan.strays.push(instance.clone());
             return;
@@ -133,6 +150,7 @@ impl<'a> Planner<'a> {
                 self.present += 1;
                 self.label(instance);
             }
+            Some(_) if self.is_adopted_elsewhere(instance) => {}
             Some(slot) => {
                 self.taken.insert(slot.clone());
                 self.present += 1;
@@ -208,7 +226,13 @@ impl<'a> Planner<'a> {
     /// failed a moment ago.
     fn destroy_stray(&mut self, instance: &InstanceRef, template: Revision) {
         if self.hosts_a_manager(&instance.id) {
-            self.plan.strays.push(instance.clone());
+            if self.plan.strays.last() != Some(instance) {
+                self.plan.strays.push(instance.clone());
+            }
+            return;
+        }
+        if template == Revision(0) && *self.plugin_of(template) != instance.plugin {
+            // The group has no template of its plugin any more, by which it could be destroyed.
             return;
         }
         if let Some(Backoff { until, message }) = self.held_off(instance) {

@@ -49,7 +49,7 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
     }
     if !observed.missing.is_empty() || !observed.listed_once.is_empty() {
         let recorded: BTreeSet<&InstanceRef> = group.recorded().map(|it| it.instance).collect();
-        let lost = |it: &&InstanceRef| !recorded.contains(it) && group.destroyed_at(it).is_none();
+        let lost = |it: &&InstanceRef| !recorded.contains(it) && group.destroyed_at(&it.id).is_none();
         observed.lost.extend(observed.missing.keys().filter(lost).cloned());
         while observed.lost.len() > MOST_LOST {
             observed.lost.pop_first();

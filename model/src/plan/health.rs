@@ -8,7 +8,7 @@ use super::waiting::Wait;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceRef, Slot};
 use crate::limits::{ASKED_AT_REST, HEALTH_AGREES, HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
-use crate::observed::{Backoff, Health, HealthSample, InstanceState, RunStatus};
+use crate::observed::{Backoff, Health, HealthSample, InstanceState};
 use crate::plugin::PluginClass;
 use crate::state::{Lifecycle, Verdict};
 use crate::time::{Millis, Timestamp};
@@ -54,13 +54,13 @@ impl Planner<'_> {
             }
             Verdict::Ready | Verdict::Booting => listed_at,
         };
-        if self.is_overdue(member, &state.to_string()) {
+        let overdue = self.is_overdue(member, &state.to_string());
+        let acts = self.group.lifecycle == Lifecycle::Managed && self.group.paused.is_none();
+        if acts && self.group.spec.healing.start && state.can_be_started() {
+            self.start(slot, instance, since, state);
             return;
         }
-        let ended = matches!(state.status, RunStatus::Stopped | RunStatus::Failed);
-        let acts = self.group.lifecycle == Lifecycle::Managed && self.group.paused.is_none();
-        if ended && acts && self.group.spec.healing.start {
-            self.start(slot, instance, since, state);
+        if overdue {
             return;
         }
         self.plan.waits.push(Wait::NotRunning { slot, instance: instance.id, since, state: state.clone() });

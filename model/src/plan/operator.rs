@@ -1,13 +1,15 @@
 //! What an operator says about a slot that nobody else can see into, and about instances that hold none.
 
+use std::collections::BTreeSet;
+
 use super::adopt::template_of;
 use super::steps::Plan;
 use super::waiting::Wait;
 use crate::command::{Settle, Stray, StrayFate, Strays};
-use crate::ids::{GroupId, InstanceId, InstanceRef, Revision, Slot};
+use crate::ids::{GroupId, InstanceId, InstanceRef, PluginName, Revision, Slot};
 use crate::observed::Observed;
 use crate::spec::Allocation;
-use crate::state::{GroupState, Member};
+use crate::state::{GroupState, Lifecycle, Member};
 use crate::tags;
 
 /// Why an operator's word does not count.
@@ -55,42 +57,66 @@ pub fn operators_word(
 /// Why an operator's word on an instance does not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoStray {
+    /// The group is being validated, released or destroyed.
+    NotActedOn,
+    /// Its plugin has not been listed since the group changed: which instances are strays is not known.
+    NotListedYet(PluginName),
     /// The latest plan knows no such stray.
     Unknown(InstanceId),
     /// Two plugins list a stray of this id.
     Ambiguous(InstanceId),
+    /// It was made by another cluster, which may use it.
+    AnotherClusters(InstanceId),
+    HostsManager(InstanceId),
     /// It is of a plugin by which the group has no members any more.
     OtherPlugin(InstanceRef),
     /// The group has no free slot for it: it has as many members as are wanted, or no member of its name.
     NoSlot(InstanceId),
 }
 
-/// The change that an operator's word on strays comes to: on these, or on all.
+/// Whether this cluster made a stray, or somebody by hand for it: what is destroyed when an operator gives up all.
+pub fn is_own_stray(observed: &Observed, stray: &InstanceRef) -> bool {
+    let seen = observed.views.get(&stray.plugin).and_then(|view| view.seen.get(&stray.id));
+    seen.is_some_and(|seen| seen.ours)
+}
+
+/// The change that an operator's word on strays comes to: on these, or on all that this cluster made.
 pub fn word_on_strays(
     id: &GroupId,
     group: &GroupState,
     observed: &Observed,
     plan: &Plan,
-    named: &[InstanceId],
+    named: &BTreeSet<InstanceId>,
     fate: StrayFate,
 ) -> Result<Strays, NoStray> {
+    if group.lifecycle != Lifecycle::Managed {
+        return Err(NoStray::NotActedOn);
+    }
     let mut strays: Vec<&InstanceRef> = Vec::new();
     for name in named {
         let mut all = plan.strays.iter().filter(|it| it.id == *name);
-        let one = all.next().ok_or_else(|| NoStray::Unknown(name.clone()))?;
+        let one = all.next().ok_or_else(|| unknown(group, observed, name))?;
         if all.next().is_some() {
             return Err(NoStray::Ambiguous(name.clone()));
         }
         strays.push(one);
     }
     if named.is_empty() {
-        strays.extend(&plan.strays);
+        let hosts = |it: &&InstanceRef| observed.bounds.hosts.contains_key(&it.id);
+        strays.extend(plan.strays.iter().filter(|it| is_own_stray(observed, it) && !hosts(it)));
     }
-    let mut taken: Vec<Slot> = Vec::new();
+    let mut taken: BTreeSet<Slot> = BTreeSet::new();
+    let mut from = 0;
     let mut items = Vec::new();
     for stray in strays {
         let seen = observed.views.get(&stray.plugin).and_then(|view| view.seen.get(&stray.id));
-        let seen = seen.ok_or_else(|| NoStray::Unknown(stray.id.clone()))?;
+        let seen = seen.ok_or_else(|| unknown(group, observed, &stray.id))?;
+        if fate == StrayFate::Destroyed && seen.is_another_clusters() {
+            return Err(NoStray::AnotherClusters(stray.id.clone()));
+        }
+        if observed.bounds.hosts.contains_key(&stray.id) && fate == StrayFate::Destroyed {
+            return Err(NoStray::HostsManager(stray.id.clone()));
+        }
         let template = template_of(group, &stray.plugin, seen);
         if template == Revision(0) && *group.plugin_of(template) != stray.plugin {
             return Err(NoStray::OtherPlugin(stray.clone()));
@@ -107,7 +133,11 @@ pub fn word_on_strays(
                 if group.present() + taken.len() < *size as usize =>
             {
                 let own = seen.tag(tags::SLOT).and_then(|slot| slot.parse().ok()).map(Slot::Ordinal);
-                own.filter(free).or_else(|| (0..).map(Slot::Ordinal).find(free))
+                own.filter(free).or_else(|| {
+                    let found = (from..).find(|n| free(&Slot::Ordinal(*n)))?;
+                    from = found + 1;
+                    Some(Slot::Ordinal(found))
+                })
             }
             (StrayFate::Adopted, Allocation::Size(_)) => None,
         };
@@ -115,7 +145,19 @@ pub fn word_on_strays(
             return Err(NoStray::NoSlot(stray.id.clone()));
         }
         taken.extend(slot.clone());
-        items.push(Stray { instance: stray.id.clone(), template, slot });
+        items.push(Stray { instance: stray.clone(), template, slot });
     }
     Ok(Strays { group: id.clone(), fate, items })
+}
+
+/// Why a name is no stray: it is not known while a listing is older than the last change of the group.
+fn unknown(group: &GroupState, observed: &Observed, name: &InstanceId) -> NoStray {
+    let old =
+        |plugin: &&PluginName| observed.views.get(*plugin).is_none_or(|view| view.after < group.changed);
+    let is_member = group.roster.with_id(name).next().is_some();
+    let mut plugins = group.templates.values().map(|known| &known.template.instance.plugin);
+    match plugins.find(old).filter(|_| !is_member) {
+        Some(plugin) => NoStray::NotListedYet(plugin.clone()),
+        None => NoStray::Unknown(name.clone()),
+    }
 }

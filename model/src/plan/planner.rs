@@ -240,6 +240,7 @@ impl<'a> Planner<'a> {
     /// The plan of a paused group: it reports what is known, and has no actions.
     pub(super) fn at_rest(mut self, paused: &Paused) -> Plan {
         self.plan.actions.clear();
+        self.plan.adopt.clear();
         self.patrol();
         let (since, by) = (paused.since, paused.by.to_string());
         self.plan.waits.insert(0, Wait::Paused { since, by });

@@ -9,6 +9,7 @@ use crate::ids::{InstanceRef, IntentId, PluginName, Revision, Slot};
 use crate::intent::{Reason, Task};
 use crate::limits::MANY_GONE;
 use crate::observed::View;
+use crate::spec::Healing;
 use crate::state::{Incarnation, Lifecycle};
 
 /// Whether a member is there.
@@ -94,7 +95,11 @@ impl<'a> Planner<'a> {
         let confirmed = if many { self.is_surely_gone(instance, view) } else { absence.listings_seen >= 2 };
         // The plugin's own word counts at once; mere absence lasts longer, of one with a name and where the group asks.
         let said = view.said_gone.contains(&instance.id) && (!many || self.observed.missing.len() == 1);
-        let lasts = self.group.spec.healing.absence(matches!(slot, Slot::Logical(_)));
+        // Nobody has to wait for one that is to go anyway.
+        let stays = self.group.lifecycle == Lifecycle::Managed && self.group.wants(slot);
+        let named = matches!(slot, Slot::Logical(_));
+        let lasts =
+            if stays { self.group.spec.healing.absence(named) } else { Healing::default().absence(named) };
         let late = view.taken_at.since(absence.first) < lasts;
         if late && !said {
             self.wake(absence.first + lasts);

@@ -50,8 +50,12 @@ impl Planner<'_> {
             |unsure| unsure.message.clone(),
         );
         let retry_at = unsure.map_or(Timestamp(0), |unsure| unsure.retry_at);
-        let Some(view) = self.view_of(template) else {
-            self.plan.waits.push(Wait::Listing { plugin: self.plugin_of(template).clone() });
+        let plugin = match &intent.task {
+            Task::Destroy { instance, .. } => &instance.plugin,
+            Task::Provision { .. } | Task::Label { .. } => self.plugin_of(template),
+        };
+        let Some(view) = self.observed.views.get(plugin).map(|view| &**view) else {
+            self.plan.waits.push(Wait::Listing { plugin: plugin.clone() });
             return None;
         };
         match &intent.task {

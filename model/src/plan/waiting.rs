@@ -180,11 +180,18 @@ impl fmt::Display for Wait {
             Wait::NotRunning { slot, instance, state, .. } if state.status == RunStatus::Starting => {
                 write!(f, "{instance} in slot {slot} is starting{}", because(&state.message))
             }
-            Wait::NotRunning { slot, instance, state, .. } => write!(
-                f,
-                "{instance} in slot {slot} {state}; a member that is listed is not replaced for that: `Healing: {{Start: \
-                 true}}` in its spec starts it again, and `infrakit instance destroy` lets another take its slot"
-            ),
+            Wait::NotRunning { slot, instance, state, .. } => {
+                let start = if state.can_be_started() {
+                    "`Healing: {Start: true}` in the spec of a group that acts starts it again, and"
+                } else {
+                    "look at it at its provider, or"
+                };
+                write!(
+                    f,
+                    "{instance} in slot {slot} {state}; a member that is listed is not replaced for that: {start} \
+                     `infrakit instance destroy` lets another take its slot"
+                )
+            }
             Wait::Start { slot, instance, state, message, .. } => {
                 write!(f, "{instance} in slot {slot} {state}; it is started again{}", because(message))
             }

@@ -1,8 +1,10 @@
 //! The rules that no leader gets past, not even a faulty or deposed one: they are applied on every replica alike
 //! (ha-raft §3.2, A1 to A6).
 
+use std::sync::Arc;
+
 use super::context::Context;
-use super::group::{GroupState, Lifecycle};
+use super::group::{GroupState, Lifecycle, TemplateRecord};
 use super::slot::{Incarnation, Member, Occupied};
 use crate::answer::Denial;
 use crate::bounds::Bounds;
@@ -153,11 +155,23 @@ impl GroupState {
                 {
                     return Err(Denial::NotThere);
                 }
+                if bounds.level >= 2 {
+                    self.keep_plugin_of(template);
+                }
                 self.terminating_strays.insert(of_template.clone());
                 of_template
             }
         };
         Ok(Task::Destroy { instance, slot: slot.cloned(), template, reason })
+    }
+
+    /// Records the plugin of an unknown template as that of the target: what is destroyed by it now is destroyed by it
+    /// also when the group has changed its plugin.
+    fn keep_plugin_of(&mut self, template: Revision) {
+        if template == Revision(0) && !self.templates.contains_key(&template) {
+            let known = TemplateRecord { template: self.template().template.clone(), hash: String::new() };
+            self.templates.insert(template, Arc::new(known));
+        }
     }
 
     fn admit_label(&self, instance: &InstanceId, bounds: &Bounds) -> Result<Task, Denial> {

@@ -39,6 +39,8 @@ pub struct GroupState {
     pub intents: OrdMap<IntentId, Intent>,
     /// The instances that are being destroyed though they hold no slot.
     pub terminating_strays: OrdSet<InstanceRef>,
+    /// Strays that are to be destroyed by an operator's word, and since when. Since feature level 2.
+    pub given_up: OrdMap<InstanceRef, Timestamp>,
     /// The instances that were destroyed a moment ago, and when. A listing may lag behind: one that
     /// still has them is no reason to adopt them again. Without their plugins until feature level 2.
     pub destroyed: OrdMap<InstanceRef, Timestamp>,
@@ -130,10 +132,28 @@ impl GroupState {
         }
     }
 
-    /// When this instance was destroyed, if that was a moment ago.
-    pub fn destroyed_at(&self, instance: &InstanceRef) -> Option<Timestamp> {
-        let of_any = || self.destroyed.get(&InstanceRef::of_any_plugin(&instance.id));
-        self.destroyed.get(instance).or_else(of_any).copied()
+    /// Derives the plugins of strays that are being destroyed from their templates.
+    pub(super) fn name_plugins_of_strays(&mut self) {
+        let mut named = Vec::new();
+        for (id, open) in self.intents.iter() {
+            if let Task::Destroy { instance, slot: None, template, .. } = &open.task {
+                named.push((*id, InstanceRef::new(self.plugin_of(*template), &instance.id)));
+            }
+        }
+        self.terminating_strays = named.iter().map(|(_, instance)| instance.clone()).collect();
+        for (id, whole) in named {
+            if let Some(Task::Destroy { instance, .. }) = self.intents.get_mut(&id).map(|open| &mut open.task)
+            {
+                *instance = whole;
+            }
+        }
+    }
+
+    /// When an instance of this id was destroyed last, if that was a moment ago. Of any plugin: two may serve one
+    /// provider, and one of them lag behind.
+    pub fn destroyed_at(&self, id: &InstanceId) -> Option<Timestamp> {
+        let first = InstanceRef::of_any_plugin(id);
+        self.destroyed.range(first..).take_while(|(it, _)| it.id == *id).map(|(_, at)| *at).max()
     }
 
     /// The group after a commit; `before` is the group as it was, if it existed.
@@ -163,6 +183,7 @@ impl GroupState {
                 roster: Roster::default(),
                 intents: OrdMap::new(),
                 terminating_strays: OrdSet::new(),
+                given_up: OrdMap::new(),
                 destroyed: OrdMap::new(),
                 changed: context.log.index,
                 list_from: context.log.index,

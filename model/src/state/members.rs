@@ -1,5 +1,7 @@
 //! The members of the cluster, and their roles.
 
+use std::sync::Arc;
+
 use super::State;
 use super::context::Context;
 use crate::access::{Authorities, Authority, Newcomer, TokenId};
@@ -87,10 +89,24 @@ impl State {
     fn levels_up(&mut self, context: &mut Context<'_>) {
         let all = self.managers.values().map(|manager| manager.program.level).min();
         if let Some(level) = all.filter(|level| *level > self.level) {
-            self.level = level;
+            self.rises_to(level);
             let what = format!("every manager supports feature level {level}, which is in use from now on");
             context.emit(None, Kind::LevelRaised, what);
         }
+    }
+
+    /// From feature level 2 on, instances are known with their plugins. Until then only the ids are written, and the
+    /// plugin of a stray that is being destroyed follows from its template: as a snapshot of this moment is read.
+    pub(super) fn rises_to(&mut self, level: u32) {
+        if self.level < 2 && level >= 2 {
+            let ids: Vec<_> = self.groups.keys().cloned().collect();
+            for id in ids {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    Arc::make_mut(group).name_plugins_of_strays();
+                }
+            }
+        }
+        self.level = level;
     }
 
     /// Records a manager. A manager that ran on its machine before no longer runs there.

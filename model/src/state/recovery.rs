@@ -22,7 +22,7 @@ impl State {
         state.removed.remove(&node);
         state.managers = std::iter::once((node, me)).collect();
         state.learners = Default::default();
-        state.level = state.level.max(level);
+        state.rises_to(state.level.max(level));
         state.tokens =
             self.tokens.iter().filter(|(_, it)| !it.once).map(|(id, it)| (id.clone(), it.clone())).collect();
         state

@@ -91,7 +91,7 @@ impl GroupState {
                 self.unhealthy(context, id, slot, instance, *since);
             }
             Fact::Adopted(adoption) => {
-                if current && self.adopt(context, id, adoption) {
+                if current && self.adopt(context, id, adoption, false) {
                     bounds.instances = bounds.instances.saturating_sub(1);
                 }
             }
@@ -169,7 +169,8 @@ impl GroupState {
             Task::Destroy { instance, slot, .. } => match done {
                 Ok(_) => {
                     context.emit(Some(id), Kind::InstanceDestroyed, of_slot(&instance, slot.as_ref()));
-                    self.vacate(slot.as_ref(), &instance);
+                    self.given_up.remove(&instance);
+                    self.vacate(context, slot.as_ref(), &instance);
                     let of_any = || InstanceRef::of_any_plugin(&instance.id);
                     let gone = if context.level < 2 { of_any() } else { instance };
                     self.destroyed.insert(gone, context.at);
@@ -177,7 +178,9 @@ impl GroupState {
                 Err(message) => {
                     let what = format!("{}: {message}", of_slot(&instance, slot.as_ref()));
                     context.emit(Some(id), Kind::DestroyRefused, what);
-                    self.terminating_strays.remove(&instance);
+                    if slot.is_none() || context.level < 2 {
+                        self.terminating_strays.remove(&instance);
+                    }
                     if slot.is_some() && slot.as_ref() == self.roster.slot_of(&instance) {
                         self.roster.update_instance(&instance, |it| it.terminating = None);
                     }
@@ -245,7 +248,7 @@ impl GroupState {
         if let Some(lost) = self.in_slot(slot, lost).filter(|it| it.terminating.is_none()) {
             self.changed = context.log.index;
             context.emit(Some(id), Kind::InstanceLost, of_slot(&lost.instance, Some(slot)));
-            self.vacate(Some(slot), &lost.instance);
+            self.vacate(context, Some(slot), &lost.instance);
         }
     }
 
@@ -270,14 +273,21 @@ impl GroupState {
         }
     }
 
-    /// Whether it was adopted.
-    pub(super) fn adopt(&mut self, context: &mut Context<'_>, id: &GroupId, adoption: &Adoption) -> bool {
+    /// Whether it was adopted: in a paused group only by an operator's word.
+    pub(super) fn adopt(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &GroupId,
+        adoption: &Adoption,
+        asked: bool,
+    ) -> bool {
         let Adoption { slot, instance, template } = adoption;
         let free = self.roster.get(slot).is_none_or(Member::is_free);
-        let acted_on = self.lifecycle == Lifecycle::Managed && self.paused.is_none();
+        let acted_on = self.lifecycle == Lifecycle::Managed && (self.paused.is_none() || asked);
         // By the plugin of its template, which may be recorded only below.
         let instance = InstanceRef::new(self.plugin_of(*template), instance);
-        if !free || !self.wants(slot) || !acted_on || self.holds(&instance, context.level) {
+        let terminating = context.level >= 2 && self.is_terminating_stray(&instance, context.level);
+        if !free || !self.wants(slot) || !acted_on || terminating || self.holds(&instance, context.level) {
             return false;
         }
         if *template == Revision(0) && !self.templates.contains_key(template) {
@@ -292,6 +302,7 @@ impl GroupState {
             // The template was dropped meanwhile: the next listing decides again.
             return false;
         }
+        self.given_up.remove(&instance);
         self.changed = context.log.index;
         context.emit(Some(id), Kind::InstanceAdopted, of_slot(&instance, Some(slot)));
         if *template != self.target {
@@ -314,8 +325,10 @@ impl GroupState {
         true
     }
 
-    fn vacate(&mut self, slot: Option<&Slot>, gone: &InstanceRef) {
-        self.terminating_strays.remove(gone);
+    fn vacate(&mut self, context: &Context<'_>, slot: Option<&Slot>, gone: &InstanceRef) {
+        if slot.is_none() || context.level < 2 {
+            self.terminating_strays.remove(gone);
+        }
         if slot.is_some() && slot == self.roster.slot_of(gone) {
             self.roster.vacate(gone);
         }

@@ -137,7 +137,15 @@ impl State {
         let Some(group) = self.groups.get(id).filter(|_| self.level >= 2) else { return room };
         let mut by_plugin: BTreeMap<&str, usize> = BTreeMap::new();
         for other in self.groups.values() {
-            *by_plugin.entry(other.plugin_of(other.target).lookup()).or_default() += other.intents.len();
+            let target = by_plugin.entry(other.plugin_of(other.target).lookup()).or_default();
+            if other.templates.len() == 1 {
+                *target += other.intents.len();
+                continue;
+            }
+            // What is left at another plugin is that one's.
+            for open in other.intents.values() {
+                *by_plugin.entry(other.plugin_of(open.task.template()).lookup()).or_default() += 1;
+            }
         }
         let share = (MOST_OPEN_IN_CLUSTER / by_plugin.len()).max(LEAST_SHARE);
         let used = by_plugin.get(group.plugin_of(group.target).lookup()).copied().unwrap_or_default();

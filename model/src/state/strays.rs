@@ -4,47 +4,55 @@ use std::sync::Arc;
 
 use super::State;
 use super::context::Context;
-use super::group::Lifecycle;
+use super::group::{GroupState, Lifecycle};
 use crate::answer::{Answer, Refusal};
-use crate::command::{StrayFate, Strays};
+use crate::bounds::Bounds;
+use crate::command::{Stray, StrayFate, Strays};
 use crate::event::Kind;
-use crate::ids::IntentId;
-use crate::intent::Reason;
-use crate::report::{Adoption, Claim};
+use crate::ids::InstanceRef;
+use crate::limits::{GIVEN_UP_FOR, MOST_GIVEN_UP, SURGE};
+use crate::report::Adoption;
+use crate::spec::Allocation;
+use crate::time::Timestamp;
 
 impl State {
-    /// All or none. A destroy opens an intent, which the leader carries out, with its drain, as one that an earlier
-    /// leader left behind.
+    /// All or none. The planner destroys them as any other, with its drain, as often as it takes.
     pub(super) fn strays(&mut self, context: &mut Context<'_>, strays: &Strays) -> Answer {
         let id = &strays.group;
-        let mut bounds = self.bounds(context.log.index, id);
+        let bounds = self.bounds(context.log.index, id);
         let Some(group) = self.groups.get_mut(id) else {
             return Answer::Refused(Refusal::NotFound { group: id.clone() });
         };
-        if group.lifecycle != Lifecycle::Managed || group.paused.is_some() {
+        if group.lifecycle != Lifecycle::Managed {
             return Answer::Refused(Refusal::NotActedOn { group: id.clone() });
         }
         let mut changed = (**group).clone();
+        let still = |at: &Timestamp| context.at.since(*at) < GIVEN_UP_FOR;
+        changed.given_up = changed.given_up.into_iter().filter(|(_, at)| still(at)).collect();
         let before = context.events.len();
-        for (offset, stray) in strays.items.iter().enumerate() {
-            let (instance, template) = (stray.instance.clone(), stray.template);
-            let done = match (strays.fate, &stray.slot) {
-                (StrayFate::Destroyed, _) => {
-                    let intent = IntentId { index: context.log.index, offset: offset as u32 };
-                    let (slot, reason) = (None, Reason::Terminate);
-                    let claim = Claim::Destroy { instance, slot, template, reason };
-                    changed.admit(context, intent, &claim, &mut bounds).is_ok()
-                }
-                (StrayFate::Adopted, Some(slot)) => {
-                    let slot = slot.clone();
-                    changed.adopt(context, id, &Adoption { slot, instance, template })
-                }
-                (StrayFate::Adopted, None) => false,
-            };
+        for stray in &strays.items {
+            let done = changed.is_stray(&stray.instance, &bounds)
+                && match (strays.fate, &stray.slot) {
+                    (StrayFate::Destroyed, _) => changed.give_up(context, &stray.instance),
+                    (StrayFate::Adopted, Some(slot)) => changed.take_in(
+                        context,
+                        id,
+                        &stray.instance,
+                        &Adoption {
+                            slot: slot.clone(),
+                            instance: stray.instance.id.clone(),
+                            template: stray.template,
+                        },
+                    ),
+                    (StrayFate::Adopted, None) => false,
+                };
             if !done {
                 context.events.truncate(before);
-                let instance = stray.instance.clone();
-                return Answer::Refused(Refusal::NotAStray { group: id.clone(), instance });
+                let Stray { instance, .. } = stray;
+                return Answer::Refused(Refusal::NotAStray {
+                    group: id.clone(),
+                    instance: instance.id.clone(),
+                });
             }
         }
         *group = Arc::new(changed);
@@ -53,5 +61,38 @@ impl State {
             context.emit(Some(id), Kind::StraysGivenUp, what);
         }
         Answer::Done
+    }
+}
+
+impl GroupState {
+    fn is_stray(&self, instance: &InstanceRef, bounds: &Bounds) -> bool {
+        !self.holds(instance, bounds.level)
+            && !self.is_terminating_stray(instance, bounds.level)
+            && !bounds.hosts.contains_key(&instance.id)
+    }
+
+    fn give_up(&mut self, context: &Context<'_>, instance: &InstanceRef) -> bool {
+        self.given_up.insert(instance.clone(), context.at);
+        self.given_up.len() <= MOST_GIVEN_UP
+    }
+
+    /// Never more members than are wanted, whoever says so.
+    fn take_in(
+        &mut self,
+        context: &mut Context<'_>,
+        id: &crate::GroupId,
+        instance: &InstanceRef,
+        adoption: &Adoption,
+    ) -> bool {
+        let full = match &self.spec.allocation {
+            Allocation::Size(size) => {
+                let size = *size as usize;
+                self.roster.present() >= size || self.roster.incarnations() >= size + SURGE
+            }
+            Allocation::LogicalIds(_) => false,
+        };
+        *self.plugin_of(adoption.template) == instance.plugin
+            && !full
+            && self.adopt(context, id, adoption, true)
     }
 }

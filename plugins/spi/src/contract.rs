@@ -125,7 +125,8 @@ pub trait Instances: Send + Sync + 'static {
     /// "State": {"Status": "Failed", "ExitCode": 137, "Since": "2030-01-31T12:00:00Z", "Message": "out of memory"}
     /// ```
     ///
-    /// Only `Status` is required. It is one of
+    /// Only `Status` is required. `"Ended": true` beside `Failed` says that what ran in it has ended and can be started
+    /// again. The status is one of
     ///
     /// | status | meaning |
     /// |---|---|

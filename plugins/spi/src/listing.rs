@@ -104,6 +104,7 @@ fn instance(item: &RawValue) -> Result<Description, String> {
     });
     let unknown = || InstanceState {
         status: RunStatus::Unknown,
+        ended: false,
         exit_code: None,
         since: None,
         message: bounds::shorten(unreadable.join("; ")),

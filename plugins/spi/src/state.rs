@@ -16,6 +16,7 @@ pub(crate) fn write(description: &Description) -> wire::Any {
     let since = state.since.and_then(|at| jiff::Timestamp::from_millisecond(at.0.try_into().ok()?).ok());
     let written = wire::State {
         status: state.status.as_str().to_owned(),
+        ended: state.ended,
         exit_code: state.exit_code,
         since: since.map(|since| since.to_string()),
         message: bounds::shorten(state.message.clone()),
@@ -78,7 +79,7 @@ fn ended(exit_code: Option<i64>) -> RunStatus {
 }
 
 fn only(status: RunStatus, exit_code: Option<i64>) -> InstanceState {
-    InstanceState { status, exit_code, since: None, message: String::new() }
+    InstanceState { status, ended: false, exit_code, since: None, message: String::new() }
 }
 
 /// A state as a word, or as an object with one.
@@ -86,7 +87,7 @@ fn read(raw: &RawValue) -> Option<InstanceState> {
     match json::read_raw::<String>(raw) {
         Ok(text) => match word(&text)? {
             Word::Is(status) => Some(only(status, None)),
-            Word::Ended => Some(only(RunStatus::Stopped, None)),
+            Word::Ended => Some(InstanceState { ended: true, ..only(RunStatus::Stopped, None) }),
         },
         Err(_) => read_object(json::read_raw(raw).ok()?),
     }
@@ -97,7 +98,9 @@ fn read_object(read: wire::ReadState) -> Option<InstanceState> {
     let is = |it: Tried<bool>| value(it);
     let named = word(&value(read.status)).or_else(|| word(&value(read.name)));
     let (restarting, dead, paused) = (is(read.restarting), is(read.dead), is(read.paused));
-    let status = match (named, value(read.running)) {
+    let running = value(read.running);
+    let has_ended = matches!(named, Some(Word::Ended)) || named.is_none() && running == Some(false);
+    let status = match (named, running) {
         (Some(Word::Is(status)), _) => status,
         (Some(Word::Ended), _) => ended(exit_code),
         (None, _) if restarting || dead => RunStatus::Failed,
@@ -112,6 +115,7 @@ fn read_object(read: wire::ReadState) -> Option<InstanceState> {
     Some(InstanceState {
         status,
         // `docker inspect` has the exit code 0 of what still runs.
+        ended: over && !restarting && !dead && (value(read.ended) || has_ended),
         exit_code: exit_code.filter(|_| over),
         since: times.into_iter().find_map(|text| time(&value(text))),
         message: bounds::shorten(message.unwrap_or_default()),
@@ -134,7 +138,7 @@ fn derived(properties: &RawValue) -> Option<InstanceState> {
     let text = |raw: Option<&RawValue>| raw.and_then(|raw| json::read_raw::<String>(raw).ok());
     if let Some(Word::Ended) = text(state).and_then(|text| word(&text)) {
         let exit_code = text(status).and_then(|sentence| exit_code_in(&sentence));
-        return Some(only(ended(exit_code), exit_code));
+        return Some(InstanceState { ended: true, ..only(ended(exit_code), exit_code) });
     }
     state.and_then(read).or_else(|| status.and_then(read))
 }
@@ -240,6 +244,7 @@ mod tests {
         for status in STATUSES {
             let whole = InstanceState {
                 status,
+                ended: status == RunStatus::Failed,
                 exit_code: Some(-1).filter(|_| status == RunStatus::Failed),
                 since: Some(Timestamp(1_714_557_601_250)),
                 message: "why".into(),

@@ -233,6 +233,9 @@ pub(crate) struct ReadDescribed<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct State {
     pub(crate) status: String,
+    /// What ran in it has ended and can be started again; left out when it has not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ended: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exit_code: Option<i64>,
     /// RFC 3339.
@@ -249,6 +252,7 @@ pub(crate) struct State {
 pub(crate) struct ReadState {
     pub(crate) status: Tried<String>,
     pub(crate) name: Tried<String>,
+    pub(crate) ended: Tried<bool>,
     pub(crate) running: Tried<Option<bool>>,
     pub(crate) paused: Tried<bool>,
     pub(crate) restarting: Tried<bool>,

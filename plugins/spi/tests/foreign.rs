@@ -271,6 +271,7 @@ async fn a_state_arrives_as_it_was_reported() {
         None,
         Some(InstanceState {
             status: RunStatus::Failed,
+            ended: true,
             exit_code: Some(137),
             since: Some(model::Timestamp(1_714_557_601_250)),
             message: "out of memory".into(),

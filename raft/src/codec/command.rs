@@ -5,8 +5,8 @@ use model::command::{Declaration, Manager, MemberRole, Program, Settle, Stray, S
 use model::ids::ObjectKind;
 use model::secret::SecretName;
 use model::{
-    Actor, Change, ClusterId, Command, InstanceId, LogIndex, NodeId, ObjectKey, RequestId, Revision,
-    Timestamp,
+    Actor, Change, ClusterId, Command, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, RequestId,
+    Revision, Timestamp,
 };
 use prost::Message;
 
@@ -193,7 +193,8 @@ fn strays(it: &Strays) -> pb::Strays {
             .items
             .iter()
             .map(|it| pb::Stray {
-                instance: it.instance.to_string(),
+                instance: it.instance.id.to_string(),
+                plugin: it.instance.plugin.to_string(),
                 template: it.template.0,
                 slot: it.slot.as_ref().map(slot),
             })
@@ -209,7 +210,7 @@ fn from_strays(it: pb::Strays) -> Result<Strays, Corrupt> {
     };
     let stray = |it: pb::Stray| {
         Ok::<_, Corrupt>(Stray {
-            instance: it.instance.into(),
+            instance: InstanceRef { id: it.instance.into(), plugin: it.plugin.into() },
             template: Revision(it.template),
             slot: it.slot.map(|it| from_slot(Some(it))).transpose()?,
         })

@@ -222,15 +222,8 @@ fn write_group(group: &GroupState, level: u32, written: &mut Vec<u8>) {
         terminating_strays: group.terminating_strays.iter().map(InstanceRef::to_string).collect(),
         changed: group.changed.0,
         list_from: group.list_from.0,
-        destroyed: group
-            .destroyed
-            .iter()
-            .map(|(it, at)| pb::Destroyed {
-                instance: it.id.to_string(),
-                at: at.0,
-                plugin: it.plugin.to_string(),
-            })
-            .collect(),
+        destroyed: group.destroyed.iter().map(|(it, at)| destroyed(it, *at)).collect(),
+        given_up: group.given_up.iter().map(|(it, at)| destroyed(it, *at)).collect(),
         repeated: group
             .repeated
             .iter()
@@ -273,14 +266,8 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         terminating_strays: Default::default(),
         changed: LogIndex(read.changed),
         list_from: LogIndex(read.list_from),
-        destroyed: read
-            .destroyed
-            .into_iter()
-            .map(|it| {
-                let instance = InstanceRef { id: it.instance.into(), plugin: it.plugin.into() };
-                (instance, Timestamp(it.at))
-            })
-            .collect(),
+        destroyed: read.destroyed.into_iter().map(from_destroyed).collect(),
+        given_up: read.given_up.into_iter().map(from_destroyed).collect(),
         repeated: read
             .repeated
             .into_iter()
@@ -306,6 +293,14 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         group.intents.insert(intent.id, intent);
     }
     Ok(group)
+}
+
+fn destroyed(it: &InstanceRef, at: Timestamp) -> pb::Destroyed {
+    pb::Destroyed { instance: it.id.to_string(), at: at.0, plugin: it.plugin.to_string() }
+}
+
+fn from_destroyed(it: pb::Destroyed) -> (InstanceRef, Timestamp) {
+    (InstanceRef { id: it.instance.into(), plugin: it.plugin.into() }, Timestamp(it.at))
 }
 
 fn accepted(at: Revision, it: &Accepted) -> pb::AcceptedSpec {

@@ -276,17 +276,17 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Strays(Strays {
             group: "db".into(),
             fate: StrayFate::Adopted,
-            items: vec![Stray { instance: "i9".into(), template: Revision(0), slot: Some(slot(0)) }],
+            items: vec![Stray { instance: of_compute("i9"), template: Revision(0), slot: Some(slot(0)) }],
         }),
         Change::Strays(Strays {
             group: "db".into(),
             fate: StrayFate::Destroyed,
-            items: vec![Stray { instance: "i8".into(), template: Revision(0), slot: None }],
+            items: vec![Stray { instance: of_compute("i8"), template: Revision(0), slot: None }],
         }),
         Change::Strays(Strays {
             group: "db".into(),
             fate: StrayFate::Destroyed,
-            items: vec![Stray { instance: "i9".into(), template: Revision(0), slot: None }],
+            items: vec![Stray { instance: of_compute("i9"), template: Revision(0), slot: None }],
         }),
     ]
 }

@@ -31,6 +31,7 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         "waits": group.waits.iter().map(wait_json).collect::<Vec<_>>(),
         "moreWaits": group.more_waits,
         "strays": group.strays,
+        "ownStrays": group.own_strays,
         "conditions": group
             .conditions
             .iter()
@@ -176,9 +177,17 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
         output::line(&format!("waits: {} more like these", group.more_waits))?;
     }
     if !group.strays.is_empty() {
+        let strays: Vec<String> = group
+            .strays
+            .iter()
+            .map(|it| {
+                let own = group.own_strays.contains(it);
+                if own { it.clone() } else { format!("{it} (not made by this cluster)") }
+            })
+            .collect();
         output::line(&format!(
             "strays (they carry the group's tag, hold no slot and are not managed): {}",
-            group.strays.join(", ")
+            strays.join(", ")
         ))?;
     }
     let rows = group.slots.iter().map(|slot| {

@@ -291,3 +291,16 @@ async fn a_lost_secret_is_a_refusal_before_anything_is_made() {
     assert!(message.contains("`nosuch`"), "{message}");
     assert!(stage.parrot.heard.lock().expect("a lock").is_empty());
 }
+
+#[tokio::test]
+async fn a_group_that_asks_for_starts_needs_a_plugin_that_can_start() {
+    let stage = staged().await;
+    let mut spec = spec();
+    let needs = |rejections: Vec<Rejection>| {
+        let start = |it: &Rejection| !it.absent && it.message.contains("Start/0.1.0, and Healing.Start");
+        rejections.iter().any(start)
+    };
+    assert!(!needs(stage.plugins.validate(&spec).await));
+    spec.healing.start = true;
+    assert!(needs(stage.plugins.validate(&spec).await));
+}

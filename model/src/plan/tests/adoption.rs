@@ -1,11 +1,11 @@
 //! Instances that are there before anybody made them.
 
 use super::*;
-use crate::command::StrayFate;
+use crate::command::{StrayFate, Strays};
 use crate::observed::Backoff;
 use crate::report::{Fact, Report};
 use crate::state::Member;
-use crate::{Health, InstanceId, InstanceRef, Millis, ObjectKey, Outcome, Refusal, Slot};
+use crate::{Health, InstanceId, InstanceRef, Millis, ObjectKey, Outcome, PluginName, Refusal, Slot};
 
 #[test]
 fn instances_that_are_there_already_fill_the_slots_first() {
@@ -138,7 +138,7 @@ fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
 
 /// What an operator says about strays comes to this.
 fn word(story: &Story, names: &[&str], fate: StrayFate) -> Result<Change, NoStray> {
-    let named: Vec<InstanceId> = names.iter().map(InstanceId::new).collect();
+    let named: BTreeSet<InstanceId> = names.iter().map(InstanceId::new).collect();
     word_on_strays(&web(), story.group(), &story.observed, &story.plan(), &named, fate).map(Change::Strays)
 }
 
@@ -153,8 +153,16 @@ fn strays_are_destroyed_when_an_operator_says_so_and_only_those() {
     assert_eq!(unknown, Err(NoStray::Unknown("i001".into())), "a member is no stray");
     let change = word(&story, &["s1", "s3"], StrayFate::Destroyed).expect("they are");
     assert_eq!(story.apply(change.clone()), Answer::Done);
-    let again = story.apply(change);
-    assert!(matches!(again, Answer::Refused(Refusal::NotAStray { .. })), "{again:?}");
+    assert_eq!(story.apply(change), Answer::Done, "saying it twice changes nothing");
+    // A drain is refused for a while: what an operator gave up stays given up.
+    story.look();
+    let (at, message) = (story.now + Millis::seconds(20), "busy".to_owned());
+    for name in ["s1", "s3"] {
+        story.observed.held_off.insert(name.into(), Backoff { until: at, message: message.clone() });
+    }
+    assert!(story.plan().actions.is_empty(), "{:?}", story.plan());
+    assert_eq!(story.plan().strays.len(), 3, "and is a stray until it is gone");
+    story.now = at;
     let mut story = story.settles();
     assert_eq!(story.provider.len(), 3, "the third stays");
     story.look();
@@ -201,4 +209,53 @@ fn told_for_a_while(story: &mut Story) {
         }
     }
     panic!("it is lost by now");
+}
+
+#[test]
+fn strays_of_other_clusters_and_of_members_that_another_plugin_lists_are_left_alone() {
+    let mut story = Story::of(2).settles();
+    let hash = story.group().template().hash.clone();
+    let mut theirs = tags_of(&hash, None, None);
+    theirs.insert(tags::OWNER.into(), "another".into());
+    story.provider.push(("theirs".into(), theirs, Health::Healthy));
+    let mut story = story.settles();
+    story.look();
+    assert_eq!(story.plan().strays, [InstanceRef::from("theirs")]);
+    let named = word(&story, &["theirs"], StrayFate::Destroyed);
+    assert_eq!(named, Err(NoStray::AnotherClusters("theirs".into())));
+    let all = word(&story, &[], StrayFate::Destroyed);
+    assert!(matches!(all, Ok(Change::Strays(Strays { items, .. })) if items.is_empty()));
+    // Another plugin serves the same provider, and its listing has a member that the first one lacks.
+    let (other, first) = (PluginName::new("other"), PluginName::new("simulator/compute"));
+    let view = story.observed.views[&first].clone();
+    story.observed.views.insert(other, view);
+    let without = |story: &Story| {
+        let mut view = (*story.observed.views[&first]).clone();
+        view.seen.retain(|id, _| id.as_str() != "i001");
+        view
+    };
+    let lacking = without(&story);
+    story.observed.views.insert(first, std::sync::Arc::new(lacking));
+    let plan = story.plan();
+    let ids: Vec<&str> = plan.strays.iter().map(|it| it.id.as_str()).collect();
+    assert!(!ids.contains(&"i001") && !ids.contains(&"i002"), "{ids:?}");
+}
+
+#[test]
+fn an_operator_adopts_while_a_group_is_paused() {
+    let mut story = Story::of(2).settles();
+    let hash = story.group().template().hash.clone();
+    let mut theirs = tags_of(&hash, None, None);
+    theirs.insert(tags::OWNER.into(), "another".into());
+    story.provider.push(("theirs".into(), theirs, Health::Healthy));
+    let key = ObjectKey::group(&web());
+    story.apply(Change::Object { key: key.clone(), verb: Verb::Pause });
+    let mut story = story.wants("v1", Allocation::Size(3));
+    story.look();
+    assert!(story.told().is_empty(), "it is paused");
+    let change = word(&story, &["theirs"], StrayFate::Adopted).expect("there is room");
+    assert_eq!(story.apply(change), Answer::Done);
+    story.apply(Change::Object { key, verb: Verb::Resume });
+    let story = story.settles();
+    assert_eq!((story.provider.len(), story.made), (3, 2));
 }

@@ -234,7 +234,7 @@ fn a_member_that_does_not_run_is_not_ready_whatever_its_flavor_says() {
         let mut story = Story::of(2).settles();
         let sick = story.provider[0].0.clone();
         let message = String::from("exec format error");
-        let state = InstanceState { status, exit_code: Some(7), since: None, message };
+        let state = InstanceState { status, ended: true, exit_code: Some(7), since: None, message };
         story.states.insert(sick.clone(), state.clone());
         assert!(told_for(&mut story, Millis::seconds(5)).is_empty(), "nobody is replaced for it");
         assert!(matches!(
@@ -254,6 +254,7 @@ fn a_member_that_does_not_run_is_not_ready_whatever_its_flavor_says() {
     // One that is booting is ready when it runs.
     let mut story = Story::of(1);
     let state = InstanceState {
+        ended: false,
         status: RunStatus::Starting,
         exit_code: None,
         since: None,

@@ -37,7 +37,13 @@ struct Facts {
 
 fn of(status: Status, making: bool, facts: Facts) -> InstanceState {
     let Facts { exit_code, since, error, boot } = facts;
-    let say = |status, message: &str| InstanceState { status, exit_code, since, message: message.to_owned() };
+    let say = |status, message: &str| InstanceState {
+        status,
+        ended: false,
+        exit_code,
+        since,
+        message: message.to_owned(),
+    };
     let ended = |status, message: &str| match error.as_str() {
         "" => say(status, message),
         error if message.is_empty() => say(status, error),
@@ -60,7 +66,10 @@ fn of(status: Status, making: bool, facts: Facts) -> InstanceState {
                 say(RunStatus::Failed, &boot::told(code, &said))
             }
             (Some(0), _) => ended(RunStatus::Stopped, ""),
-            (Some(code), _) => ended(RunStatus::Failed, &format!("it exited with {code}")),
+            (Some(code), _) => {
+                let failed = ended(RunStatus::Failed, &format!("it exited with {code}"));
+                InstanceState { ended: true, ..failed }
+            }
             (None, _) => say(RunStatus::Unknown, "it has ended, and the engine does not say how"),
         },
         Status::REMOVING => say(RunStatus::Failed, "it is being removed"),
@@ -73,7 +82,13 @@ fn of(status: Status, making: bool, facts: Facts) -> InstanceState {
 
 /// The state of a container that runs.
 fn booted(boot: Option<Boot>) -> InstanceState {
-    let say = |status, message: String| InstanceState { status, exit_code: None, since: None, message };
+    let say = |status, message: String| InstanceState {
+        status,
+        ended: false,
+        exit_code: None,
+        since: None,
+        message,
+    };
     match boot {
         None | Some(Boot::Ended { code: 0, .. }) => say(RunStatus::Running, String::new()),
         Some(Boot::Runs { since }) => {
@@ -125,6 +140,7 @@ impl States {
             Ok(facts) => self.since_its_loop(listed, of(status(listed), making, facts)),
             Err(error) => InstanceState {
                 status: RunStatus::Unknown,
+                ended: false,
                 exit_code: None,
                 since: None,
                 message: error.message,

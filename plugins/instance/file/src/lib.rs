@@ -158,6 +158,7 @@ impl Instances for Files {
 fn unreadable(id: InstanceId, error: Error) -> Description {
     let state = InstanceState {
         status: RunStatus::Unknown,
+        ended: false,
         exit_code: None,
         since: None,
         message: format!("the file cannot be read: {}", error.message),

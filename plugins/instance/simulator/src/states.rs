@@ -27,11 +27,17 @@ fn parse(text: &str) -> Result<InstanceState, String> {
         "" => None,
         code => Some(code.parse().map_err(|_| format!("`{code}` is not an exit code"))?),
     };
-    Ok(InstanceState { status, exit_code, since: None, message: String::new() })
+    Ok(InstanceState { status, ended: exit_code.is_some(), exit_code, since: None, message: String::new() })
 }
 
 pub(crate) fn running() -> InstanceState {
-    InstanceState { status: RunStatus::Running, exit_code: None, since: None, message: String::new() }
+    InstanceState {
+        status: RunStatus::Running,
+        ended: false,
+        exit_code: None,
+        since: None,
+        message: String::new(),
+    }
 }
 
 /// The state that an instance with these properties begins with: `simulator_state`.
