@@ -219,6 +219,8 @@ impl GroupState {
                 let what = format!("slot {slot} is held by {instance} (generation {generation})");
                 context.emit(Some(id), Kind::InstanceProvisioned, what);
                 let instance = InstanceRef::new(self.plugin_of(*template), instance);
+                // Whoever had this id before is another.
+                self.given_up.remove(&instance);
                 self.destroyed.remove(&instance);
                 self.destroyed.remove(&InstanceRef::of_any_plugin(&instance.id));
                 let made = Occupied {
