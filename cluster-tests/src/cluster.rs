@@ -1,9 +1,11 @@
 //! Some managers, their plugins, and a client.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use api::{Addresses, CertificateRequest, Client, Credentials, Fingerprint, JoinToken, proto as pb};
@@ -55,9 +57,18 @@ fn fresh() -> TempDir {
 
 /// Ports of this machine that nobody listens on; no two alike.
 pub fn free_ports(n: usize) -> Vec<u16> {
-    // Held together, so that none is given twice.
-    let held: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    held.iter().map(|it| it.local_addr().expect("an address").port()).collect()
+    // Below those that the kernel gives to connections: one of them would take a port before its manager does.
+    const RANGE: std::ops::Range<u16> = 12_000..32_000;
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nobody panics while holding the ports");
+    let mut ports = Vec::new();
+    while ports.len() < n {
+        let port = rand::random_range(RANGE);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            ports.push(port);
+        }
+    }
+    ports
 }
 
 /// A group of `size` in the simulator, as a person would write it.
