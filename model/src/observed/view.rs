@@ -28,6 +28,8 @@ pub struct View {
     pub duplicates: Vec<(IntentId, InstanceId)>,
     /// Members of the group that are listed without its tag.
     pub untagged: BTreeSet<InstanceId>,
+    /// Those of them that say that they do not run.
+    pub not_running: BTreeSet<InstanceId>,
     /// Instances that their plugin lists under another logical id than the one that they were made for.
     pub misnamed: BTreeMap<InstanceId, LogicalId>,
     /// Whether something is listed whose tags cannot be read: it may be anything.
@@ -103,6 +105,9 @@ impl View {
                 bootstrap: tag(tags::CONFIG_HASH) == Some(tags::BOOTSTRAP),
                 lost,
             };
+            if seen.not_running().is_some() {
+                view.not_running.insert(description.id.clone());
+            }
             if let Some(listed) = seen.is_listed_as_another() {
                 view.misnamed.insert(description.id.clone(), listed.clone());
             }

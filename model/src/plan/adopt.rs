@@ -17,36 +17,37 @@ use crate::spec::Allocation;
 use crate::state::{GroupState, Member, Occupied, Verdict};
 use crate::tags;
 
-/// Ids with their plugins.
-type Held<'a> = BTreeSet<(&'a InstanceId, &'a PluginName)>;
-
 impl<'a> Planner<'a> {
     /// Fills empty slots with instances that exist already. An instance that gets no slot is a stray, and
     /// a stray is never destroyed automatically (decision 16), except when this cluster created it and it
     /// is a second instance of one logical id or of one token.
     pub(super) fn take_in(&mut self) {
-        let ended = self.group.intents.values().filter_map(|intent| match &intent.task {
-            Task::Destroy { instance, .. } => Some(instance),
-            Task::Provision { .. } | Task::Label { .. } => None,
-        });
-        let held: Held<'_> = self.group.members().chain(ended).map(|it| (&it.id, &it.plugin)).collect();
+        let ended: BTreeSet<&InstanceRef> = self
+            .group
+            .intents
+            .values()
+            .filter_map(|intent| match &intent.task {
+                Task::Destroy { instance, .. } => Some(instance),
+                Task::Provision { .. } | Task::Label { .. } => None,
+            })
+            .collect();
         let views: Vec<(&'a PluginName, &'a View)> =
             self.observed.views.iter().map(|(plugin, view)| (plugin, &**view)).collect();
         for (plugin, view) in views {
-            if view.seen.len() == held.len() && view.seen.keys().all(|it| held.contains(&(it, plugin))) {
-                continue;
-            }
-            let awaited: BTreeSet<&InstanceId> = view
-                .by_intent
-                .iter()
-                .filter(|(intent, _)| self.group.intents.contains_key(*intent))
-                .map(|(_, instance)| instance)
-                .collect();
+            let awaited: BTreeSet<&InstanceId> =
+                self.group.intents.keys().filter_map(|open| view.by_intent.get(open)).collect();
+            // Both in the order of the ids: whoever is listed and no member is found in one pass.
+            let group = self.group;
+            let mut members = group.members().filter(|it| it.plugin == *plugin).peekable();
             for (id, seen) in &view.seen {
-                if held.contains(&(id, plugin)) || awaited.contains(id) {
+                while members.next_if(|it| it.id < *id).is_some() {}
+                if members.peek().is_some_and(|it| it.id == *id) || awaited.contains(id) {
                     continue;
                 }
                 let instance = InstanceRef::new(plugin, id);
+                if ended.contains(&instance) {
+                    continue;
+                }
                 if self.has_just_been_destroyed(&instance) || self.is_a_member_elsewhere(&instance, seen) {
                     continue;
                 }

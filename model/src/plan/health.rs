@@ -147,28 +147,30 @@ impl Planner<'_> {
     /// Everybody else is asked in turn: a small group every ten seconds, a large one as often as is cheap, so that
     /// nobody is called ready for long who is not.
     pub(super) fn patrol(&mut self) {
-        let asked: BTreeSet<&InstanceRef> = self.plan.ask.iter().map(|(_, instance)| instance).collect();
-        let resting: Vec<(Slot, InstanceRef)> = self
-            .running
-            .iter()
-            .filter(|it| it.is_ready() && !asked.contains(it.instance) && self.not_running(it).is_none())
-            .map(|it| (it.slot.clone(), it.instance.clone()))
-            .collect();
-        if resting.is_empty() {
+        // Counted first, and listed only when somebody is to be asked: this is a part of every plan.
+        let ready = self.running.iter().filter(|it| it.is_ready()).count();
+        if ready == 0 {
             return;
         }
-        let batch = resting.len().min(LARGEST_ROUND);
-        let share = HEALTH_AT_REST.0 * batch as u64 / resting.len() as u64;
+        let batch = ready.min(LARGEST_ROUND);
+        let share = HEALTH_AT_REST.0 * batch as u64 / ready as u64;
         let cheap = 1000 * batch as u64 / ASKED_AT_REST as u64;
-        let every = if batch == resting.len() { HEALTH_AT_REST } else { Millis(share.max(cheap)) };
+        let every = if batch == ready { HEALTH_AT_REST } else { Millis(share.max(cheap)) };
         let due = self.observed.patrolled_at + every;
         if self.now < due {
             self.wake(due);
             return;
         }
-        self.wake(self.now + every);
+        let asked: BTreeSet<&InstanceRef> = self.plan.ask.iter().map(|(_, instance)| instance).collect();
+        let resting: Vec<&RunningMember<'_>> = self
+            .running
+            .iter()
+            .filter(|it| it.is_ready() && !asked.contains(it.instance) && self.not_running(it).is_none())
+            .collect();
         let last = self.observed.patrolled.as_ref();
-        let from = last.map_or(0, |last| resting.partition_point(|(slot, _)| slot <= last));
-        self.plan.patrol = resting.iter().cycle().skip(from).take(batch).cloned().collect();
+        let from = last.map_or(0, |last| resting.partition_point(|it| it.slot <= last));
+        let turn = resting.iter().cycle().skip(from).take(resting.len().min(batch));
+        self.plan.patrol = turn.map(|it| (it.slot.clone(), it.instance.clone())).collect();
+        self.wake(self.now + every);
     }
 }

@@ -174,6 +174,7 @@ impl Story {
                 .map(|(id, ..)| id.clone())
                 .collect(),
             said_gone: self.said_gone.clone(),
+            not_running: self.states.keys().cloned().collect(),
             ..View::default()
         };
         self.observed.bounds = self.state.bounds(LogIndex(self.index), &web());
