@@ -52,5 +52,12 @@ pub struct Observed {
     pub bounds: Bounds,
 }
 
+impl Observed {
+    /// An instance as its plugin lists it, if it does.
+    pub fn seen(&self, instance: &InstanceRef) -> Option<&Seen> {
+        self.views.get(&instance.plugin)?.seen.get(&instance.id)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -78,8 +78,7 @@ pub(crate) enum GroupVerb {
     /// Make instances that carry the group's tag and hold no slot members of it
     ///
     /// `group describe` lists them as strays. The group must have free slots: pause it, scale it, adopt, and resume it.
-    /// One that was made from another
-    /// template is replaced afterwards. What another cluster made is adopted, too: free it there first.
+    /// One that was made from another template is replaced afterwards. What another cluster made is adopted, too: free it there first.
     Adopt {
         name: String,
         #[arg(required = true, value_name = "ID")]

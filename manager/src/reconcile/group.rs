@@ -283,8 +283,7 @@ impl<W: World> Reconciler<W> {
     }
 
     fn seen(&self, instance: &InstanceRef) -> Option<Arc<model::Description>> {
-        let view = self.observed.views.get(&instance.plugin)?;
-        view.seen.get(&instance.id).map(|seen| seen.description.clone())
+        self.observed.seen(instance).map(|seen| seen.description.clone())
     }
 
     fn command(&self, change: Change, at: Timestamp) -> Command {

@@ -75,8 +75,7 @@ impl<'a> Planner<'a> {
         }
         let token = seen.tag(tags::INTENT);
         let is_it = |other: &InstanceRef| {
-            let view = self.observed.views.get(&other.plugin);
-            let listed = view.and_then(|view| view.seen.get(&other.id)).map(|it| it.tag(tags::INTENT));
+            let listed = self.observed.seen(other).map(|it| it.tag(tags::INTENT));
             listed.is_none_or(|other| other.is_none() || other == token)
         };
         let members = self.group.roster.with_id(&instance.id);
@@ -341,9 +340,7 @@ impl<'a> Planner<'a> {
         let slot = Slot::Logical(logical_id);
         // One that was created after a backup may be the only one that exists: the recorded one must be listed too,
         // and even then it is unknown which of the two is in use.
-        let there = |it: &InstanceRef| {
-            self.observed.views.get(&it.plugin).is_some_and(|view| view.seen.contains_key(&it.id))
-        };
+        let there = |it: &InstanceRef| self.observed.seen(it).is_some();
         let stays = |it: &Occupied| it.terminating.is_none() && there(&it.instance);
         let held = self.group.roster.get(&slot).and_then(Member::occupied).is_some_and(stays);
         seen.ours && self.group.wants(&slot) && held

@@ -76,8 +76,7 @@ pub enum NoStray {
 
 /// Whether this cluster made a stray, or somebody by hand for it: what is destroyed when an operator gives up all.
 pub fn is_own_stray(observed: &Observed, stray: &InstanceRef) -> bool {
-    let seen = observed.views.get(&stray.plugin).and_then(|view| view.seen.get(&stray.id));
-    seen.is_some_and(|seen| seen.ours)
+    observed.seen(stray).is_some_and(|seen| seen.ours)
 }
 
 /// The change that an operator's word on strays comes to: on these, or on all that this cluster made.
@@ -109,8 +108,7 @@ pub fn word_on_strays(
     let mut from = 0;
     let mut items = Vec::new();
     for stray in strays {
-        let seen = observed.views.get(&stray.plugin).and_then(|view| view.seen.get(&stray.id));
-        let seen = seen.ok_or_else(|| unknown(group, observed, &stray.id))?;
+        let seen = observed.seen(stray).ok_or_else(|| unknown(group, observed, &stray.id))?;
         if fate == StrayFate::Destroyed && seen.is_another_clusters() {
             return Err(NoStray::AnotherClusters(stray.id.clone()));
         }

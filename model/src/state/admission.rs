@@ -70,14 +70,7 @@ impl GroupState {
         if taken && guarded {
             return Err(Denial::SlotTaken);
         }
-        let enough = match &self.spec.allocation {
-            Allocation::Size(size) => {
-                let size = *size as usize;
-                self.roster.present() >= size || self.roster.incarnations() >= size + SURGE
-            }
-            Allocation::LogicalIds(_) => false,
-        };
-        if (enough || !self.wants(slot)) && guarded {
+        if (self.has_enough() || !self.wants(slot)) && guarded {
             return Err(Denial::EnoughMembers);
         }
         self.pay_for_one(context, bounds)?;
@@ -165,9 +158,20 @@ impl GroupState {
         Ok(Task::Destroy { instance, slot: slot.cloned(), template, reason })
     }
 
+    /// Whether one more would be one too many. Pets have their names.
+    pub(super) fn has_enough(&self) -> bool {
+        match &self.spec.allocation {
+            Allocation::Size(size) => {
+                let size = *size as usize;
+                self.roster.present() >= size || self.roster.incarnations() >= size + SURGE
+            }
+            Allocation::LogicalIds(_) => false,
+        }
+    }
+
     /// Records the plugin of an unknown template as that of the target: what is destroyed by it now is destroyed by it
     /// also when the group has changed its plugin.
-    fn keep_plugin_of(&mut self, template: Revision) {
+    pub(super) fn keep_plugin_of(&mut self, template: Revision) {
         if template == Revision(0) && !self.templates.contains_key(&template) {
             let known = TemplateRecord { template: self.template().template.clone(), hash: String::new() };
             self.templates.insert(template, Arc::new(known));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::context::Context;
-use super::group::{GroupState, Lifecycle, TemplateRecord};
+use super::group::{GroupState, Lifecycle};
 use super::slot::{Incarnation, Member, Occupied, Verdict};
 use crate::answer::{Admission, Answer, Denial};
 use crate::bounds::Bounds;
@@ -292,12 +292,8 @@ impl GroupState {
         if !free || !self.wants(slot) || !acted_on || terminating || self.holds(&instance, context.level) {
             return false;
         }
-        if *template == Revision(0) && !self.templates.contains_key(template) {
-            // Created from an unknown template, but by the plugin of the target: the plugin is recorded, so
-            // that the instance is drained and destroyed by it even after the group has changed its plugin.
-            let known = TemplateRecord { template: self.template().template.clone(), hash: String::new() };
-            self.templates.insert(*template, Arc::new(known));
-        }
+        // By it the instance is drained and destroyed, also after the group has changed its plugin.
+        self.keep_plugin_of(*template);
         let plugin = |at: &Revision| self.templates.get(at).map(|known| &known.template.instance.plugin);
         let elsewhere = *template == Revision(0) && plugin(template) != plugin(&self.target);
         if plugin(template).is_none() || elsewhere {

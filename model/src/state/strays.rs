@@ -10,9 +10,8 @@ use crate::bounds::Bounds;
 use crate::command::{Stray, StrayFate, Strays};
 use crate::event::Kind;
 use crate::ids::InstanceRef;
-use crate::limits::{GIVEN_UP_FOR, MOST_GIVEN_UP, SURGE};
+use crate::limits::{GIVEN_UP_FOR, MOST_GIVEN_UP};
 use crate::report::Adoption;
-use crate::spec::Allocation;
 use crate::time::Timestamp;
 
 impl State {
@@ -84,15 +83,8 @@ impl GroupState {
         instance: &InstanceRef,
         adoption: &Adoption,
     ) -> bool {
-        let full = match &self.spec.allocation {
-            Allocation::Size(size) => {
-                let size = *size as usize;
-                self.roster.present() >= size || self.roster.incarnations() >= size + SURGE
-            }
-            Allocation::LogicalIds(_) => false,
-        };
         *self.plugin_of(adoption.template) == instance.plugin
-            && !full
+            && !self.has_enough()
             && self.adopt(context, id, adoption, true)
     }
 }

@@ -1,6 +1,7 @@
 //! Instances that carry a group's tag and hold no slot.
 
 use api::proto as pb;
+use model::limits::LARGEST_BATCH;
 use serde_json::json;
 
 use super::request::{about, new_request};
@@ -8,9 +9,6 @@ use crate::commands::{client, confirm};
 use crate::global::Global;
 use crate::output;
 use crate::report::{self, Failure};
-
-/// How many a request may name.
-const TOGETHER: usize = 500;
 
 pub(super) async fn adopt(name: &str, ids: Vec<String>, global: &Global) -> Result<u8, Failure> {
     let reply = settle(name, ids, pb::strays_request::Fate::Adopt, global).await?;
@@ -28,7 +26,7 @@ pub(super) async fn destroy(name: &str, ids: Vec<String>, yes: bool, global: &Gl
     if !ids.is_empty() {
         // The requests name those that were shown, and no others.
         confirm(yes, &format!("This drains and destroys {} of `{name}`", ids.join(", ")), name)?;
-        for some in ids.chunks(TOGETHER) {
+        for some in ids.chunks(LARGEST_BATCH) {
             let reply = settle(name, some.to_vec(), pb::strays_request::Fate::Destroy, global).await?;
             given_up.extend(reply.strays);
         }

@@ -82,10 +82,9 @@ impl<W: World> Reconciler<W> {
                 Outcome::Refused { .. } | Outcome::Unsure { .. } => None,
             })
             .collect();
-        let views = &self.observed.views;
+        let observed = &self.observed;
         self.prepared.retain(|it, _| {
-            let listed = views.get(&it.plugin).is_some_and(|view| view.seen.contains_key(&it.id));
-            !listed && (group.occupied(it).is_some() || unreported.contains(&it.id))
+            observed.seen(it).is_none() && (group.occupied(it).is_some() || unreported.contains(&it.id))
         });
     }
 

@@ -136,6 +136,13 @@ fn an_instance_with_an_unknown_fingerprint_is_adopted_and_then_replaced() {
     assert_eq!(story.provider[0].0.as_str(), "i001");
 }
 
+/// An instance of another cluster, whose group has the same name.
+fn made_by_another(story: &mut Story, name: &str) {
+    let mut theirs = tags_of(&story.group().template().hash.clone(), None, None);
+    theirs.insert(tags::OWNER.into(), "another".into());
+    story.provider.push((name.into(), theirs, Health::Healthy));
+}
+
 /// What an operator says about strays comes to this.
 fn word(story: &Story, names: &[&str], fate: StrayFate) -> Result<Change, NoStray> {
     let named: BTreeSet<InstanceId> = names.iter().map(InstanceId::new).collect();
@@ -176,11 +183,8 @@ fn strays_are_destroyed_when_an_operator_says_so_and_only_those() {
 #[test]
 fn strays_are_adopted_when_an_operator_says_so_and_there_is_room() {
     let mut story = Story::of(2).settles();
-    let hash = story.group().template().hash.clone();
     // Nobody takes what another cluster made by itself.
-    let mut theirs = tags_of(&hash, None, None);
-    theirs.insert(tags::OWNER.into(), "another".into());
-    story.provider.push(("odd".into(), theirs, Health::Healthy));
+    made_by_another(&mut story, "odd");
     let mut story = story.settles();
     story.look();
     assert_eq!(word(&story, &["odd"], StrayFate::Adopted), Err(NoStray::NoSlot("odd".into())));
@@ -214,10 +218,7 @@ fn told_for_a_while(story: &mut Story) {
 #[test]
 fn strays_of_other_clusters_and_of_members_that_another_plugin_lists_are_left_alone() {
     let mut story = Story::of(2).settles();
-    let hash = story.group().template().hash.clone();
-    let mut theirs = tags_of(&hash, None, None);
-    theirs.insert(tags::OWNER.into(), "another".into());
-    story.provider.push(("theirs".into(), theirs, Health::Healthy));
+    made_by_another(&mut story, "theirs");
     let mut story = story.settles();
     story.look();
     assert_eq!(story.plan().strays, [InstanceRef::from("theirs")]);
@@ -244,10 +245,7 @@ fn strays_of_other_clusters_and_of_members_that_another_plugin_lists_are_left_al
 #[test]
 fn an_operator_adopts_while_a_group_is_paused() {
     let mut story = Story::of(2).settles();
-    let hash = story.group().template().hash.clone();
-    let mut theirs = tags_of(&hash, None, None);
-    theirs.insert(tags::OWNER.into(), "another".into());
-    story.provider.push(("theirs".into(), theirs, Health::Healthy));
+    made_by_another(&mut story, "theirs");
     let key = ObjectKey::group(&web());
     story.apply(Change::Object { key: key.clone(), verb: Verb::Pause });
     let mut story = story.wants("v1", Allocation::Size(3));
