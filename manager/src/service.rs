@@ -253,10 +253,8 @@ impl Service {
         for (item, waits) in items.iter_mut().zip(&waits) {
             item.unvalidated = waits.is_some();
         }
-        let before = self.replica.published().state;
-        let nothing = Observed::default();
-        let plans: Vec<String> =
-            items.iter().map(|item| self.forecast(&before, item, &nothing).summary).collect();
+        let before = self.replica.published();
+        let plans: Vec<String> = items.iter().map(|item| self.summary(&before, item)).collect();
         let Answer::Committed(list) = self.propose(id, by, Change::Declare { items }).await? else {
             return Err(Error::new(Code::Internal, "unexpected response to a commit (a bug)"));
         };
@@ -315,7 +313,7 @@ impl ManagerRpc for Service {
         let mut planned = Vec::new();
         for item in &items {
             let observed = self.seen(&published, item).await;
-            planned.push(self.forecast(&published.state, item, &observed));
+            planned.push(self.forecast(&published, item, observed).await);
         }
         Ok(Response::new(pb::PlanReply { planned }))
     }

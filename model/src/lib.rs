@@ -12,6 +12,7 @@ pub mod draft;
 pub mod event;
 pub mod failpoints;
 pub mod fingerprint;
+pub mod forecast;
 pub mod ids;
 pub mod intent;
 pub mod limits;

@@ -95,3 +95,6 @@ pub const ASKED_AT_REST: usize = 20;
 
 /// How many of them are asked at once.
 pub const LARGEST_ROUND: usize = 64;
+
+/// How many slots a forecast looks at, in all its turns together: a large group is looked ahead less far.
+pub const MOST_FORETOLD: usize = 100_000;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::{ClusterId, IntentId};
+use crate::ids::{ClusterId, Generation, IntentId, Slot};
 use crate::lineage::Lineages;
 
 /// Tags of one instance, in order.
@@ -26,6 +26,16 @@ pub const GENERATION: &str = "infrakit.generation";
 
 /// The value of [`CONFIG_HASH`] on a manually created machine that is to be adopted (semantics §2.8).
 pub const BOOTSTRAP: &str = "bootstrap";
+
+/// The tags that name a slot and its generation.
+pub fn of_slot(slot: &Slot, generation: Generation) -> Tags {
+    let mut tags =
+        Tags::from([(SLOT.to_owned(), slot.to_string()), (GENERATION.to_owned(), generation.to_string())]);
+    if let Some(logical_id) = slot.logical_id() {
+        tags.insert(LOGICAL_ID.to_owned(), logical_id.to_string());
+    }
+    tags
+}
 
 /// The token of an intent: at most 64 characters of `[a-z0-9-]`.
 pub fn token(cluster: &ClusterId, lineages: &Lineages, intent: IntentId) -> String {

@@ -268,7 +268,7 @@ impl<W: World> Reconciler<W> {
             return seen;
         }
         let generation = group.occupied(instance).map_or(Generation(0), |it| it.generation);
-        let mut tags = slot_tags(slot, generation);
+        let mut tags = tags::of_slot(slot, generation);
         tags.insert(tags::GROUP.to_owned(), self.id.to_string());
         tags.insert(tags::CONFIG_HASH.to_owned(), known.hash.clone());
         tags.extend(self.prepared.get(instance).cloned().unwrap_or_default());
@@ -365,12 +365,12 @@ impl<W: World> Reconciler<W> {
         let mut seen = None;
         match &intent.task {
             Task::Provision { slot, generation, .. } => {
-                own.extend(slot_tags(slot, *generation));
+                own.extend(tags::of_slot(slot, *generation));
             }
             Task::Destroy { instance, slot, .. } => {
                 seen = self.seen(instance);
                 let generation = group.occupied(instance).map_or(Generation(0), |it| it.generation);
-                own.extend(slot.iter().flat_map(|slot| slot_tags(slot, generation)));
+                own.extend(slot.iter().flat_map(|slot| tags::of_slot(slot, generation)));
                 // Its own token was another.
                 own.remove(tags::INTENT);
             }
@@ -451,18 +451,6 @@ impl<W: World> Reconciler<W> {
             self.on_completion(completion, group);
         }
     }
-}
-
-/// The tags that name a slot and its generation.
-fn slot_tags(slot: &Slot, generation: Generation) -> Tags {
-    let mut tags = Tags::from([
-        (tags::SLOT.to_owned(), slot.to_string()),
-        (tags::GENERATION.to_owned(), generation.to_string()),
-    ]);
-    if let Some(logical_id) = slot.logical_id() {
-        tags.insert(tags::LOGICAL_ID.to_owned(), logical_id.to_string());
-    }
-    tags
 }
 
 /// Waits for the next listing; for ever when there will be none.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use api::proto as pb;
 use model::command::Declaration;
+use model::forecast::{Step, forecast};
 use model::observed::{ListingHistory, View};
-use model::report::Adoption;
 use model::{
-    Action, Actor, Allocation, Answer, Change, Command, GroupSpec, GroupState, InstanceId, InstanceRef,
-    LogId, Observed, Plan, RequestId, Slot, Spec, State, Timestamp, plan,
+    Actor, Allocation, Answer, Change, Command, GroupSpec, InstanceId, InstanceRef, LogId, LogIndex,
+    Observed, RequestId, Slot, Spec, State, Timestamp,
 };
 use raft::{Published, Role};
 
@@ -47,75 +47,77 @@ impl Service {
         observed
     }
 
+    /// What a commit would do, in InfraKit's words, when nothing is known of the instances.
+    pub(super) fn summary(&self, published: &Published, item: &Declaration) -> String {
+        self.committed(published, item)
+            .map_or_else(|refused| refused, |copy| summary_of(&published.state, &copy, item))
+    }
+
     /// What a commit would do: the same state machine and the same planner, on a copy.
-    pub(super) fn forecast(&self, state: &State, item: &Declaration, observed: &Observed) -> pb::Planned {
-        let mut copy = state.clone();
+    pub(super) fn forecast(
+        &self,
+        published: &Published,
+        item: &Declaration,
+        observed: &Observed,
+    ) -> pb::Planned {
         let Spec::Group(spec) = &item.spec;
-        let id = &spec.id;
-        let log = LogId { index: model::LogIndex(u64::MAX), ..LogId::default() };
-        let command = Command {
-            id: RequestId(raft::unique()),
-            by: Actor("plan".into()),
-            at: self.clock.now().max(state.time),
-            change: Change::Declare { items: vec![item.clone()] },
-        };
-        let stored = state.group(id).map_or(0, |group| group.revision.0);
+        let (id, state) = (&spec.id, &published.state);
         let mut planned = pb::Planned {
             group: id.to_string(),
             summary: String::new(),
             actions: Vec::new(),
-            stored_revision: stored,
+            stored_revision: state.group(id).map_or(0, |group| group.revision.0),
             refused: false,
             strays: Vec::new(),
         };
-        if let Answer::Refused(refusal) = copy.apply(log, &command).answer {
-            planned.summary = format!("refused: {refusal}");
-            planned.refused = true;
-            return planned;
-        }
-        let Some(group) = copy.group(id) else { return planned };
-        let mut group = (**group).clone();
-        // The plan is made from the latest listing, however old: it is advice, and nothing is done by it.
-        group.list_from = model::LogIndex(0);
-        if stored == 0 {
-            // Only this copy has changed it.
-            group.changed = model::LogIndex(0);
-        }
-        let plan = plan(&group, observed, command.at);
-        planned.actions = actions(&plan, &group);
-        planned.strays = plan.strays.iter().map(ToString::to_string).collect();
-        let outdated = group.outdated().count();
-        let before = state.group(id).map(|group| &*group.spec);
-        planned.summary = summary(before, spec, outdated);
-        if before.is_none() && planned.actions.is_empty() {
-            planned.actions = creations(&group.spec.allocation);
+        let copy = match self.committed(published, item) {
+            Ok(copy) => copy,
+            Err(refused) => return pb::Planned { summary: refused, refused: true, ..planned },
+        };
+        planned.summary = summary_of(state, &copy, item);
+        let (index, now, group) = (next(published), self.clock.now(), id.clone());
+        // It may take as long as a heartbeat.
+        let foretold = tokio::task::spawn_blocking(move || forecast(&copy, &group, &observed, index, now));
+        let Ok(foretold) = foretold.await else {
+            return pb::Planned { summary: "it cannot be foretold (a bug)".into(), refused: true, ..planned };
+        };
+        planned.actions = foretold.steps.iter().map(planned_action).collect();
+        planned.strays = foretold.strays.iter().map(ToString::to_string).collect();
+        if state.group(id).is_none() && planned.actions.is_empty() {
+            planned.actions = creations(&spec.allocation);
         }
         if planned.summary == NOOP && !planned.actions.is_empty() {
             planned.summary = healing(&planned.actions);
         }
         planned
     }
+
+    /// The state after the commit; why it is refused, if it is.
+    fn committed(&self, published: &Published, item: &Declaration) -> Result<State, String> {
+        let mut copy = (*published.state).clone();
+        let log = LogId { index: next(published), ..LogId::default() };
+        let command = Command {
+            id: RequestId(raft::unique()),
+            by: Actor("plan".into()),
+            at: self.clock.now().max(copy.time),
+            change: Change::Declare { items: vec![item.clone()] },
+        };
+        match copy.apply(log, &command).answer {
+            Answer::Refused(refusal) => Err(format!("refused: {refusal}")),
+            _ => Ok(copy),
+        }
+    }
 }
 
-/// What is done now, and to every member that is replaced later.
-fn actions(plan: &Plan, group: &GroupState) -> Vec<pb::PlannedAction> {
-    let mut actions: Vec<pb::PlannedAction> = plan.adopt.iter().map(adoption).collect();
-    // What is adopted with another template is replaced afterwards, and the plan says so.
-    let other = plan.adopt.iter().filter(|it| it.template != group.target);
-    actions.extend(other.map(|it| pb::PlannedAction { verb: "replace".into(), ..adoption(it) }));
-    // The members that are replaced are added below, all of them.
-    let now = plan.actions.iter().filter(|action| !matches!(action, Action::Replace { .. }));
-    actions.extend(now.map(planned_action));
-    let outdated: Vec<(&Slot, &InstanceRef)> = group.outdated().collect();
-    // The planner replaces one at a time; the user is to see all of them.
-    let terminating: BTreeSet<String> = actions.iter().map(|action| action.instance.clone()).collect();
-    let replaced = outdated.iter().filter(|(_, instance)| !terminating.contains(instance.id.as_str()));
-    actions.extend(replaced.map(|(slot, instance)| pb::PlannedAction {
-        verb: "replace".into(),
-        slot: slot.to_string(),
-        instance: instance.to_string(),
-    }));
-    actions
+/// Where the entry of a commit would stand.
+fn next(published: &Published) -> LogIndex {
+    LogIndex(published.index.0 + 1)
+}
+
+fn summary_of(before: &State, after: &State, item: &Declaration) -> String {
+    let Spec::Group(spec) = &item.spec;
+    let outdated = after.group(&spec.id).map_or(0, |group| group.outdated().count());
+    summary(before.group(&spec.id).map(|group| &*group.spec), spec, outdated)
 }
 
 const NOOP: &str = "Noop";
@@ -165,8 +167,13 @@ fn missing(one: &Allocation, other: &Allocation) -> usize {
 
 /// What is done although the spec changes nothing: members are missing, too many, or of an older template.
 fn healing(actions: &[pb::PlannedAction]) -> String {
-    let verbs =
-        [("adopt", "adopting"), ("create", "creating"), ("replace", "replacing"), ("destroy", "destroying")];
+    let verbs = [
+        ("adopt", "adopting"),
+        ("create", "creating"),
+        ("start", "starting"),
+        ("replace", "replacing"),
+        ("destroy", "destroying"),
+    ];
     let count = |verb: &str| actions.iter().filter(|it| it.verb == verb).count();
     let parts: Vec<String> = verbs
         .iter()
@@ -181,29 +188,12 @@ fn healing(actions: &[pb::PlannedAction]) -> String {
     }
 }
 
-fn planned_action(action: &Action) -> pb::PlannedAction {
-    let make = |verb: &str, slot: Option<&model::Slot>, instance: &str| pb::PlannedAction {
-        verb: verb.to_owned(),
-        slot: slot.map(model::Slot::to_string).unwrap_or_default(),
-        instance: instance.to_owned(),
-    };
-    match action {
-        Action::Provision { slot } => make("create", Some(slot), ""),
-        Action::Replace { slot } => make("replace", Some(slot), ""),
-        Action::Destroy { instance, slot, reason, .. } => {
-            let verb = match reason {
-                model::intent::Reason::Terminate => "destroy",
-                model::intent::Reason::RollingUpdate => "replace",
-            };
-            make(verb, slot.as_ref(), instance.as_str())
-        }
-        Action::Repeat { intent } => make("repeat", None, &intent.to_string()),
-        Action::Label { instance } => make("label", None, instance.as_str()),
+fn planned_action(step: &Step) -> pb::PlannedAction {
+    pb::PlannedAction {
+        verb: step.verb.as_str().to_owned(),
+        slot: step.slot.as_ref().map(Slot::to_string).unwrap_or_default(),
+        instance: step.instance.as_ref().map(|it| it.id.to_string()).unwrap_or_default(),
     }
-}
-
-fn adoption(it: &Adoption) -> pb::PlannedAction {
-    pb::PlannedAction { verb: "adopt".into(), slot: it.slot.to_string(), instance: it.instance.to_string() }
 }
 
 fn creations(allocation: &Allocation) -> Vec<pb::PlannedAction> {

@@ -3,6 +3,7 @@
 mod adoption;
 mod bounds;
 mod evidence;
+mod forecast;
 mod health;
 mod laws;
 mod presence;

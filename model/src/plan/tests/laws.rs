@@ -8,7 +8,7 @@ use crate::{Health, IntentId, Slot};
 
 /// What one slot of a small group may hold, for laws over all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Held {
+pub(super) enum Held {
     Nobody,
     Lost,
     Old,
@@ -33,7 +33,7 @@ const HELD: [Held; 9] = [
 ];
 
 /// A group of `size` at v2 whose three slots hold what is said, after its leader died.
-fn after_a_crash(held: [Held; 3], size: u32) -> Story {
+pub(super) fn after_a_crash(held: [Held; 3], size: u32) -> Story {
     let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
     let old = story.group().roster.clone();
     let new_template = story.group().target;
@@ -111,7 +111,7 @@ fn after_a_crash(held: [Held; 3], size: u32) -> Story {
     story.wants("v2", Allocation::Size(size))
 }
 
-fn every_small_group() -> impl Iterator<Item = ([Held; 3], u32)> {
+pub(super) fn every_small_group() -> impl Iterator<Item = ([Held; 3], u32)> {
     let triples = HELD.into_iter().flat_map(|a| HELD.into_iter().flat_map(move |b| HELD.map(|c| [a, b, c])));
     triples.flat_map(|held| (0..=4).map(move |size| (held, size)))
 }
