@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::TokenFrom;
-use model::InstanceId;
 use model::access::Secret;
+use model::command::Machine;
 use raft::Profile;
 
 use crate::backup::Schedule;
@@ -22,7 +22,7 @@ pub struct Config {
     /// The address at which others reach it, if it is not `listen`.
     pub advertise: Option<String>,
     /// The instance it runs on, which is never destroyed while it is a member.
-    pub instance: Option<InstanceId>,
+    pub instance: Option<Machine>,
     /// The directory of the plugin sockets.
     pub plugins_dir: PathBuf,
     /// The timeout of a plugin call.

@@ -224,10 +224,22 @@ impl Members {
             let known = state.managers.get(&self.me()).cloned();
             match known {
                 Some(known) => {
-                    let current =
+                    let mut current =
                         Manager { storage: known.storage.clone(), name: known.name.clone(), ..me.clone() };
                     if current == known {
                         return;
+                    }
+                    if state.level < 2
+                        && let Some(machine) = &mut current.instance
+                    {
+                        // Not recorded until every manager knows what it is.
+                        machine.plugin = None;
+                    }
+                    if current == known {
+                        if states.changed().await.is_err() {
+                            return;
+                        }
+                        continue;
                     }
                     // Its certificate authenticates it.
                     let application =
@@ -300,7 +312,7 @@ impl Members {
         let manager = application.manager;
         if let Some(token) = &token {
             // An invalid token causes no write.
-            let whom = Newcomer::Manager { storage: &manager.storage, instance: manager.instance.as_ref() };
+            let whom = manager.newcomer();
             self.replica.published().state.admits(token, &whom).map_err(|why| (why.to_string(), true))?;
         }
         let command = Command {

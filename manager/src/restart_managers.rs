@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{InstanceId, NodeId, PluginName, State};
+use model::command::Machine;
+use model::{InstanceRef, NodeId, State};
 use raft::{Replica, Role};
 use rand::RngExt;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(20);
 const LAST_PAUSE: Duration = Duration::from_secs(600);
 
 /// When a machine may be started next, and the pause after that.
-type Tried = BTreeMap<InstanceId, (Instant, Duration)>;
+type Tried = BTreeMap<NodeId, (Instant, Duration)>;
 
 /// Restarts the machines of the other managers while there is no leader. Ends with the replica.
 pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
@@ -45,12 +46,13 @@ pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
         if led_at.elapsed() < Duration::from_millis(patience.0) {
             continue;
         }
-        for (node, instance, plugin) in machines(&state, replica.identity().node) {
-            let (at, pause) = tried.get(&instance).copied().unwrap_or((Instant::now(), FIRST_PAUSE));
+        for (node, machine) in machines(&state, replica.identity().node) {
+            let (at, pause) = tried.get(&node).copied().unwrap_or((Instant::now(), FIRST_PAUSE));
             if Instant::now() < at {
                 continue;
             }
-            tried.insert(instance.clone(), (Instant::now() + pause, (pause * 2).min(LAST_PAUSE)));
+            tried.insert(node, (Instant::now() + pause, (pause * 2).min(LAST_PAUSE)));
+            let InstanceRef { plugin, id: instance } = machine;
             match world.start_now(&plugin, &instance).await {
                 Ok(()) => {
                     tracing::warn!(%node, %instance, %plugin, "no leader: restarting its machine");
@@ -63,20 +65,12 @@ pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
     }
 }
 
-/// The machines of the other managers that are members of groups, and their plugins.
-fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceId, PluginName)> {
-    let plugin_of = |instance: &InstanceId| {
-        state
-            .groups
-            .values()
-            .find_map(|group| group.roster.with_id(instance).next().map(|it| it.plugin.clone()))
+/// The machines of the other managers that are members of groups.
+fn machines(state: &State, me: NodeId) -> Vec<(NodeId, InstanceRef)> {
+    let member = |machine: &Machine| {
+        let mut groups = state.groups.values();
+        groups.find_map(|group| group.roster.with_id(&machine.id).find(|it| machine.may_be(it)).cloned())
     };
     let others = state.managers.iter().filter(|(id, _)| **id != me);
-    others
-        .filter_map(|(id, manager)| {
-            let instance = manager.instance.clone()?;
-            let plugin = plugin_of(&instance)?;
-            Some((*id, instance, plugin))
-        })
-        .collect()
+    others.filter_map(|(id, manager)| Some((*id, member(manager.instance.as_ref()?)?))).collect()
 }

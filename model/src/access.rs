@@ -1,11 +1,10 @@
 //! Access control: roles, tokens, and the certificate authority of the cluster.
 
-use crate::ids::LogIndex;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, LogIndex};
 use crate::time::{Millis, Timestamp};
 
 /// A role. Each user role includes the ones before it; the last is for managers only.

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::access::{Authority, Role, Secret, TokenId};
+use crate::access::{Authority, Newcomer, Role, Secret, TokenId};
 use crate::ids::{
-    ClusterId, GroupId, InstanceId, InstanceRef, IntentId, LogIndex, NodeId, RequestId, Revision, Slot,
+    ClusterId, GroupId, InstanceId, InstanceRef, IntentId, LogIndex, NodeId, PluginName, RequestId, Revision,
+    Slot,
 };
 use crate::report::Report;
 use crate::secret::SecretName;
@@ -245,8 +246,46 @@ pub struct Manager {
     /// The identity of its data directory: with an empty one it is another manager.
     pub storage: String,
     /// The instance it runs on, if it may be a member of a group: it is not destroyed under the manager.
-    pub instance: Option<InstanceId>,
+    pub instance: Option<Machine>,
     pub program: Program,
+}
+
+impl Manager {
+    /// Itself as a token admits it.
+    pub fn newcomer(&self) -> Newcomer<'_> {
+        Newcomer::Manager { storage: &self.storage, instance: self.instance.as_ref().map(|it| &it.id) }
+    }
+}
+
+/// The instance that a manager runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    pub id: InstanceId,
+    /// The plugin that lists it, with or without its type. When none is given, and until feature level 2, it is an
+    /// instance of any plugin with that id.
+    pub plugin: Option<PluginName>,
+}
+
+impl Machine {
+    /// Whether it may be this instance.
+    pub fn may_be(&self, instance: &InstanceRef) -> bool {
+        self.id == instance.id && self.plugin.as_ref().is_none_or(|it| it.covers(&instance.plugin))
+    }
+
+    /// Whether both may be one instance.
+    pub fn may_equal(&self, other: &Machine) -> bool {
+        self.id == other.id
+            && match (&self.plugin, &other.plugin) {
+                (Some(one), Some(two)) => one.covers(two) || two.covers(one),
+                (None, _) | (_, None) => true,
+            }
+    }
+}
+
+impl From<&str> for Machine {
+    fn from(id: &str) -> Self {
+        Machine { id: id.into(), plugin: None }
+    }
 }
 
 /// The program that a manager runs.

@@ -28,13 +28,15 @@ pub enum Protection {
     Returned,
     /// An intent is settled before its slot is filled again.
     Settling,
+    /// An instance of one plugin is not that of another with the same id.
+    InstanceRef,
     /// A restarted leader does not continue in its old term.
     NoRestore,
 }
 
 /// The failpoints by name. Admission also catches what a leader plans from an old state, so the barrier is
 /// left out together with it.
-pub const PROTECTIONS: [(&str, &[Protection]); 12] = [
+pub const PROTECTIONS: [(&str, &[Protection]); 13] = [
     ("vote-sync", &[Protection::VoteSync]),
     ("barrier+admission", &[Protection::Barrier, Protection::Admission]),
     ("admission", &[Protection::Admission]),
@@ -46,6 +48,7 @@ pub const PROTECTIONS: [(&str, &[Protection]); 12] = [
     ("running-is-ready", &[Protection::RunningIsReady]),
     ("returned", &[Protection::Returned]),
     ("settling", &[Protection::Settling]),
+    ("instance-ref", &[Protection::InstanceRef]),
     ("no-restore", &[Protection::NoRestore]),
 ];
 

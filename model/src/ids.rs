@@ -284,6 +284,11 @@ impl PluginName {
         self.as_str().split_once('/').map_or("", |(_, sub)| sub)
     }
 
+    /// Whether this name stands for the other: the same, or the whole plugin of its type.
+    pub fn covers(&self, other: &PluginName) -> bool {
+        self == other || self.subtype().is_empty() && self.lookup() == other.lookup()
+    }
+
     /// Accepts `lookup[/type]` without quotes, blanks or control characters.
     pub fn check(text: &str) -> Result<Self, BadName> {
         let name = Self::new(text);

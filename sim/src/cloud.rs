@@ -8,7 +8,7 @@ use manager::Work;
 use model::ids::IntentId;
 use model::plugin::PluginClass;
 use model::tags::Tags;
-use model::{GroupId, InstanceId, Millis, PluginName, Task};
+use model::{GroupId, InstanceId, InstanceRef, Millis, PluginName, Task};
 use tokio::time::Instant;
 
 /// How far the listings of one plugin lag behind, as it says of itself.
@@ -19,8 +19,8 @@ const BLIND: Millis = Millis::seconds(60);
 /// One instance, as the provider knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct Instance {
-    pub(crate) id: InstanceId,
-    pub(crate) plugin: PluginName,
+    /// Each plugin numbers its own, and all number alike.
+    pub(crate) at: InstanceRef,
     pub(crate) tags: Tags,
     /// Where in the log the intent stands that made it.
     pub(crate) claim: IntentId,
@@ -80,13 +80,13 @@ pub(crate) struct Cloud {
     pub(crate) given_up: BTreeSet<String>,
     pub(crate) to_come: usize,
     /// Instances that were removed again before anybody heard of them.
-    pub(crate) half_made: BTreeSet<InstanceId>,
+    pub(crate) half_made: BTreeSet<InstanceRef>,
     /// Whether listings have no tags.
     pub(crate) tags_lost: bool,
     /// Instances that were not listed for a while, and until when.
-    pub(crate) hidden: BTreeMap<InstanceId, Instant>,
+    pub(crate) hidden: BTreeMap<InstanceRef, Instant>,
     /// An instance that does not run, whatever its flavor says.
-    pub(crate) stopped: Option<InstanceId>,
+    pub(crate) stopped: Option<InstanceRef>,
     /// Promises that were seen broken as it happened.
     pub(crate) broken: BTreeSet<String>,
     /// Managers that are frozen: their calls go on when they wake.
@@ -129,13 +129,13 @@ impl Cloud {
         fate
     }
 
-    fn provision(&mut self, work: &Work) -> InstanceId {
+    fn provision(&mut self, work: &Work) -> InstanceRef {
         let plugin = work.known.template.instance.plugin.clone();
         let key = (plugin.clone(), work.token.clone());
         if class(&plugin).dedupes()
             && let Some(at) = self.by_token.get(&key)
         {
-            let known = self.instances[*at].id.clone();
+            let known = self.instances[*at].at.clone();
             if !self.half_made.contains(&known) {
                 return known;
             }
@@ -148,11 +148,11 @@ impl Cloud {
         };
         let listed_from = Instant::now() + Duration::from_millis(lag);
         let boots = if self.boots.1 > 0 { raft::between(self.boots.0, self.boots.1) } else { 0 };
-        let id = InstanceId::new(format!("i-{:05}", self.instances.len()));
+        let number = self.instances.iter().filter(|it| it.at.plugin == plugin).count();
+        let at = InstanceRef { id: InstanceId::new(format!("i-{number:05}")), plugin };
         self.by_token.insert(key, self.instances.len());
         self.instances.push(Instance {
-            id: id.clone(),
-            plugin,
+            at: at.clone(),
             tags: work.tags.clone(),
             claim: work.intent.id,
             born: Instant::now(),
@@ -161,20 +161,20 @@ impl Cloud {
             listed_from,
             ended_by: None,
         });
-        id
+        at
     }
 
     /// Makes an instance that is to be removed again.
-    pub(crate) fn half_make(&mut self, work: &Work) -> InstanceId {
-        let id = self.provision(work);
-        self.half_made.insert(id.clone());
-        id
+    pub(crate) fn half_make(&mut self, work: &Work) -> InstanceRef {
+        let made = self.provision(work);
+        self.half_made.insert(made.clone());
+        made
     }
 
     /// Removes what was half made: its token is as if it had never been used.
-    pub(crate) fn unmake(&mut self, id: &InstanceId) {
-        self.by_token.retain(|_, at| self.instances[*at].id != *id);
-        if let Some(instance) = self.instances.iter_mut().find(|it| it.id == *id && it.gone.is_none()) {
+    pub(crate) fn unmake(&mut self, made: &InstanceRef) {
+        self.by_token.retain(|_, at| self.instances[*at].at != *made);
+        if let Some(instance) = self.instances.iter_mut().find(|it| it.at == *made && it.gone.is_none()) {
             instance.gone = Some(Instant::now());
         }
     }
@@ -182,17 +182,17 @@ impl Cloud {
     /// Does what the intent asks for.
     pub(crate) fn take_effect(&mut self, work: &Work) -> InstanceId {
         match &work.intent.task {
-            Task::Provision { .. } => self.provision(work),
+            Task::Provision { .. } => self.provision(work).id,
             Task::Destroy { instance, .. } => {
-                self.destroy(&instance.id, &work.token);
+                self.destroy(instance, &work.token);
                 instance.id.clone()
             }
             Task::Label { instance, .. } => instance.clone(),
         }
     }
 
-    fn destroy(&mut self, id: &InstanceId, token: &str) {
-        if let Some(instance) = self.instances.iter_mut().find(|it| it.id == *id && it.gone.is_none()) {
+    fn destroy(&mut self, named: &InstanceRef, token: &str) {
+        if let Some(instance) = self.instances.iter_mut().find(|it| it.at == *named && it.gone.is_none()) {
             instance.gone = Some(Instant::now());
             instance.ended_by = Some(token.to_owned());
         }
@@ -203,7 +203,7 @@ impl Cloud {
         // Whom a plugin that proves nothing has never shown to a leader it cannot miss.
         let now = Instant::now();
         let shown = |it: &Instance| {
-            class(&it.plugin) != PluginClass::D || it.listed_from + Duration::from_secs(30) <= now
+            class(&it.at.plugin) != PluginClass::D || it.listed_from + Duration::from_secs(30) <= now
         };
         let running: Vec<usize> = (0..self.instances.len())
             .filter(|at| self.instances[*at].gone.is_none() && shown(&self.instances[*at]))
@@ -218,9 +218,9 @@ impl Cloud {
     /// One with a name is not listed for a while, though it lives.
     pub(crate) fn hide_a_pet(&mut self, until: Instant) {
         let named = |it: &&Instance| {
-            it.tags.contains_key(model::tags::LOGICAL_ID) && !self.hidden.contains_key(&it.id)
+            it.tags.contains_key(model::tags::LOGICAL_ID) && !self.hidden.contains_key(&it.at)
         };
-        let pets: Vec<InstanceId> = self.running().filter(named).map(|it| it.id.clone()).collect();
+        let pets: Vec<InstanceRef> = self.running().filter(named).map(|it| it.at.clone()).collect();
         if !pets.is_empty() {
             let at = raft::between(0, pets.len() as u64 - 1) as usize;
             self.hidden.insert(pets[at].clone(), until);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::ids::IntentId;
-use model::{GroupId, InstanceId, LogIndex, Slot, State, Task, tags};
+use model::{GroupId, InstanceRef, LogIndex, Slot, State, Task, tags};
 
 use crate::cloud::{Cloud, Instance};
 use crate::cluster::Cluster;
@@ -13,6 +13,8 @@ use crate::cluster::Cluster;
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) plugin: &'static str,
+    /// The plugin that its members move to at some of its changes, and back.
+    pub(crate) other: Option<&'static str>,
     pub(crate) pets: bool,
     /// How many members it has, more or less.
     pub(crate) usual: u32,
@@ -23,6 +25,19 @@ pub(crate) struct Group {
     pub(crate) may_destroy: u32,
     /// How many members were wanted from which log index on, at the latest.
     pub(crate) declared: Vec<(LogIndex, u32)>,
+}
+
+impl Group {
+    /// Another template; its members may be made by another plugin from now on.
+    pub(crate) fn changes(&mut self, may_move: bool) {
+        self.version += 1;
+        if may_move
+            && let Some(other) = &mut self.other
+            && raft::between(0, 1) == 0
+        {
+            std::mem::swap(&mut self.plugin, other);
+        }
+    }
 }
 
 /// What keeps the cluster from being as declared.
@@ -43,12 +58,12 @@ pub(crate) fn missing(cluster: &Cluster, groups: &[Group]) -> Vec<String> {
         };
         let there = members(&published.state, group.name)
             .into_iter()
-            .filter(|id| cloud.running().any(|it| it.id.as_str() == id))
+            .filter(|member| cloud.running().any(|it| it.at == *member))
             .count();
         // What came when it was given up is destroyed again.
         let of_group = |it: &&Instance| {
             it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name)
-                && !cloud.half_made.contains(&it.id)
+                && !cloud.half_made.contains(&it.at)
         };
         let surplus = cloud.running().filter(of_group).filter(|it| is_given_up(&cloud, it)).count();
         if surplus > 0 && cloud.running().filter(of_group).count() > there {
@@ -111,28 +126,27 @@ fn is_given_up(cloud: &Cloud, instance: &Instance) -> bool {
 
 /// Whether it was not listed for a while: another may have been made in its place.
 fn was_hidden(cloud: &Cloud, instance: &Instance) -> bool {
-    cloud.hidden.contains_key(&instance.id)
+    cloud.hidden.contains_key(&instance.at)
 }
 
 /// What was a member is not destroyed because it came back.
 fn destroyed_for_returning(cloud: &Cloud) -> Vec<String> {
     let returned = |call: &&crate::cloud::Call| match &call.task {
-        Task::Destroy { instance, slot: None, .. } => cloud.hidden.contains_key(&instance.id),
+        Task::Destroy { instance, slot: None, .. } => cloud.hidden.contains_key(instance),
         _ => false,
     };
     cloud.calls.iter().filter(returned).map(|call| format!("{call}, which had come back")).collect()
 }
 
-fn members(state: &State, group: &str) -> Vec<String> {
-    let Some(group) = state.group(&GroupId::new(group)) else { return Vec::new() };
-    group.members().map(ToString::to_string).collect()
+fn members(state: &State, group: &str) -> Vec<InstanceRef> {
+    state.group(&GroupId::new(group)).map(|group| group.members().cloned().collect()).unwrap_or_default()
 }
 
 /// The provider's own record of one group, held against the promises.
 fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     let mut violations = Vec::new();
     let ours = |it: &&Instance| {
-        it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name) && !cloud.half_made.contains(&it.id)
+        it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name) && !cloud.half_made.contains(&it.at)
     };
     let mut by_slot: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();
     for instance in cloud.instances.iter().filter(ours) {
@@ -145,7 +159,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
                 && !three.iter().any(|it| is_given_up(cloud, it) || was_hidden(cloud, it))
             {
                 violations
-                    .push(format!("{} slot {slot}: three lived when {} was made", group.name, three[2].id));
+                    .push(format!("{} slot {slot}: three lived when {} was made", group.name, three[2].at));
             }
         }
         for pair in instances.windows(2) {
@@ -155,7 +169,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
             if pair[0].gone.is_none_or(|gone| gone > pair[1].born) && !given_up && !replaced {
                 violations.push(format!(
                     "{} slot {slot}: {} was made while {} lived",
-                    group.name, pair[1].id, pair[0].id
+                    group.name, pair[1].at, pair[0].at
                 ));
             }
         }
@@ -163,8 +177,8 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     violations.extend(too_many(cloud, group));
     let held = members(state, group.name);
     for instance in cloud.running().filter(ours).filter(|it| !was_hidden(cloud, it)) {
-        if !held.iter().any(|id| id == instance.id.as_str()) {
-            violations.push(format!("{}: {} lives and nobody knows it", group.name, instance.id));
+        if !held.contains(&instance.at) {
+            violations.push(format!("{}: {} lives and nobody knows it", group.name, instance.at));
         }
     }
     let destroyed = cloud.instances.iter().filter(ours).filter(|it| it.ended_by.is_some()).count();
@@ -191,15 +205,15 @@ fn takes_over(new: &Instance, old: &Instance) -> bool {
 /// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:
 /// whoever is to go does not count, though its end may take a while.
 fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
-    let mut terminating: BTreeMap<&InstanceId, IntentId> = BTreeMap::new();
+    let mut terminating: BTreeMap<&InstanceRef, IntentId> = BTreeMap::new();
     for call in &cloud.calls {
         if let Task::Destroy { instance, .. } = &call.task {
-            let first = terminating.entry(&instance.id).or_insert(call.claim);
+            let first = terminating.entry(instance).or_insert(call.claim);
             *first = call.claim.min(*first);
         }
     }
     let of_group = |it: &&Instance| {
-        it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name) && !cloud.half_made.contains(&it.id)
+        it.tags.get(tags::GROUP).map(String::as_str) == Some(group.name) && !cloud.half_made.contains(&it.at)
     };
     let ours: Vec<&Instance> = cloud.instances.iter().filter(of_group).collect();
     let mut violations = Vec::new();
@@ -208,7 +222,7 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
             it.claim < instance.claim
                 && !is_given_up(cloud, it)
                 && !was_hidden(cloud, it)
-                && terminating.get(&it.id).is_none_or(|terminating| *terminating > instance.claim)
+                && terminating.get(&it.at).is_none_or(|terminating| *terminating > instance.claim)
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };
         let beside: Vec<&&Instance> = ours.iter().filter(counts).collect();
@@ -223,7 +237,7 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
         if there >= group.most as usize {
             violations.push(format!(
                 "{}: {} was claimed beside {there} where at most {} were wanted",
-                group.name, instance.id, group.most
+                group.name, instance.at, group.most
             ));
         }
     }

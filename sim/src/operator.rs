@@ -39,7 +39,7 @@ impl Operator {
             let claimed = |it: &&crate::cloud::Instance| {
                 it.claim == intent.id && it.tags.get(tags::GROUP).map(String::as_str) == Some("blind")
             };
-            let made = cloud.running().find(claimed).map(|it| it.id.clone());
+            let made = cloud.running().find(claimed).map(|it| it.at.id.clone());
             Settle { group: group.clone(), intent: intent.id, attempt: intent.attempt, made }
         });
         settle.collect()

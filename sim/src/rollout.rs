@@ -33,7 +33,7 @@ impl Story {
         self.until_declared(&mut cluster, &mut damage, false).await;
         let from = Instant::now();
         for _ in 0..TEMPLATES {
-            self.groups[0].version += 1;
+            self.groups[0].changes(true);
             self.groups[0].may_destroy += self.groups[0].size + 1;
             self.count("a new template");
             self.declare(&mut cluster, 0).await;

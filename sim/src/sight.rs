@@ -7,7 +7,8 @@ use manager::{Listed, Rejection, Told, Work, World};
 use model::plugin::{Guarantees, PluginClass};
 use model::tags;
 use model::{
-    Description, GroupSpec, Health, InstanceId, InstanceState, Opaque, Outcome, Part, PluginName, RunStatus,
+    Description, GroupSpec, Health, InstanceId, InstanceRef, InstanceState, Opaque, Outcome, Part,
+    PluginName, RunStatus,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -127,12 +128,12 @@ impl Sight {
             return refused();
         }
         tokio::time::sleep(Duration::from_millis(raft::between(20, 500))).await;
-        let id = self.cloud().half_make(work);
+        let made = self.cloud().half_make(work);
         // The plugin goes on, whatever becomes of its caller.
         let (sight, shown) = (self.clone(), Duration::from_millis(raft::between(200, 5000)));
         let removed = tokio::spawn(async move {
             tokio::time::sleep(shown).await;
-            sight.cloud().unmake(&id);
+            sight.cloud().unmake(&made);
         });
         drop(removed.await);
         if class(&work.known.template.instance.plugin).dedupes() {
@@ -190,17 +191,17 @@ impl World for Sight {
         let items = cloud
             .running()
             .filter(|it| {
-                it.plugin == *plugin
+                it.at.plugin == *plugin
                     && it.listed_from <= now
-                    && cloud.hidden.get(&it.id).is_none_or(|until| *until <= now)
+                    && cloud.hidden.get(&it.at).is_none_or(|until| *until <= now)
             })
             .map(|it| {
                 Arc::new(Description {
-                    id: it.id.clone(),
+                    id: it.at.id.clone(),
                     logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
                     tags: if cloud.tags_lost { tags::Tags::new() } else { it.tags.clone() },
                     properties: Some(Opaque::null()),
-                    state: (cloud.stopped.as_ref() == Some(&it.id)).then(stopped),
+                    state: (cloud.stopped.as_ref() == Some(&it.at)).then(stopped),
                 })
             });
         let mut items: Vec<_> = items.collect();
@@ -237,25 +238,27 @@ impl World for Sight {
         outcome
     }
 
-    async fn start(&self, _: &Part, instance: &InstanceId, lease: &manager::Lease) -> Result<(), String> {
+    async fn start(&self, part: &Part, id: &InstanceId, lease: &manager::Lease) -> Result<(), String> {
         self.awake().await;
         lease.held().await;
         let mut cloud = self.cloud();
-        if cloud.stopped.as_ref() == Some(instance) {
+        if cloud.stopped == Some(InstanceRef::new(&part.plugin, id)) {
             cloud.stopped = None;
         }
         Ok(())
     }
 
-    async fn health(&self, _: &Part, instance: &Description) -> (Health, String) {
+    async fn health(&self, flavor: &Part, instance: &Description) -> (Health, String) {
         self.awake().await;
         tokio::time::sleep(Duration::from_millis(raft::between(1, 20))).await;
         let mut cloud = self.cloud();
-        if cloud.half_made.contains(&instance.id) {
-            let what = format!("{} was half made, and became a member", instance.id);
-            cloud.broken.insert(what);
+        // The flavor's properties name the instances' plugin.
+        let plugin = flavor.properties.as_json().trim_matches('"').into();
+        let at = InstanceRef::new(&plugin, &instance.id);
+        if cloud.half_made.contains(&at) {
+            cloud.broken.insert(format!("{at} was half made, and became a member"));
         }
-        let Some(it) = cloud.running().find(|it| it.id == instance.id) else {
+        let Some(it) = cloud.running().find(|it| it.at == at) else {
             return (Health::Unknown, String::new());
         };
         let healthy = it.healthy_from <= Instant::now();

@@ -119,6 +119,7 @@ impl Story {
         let group = |name, plugin, pets| Group {
             name,
             plugin,
+            other: None,
             pets,
             usual: plan.size,
             size: plan.size,
@@ -132,7 +133,7 @@ impl Story {
             seed,
             plan,
             groups: vec![
-                group("cattle", "ours/a", false),
+                Group { other: Some("ours/e"), ..group("cattle", "ours/a", false) },
                 group("pets", "ours/b", true),
                 group("foreign", "foreign/c", false),
                 // Not one of the three: few, for an operator has to look after each.
@@ -178,7 +179,7 @@ impl Story {
     }
 
     /// Some clusters begin with managers of an older program, and are upgraded on the way.
-    fn begins_old(&self) -> bool {
+    pub(crate) fn begins_old(&self) -> bool {
         self.seed.is_multiple_of(4) && !self.plan.rollouts
     }
 
@@ -220,7 +221,7 @@ impl Story {
         };
         let Some(stopped) = held(cluster).and_then(|group| group.members().next().cloned()) else { return };
         for (runs, within) in [(false, 40), (true, 60)] {
-            let is_stopped = (!runs).then(|| stopped.id.clone());
+            let is_stopped = (!runs).then(|| stopped.clone());
             cluster.cloud.lock().expect("the cloud").stopped = is_stopped;
             let began = Instant::now();
             let as_it_is = |cluster: &Cluster| {
@@ -294,7 +295,7 @@ impl Story {
             allocation,
             template: Template {
                 instance: part(group.plugin, format!("{{\"version\":{}}}", group.version)),
-                flavor: part("flavor", "null".into()),
+                flavor: part("flavor", format!("\"{}\"", group.plugin)),
             },
             updating: Updating::default(),
             healing: Default::default(),
@@ -401,7 +402,10 @@ impl Story {
                     (Some(at), Some(token)) => format!("destroyed by {token} after {:.3?}", at - it.born),
                 };
                 let (group, slot, token) = (tag(tags::GROUP), tag(tags::SLOT), tag(tags::INTENT));
-                self.say(it.born, &format!("{} is there: {group}/{slot} by {token}, {end}", it.id));
+                self.say(
+                    it.born,
+                    &format!("{} of {} is there: {group}/{slot} by {token}, {end}", it.at, it.at.plugin),
+                );
             }
             for call in &cloud.calls {
                 self.say(call.at, &format!("m{} asks: {call}", call.node));

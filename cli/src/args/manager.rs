@@ -56,6 +56,9 @@ pub(crate) struct ManagerStart {
     /// The id of the instance it runs on, which is never destroyed while this manager is a member
     #[arg(long, value_name = "ID", env = "INFRAKIT_INSTANCE")]
     pub(crate) instance: Option<String>,
+    /// The instance plugin of that instance, where several may have one with this id: NAME or NAME/TYPE
+    #[arg(long, value_name = "PLUGIN", env = "INFRAKIT_INSTANCE_PLUGIN", requires = "instance")]
+    pub(crate) instance_plugin: Option<String>,
     /// Bootstrap a new cluster
     #[arg(long, conflicts_with = "join")]
     pub(crate) bootstrap: bool,

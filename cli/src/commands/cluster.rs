@@ -28,6 +28,7 @@ fn node_json(node: &pb::Node, term: u64) -> Value {
         "term": term,
         "version": node.version,
         "instance": node.instance,
+        "instancePlugin": node.instance_plugin,
     })
 }
 

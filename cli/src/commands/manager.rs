@@ -5,6 +5,8 @@ use std::time::Duration;
 use manager::backup::Schedule;
 use manager::keyfile;
 use manager::{Adopt, Config, Probe, Profile as Timing, Start, Telemetry};
+use model::command::Machine;
+use model::{InstanceId, PluginName};
 use sd_notify::NotifyState;
 
 use super::{duration, plugins_dir, start_logging, stop_signal, unlock_key};
@@ -123,6 +125,9 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
             Some(Schedule { dir, every, keep: start.backup_keep as usize })
         }
     };
+    let instance_plugin = start.instance_plugin.as_deref().map(PluginName::check).transpose();
+    let instance_plugin =
+        instance_plugin.map_err(|why| Failure::usage(format!("--instance-plugin: {why}")))?;
     Ok(Config {
         restart_managers: !start.no_restart_managers,
         unlock: unlock_key(start.unlock_key_file.as_deref())?,
@@ -132,7 +137,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         data_dir: start.data_dir,
         listen: start.listen,
         advertise: start.advertise,
-        instance: start.instance.map(model::InstanceId::new),
+        instance: start.instance.map(|id| Machine { id: InstanceId::new(id), plugin: instance_plugin }),
         plugins_dir: plugins_dir(global)?,
         plugin_deadline,
         profile: match start.profile {

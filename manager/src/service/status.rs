@@ -28,6 +28,7 @@ impl Service {
         };
         let members = self.replica.members();
         let known = |member: &raft::MemberStatus| state.managers.get(&member.node);
+        let machine = |member: &raft::MemberStatus| known(member)?.instance.as_ref();
         let node = |member: &raft::MemberStatus| {
             let is_leader = member.node == leader;
             pb::Node {
@@ -44,8 +45,9 @@ impl Service {
                 lag: if is_leader { Some(0) } else { member.lag },
                 last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
                 version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
-                instance: known(member)
-                    .and_then(|it| it.instance.as_ref())
+                instance: machine(member).map(|it| it.id.to_string()).unwrap_or_default(),
+                instance_plugin: machine(member)
+                    .and_then(|it| it.plugin.as_ref())
                     .map(ToString::to_string)
                     .unwrap_or_default(),
             }

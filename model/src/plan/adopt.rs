@@ -225,7 +225,7 @@ impl<'a> Planner<'a> {
     /// Destroys an instance of this cluster without a slot, unless a manager runs on it or the last attempt
     /// failed a moment ago.
     fn destroy_stray(&mut self, instance: &InstanceRef, template: Revision) {
-        if self.hosts_a_manager(&instance.id) {
+        if self.hosts_a_manager(instance) {
             if self.plan.strays.last() != Some(instance) {
                 self.plan.strays.push(instance.clone());
             }

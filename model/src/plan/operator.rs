@@ -101,7 +101,7 @@ pub fn word_on_strays(
         strays.push(one);
     }
     if named.is_empty() {
-        let hosts = |it: &&InstanceRef| observed.bounds.hosts.contains_key(&it.id);
+        let hosts = |it: &&InstanceRef| observed.bounds.hosts.has(it);
         strays.extend(plan.strays.iter().filter(|it| is_own_stray(observed, it) && !hosts(it)));
     }
     let mut taken: BTreeSet<Slot> = BTreeSet::new();
@@ -112,7 +112,7 @@ pub fn word_on_strays(
         if fate == StrayFate::Destroyed && seen.is_another_clusters() {
             return Err(NoStray::AnotherClusters(stray.id.clone()));
         }
-        if observed.bounds.hosts.contains_key(&stray.id) && fate == StrayFate::Destroyed {
+        if observed.bounds.hosts.has(stray) && fate == StrayFate::Destroyed {
             return Err(NoStray::HostsManager(stray.id.clone()));
         }
         let template = template_of(group, &stray.plugin, seen);

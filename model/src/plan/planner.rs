@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::evidence;
 use super::steps::{Action, Plan};
 use super::waiting::Wait;
-use crate::ids::{InstanceId, InstanceRef, PluginName, Revision, Slot};
+use crate::ids::{InstanceRef, PluginName, Revision, Slot};
 use crate::intent::Reason;
 use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MOST_OPEN};
 use crate::observed::{Backoff, Health, InstanceState, Observed, View};
@@ -212,7 +212,7 @@ impl<'a> Planner<'a> {
         if self.is_held_back(running.slot) {
             return;
         }
-        if self.hosts_a_manager(&running.instance.id) {
+        if self.hosts_a_manager(running.instance) {
             return;
         }
         self.plan.actions.push(Action::Destroy {
@@ -224,9 +224,10 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a manager runs on it; if so, the plan says that it stays.
-    pub(super) fn hosts_a_manager(&mut self, instance: &InstanceId) -> bool {
-        let Some(manager) = self.observed.bounds.hosts.get(instance).cloned() else { return false };
-        self.plan.waits.push(Wait::Manager { instance: instance.clone(), manager });
+    pub(super) fn hosts_a_manager(&mut self, instance: &InstanceRef) -> bool {
+        let Some(manager) = self.observed.bounds.hosts.manager_on(instance) else { return false };
+        let manager = manager.to_owned();
+        self.plan.waits.push(Wait::Manager { instance: instance.id.clone(), manager });
         true
     }
 
@@ -235,7 +236,7 @@ impl<'a> Planner<'a> {
     pub(super) fn by_worth(&self, mut members: Vec<RunningMember<'a>>) -> Vec<RunningMember<'a>> {
         members.sort_by_cached_key(|running| {
             (
-                self.observed.bounds.hosts.contains_key(&running.instance.id),
+                self.observed.bounds.hosts.has(running.instance),
                 !self.is_sick(running),
                 running.is_ready(),
                 running.template == self.group.target,

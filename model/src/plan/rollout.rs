@@ -51,7 +51,7 @@ impl<'a> Planner<'a> {
     /// many there are, so nobody has to be complete for it.
     fn ends_a_replacement(&mut self, outdated: &[RunningMember<'a>]) -> bool {
         // An incoming one of a template that is not wanted any more has replaced nobody.
-        let hosts = |it: &&RunningMember<'a>| self.observed.bounds.hosts.contains_key(&it.instance.id);
+        let hosts = |it: &&RunningMember<'a>| self.observed.bounds.hosts.has(it.instance);
         if let Some(late) = outdated.iter().find(|it| it.incoming && !hosts(it)).cloned() {
             self.destroy(&late, Reason::RollingUpdate);
             return true;
@@ -69,7 +69,7 @@ impl<'a> Planner<'a> {
     /// Everybody of the new template is well: the next of the old goes, or gets a successor first.
     fn replace_next(&mut self, outdated: Vec<RunningMember<'a>>) {
         let Some(first) = self.first_to_go(outdated) else { return };
-        if self.hosts_a_manager(&first.instance.id) {
+        if self.hosts_a_manager(first.instance) {
             return;
         }
         let named = matches!(first.slot, Slot::Logical(_));
@@ -89,7 +89,7 @@ impl<'a> Planner<'a> {
     /// The sick first, for they cost no availability; the machines of managers last; then the lowest slots.
     fn first_to_go(&self, outdated: Vec<RunningMember<'a>>) -> Option<RunningMember<'a>> {
         outdated.into_iter().min_by_key(|it| {
-            let hosts = self.observed.bounds.hosts.contains_key(&it.instance.id);
+            let hosts = self.observed.bounds.hosts.has(it.instance);
             (hosts, !self.is_sick(it), it.slot)
         })
     }

@@ -98,7 +98,7 @@ impl GroupState {
             return Err(Denial::NotThere);
         }
         // It could not be destroyed afterwards, and both would stay.
-        if member.occupied().is_some_and(|it| bounds.hosts.contains_key(&it.instance.id)) {
+        if member.occupied().is_some_and(|it| bounds.hosts.has(&it.instance)) {
             return Err(Denial::HostsManager);
         }
         if member.incoming.is_some() {
@@ -120,10 +120,10 @@ impl GroupState {
         reason: Reason,
         bounds: &Bounds,
     ) -> Result<Task, Denial> {
-        if bounds.hosts.contains_key(instance) {
+        let of_template = InstanceRef::new(self.plugin_of(template), instance);
+        if bounds.hosts.has(&of_template) {
             return Err(Denial::HostsManager);
         }
-        let of_template = InstanceRef::new(self.plugin_of(template), instance);
         let instance = match slot {
             Some(slot) => {
                 let member = self.roster.get(slot).ok_or(Denial::NotThere)?;

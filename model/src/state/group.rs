@@ -6,6 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::context::Context;
 use crate::command::Actor;
+use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceId, InstanceRef, IntentId, LogIndex, PluginName, Revision, Slot};
 use crate::intent::{Intent, Task};
 use crate::limits::{
@@ -119,6 +120,7 @@ impl GroupState {
     pub fn holds(&self, instance: &InstanceRef, level: u32) -> bool {
         match level {
             0 | 1 => self.roster.with_id(&instance.id).next().is_some(),
+            _ if is_left_out(Protection::InstanceRef) => self.roster.with_id(&instance.id).next().is_some(),
             _ => self.roster.slot_of(instance).is_some(),
         }
     }

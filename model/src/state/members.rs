@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::State;
 use super::context::Context;
-use crate::access::{Authorities, Authority, Newcomer, TokenId};
+use crate::access::{Authorities, Authority, TokenId};
 use crate::answer::{Answer, Refusal};
 use crate::command::{Manager, MemberRole};
 use crate::event::Kind;
@@ -46,7 +46,7 @@ impl State {
         if let Some((id, _)) = self.removed.iter().find(|(_, storage)| **storage == manager.storage) {
             return Answer::Refused(Refusal::Removed { node: *id });
         }
-        let whom = Newcomer::Manager { storage: &manager.storage, instance: manager.instance.as_ref() };
+        let whom = manager.newcomer();
         // Also for a known manager: another one might claim to be it.
         if let Some(Err(why)) = token.map(|token| self.admits(token, &whom)) {
             return Answer::Refused(Refusal::Token(why));
@@ -111,13 +111,19 @@ impl State {
 
     /// Records a manager. A manager that ran on its machine before no longer runs there.
     fn moves_in(&mut self, id: NodeId, manager: &Manager) {
-        let before =
-            |(_, known): &(&NodeId, &Manager)| known.instance.is_some() && known.instance == manager.instance;
-        let gone: Vec<NodeId> = self.managers.iter().filter(before).map(|(id, _)| *id).collect();
-        for gone in gone {
-            self.managers[&gone].instance = None;
+        let mut manager = manager.clone();
+        if let Some(machine) = &mut manager.instance {
+            if self.level < 2 {
+                machine.plugin = None;
+            }
+            let before = |known: &Manager| known.instance.as_ref().is_some_and(|it| it.may_equal(machine));
+            let gone: Vec<NodeId> =
+                self.managers.iter().filter(|(_, known)| before(known)).map(|(id, _)| *id).collect();
+            for gone in gone {
+                self.managers[&gone].instance = None;
+            }
         }
-        self.managers.insert(id, manager.clone());
+        self.managers.insert(id, manager);
     }
 
     /// The managers with the role of a voter.

@@ -67,7 +67,7 @@ impl GroupState {
     fn is_stray(&self, instance: &InstanceRef, bounds: &Bounds) -> bool {
         !self.holds(instance, bounds.level)
             && !self.is_terminating_stray(instance, bounds.level)
-            && !bounds.hosts.contains_key(&instance.id)
+            && !bounds.hosts.has(instance)
     }
 
     fn give_up(&mut self, context: &Context<'_>, instance: &InstanceRef) -> bool {

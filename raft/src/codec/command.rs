@@ -1,12 +1,14 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
 use model::access::{Secret, TokenId};
-use model::command::{Declaration, Manager, MemberRole, Program, Settle, Stray, StrayFate, Strays, Verb};
+use model::command::{
+    Declaration, Machine, Manager, MemberRole, Program, Settle, Stray, StrayFate, Strays, Verb,
+};
 use model::ids::ObjectKind;
 use model::secret::SecretName;
 use model::{
-    Actor, Change, ClusterId, Command, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, RequestId,
-    Revision, Timestamp,
+    Actor, Change, ClusterId, Command, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, PluginName,
+    RequestId, Revision, Timestamp,
 };
 use prost::Message;
 
@@ -249,11 +251,13 @@ fn from_declaration(item: pb::CommitItem) -> Result<Declaration, Corrupt> {
 }
 
 pub(crate) fn manager(manager: &Manager) -> pb::Manager {
+    let machine_plugin = manager.instance.as_ref().and_then(|it| it.plugin.as_ref());
     pb::Manager {
         name: manager.name.clone(),
         address: manager.address.clone(),
         storage: manager.storage.clone(),
-        instance: manager.instance.as_ref().map(InstanceId::to_string),
+        instance: manager.instance.as_ref().map(|it| it.id.to_string()),
+        instance_plugin: machine_plugin.map(PluginName::to_string),
         version: manager.program.version.clone(),
         level: manager.program.level,
     }
@@ -265,7 +269,9 @@ pub(crate) fn from_manager(manager: Option<pb::Manager>) -> Result<Manager, Corr
         name: manager.name,
         address: manager.address,
         storage: manager.storage,
-        instance: manager.instance.map(InstanceId::from),
+        instance: manager
+            .instance
+            .map(|id| Machine { id: id.into(), plugin: manager.instance_plugin.map(PluginName::from) }),
         program: Program { version: manager.version, level: manager.level },
     })
 }

@@ -1,6 +1,6 @@
 use model::access::{Authority, Role, Secret, TokenId};
 use model::command::{
-    Declaration, Manager, MemberRole, NewToken, Program, Settle, Stray, StrayFate, Strays, Verb,
+    Declaration, Machine, Manager, MemberRole, NewToken, Program, Settle, Stray, StrayFate, Strays, Verb,
 };
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
@@ -217,6 +217,8 @@ fn changes_of_level_2() -> Vec<Change> {
     let healing =
         Healing { absent_for: Some(Millis(90_000)), start: true, boot_deadline: Some(Millis(600_000)) };
     let founder = Manager { program: Program { version: "0.3.0".into(), level: 2 }, ..manager(1) };
+    let machine = Machine { id: "i2".into(), plugin: Some("simulator/compute".into()) };
+    let on_machine = Manager { program: founder.program.clone(), instance: Some(machine), ..manager(5) };
     let old = Claim::Destroy {
         instance: "i1".into(),
         slot: Some(slot(1)),
@@ -288,6 +290,7 @@ fn changes_of_level_2() -> Vec<Change> {
             fate: StrayFate::Destroyed,
             items: vec![Stray { instance: of_compute("i9"), template: Revision(0), slot: None }],
         }),
+        Change::Join { manager: on_machine, token: None },
     ]
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::LogIndex;
 use crate::answer::{Denial, Refusal};
-use crate::command::{Manager, Program, Settle};
+use crate::command::{Machine, Manager, Program, Settle};
 use crate::intent::Reason;
 use crate::limits::LONGEST_CALL;
 use crate::observed::Backoff;
@@ -278,6 +278,46 @@ fn a_managers_own_machine_is_never_destroyed() {
     assert_eq!(left, ["i001"]);
     let waits = |it: &Wait| matches!(it, Wait::Manager { manager, .. } if manager == "m1");
     assert!(story.plan().waits.iter().any(waits), "{:?}", story.plan().waits);
+}
+
+#[test]
+fn a_managers_machine_is_that_of_its_plugin() {
+    let join = |story: &mut Story, name: &str, plugin: &str| {
+        let manager = Manager {
+            name: name.into(),
+            address: format!("{name}:1"),
+            storage: name.into(),
+            instance: Some(Machine { id: "i001".into(), plugin: Some(plugin.into()) }),
+            program: Program { version: String::new(), level: crate::command::LEVEL },
+        };
+        story.apply(Change::Join { manager, token: None });
+    };
+    let machines = |story: &Story| story.state.managers.values().filter(|it| it.instance.is_some()).count();
+    // Another plugin numbers alike: that machine is no member of this group, and does not hold it up.
+    let mut story = Story::of(1).settles();
+    join(&mut story, "m1", "docker");
+    let mut gone = story.clone().wants("v1", Allocation::Size(0)).settles();
+    assert!(gone.provider.is_empty());
+    gone.look();
+    // Its own, by its type or as a whole; and whoever moves in at one plugin does not move out at the other.
+    for own in ["simulator/compute", "simulator"] {
+        let mut story = story.clone();
+        join(&mut story, "m2", own);
+        assert_eq!(machines(&story), 2, "{own}");
+        let mut story = story.wants("v1", Allocation::Size(0));
+        for _ in 0..5 {
+            story.step();
+        }
+        assert_eq!(story.provider.len(), 1, "{own}");
+        join(&mut story, "m3", own);
+        assert_eq!(machines(&story), 2, "the successor of m2 on {own}");
+    }
+    // Managers of the level before know ids alone.
+    story.state.level = 1;
+    join(&mut story, "m4", "simulator");
+    assert_eq!(machines(&story), 1);
+    let known = story.state.managers.values().find(|it| it.name == "m4").and_then(|it| it.instance.clone());
+    assert_eq!(known, Some("i001".into()));
 }
 
 #[test]
