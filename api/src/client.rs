@@ -1,9 +1,13 @@
 //! A client of all managers: it tries the next address if one does not answer.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, FuturesUnordered, Stream as Answers, StreamExt};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,6 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running manager accepts a connection immediately; the next address is tried after this.
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// When the next address is tried beside one that has not said anything.
+const SIDE_BY_SIDE: Duration = Duration::from_millis(300);
 
 impl Addresses {
     /// The addresses, in order.
@@ -66,8 +73,16 @@ impl std::fmt::Display for Addresses {
 /// one.
 #[derive(Clone)]
 pub struct Client {
-    managers: Vec<(String, ManagerClient<Channel>)>,
+    managers: Vec<Manager>,
     deadline: Duration,
+}
+
+#[derive(Clone)]
+struct Manager {
+    address: String,
+    client: ManagerClient<Channel>,
+    /// Whether it has said something on the present connection.
+    is_connected: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -90,10 +105,11 @@ impl Client {
             .0
             .iter()
             .map(|address| {
-                let client = ManagerClient::new(channel(address, tls.clone())?)
+                let is_connected = Arc::new(AtomicBool::new(false));
+                let client = ManagerClient::new(channel(address, tls.clone(), is_connected.clone())?)
                     .max_decoding_message_size(LARGEST_ANSWER)
                     .max_encoding_message_size(LARGEST_ANSWER);
-                Ok((address.clone(), client))
+                Ok(Manager { address: address.clone(), client, is_connected })
             })
             .collect::<Result<_, Error>>()?;
         Ok(Self { managers, deadline: Self::DEADLINE })
@@ -120,15 +136,17 @@ impl Client {
                 let mut all_are_gone = true;
                 let mut unauthenticated = None;
                 let mut reachable = false;
-                for (address, client) in &self.managers {
-                    match call(client.clone()).await {
+                let mut answers = pin!(in_turn(&self.managers, &call));
+                while let Some((manager, answer)) = answers.next().await {
+                    match answer {
                         Ok(response) => return Ok(response.into_inner()),
                         Err(status) => {
                             let (gone, unknown) = (is_refused(&status), is_unauthenticated(&status));
                             all_are_gone &= gone;
-                            let error = Error::from(status);
+                            let mut error = Error::from(status);
                             if unknown {
                                 // Another manager may accept the credentials.
+                                error.cause = format!("{}: {}", manager.address, error.cause);
                                 unauthenticated = Some(error);
                                 continue;
                             }
@@ -136,7 +154,7 @@ impl Client {
                             if error.code != Code::Unavailable {
                                 return Err(error);
                             }
-                            last = Error { cause: format!("{address}: {}", error.cause), ..error };
+                            last = Error { cause: format!("{}: {}", manager.address, error.cause), ..error };
                         }
                     }
                 }
@@ -157,7 +175,7 @@ impl Client {
     }
 
     fn in_vain(&self, waited: Duration, last: Error) -> Error {
-        let asked: Vec<&str> = self.managers.iter().map(|(address, _)| address.as_str()).collect();
+        let asked: Vec<&str> = self.managers.iter().map(|it| it.address.as_str()).collect();
         Error {
             what: format!("no manager answered within {waited:?}"),
             cause: format!("tried {}; last error: {}", asked.join(", "), last.cause),
@@ -165,6 +183,43 @@ impl Client {
             ..last
         }
     }
+}
+
+/// The answers of these managers, asked one after another: the next one when the one before has failed, or has not said
+/// anything for [`SIDE_BY_SIDE`]. Whoever has is waited for, for its answer may take its time.
+fn in_turn<'a, T: 'a>(
+    managers: &'a [Manager],
+    call: &'a impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+) -> impl Answers<Item = (&'a Manager, Result<tonic::Response<T>, tonic::Status>)> {
+    let ask = move |at: usize| async move { (at, call(managers[at].client.clone()).await) };
+    let begin = (0, BTreeSet::new(), FuturesUnordered::new());
+    stream::unfold(begin, move |(mut next, mut open, mut asked)| async move {
+        loop {
+            if open.is_empty() && next == managers.len() {
+                return None;
+            }
+            let late = async {
+                loop {
+                    tokio::time::sleep(SIDE_BY_SIDE).await;
+                    if !open.iter().any(|at: &usize| managers[*at].is_connected.load(Ordering::Relaxed)) {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                Some((at, answer)) = asked.next() => {
+                    open.remove(&at);
+                    return Some(((&managers[at], answer), (next, open, asked)));
+                }
+                () = late, if next < managers.len() && !open.is_empty() => {}
+                () = std::future::ready(()), if open.is_empty() => {}
+            }
+            asked.push(ask(next));
+            open.insert(next);
+            next += 1;
+        }
+    })
 }
 
 /// Whether nothing listens at the address.
@@ -188,12 +243,12 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// same user, which authenticates the caller; otherwise with TLS.
 pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
     if address.contains('/') {
-        return Ok(Box::new(UnixStream::connect(address).await?));
+        return Ok(Box::new(tls::has_spoken(UnixStream::connect(address).await?).await?));
     }
     let mut absent = None;
     if let Some(socket) = local::socket_of(address) {
         match UnixStream::connect(socket).await {
-            Ok(stream) => return Ok(Box::new(stream)),
+            Ok(stream) => return Ok(Box::new(tls::has_spoken(stream).await?)),
             Err(error) => absent = Some(error),
         }
     }
@@ -210,7 +265,11 @@ pub async fn reach(address: &str, tls: Option<Arc<ClientConfig>>) -> io::Result<
     }
 }
 
-fn channel(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Channel, Error> {
+fn channel(
+    address: &str,
+    tls: Option<Arc<ClientConfig>>,
+    is_connected: Arc<AtomicBool>,
+) -> Result<Channel, Error> {
     let wrong = |error: tonic::transport::Error| {
         Error::new(Code::Invalid, format!("`{address}` is not an address")).cause(error.to_string())
     };
@@ -226,8 +285,13 @@ fn channel(address: &str, tls: Option<Arc<ClientConfig>>) -> Result<Channel, Err
         .keep_alive_timeout(Duration::from_secs(3));
     let address = address.to_owned();
     Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-        let (address, tls) = (address.clone(), tls.clone());
-        async move { Ok::<_, io::Error>(TokioIo::new(reach(&address, tls).await?)) }
+        let (address, tls, is_connected) = (address.clone(), tls.clone(), is_connected.clone());
+        async move {
+            is_connected.store(false, Ordering::Relaxed);
+            let stream = reach(&address, tls).await?;
+            is_connected.store(true, Ordering::Relaxed);
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
     })))
 }
 

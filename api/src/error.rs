@@ -155,9 +155,7 @@ impl From<Status> for Error {
             };
         }
         if let Some(why) = unauthenticated(&status) {
-            return Error::new(Code::Forbidden, "unauthenticated: no valid credentials for this cluster")
-                .cause(why)
-                .remedy(LOG_IN);
+            return why;
         }
         if status.code() == tonic::Code::Unimplemented {
             return Error::new(Code::Conflict, "not supported by the program of the manager that was asked")
@@ -196,18 +194,69 @@ pub fn is_unauthenticated(status: &Status) -> bool {
 }
 
 /// Why a connection failed, if one side did not authenticate the other.
-fn unauthenticated(status: &Status) -> Option<String> {
+fn unauthenticated(status: &Status) -> Option<Error> {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            let tls = error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>());
-            if tls.is_some() || error.kind() == std::io::ErrorKind::PermissionDenied {
-                return Some(error.to_string());
+            match error.get_ref().and_then(|it| it.downcast_ref::<rustls::Error>()) {
+                Some(tls) => return Some(untrusted(tls)),
+                None if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    let what = "unauthenticated: no valid credentials for this cluster";
+                    return Some(Error::new(Code::Forbidden, what).cause(error.to_string()).remedy(LOG_IN));
+                }
+                None => {}
             }
         }
         cause = error.source();
     }
     None
+}
+
+/// Which side does not trust the other, and why.
+fn untrusted(error: &rustls::Error) -> Error {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad};
+    let (what, cause, remedy) = match error {
+        rustls::Error::AlertReceived(alert) => (
+            "the manager does not accept these credentials",
+            match alert {
+                Alert::CertificateExpired => {
+                    "they have expired, or are not valid yet by the manager's clock".to_owned()
+                }
+                Alert::UnknownCA | Alert::DecryptError => {
+                    "they are for another cluster, or its authority was replaced since".to_owned()
+                }
+                other => format!("its TLS alert is {other:?}"),
+            },
+            LOG_IN,
+        ),
+        rustls::Error::InvalidCertificate(why) => {
+            let cause = match why {
+                Bad::UnknownIssuer | Bad::BadSignature => {
+                    "it belongs to another cluster, or its authority was replaced since".to_owned()
+                }
+                Bad::Expired | Bad::ExpiredContext { .. } => {
+                    "its certificate has expired by the clock of this machine".to_owned()
+                }
+                Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                    "its certificate is not valid yet by the clock of this machine".to_owned()
+                }
+                other => other.to_string(),
+            };
+            let clocks = matches!(
+                why,
+                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. }
+            );
+            let remedy = if clocks { "compare the clocks of both machines" } else { LOG_IN };
+            ("these credentials do not accept the manager", cause, remedy)
+        }
+        rustls::Error::InvalidMessage(_) => (
+            "what listens at this address is no manager",
+            error.to_string(),
+            "name the address of a manager with --host",
+        ),
+        other => ("the manager does not accept the connection", other.to_string(), LOG_IN),
+    };
+    Error::new(Code::Forbidden, what).cause(cause).remedy(remedy)
 }
 
 #[cfg(test)]

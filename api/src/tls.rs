@@ -10,6 +10,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -175,10 +176,30 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Connects to a manager with TLS.
-pub async fn connect(address: &str, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+/// Connects to a manager with TLS, and waits until it has said something: that it accepts the connection, or an error
+/// that is or contains a [`rustls::Error`].
+pub async fn connect(
+    address: &str,
+    config: Arc<ClientConfig>,
+) -> io::Result<BufReader<TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
-    TlsConnector::from(config).connect(name, stream).await
+    has_spoken(TlsConnector::from(config).connect(name, stream).await?).await
 }
+
+/// Waits for the first bytes of a server of HTTP/2, which speaks first. In TLS 1.3 a client has connected before the
+/// server has looked at its certificate, and a refusal comes with the first read; whoever writes before that may lose it.
+pub async fn has_spoken<S: AsyncRead>(stream: S) -> io::Result<BufReader<S>>
+where
+    BufReader<S>: AsyncBufRead + Unpin,
+{
+    let mut stream = BufReader::with_capacity(FIRST_READ, stream);
+    if stream.fill_buf().await?.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the manager closed the connection"));
+    }
+    Ok(stream)
+}
+
+/// More than a server says by itself; larger reads go around the buffer.
+const FIRST_READ: usize = 512;

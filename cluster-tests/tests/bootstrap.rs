@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use api::proto as pb;
 use cluster_tests::{Cluster, free_ports, group, program, until};
 use tokio::process::Command;
 
@@ -78,8 +79,16 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     }
     assert!(dir.join("db/mine").exists(), "what was there before is not its own to remove");
     cluster.fault("describe", "error");
-    let said = refused(&[]).await;
+    let said = refused(&["--adopt", &id[..8]]).await;
     assert!(said.contains("plugin `simulator/compute` cannot list its instances"), "{said}");
+    // A plugin that cannot list yet, as some before there is a Swarm, keeps nobody from founding a cluster.
+    let port = free_ports(1)[0];
+    let founded = newcomer(&cluster, "founded", port, &[]);
+    let to_founded = Cluster::client_of(&format!("127.0.0.1:{port}"));
+    let status = async || to_founded.call(async |mut c| c.status(pb::StatusRequest {}).await).await.ok();
+    let status = until("it is founded", status).await;
+    assert_ne!(status.cluster, id);
+    drop(founded);
     std::fs::remove_file(cluster.path().join("lab/faults/describe")).expect("the fault is taken back");
 
     // It lives: the new one leaves its instances alone, whatever their group is called.
@@ -99,7 +108,7 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     declare(&to_again, &group("web", 4, "v1")).await;
     until("three are taken in and one is made", async || (cluster.history().made("web") == 5).then_some(()))
         .await;
-    let status = to_again.call(async |mut c| c.status(api::proto::StatusRequest {}).await).await;
+    let status = to_again.call(async |mut c| c.status(pb::StatusRequest {}).await).await;
     let status = status.expect("a status");
     assert_eq!(status.cluster, id);
     assert!(status.lineage > 1, "another lineage of it");

@@ -187,6 +187,23 @@ async fn a_manager_that_stays_silent_is_given_up_when_another_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_of_five_that_stay_silent_are_given_up_together_and_a_third_may_die() {
+    let mut cluster = Cluster::of(5).await;
+    cluster.set("infrakit/dead-manager-after", "2s").await.expect("it is stored");
+    let leader = cluster.leader().await;
+    let mut alive: Vec<usize> = (0..5).collect();
+    for n in 1..=2 {
+        let dead = (leader + n) % 5;
+        cluster.kill(dead);
+        alive.retain(|it| *it != dead);
+    }
+    let names: Vec<String> = alive.iter().map(|i| format!("m{}", i + 1)).collect();
+    vote(&cluster, &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    cluster.kill(leader);
+    until("two of three agree", async || cluster.set("k", "v").await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_removed_keeps_its_vote_until_the_others_can_do_without_it() {
     for (size, force) in [(2, false), (5, true)] {
         let mut cluster = Cluster::of(size).await;

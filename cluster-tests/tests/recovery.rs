@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use api::proto as pb;
-use cluster_tests::{Cluster, Options, group, until};
+use cluster_tests::{Cluster, Options, Process, free_ports, group, until};
 use model::Role;
 
 fn said(output: &Output) -> String {
@@ -159,6 +159,45 @@ async fn a_backup_brings_back_what_was_and_finds_what_was_made_since() {
     let into_third =
         ["restore", &file, "--data-dir", &third, "--name", "m3", "--advertise", &cluster.address(2), "--yes"];
     assert!(run(&cluster, 6, &into_third).contains("holds a manager's data"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_in_a_data_directory_and_killed_is_finished_by_the_next_restore() {
+    let mut cluster = Cluster::of(1).await;
+    let file = text(&cluster.path().join("web.backup"));
+    run(&cluster, 0, &["backup", &file]);
+    let id = cluster.status().await.expect("a status").cluster;
+    // Killed between the first file and the last write: it belongs to no cluster yet.
+    let half = text(&cluster.path().join("half"));
+    let nobody = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let listen = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let start = [
+        "manager",
+        "start",
+        "--name",
+        "m2",
+        "--data-dir",
+        &half,
+        "--listen",
+        &listen,
+        "--plugins-dir",
+        &half,
+    ];
+    let begun = [&start[..], &["--join", &nobody]].concat();
+    let mut killed = Process::start(&begun, &cluster.path().join("half.log"));
+    let current = Path::new(&half).join("db/CURRENT");
+    until("it has begun", async || current.exists().then_some(())).await;
+    until("it asks to join", async || killed.log().contains("not joined yet").then_some(())).await;
+    killed.kill();
+    let refused = run(&cluster, 1, &start);
+    assert!(refused.contains("began in") && refused.contains("infrakit restore"), "{refused}");
+    cluster.kill(0);
+    let restore = ["restore", &file, "--data-dir", &half, "--name", "m1", "--advertise", &cluster.address(0)];
+    let done = run(&cluster, 0, &[&restore[..], &["--yes"]].concat());
+    assert!(done.contains(&format!("cluster {}", &id[..8])) && !done.contains("moved"), "{done}");
+    // Now it is a manager's.
+    let refused = run(&cluster, 6, &[&restore[..], &["--yes"]].concat());
+    assert!(refused.contains("of the same cluster"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

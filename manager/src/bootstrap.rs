@@ -33,7 +33,14 @@ pub(crate) struct Membership {
 }
 
 /// The identity of this manager: from its disk, or a new one as the configuration says.
-pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Result<Membership, Error> {
+///
+/// `is_new`: nothing was in the data directory before.
+pub(crate) async fn identify(
+    config: &Config,
+    disk: &Disk,
+    is_new: bool,
+    me: &Manager,
+) -> Result<Membership, Error> {
     let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
     if let Some(identity) = disk.identity().map_err(unreadable)? {
         // On a restart, --bootstrap and --join are ignored.
@@ -59,10 +66,16 @@ pub(crate) async fn identify(config: &Config, disk: &Disk, me: &Manager) -> Resu
             (identity, Some(credentials))
         }
         Start::Restart => {
+            let dir = config.data_dir.display();
             return Err(Error::new(
                 "this manager does not belong to a cluster",
-                format!("{} is empty", config.data_dir.display()),
-                "bootstrap a cluster with --bootstrap, or join one with --join HOST:PORT",
+                if is_new {
+                    format!("{dir} is empty")
+                } else {
+                    format!("a start or a restore began in {dir} and was not finished")
+                },
+                "bootstrap a cluster with --bootstrap, join one with --join HOST:PORT, or restore a backup \
+                 there with `infrakit restore`",
             ));
         }
     };
@@ -109,7 +122,22 @@ async fn origin(config: &Config, adopt: Option<&Adopt>) -> Result<(ClusterId, u3
     if adopt == Some(&Adopt::Nobody) {
         return Ok(fresh);
     }
-    let left = left_behind(&config.plugins_dir).await?;
+    let (left, silent) = left_behind(&config.plugins_dir).await?;
+    for (plugin, error) in silent {
+        if adopt.is_some() {
+            // An instance that it does not list may be of a later lineage than all others.
+            return Err(Error::new(
+                format!("plugin `{plugin}` cannot list its instances, which may belong to the cluster"),
+                error,
+                "repair or stop the plugin; nothing was changed",
+            ));
+        }
+        // Some cannot before there is a cluster, and what is not seen is not touched either.
+        tracing::warn!(
+            plugin, %error,
+            "cannot list its instances; should any belong to another cluster, they are left alone"
+        );
+    }
     match adopt {
         Some(Adopt::Cluster(desired)) if desired.len() < SHORTEST_ID => Err(Error::new(
             format!("--adopt {desired}: too short"),
@@ -155,13 +183,15 @@ fn describe(left: &BTreeMap<ClusterId, Left>) -> String {
 }
 
 /// Lists the instances of every plugin, by the cluster that owns them.
-async fn left_behind(plugins_dir: &std::path::Path) -> Result<BTreeMap<ClusterId, Left>, Error> {
+/// Beside them, the plugins that cannot do that.
+async fn left_behind(plugins_dir: &std::path::Path) -> Result<(BTreeMap<ClusterId, Left>, Silent), Error> {
     let plugins = Directory::new(plugins_dir).with_deadline(SHOWN_WITHIN).list().map_err(|error| {
         Error::new(format!("{} cannot be read", plugins_dir.display()), error, "see --plugins-dir")
     })?;
-    let mut left: BTreeMap<ClusterId, Left> = BTreeMap::new();
-    for shown in join_all(plugins.iter().map(owners)).await {
-        for (name, owners) in shown? {
+    let (mut left, mut silent) = (BTreeMap::<ClusterId, Left>::new(), Silent::new());
+    for (listed, errors) in join_all(plugins.iter().map(owners)).await {
+        silent.extend(errors);
+        for (name, owners) in listed {
             for (owner, token) in owners {
                 let left = left.entry(ClusterId::new(owner)).or_default();
                 *left.shown.entry(name.clone()).or_default() += 1;
@@ -169,23 +199,26 @@ async fn left_behind(plugins_dir: &std::path::Path) -> Result<BTreeMap<ClusterId
             }
         }
     }
-    Ok(left)
+    Ok((left, silent))
 }
+
+/// Plugins that do not list their instances, and why.
+type Silent = Vec<(String, spi::Error)>;
 
 /// The owner and the token of each instance, for each type of a plugin.
 type Owners = Vec<(String, Vec<(String, Option<String>)>)>;
 
-async fn owners(plugin: &Found) -> Result<Owners, Error> {
+async fn owners(plugin: &Found) -> (Owners, Silent) {
     let client = plugin.client();
     let types = match client.hello().await {
         Ok(hello) => hello.interfaces.get(interface::INSTANCE).cloned().unwrap_or_default(),
         Err(error) if error.class == Class::Unavailable => {
             tracing::warn!(plugin = plugin.name, %error, "plugin unreachable; its instances are unknown");
-            return Ok(Vec::new());
+            return Default::default();
         }
-        Err(error) => return Err(silent(&plugin.name, &error)),
+        Err(error) => return (Vec::new(), vec![(plugin.name.clone(), error)]),
     };
-    let mut all = Vec::new();
+    let (mut all, mut silent) = (Vec::new(), Silent::new());
     for kind in types {
         let (subtype, name) = match kind.as_str() {
             "." => ("", plugin.name.clone()),
@@ -198,16 +231,8 @@ async fn owners(plugin: &Found) -> Result<Owners, Error> {
                 });
                 all.push((name, owned.collect()));
             }
-            Err(error) => return Err(silent(&name, &error)),
+            Err(error) => silent.push((name, error)),
         }
     }
-    Ok(all)
-}
-
-fn silent(plugin: &str, error: &spi::Error) -> Error {
-    Error::new(
-        format!("plugin `{plugin}` cannot list its instances, which could belong to another cluster"),
-        error,
-        "repair or stop the plugin, or bootstrap a new cluster anyway with --adopt none; nothing was changed",
-    )
+    (all, silent)
 }

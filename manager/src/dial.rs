@@ -6,6 +6,7 @@ use api::tls::{self, Tls};
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use raft::{Dial, Line};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::codegen::http::Uri;
@@ -14,7 +15,7 @@ use tonic::codegen::http::Uri;
 #[derive(Clone)]
 pub(crate) struct Secure(pub(crate) Tls);
 
-type Connecting = BoxFuture<'static, io::Result<TokioIo<TlsStream<TcpStream>>>>;
+type Connecting = BoxFuture<'static, io::Result<TokioIo<BufReader<TlsStream<TcpStream>>>>>;
 
 impl Secure {
     /// A connector to this address, for an endpoint.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use model::access::Newcomer;
 use model::command::{Manager, MemberRole};
 use model::membership::{MembershipView, Step};
 use model::quorum::Unsafe;
@@ -123,8 +122,10 @@ impl Members {
                 self.replica.add_learner(id, &manager.address).await
             }
             Step::GiveUp(dead) => {
-                tracing::warn!(node = %dead, "autopilot removes a voter: unreachable for dead-manager-after");
-                let change = Change::SetMemberRole { nodes: vec![dead], role: MemberRole::Removed };
+                let nodes = list(&dead);
+                tracing::warn!(nodes, "autopilot removes voters: unreachable for dead-manager-after");
+                let nodes = dead.into_iter().collect();
+                let change = Change::SetMemberRole { nodes, role: MemberRole::Removed };
                 let by = Actor("manager:autopilot".into());
                 let command = Command { id: RequestId(raft::unique()), by, at: self.clock.now(), change };
                 self.replica.propose(&command, Some(term)).await.map(drop)

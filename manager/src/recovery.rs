@@ -37,28 +37,49 @@ pub(crate) fn next_lineage(before: u32) -> u32 {
     before.saturating_add(1).max(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
-impl Survivor {
+/// What a data directory holds.
+pub enum DataDir {
+    /// Nothing.
+    Empty,
+    /// A start or a restore began there and did not get as far as to belong to a cluster: nobody relies on it.
+    Unfinished,
+    /// What a manager knows.
+    Member(Box<Survivor>),
+}
+
+impl DataDir {
     /// Reads a data directory, without changing it.
     pub async fn read(dir: &Path, unlock: Option<&Secret>) -> Result<Self, Error> {
-        let nothing = || {
-            let remedy = "name the data directory of a manager that was a member; nothing was changed";
-            Error::new(
-                format!("{} is not the data directory of a manager", dir.display()),
-                "it does not belong to a cluster",
-                remedy,
-            )
-        };
         if !Disk::exists(&dir.join(DB)) {
-            return Err(nothing());
+            return Ok(DataDir::Empty);
         }
         let disk = disk::open(dir, unlock).await?;
         let read = tokio::task::spawn_blocking(move || disk.holding().map(|holding| (disk, holding))).await;
         match read.map_err(std::io::Error::other).and_then(|it| it) {
-            Ok((disk, Some(holding))) => Ok(Self { dir: dir.to_owned(), holding, disk }),
-            Ok((_, None)) => Err(nothing()),
+            Ok((disk, Some(holding))) => {
+                Ok(DataDir::Member(Box::new(Survivor { dir: dir.to_owned(), holding, disk })))
+            }
+            Ok((_, None)) => Ok(DataDir::Unfinished),
             Err(error) => {
                 let what = format!("the data in {} cannot be read", dir.display());
                 Err(Error::new(what, error, "recover from another survivor; nothing was changed"))
+            }
+        }
+    }
+}
+
+impl Survivor {
+    /// Reads the data directory of a member, without changing it.
+    pub async fn read(dir: &Path, unlock: Option<&Secret>) -> Result<Self, Error> {
+        match DataDir::read(dir, unlock).await? {
+            DataDir::Member(survivor) => Ok(*survivor),
+            DataDir::Empty | DataDir::Unfinished => {
+                let remedy = "name the data directory of a manager that was a member; nothing was changed";
+                Err(Error::new(
+                    format!("{} is not the data directory of a manager", dir.display()),
+                    "it does not belong to a cluster",
+                    remedy,
+                ))
             }
         }
     }
@@ -143,11 +164,6 @@ pub fn is_taken(dir: &Path) -> Option<String> {
     let lock = std::fs::File::options().read(true).write(true).open(dir.join(DB).join("LOCK")).ok()?;
     let taken = fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
     taken.then(|| "a manager uses it".to_owned())
-}
-
-/// Whether a data directory holds the data of a manager.
-pub fn holds_data(dir: &Path) -> bool {
-    Disk::exists(&dir.join(DB))
 }
 
 /// The managers other than `me` that accept a connection: a running majority is not lost.

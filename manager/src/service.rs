@@ -23,8 +23,8 @@ use model::command::{Declaration, Settle, Verb};
 use model::plan::{Unasked, operators_word};
 use model::status::GroupStatus;
 use model::{
-    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, ObjectKey, Observed,
-    PluginName, RequestId, Revision, State, tags,
+    Actor, Allocation, Answer, Change, Command, GroupId, GroupSpec, InstanceId, ObjectKey, PluginName,
+    RequestId, Revision, State, tags,
 };
 use raft::{Published, Replica, Role};
 use tokio::sync::{Semaphore, watch};

@@ -31,8 +31,8 @@ pub enum Step {
     HandOver(BTreeSet<NodeId>),
     /// Add it as a learner.
     AddLearner(NodeId),
-    /// Autopilot: record that it is removed.
-    GiveUp(NodeId),
+    /// Autopilot: record that they are removed, all at once.
+    GiveUp(BTreeSet<NodeId>),
     /// Remove these learners.
     Drop(BTreeSet<NodeId>),
     /// Nothing to do.
@@ -72,7 +72,8 @@ impl MembershipView {
         if let Some(id) = state.managers.keys().find(|id| !self.members.contains(*id)) {
             return Ok(Step::AddLearner(*id));
         }
-        if let Some(dead) = self.given_up(state, me) {
+        let dead = self.given_up(state, me);
+        if !dead.is_empty() {
             return Ok(Step::GiveUp(dead));
         }
         let gone: BTreeSet<NodeId> =
@@ -80,17 +81,110 @@ impl MembershipView {
         Ok(if gone.is_empty() { Step::Rest } else { Step::Drop(gone) })
     }
 
-    /// An unreachable voter for autopilot to remove, if fault tolerance increases without it, as when another
-    /// manager has joined to replace it. Never by a leader without a majority.
-    fn given_up(&self, state: &State, me: NodeId) -> Option<NodeId> {
-        let dead = *self.silent.iter().find(|id| **id != me)?;
-        if !state.managers.contains_key(&dead) {
-            return None;
-        }
+    /// The unreachable voters for autopilot to remove: those without whom the cluster tolerates most failures, and no
+    /// more than that takes. They are judged together, for two of five may only go together. Never by a leader without a
+    /// majority, nor below three voters.
+    fn given_up(&self, state: &State, me: NodeId) -> BTreeSet<NodeId> {
         let voters = self.voters();
-        let without: BTreeSet<NodeId> = voters.iter().copied().filter(|id| *id != dead).collect();
-        let helps = without.len() >= 3
-            && fault_tolerance(&without, &self.reached) > fault_tolerance(&voters, &self.reached);
-        (helps && self.votes(&voters).may_become(&without, false).is_ok()).then_some(dead)
+        let dead: Vec<NodeId> = self
+            .silent
+            .iter()
+            .copied()
+            .filter(|id| *id != me && voters.contains(id) && state.managers.contains_key(id))
+            .collect();
+        let mut best = (fault_tolerance(&voters, &self.reached), BTreeSet::new());
+        for count in 1..=dead.len().min(voters.len().saturating_sub(FEWEST)) {
+            let gone: BTreeSet<NodeId> = dead[..count].iter().copied().collect();
+            let without: BTreeSet<NodeId> = voters.difference(&gone).copied().collect();
+            let tolerated = fault_tolerance(&without, &self.reached);
+            if tolerated > best.0 && self.votes(&voters).may_become(&without, false).is_ok() {
+                best = (tolerated, gone);
+            }
+        }
+        best.1
+    }
+}
+
+/// Autopilot leaves so many voters at least: with fewer, no failure is tolerated.
+const FEWEST: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Manager, Program};
+
+    /// Voters 1 to `n` in the state, as bits of whom the leader 1 reaches and whom it has missed for long.
+    fn of(n: u64, reached: u64, silent: u64) -> (State, MembershipView) {
+        let set = |bits: u64| -> BTreeSet<NodeId> {
+            (1..=n).filter(|id| bits & (1 << (id - 1)) != 0).map(NodeId).collect()
+        };
+        let mut state = State { level: crate::command::LEVEL, ..State::default() };
+        for id in 1..=n {
+            let manager = Manager {
+                name: format!("m{id}"),
+                address: format!("m{id}:1"),
+                storage: format!("d{id}"),
+                instance: None,
+                program: Program::default(),
+            };
+            state.managers.insert(NodeId(id), manager);
+        }
+        let voters = set(u64::MAX);
+        let view = MembershipView {
+            sets: vec![voters.clone()],
+            members: voters,
+            reached: set(reached),
+            ready: BTreeSet::new(),
+            silent: set(silent),
+        };
+        (state, view)
+    }
+
+    #[test]
+    fn two_dead_of_five_are_given_up_together_and_one_of_five_is_waited_for() {
+        let (state, view) = of(5, 0b00111, 0b11000);
+        let dead = BTreeSet::from([NodeId(4), NodeId(5)]);
+        assert_eq!(view.next(&state, NodeId(1)), Ok(Step::GiveUp(dead)));
+        let (state, view) = of(5, 0b01111, 0b10000);
+        assert_eq!(view.next(&state, NodeId(1)), Ok(Step::Rest));
+        // With a replacement in place, the dead one only weighs.
+        let (state, view) = of(4, 0b0111, 0b1000);
+        assert_eq!(view.next(&state, NodeId(1)), Ok(Step::GiveUp(BTreeSet::from([NodeId(4)]))));
+    }
+
+    /// Every small membership: whoever is given up may be removed by `node rm` without --force, and if anybody may who
+    /// helps, the cluster tolerates as much afterwards as it can.
+    #[test]
+    fn autopilot_gives_up_whom_an_operator_may_remove_and_leaves_no_gain() {
+        let mut given_up = 0;
+        for n in 1..=7u64 {
+            for reached in (0..1u64 << n).filter(|bits| bits & 1 == 1) {
+                for silent in (0..1u64 << n).filter(|bits| bits & reached == 0) {
+                    let (state, view) = of(n, reached, silent);
+                    let voters = view.voters();
+                    let now = fault_tolerance(&voters, &view.reached);
+                    let allowed = |gone: &BTreeSet<NodeId>| {
+                        let without: BTreeSet<NodeId> = voters.difference(gone).copied().collect();
+                        let tolerated = fault_tolerance(&without, &view.reached);
+                        let ok = without.len() >= FEWEST
+                            && tolerated > now
+                            && view.votes(&voters).may_become(&without, false).is_ok();
+                        ok.then_some(tolerated)
+                    };
+                    let subsets = (1..1u64 << n).filter(|bits| bits & silent == *bits);
+                    let best = subsets.filter_map(|bits| allowed(&of(n, bits, 0).1.reached)).max();
+                    let case = format!("{n} voters, {reached:b} reached, {silent:b} silent");
+                    match view.next(&state, NodeId(1)) {
+                        Ok(Step::GiveUp(gone)) => {
+                            assert_eq!(allowed(&gone), best, "{case}: {gone:?}");
+                            given_up += 1;
+                        }
+                        Ok(Step::Rest) => assert_eq!(best, None, "{case}"),
+                        other => panic!("{case}: {other:?}"),
+                    }
+                }
+            }
+        }
+        assert!(given_up > 0);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use api::proto as pb;
 use manager::backup::{KEY_FILE, key};
 use manager::private_file::save;
-use manager::recovery::{self, Survivor};
+use manager::recovery::{self, DataDir, Survivor};
 use raft::{Backup, Head, Identity, Key};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
@@ -136,32 +136,28 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
             .exit(REFUSED));
     }
     check_unused(dir)?;
-    let holds = recovery::holds_data(dir);
-    if holds {
-        let refused = |message: String| {
-            Failure::new(format!("{} holds a manager's data", dir.display()))
-                .cause(message)
-                .remedy(format!(
-                    "name an empty --data-dir, or give --replace to move the data aside; {NOTHING}"
-                ))
-                .exit(REFUSED)
-        };
-        match Survivor::read(dir, super::unlock_key(None)?.as_ref()).await {
-            Ok(survivor) if !args.replace => {
-                let held = &survivor.holding;
-                return Err(refused(if held.identity.cluster == cluster {
-                    format!(
-                        "of the same cluster, up to entry {} of lineage {}; the backup was taken at entry {} of lineage {}",
-                        held.last.index, held.identity.lineage, backup.head.last.index, backup.head.lineage
-                    )
-                } else {
-                    let (theirs, ours) = (held.identity.cluster.short(), cluster.short());
-                    format!("of cluster {theirs}; the backup is of cluster {ours}")
-                }));
-            }
-            Err(error) if !args.replace => return Err(refused(error.cause)),
-            Ok(_) | Err(_) => {}
+    let held = match DataDir::read(dir, super::unlock_key(None)?.as_ref()).await {
+        // What an earlier restore has begun is finished by this one.
+        Ok(DataDir::Empty | DataDir::Unfinished) => None,
+        Ok(DataDir::Member(survivor)) => {
+            let held = &survivor.holding;
+            Some(if held.identity.cluster == cluster {
+                format!(
+                    "of the same cluster, up to entry {} of lineage {}; the backup was taken at entry {} of lineage {}",
+                    held.last.index, held.identity.lineage, backup.head.last.index, backup.head.lineage
+                )
+            } else {
+                let (theirs, ours) = (held.identity.cluster.short(), cluster.short());
+                format!("of cluster {theirs}; the backup is of cluster {ours}")
+            })
         }
+        Err(error) => Some(error.cause),
+    };
+    if let Some(held) = held.as_ref().filter(|_| !args.replace) {
+        return Err(Failure::new(format!("{} holds a manager's data", dir.display()))
+            .cause(held)
+            .remedy(format!("name an empty --data-dir, or give --replace to move the data aside; {NOTHING}"))
+            .exit(REFUSED));
     }
     let head = &backup.head;
     let effect = format!(
@@ -170,7 +166,7 @@ pub(crate) async fn restore(args: RestoreArgs, global: &Global) -> Result<u8, Fa
         rfc3339(head.at.0)
     );
     confirm(args.yes, &effect, cluster.short())?;
-    if holds {
+    if held.is_some() {
         let aside = recovery::set_aside(dir).map_err(|error| {
             Failure::new(format!("the data in {} cannot be moved aside", dir.display()))
                 .cause(error.to_string())

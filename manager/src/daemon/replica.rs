@@ -61,7 +61,7 @@ async fn open(config: &Config, address: &str) -> Result<(Disk, Manager, Membersh
         instance: config.instance.clone(),
         program: recovery::program(),
     };
-    match bootstrap::identify(config, &disk, &me).await {
+    match bootstrap::identify(config, &disk, new.1, &me).await {
         Ok(membership) => Ok((disk, me, membership)),
         Err(error) => {
             // A join request may have succeeded: the data directory must keep the identity that it was made

@@ -54,11 +54,11 @@ impl Service {
     }
 
     /// What a commit would do: the same state machine and the same planner, on a copy.
-    pub(super) fn forecast(
+    pub(super) async fn forecast(
         &self,
         published: &Published,
         item: &Declaration,
-        observed: &Observed,
+        observed: Observed,
     ) -> pb::Planned {
         let Spec::Group(spec) = &item.spec;
         let (id, state) = (&spec.id, &published.state);

@@ -141,7 +141,7 @@ pub(crate) fn manager(n: u64) -> Manager {
         address: format!("m{n}:1"),
         storage: format!("disk{n}"),
         // The second runs on a member of the group that it manages.
-        instance: (n == 2).then(|| InstanceId::new("host")),
+        instance: (n == 2).then(|| "host".into()),
         program: Program { version: String::new(), level: LEVEL },
     }
 }
@@ -369,11 +369,14 @@ impl World {
             Step::AddLearner(id) => drop(self.members.insert(id)),
             Step::GiveUp(dead) => {
                 let voters = view.voters();
-                let without: BTreeSet<NodeId> = voters.iter().copied().filter(|id| *id != dead).collect();
+                let without: BTreeSet<NodeId> = voters.difference(&dead).copied().collect();
                 if fault_tolerance(&without, &view.reached) < fault_tolerance(&voters, &view.reached) {
                     self.break_promise("I7: the cluster bears less after giving somebody up");
                 }
-                self.write(Change::SetMemberRole { nodes: vec![dead], role: MemberRole::Removed });
+                self.write(Change::SetMemberRole {
+                    nodes: dead.into_iter().collect(),
+                    role: MemberRole::Removed,
+                });
             }
             Step::Drop(gone) => {
                 if gone.iter().any(|id| self.sets.iter().any(|set| set.contains(id))) {
@@ -482,7 +485,7 @@ impl World {
                     .state()
                     .managers
                     .iter()
-                    .find(|(_, it)| it.instance.as_ref().is_some_and(|host| host.as_str() == instance));
+                    .find(|(_, it)| it.instance.as_ref().is_some_and(|host| host.id.as_str() == instance));
                 if hosts.is_some() {
                     self.break_promise("I4: the machine of a manager was destroyed");
                 }
