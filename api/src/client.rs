@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, FuturesUnordered, Stream as Answers, StreamExt};
@@ -12,11 +12,12 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::credentials::Credentials;
 use crate::error::{Code, Error, is_unauthenticated};
-use crate::proto::manager_client::ManagerClient;
+use crate::proto::{self as pb, manager_client::ManagerClient};
 use crate::{local, tls};
 
 /// Addresses of managers: `host:port` or paths of local sockets, one or more.
@@ -35,6 +36,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running manager accepts a connection immediately; the next address is tried after this.
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// An election takes less.
+const ELECTION: Duration = Duration::from_secs(2);
+
+/// How long the other managers are waited for when one knows of no leader.
+const OTHERS_ANSWER: Duration = Duration::from_millis(150);
 
 /// When the next address is tried beside one that has not said anything.
 const SIDE_BY_SIDE: Duration = Duration::from_millis(300);
@@ -172,6 +179,40 @@ impl Client {
             Ok(answer) => answer,
             Err(_) => Err(self.in_vain(self.deadline, last)),
         }
+    }
+
+    /// The status of the cluster: from its leader; or, if there has been none for longer than an election takes, the
+    /// newest that a manager knows, which then says so in `outage`.
+    pub async fn status(&self) -> Result<pb::ClusterStatus, Error> {
+        let (newest, is_out) = (Mutex::new(None), Notify::new());
+        let from_leader = self.call(async |mut client| {
+            let reply = client.status(pb::StatusRequest { or_stale: true }).await?;
+            let Some(outage) = reply.get_ref().outage else { return Ok(reply) };
+            let mut newest = newest.lock().expect("nobody panics while holding it");
+            let applied = |known: &pb::ClusterStatus| known.applied_index;
+            if newest.as_ref().is_none_or(|known| applied(known) <= applied(reply.get_ref())) {
+                *newest = Some(reply.into_inner());
+            }
+            if outage.for_ms >= ELECTION.as_millis() as u64 {
+                is_out.notify_one();
+            }
+            Err(tonic::Status::unavailable("there is no leader at the moment"))
+        });
+        let settled = async {
+            is_out.notified().await;
+            // Somebody else may know a leader.
+            tokio::time::sleep(OTHERS_ANSWER).await;
+        };
+        let failed = tokio::select! {
+            biased;
+            status = from_leader => match status {
+                Ok(status) => return Ok(status),
+                Err(error) => error,
+            },
+            () = settled => Error::new(Code::Unavailable, "there is no leader"),
+        };
+        let newest = newest.lock().expect("nobody panics while holding it").take();
+        newest.filter(|_| failed.code == Code::Unavailable).ok_or(failed)
     }
 
     fn in_vain(&self, waited: Duration, last: Error) -> Error {
@@ -315,7 +356,7 @@ mod tests {
         let client = Client::new(&Addresses::parse("127.0.0.1:1,/no/such.sock").expect("addresses"), None)
             .expect("a client");
         let client = client.with_deadline(Duration::from_millis(300));
-        let request = crate::proto::StatusRequest {};
+        let request = pb::StatusRequest::default();
         let error = client.call(async |mut c| c.status(request).await).await.expect_err("nobody is there");
         assert_eq!(error.code, Code::Unavailable);
         assert!(error.cause.contains("127.0.0.1:1, /no/such.sock"), "{error:?}");

@@ -309,7 +309,7 @@ impl Cluster {
     }
 
     pub async fn status(&self) -> Option<pb::ClusterStatus> {
-        self.client().call(async |mut c| c.status(pb::StatusRequest {}).await).await.ok()
+        self.client().call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok()
     }
 
     /// Which manager leads: its place, by its address.

@@ -116,7 +116,7 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     // No certificate at all.
     let newcomer = tls::newcomer(token.authority).expect("a fingerprint");
     let mut nobody = remote_by(&cluster.address(1), newcomer).await.expect("a connection");
-    let refused = nobody.status(pb::StatusRequest {}).await.expect_err("it is not known");
+    let refused = nobody.status(pb::StatusRequest::default()).await.expect_err("it is not known");
     assert_eq!(api::Error::from(refused).code, Code::Forbidden);
     // Every manager names who asked, also the one that only passes it on.
     for i in 0..3 {

@@ -22,6 +22,7 @@ mod lease;
 mod members;
 mod metrics;
 mod monitor;
+mod outage;
 pub mod private_file;
 mod reconcile;
 pub mod recovery;

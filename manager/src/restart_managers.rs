@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use model::command::Machine;
 use model::{InstanceRef, NodeId, State};
-use raft::{Replica, Role};
+use raft::Replica;
 use rand::RngExt;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::outage::Outage;
 use crate::world::Plugins;
 
 /// How often it is checked whether there is a leader.
@@ -23,27 +25,19 @@ const LAST_PAUSE: Duration = Duration::from_secs(600);
 type Tried = BTreeMap<NodeId, (Instant, Duration)>;
 
 /// Restarts the machines of the other managers while there is no leader. Ends with the replica.
-pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>) {
-    let mut led_at = Instant::now();
+pub(crate) async fn keep(replica: Replica, world: Arc<Plugins>, outages: watch::Receiver<Option<Outage>>) {
     let mut tried = Tried::new();
     loop {
         // Several survivors should not do it at the same moment.
         let pause = EVERY.mul_f64(rand::rng().random_range(0.5..1.5));
         tokio::time::sleep(pause).await;
         let state = replica.published().state;
-        let led = match *replica.watch_role().borrow() {
-            Role::Leader { term } => replica.holds_lease(term),
-            Role::Other { leader, .. } => {
-                leader.is_some() && replica.heard_leader().is_some_and(|age| age < 2 * EVERY)
-            }
-        };
-        if led {
-            led_at = Instant::now();
+        let Some(since) = outages.borrow().as_ref().map(|outage| outage.since) else {
             tried.clear();
             continue;
-        }
+        };
         let Some(patience) = state.start_managers_after() else { continue };
-        if led_at.elapsed() < Duration::from_millis(patience.0) {
+        if since.elapsed() < Duration::from_millis(patience.0) {
             continue;
         }
         for (node, machine) in machines(&state, replica.identity().node) {

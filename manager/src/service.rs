@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::dial::Secure;
 use crate::leadership::leads;
 use crate::members::Members;
+use crate::outage::Outage;
 use crate::reconcile::Assessments;
 use crate::telemetry;
 use crate::world::{Plugins, Rejection, World};
@@ -63,6 +64,7 @@ pub(crate) struct Service {
     clock: Clock,
     members: Arc<Members>,
     forward: Forward,
+    outages: watch::Receiver<Option<Outage>>,
     waiting: Arc<Semaphore>,
 }
 
@@ -77,6 +79,7 @@ impl Service {
         clock: Clock,
         members: Arc<Members>,
         dial: Secure,
+        outages: watch::Receiver<Option<Outage>>,
     ) -> Self {
         let forward = Forward::new(replica.clone(), role.clone(), dial);
         Self {
@@ -87,6 +90,7 @@ impl Service {
             clock,
             members,
             forward,
+            outages,
             waiting: Arc::new(Semaphore::new(WAITING)),
         }
     }
@@ -428,8 +432,12 @@ impl ManagerRpc for Service {
     }
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Answered<pb::ClusterStatus> {
-        at_leader!(self, request, status);
-        Ok(Response::new(self.cluster_status().await?))
+        let or_stale = request.get_ref().or_stale;
+        let of_leader = async {
+            at_leader!(self, request, status);
+            Ok(Response::new(self.cluster_status().await?))
+        };
+        if or_stale { self.or_stale(of_leader).await } else { of_leader.await }
     }
 
     async fn events(&self, request: Request<pb::EventsRequest>) -> Answered<Self::EventsStream> {

@@ -10,10 +10,10 @@ use super::{client, confirm};
 use crate::args::{EventsArgs, NodeVerb, VarVerb};
 use crate::global::{Format, Global};
 use crate::output::{self, rfc3339};
-use crate::report::{Failure, NOT_FOUND};
+use crate::report::{self, Failure, NOT_FOUND};
 
 async fn ask(global: &Global) -> Result<pb::ClusterStatus, Failure> {
-    Ok(client(global)?.call(async |mut c| c.status(pb::StatusRequest {}).await).await?)
+    Ok(client(global)?.status().await?)
 }
 
 fn node_json(node: &pb::Node, term: u64) -> Value {
@@ -115,10 +115,48 @@ async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
 async fn list(global: &Global) -> Result<u8, Failure> {
     let status = ask(global).await?;
     let items: Vec<Value> = status.nodes.iter().map(|node| node_json(node, status.term)).collect();
-    if !output::object(global.output, "NodeList", json!({ "items": items }))? {
+    let list = json!({ "items": items, "outage": status.outage.as_ref().map(outage_json) });
+    if !output::object(global.output, "NodeList", list)? {
         output::table(&NODES, status.nodes.iter().map(node_row))?;
     }
-    Ok(0)
+    Ok(tell_outage(&status))
+}
+
+/// Without a leader, nothing is current: says so, and what to do, beside the output. The exit code.
+fn tell_outage(status: &pb::ClusterStatus) -> u8 {
+    let Some(outage) = &status.outage else { return 0 };
+    let answered = status.nodes.iter().find(|node| node.id == status.answered_by);
+    report::warn(&format!(
+        "{}; this is what manager `{}` knows, up to entry {}, and no group is acted on; {NO_LEADER}",
+        describe_outage(outage),
+        answered.map_or("", |node| node.name.as_str()),
+        status.applied_index
+    ));
+    report::FAILED
+}
+
+/// For how long there has been no leader, and what is missing for one.
+pub(crate) fn describe_outage(outage: &pb::Outage) -> String {
+    format!(
+        "no leader for {} s: {} of {} voters answer, and {} are needed",
+        outage.for_ms / 1000,
+        outage.reached,
+        outage.voters,
+        outage.needed
+    )
+}
+
+/// What to do without a leader.
+pub(crate) const NO_LEADER: &str = "start the managers that are missing, with their old commands; if a majority of them \
+                                    is permanently lost, `infrakit recover` on the disk of a survivor";
+
+fn outage_json(outage: &pb::Outage) -> Value {
+    json!({
+        "forMs": outage.for_ms,
+        "voters": outage.voters,
+        "reached": outage.reached,
+        "needed": outage.needed,
+    })
 }
 
 pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
@@ -131,11 +169,12 @@ pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
         "appliedIndex": status.applied_index,
         "version": status.version,
         "featureLevel": status.level,
+        "outage": status.outage.as_ref().map(outage_json),
         "nodes": status.nodes.iter().map(|node| node_json(node, status.term)).collect::<Vec<_>>(),
         "groups": status.groups.iter().map(brief_json).collect::<Vec<_>>(),
     });
     if output::object(global.output, "ClusterStatus", value)? {
-        return Ok(0);
+        return Ok(tell_outage(&status));
     }
     let leader = status.nodes.iter().find(|node| node.id == status.leader);
     let voters: Vec<_> = status.nodes.iter().filter(|node| node.role != "Learner").collect();
@@ -161,7 +200,7 @@ pub(crate) async fn status(global: &Global) -> Result<u8, Failure> {
             output::line(&format!("condition {} of {}: {}", condition.r#type, group.id, condition.message))?;
         }
     }
-    Ok(0)
+    Ok(tell_outage(&status))
 }
 
 pub(crate) async fn events(args: EventsArgs, global: &Global) -> Result<u8, Failure> {

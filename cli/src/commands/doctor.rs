@@ -6,6 +6,7 @@ use api::proto as pb;
 use serde_json::{Value, json};
 use spi::Directory;
 
+use super::cluster::{NO_LEADER, describe_outage};
 use super::{client, plugins_dir};
 use crate::global::Global;
 use crate::output;
@@ -56,7 +57,9 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
     match status(global).await {
         Ok(status) => {
             managers(&status, &mut findings);
-            groups(&status, &mut findings);
+            if status.outage.is_none() {
+                groups(&status, &mut findings);
+            }
         }
         Err(failure) => {
             let remedy = if failure.remedy.is_empty() {
@@ -84,13 +87,22 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
 
 async fn status(global: &Global) -> Result<pb::ClusterStatus, Failure> {
     let client = client(global)?.with_deadline(Duration::from_secs(10));
-    Ok(client.call(async |mut c| c.status(pb::StatusRequest {}).await).await?)
+    Ok(client.status().await?)
 }
 
 fn managers(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
     let voters: Vec<_> = status.nodes.iter().filter(|node| node.role != "Learner").collect();
     let reached = voters.iter().filter(|node| node.status == "Reachable").count();
     let borne = reached.saturating_sub(voters.len() / 2 + 1);
+    if let Some(outage) = &status.outage {
+        findings.push(Finding::bad(describe_outage(outage), NO_LEADER));
+        for node in status.nodes.iter().filter(|node| node.status != "Reachable") {
+            let since = node.last_ack_ms.unwrap_or_default() / 1000;
+            let what = format!("manager `{}` at {} has not answered for {since} s", node.name, node.address);
+            findings.push(Finding::bad(what, "start it with its old command"));
+        }
+        return;
+    }
     findings.push(Finding::good(format!(
         "cluster {} answers: lineage {}, term {}, {reached} of {} voters reachable",
         status.cluster.get(..8).unwrap_or(&status.cluster),

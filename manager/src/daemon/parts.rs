@@ -6,6 +6,7 @@ use api::tls::Tls;
 use model::command::Manager;
 use raft::Replica;
 use spi::Directory;
+use tokio::sync::watch;
 
 use crate::call_gate::CallGate;
 use crate::clock::Clock;
@@ -14,6 +15,7 @@ use crate::dial::Secure;
 use crate::members::Members;
 use crate::metrics::Metrics;
 use crate::monitor::Probe;
+use crate::outage::Outage;
 use crate::reconcile::Assessments;
 use crate::service::Service;
 use crate::world::Plugins;
@@ -29,6 +31,7 @@ pub(super) struct Parts {
     pub(super) assessments: Assessments,
     pub(super) gate: CallGate,
     pub(super) members: Arc<Members>,
+    pub(super) outages: watch::Sender<Option<Outage>>,
 }
 
 impl Parts {
@@ -45,7 +48,8 @@ impl Parts {
             Secure(tls.clone()),
         ));
         let assessments = Assessments::default();
-        Self { replica, tls, me, clock, metrics, world, assessments, gate, members }
+        let outages = watch::Sender::new(None);
+        Self { replica, tls, me, clock, metrics, world, assessments, gate, members, outages }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -62,6 +66,7 @@ impl Parts {
             self.clock.clone(),
             self.members.clone(),
             Secure(self.tls.clone()),
+            self.outages.subscribe(),
         )
     }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::parts::Parts;
 use crate::config::Config;
 use crate::monitor::{self, Probe};
-use crate::{backup, bootstrap, keys, leadership, reconcile, restart_managers};
+use crate::{backup, bootstrap, keys, leadership, outage, reconcile, restart_managers};
 
 /// How long a new leader tries to announce its instance before it continues.
 const ANNOUNCED_IN: Duration = Duration::from_secs(5);
@@ -22,10 +22,11 @@ pub(super) fn spawn(
     bootstrap: Option<Command>,
     monitor: Option<(TcpListener, Probe)>,
 ) -> JoinSet<()> {
-    let Parts { replica, tls, clock, metrics, world, members, me, .. } = parts;
+    let Parts { replica, tls, clock, metrics, world, members, me, outages, .. } = parts;
     let mut tasks = JoinSet::new();
+    tasks.spawn(outage::keep(replica.clone(), tls.clone(), outages.clone()));
     if config.restart_managers {
-        tasks.spawn(restart_managers::keep(replica.clone(), world.clone()));
+        tasks.spawn(restart_managers::keep(replica.clone(), world.clone(), outages.subscribe()));
     }
     tasks.spawn(leadership::while_leading(replica.watch_role(), {
         let parts = parts.clone();

@@ -3,34 +3,67 @@
 use std::time::Duration;
 
 use api::{Error, proto as pb};
-use model::GroupId;
-use raft::Role;
+use model::{GroupId, NodeId};
+use raft::{Published, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Response, Status};
 
 use super::Service;
 use super::answers::no_group;
 use crate::leadership::leads;
 use crate::members::is_fresh;
+use crate::outage::{Outage, votes};
 
 /// The shortest time between two messages of a watched group.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 
+/// How long a leader is waited for: at most, and when there was none a moment ago.
+const LEADER_ANSWERS: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(100);
+
 impl Service {
     pub(super) async fn cluster_status(&self) -> Result<pb::ClusterStatus, Error> {
         let published = self.read().await?;
+        Ok(self.status_at(&published, None))
+    }
+
+    /// The status from the leader, or what this manager knows if it has none for a while or cannot reach it.
+    pub(super) async fn or_stale(
+        &self,
+        of_leader: impl Future<Output = Result<Response<pb::ClusterStatus>, Status>>,
+    ) -> Result<Response<pb::ClusterStatus>, Status> {
+        let outage = || self.outages.borrow().clone();
+        let patience = if outage().is_some() { SOON } else { LEADER_ANSWERS };
+        match tokio::time::timeout(patience, of_leader).await {
+            Ok(Ok(status)) => Ok(status),
+            failed => match outage() {
+                Some(outage) => Ok(Response::new(self.status_at(&self.replica.published(), Some(&outage)))),
+                None => failed.unwrap_or_else(|_| Err(Status::unavailable("the leader does not answer"))),
+            },
+        }
+    }
+
+    fn status_at(&self, published: &Published, outage: Option<&Outage>) -> pb::ClusterStatus {
         let state = &published.state;
         let identity = self.replica.identity();
         let (leader, term) = match *self.role.borrow() {
             Role::Leader { term } => (identity.node, term),
             Role::Other { term, leader } => (leader.unwrap_or_default(), term),
         };
+        let leader = if outage.is_some() { NodeId::default() } else { leader };
         let members = self.replica.members();
         let known = |member: &raft::MemberStatus| state.managers.get(&member.node);
         let machine = |member: &raft::MemberStatus| known(member)?.instance.as_ref();
         let node = |member: &raft::MemberStatus| {
             let is_leader = member.node == leader;
+            let (is_reached, last_ack) = match outage {
+                Some(outage) => {
+                    let missing = outage.missing.get(&member.node);
+                    (missing.is_none(), missing.map(|since| since.elapsed()))
+                }
+                None => (is_leader || is_fresh(member), member.last_ack),
+            };
             pb::Node {
                 id: member.node.0,
                 name: known(member).map(|it| it.name.clone()).unwrap_or_default(),
@@ -41,9 +74,9 @@ impl Service {
                     (false, false) => "Learner",
                 }
                 .to_owned(),
-                status: if is_leader || is_fresh(member) { "Reachable" } else { "Unreachable" }.to_owned(),
+                status: if is_reached { "Reachable" } else { "Unreachable" }.to_owned(),
                 lag: if is_leader { Some(0) } else { member.lag },
-                last_ack_ms: member.last_ack.map(|age| age.as_millis() as u64),
+                last_ack_ms: last_ack.map(|age| age.as_millis() as u64),
                 version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
                 instance: machine(member).map(|it| it.id.to_string()).unwrap_or_default(),
                 instance_plugin: machine(member)
@@ -52,7 +85,7 @@ impl Service {
                     .unwrap_or_default(),
             }
         };
-        Ok(pb::ClusterStatus {
+        pb::ClusterStatus {
             cluster: identity.cluster.to_string(),
             lineage: identity.lineage,
             term: term.0,
@@ -63,7 +96,16 @@ impl Service {
             applied_index: published.index.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             level: state.level,
-        })
+            outage: outage.map(|outage| {
+                let (voters, reached, needed) = votes(&members, outage);
+                pb::Outage {
+                    for_ms: outage.since.elapsed().as_millis() as u64,
+                    voters: voters as u32,
+                    reached: reached as u32,
+                    needed: needed as u32,
+                }
+            }),
+        }
     }
 
     /// A group's status now and at every change, as long as this manager leads.

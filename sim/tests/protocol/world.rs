@@ -481,11 +481,10 @@ impl World {
                 })
             }
             Does::Unmake(instance) => {
-                let hosts = self
-                    .state()
-                    .managers
-                    .iter()
-                    .find(|(_, it)| it.instance.as_ref().is_some_and(|host| host.id.as_str() == instance));
+                let hosts =
+                    self.state().managers.iter().find(|(_, it)| {
+                        it.instance.as_ref().is_some_and(|host| host.id.as_str() == instance)
+                    });
                 if hosts.is_some() {
                     self.break_promise("I4: the machine of a manager was destroyed");
                 }

@@ -165,7 +165,8 @@ impl Attack {
         for i in 0..3 {
             let client =
                 Cluster::client_of(&self.cluster.address(i)).with_deadline(Duration::from_millis(500));
-            let Ok(status) = client.call(async |mut c| c.status(pb::StatusRequest {}).await).await else {
+            let Ok(status) = client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await
+            else {
                 continue;
             };
             let leads = |node: &&pb::Node| node.id == status.leader;

@@ -1,0 +1,119 @@
+//! Notices that no leader leads, tells it once, and finds out who is missing: all that a manager without a quorum can
+//! do for those who ask.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::tls::{self, Tls};
+use futures_util::future::join_all;
+use model::quorum::majority;
+use model::{NodeId, State};
+use raft::{MemberStatus, Replica, Role};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How often it is checked whether there is a leader.
+const EVERY: Duration = Duration::from_millis(250);
+/// A follower that has not heard of its leader for so long has none.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+/// An election takes less: only what lasts longer is told.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
+/// How long another manager may take to accept a connection.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
+
+/// A time without a leader.
+#[derive(Debug, Clone)]
+pub(crate) struct Outage {
+    pub(crate) since: Instant,
+    /// The other members that do not answer, and since when that is known.
+    pub(crate) missing: BTreeMap<NodeId, Instant>,
+}
+
+/// Whether a leader leads whom a majority follows, as far as this manager knows.
+fn is_led(replica: &Replica) -> bool {
+    match *replica.watch_role().borrow() {
+        Role::Leader { term } => replica.holds_lease(term),
+        Role::Other { leader, .. } => {
+            leader.is_some() && replica.heard_leader().is_some_and(|age| age < HEARD_WITHIN)
+        }
+    }
+}
+
+/// Keeps the present outage, if there is one. Ends with the replica.
+pub(crate) async fn keep(replica: Replica, tls: Tls, outages: watch::Sender<Option<Outage>>) {
+    let mut told = false;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let before = outages.borrow().clone();
+        if is_led(&replica) {
+            if let Some(outage) = before {
+                if told {
+                    let state = replica.published().state;
+                    let leader = leader(&replica).map(|it| name(&state, it)).unwrap_or_default();
+                    tracing::info!(leader, "there is a leader again, after {:.1?}", outage.since.elapsed());
+                }
+                told = false;
+                outages.send_replace(None);
+            }
+            continue;
+        }
+        let since = before.as_ref().map_or_else(Instant::now, |outage| outage.since);
+        let known = before.map(|outage| outage.missing).unwrap_or_default();
+        let outage = Outage { since, missing: missing(&replica, &tls, &known).await };
+        if !told && since.elapsed() >= TOLD_AFTER {
+            told = true;
+            let state = replica.published().state;
+            let members = replica.members();
+            let (voters, reached, needed) = votes(&members, &outage);
+            let missing = describe(&state, &members, &outage);
+            tracing::warn!(
+                missing,
+                "no leader: {reached} of {voters} voters answer, and {needed} are needed; start the missing ones, or see \
+                 `infrakit recover` if a majority is permanently lost"
+            );
+        }
+        outages.send_replace(Some(outage));
+    }
+}
+
+fn leader(replica: &Replica) -> Option<NodeId> {
+    match *replica.watch_role().borrow() {
+        Role::Leader { .. } => Some(replica.identity().node),
+        Role::Other { leader, .. } => leader,
+    }
+}
+
+/// The other members that do not accept a connection, with the time since when for those that were missing before.
+async fn missing(
+    replica: &Replica,
+    tls: &Tls,
+    before: &BTreeMap<NodeId, Instant>,
+) -> BTreeMap<NodeId, Instant> {
+    let me = replica.identity().node;
+    let members = replica.members();
+    let asked = members.iter().filter(|member| member.node != me).map(async |member| {
+        let began = Instant::now();
+        let connected = async { tls::connect(&member.address, tls.client()?).await };
+        let answers = matches!(tokio::time::timeout(ANSWERS_WITHIN, connected).await, Ok(Ok(_)));
+        (!answers).then(|| (member.node, before.get(&member.node).copied().unwrap_or(began)))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// How many voters there are, how many of them answer, and how many are needed.
+pub(crate) fn votes(members: &[MemberStatus], outage: &Outage) -> (usize, usize, usize) {
+    let voters = members.iter().filter(|member| member.voter).count();
+    let reached = members.iter().filter(|it| it.voter && !outage.missing.contains_key(&it.node)).count();
+    (voters, reached, majority(voters))
+}
+
+fn name(state: &State, node: NodeId) -> String {
+    state.managers.get(&node).map_or_else(|| node.to_string(), |it| it.name.clone())
+}
+
+/// Who is missing, and where it was looked for.
+fn describe(state: &State, members: &[MemberStatus], outage: &Outage) -> String {
+    let missing = members.iter().filter(|member| outage.missing.contains_key(&member.node));
+    let all: Vec<String> = missing.map(|it| format!("{} ({})", name(state, it.node), it.address)).collect();
+    if all.is_empty() { "nobody".into() } else { all.join(", ") }
+}
