@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::{Arc, RwLock};
 
+use model::{ClusterId, NodeId};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::credentials::{BadCertificate, Credentials};
+use crate::credentials::{BadCertificate, Credentials, Subject};
 use crate::join_token::Fingerprint;
 
 /// The DNS name in the certificate of every manager. An authority signs for one cluster only.
@@ -23,6 +24,10 @@ pub const SERVER_NAME: &str = "manager.infrakit";
 
 /// HTTP/2.
 const ALPN: &[u8] = b"h2";
+
+/// The prefix of the name by which a manager says, before anything is encrypted, as which member of which cluster it
+/// calls: among the protocols that it offers, where whoever does not know it passes it over.
+const CALLS_AS: &str = "infrakit-manager/";
 
 /// The current configurations for clients and servers, once there are credentials.
 #[derive(Clone, Default)]
@@ -89,7 +94,36 @@ pub fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>, BadCertifi
         .with_client_auth_cert(own(credentials), credentials.key())
         .map_err(|error| bad(&error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
+    if let Ok(Subject::Manager { cluster, node, .. }) = Subject::of(&credentials.certificate) {
+        config.alpn_protocols.push(format!("{CALLS_AS}{cluster}/{node}").into_bytes());
+    }
     Ok(Arc::new(config))
+}
+
+/// The cluster and the member as which a manager calls, from the protocols that it offers. Nothing proves it.
+pub fn calls_as<'a>(mut protocols: impl Iterator<Item = &'a [u8]>) -> Option<(ClusterId, NodeId)> {
+    protocols.find_map(|it| {
+        let (cluster, node) = std::str::from_utf8(it).ok()?.strip_prefix(CALLS_AS)?.split_once('/')?;
+        Some((ClusterId::new(cluster), NodeId(node.parse().ok()?)))
+    })
+}
+
+/// As what the manager at this address presents itself. Its certificate is not checked, so nothing may be entrusted
+/// to it because of that.
+pub async fn who_is(address: &str) -> io::Result<Subject> {
+    let provider = provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody { algorithms }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    let stream = connect(address, Arc::new(config)).await?;
+    let shown = stream.get_ref().get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate = shown.ok_or_else(|| io::Error::other("it presents no certificate"))?;
+    Subject::of(certificate).map_err(io::Error::other)
 }
 
 /// A client configuration without credentials, for whoever has only a token: it pins the authority.
@@ -151,6 +185,47 @@ impl ServerCertVerifier for Pinned {
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?
             .verify_server_cert(own, chain, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not supported".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Trusts anybody, to hear who they say they are.
+#[derive(Debug)]
+struct Anybody {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

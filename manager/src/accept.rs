@@ -1,21 +1,25 @@
 //! Accepts connections and identifies their peers.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use api::tls::Tls;
+use api::tls::{self, Tls};
 use api::{BadCertificate, Subject};
 use futures_util::Stream;
+use model::{ClusterId, NodeId};
 use rustls::pki_types::CertificateDer;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
@@ -115,14 +119,44 @@ pub(crate) async fn reserve(address: &str) -> io::Result<TcpSocket> {
     Err(last)
 }
 
+/// An address that is bound, and not yet served.
+pub(crate) enum Bound {
+    /// Whoever calls is refused.
+    Reserved(TcpSocket),
+    /// Whoever calls waits.
+    Listening(TcpListener),
+}
+
+impl Bound {
+    /// Lets whoever calls wait. Gives the listener.
+    pub(crate) fn hold(self) -> io::Result<TcpListener> {
+        match self {
+            Bound::Reserved(socket) => socket.listen(BACKLOG),
+            Bound::Listening(listener) => Ok(listener),
+        }
+    }
+
+    /// Accepts connections from now on. On the runtime that serves them.
+    pub(crate) fn listen(self) -> io::Result<TcpListener> {
+        match self {
+            Bound::Reserved(_) => self.hold(),
+            Bound::Listening(listener) => {
+                // It belongs to the runtime on which it was made.
+                TcpListener::from_std(listener.into_std()?)
+            }
+        }
+    }
+}
+
 /// Connections over the network, each after its TLS handshake. A failed or slow handshake delays no other.
 /// The handshakes run on the runtime `work`.
 pub(crate) fn remote(
-    socket: TcpSocket,
+    socket: Bound,
     tls: Tls,
+    callers: ForeignCallers,
     work: Handle,
 ) -> io::Result<impl Stream<Item = io::Result<Connection<TlsStream<TcpStream>>>>> {
-    let listener = socket.listen(BACKLOG)?;
+    let listener = socket.listen()?;
     let (ready, connections) = mpsc::channel(16);
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(HANDSHAKES));
@@ -140,9 +174,9 @@ pub(crate) fn remote(
                     continue;
                 }
             };
-            let (tls, ready) = (tls.clone(), ready.clone());
+            let (tls, callers, ready) = (tls.clone(), callers.clone(), ready.clone());
             work.spawn(async move {
-                let handshake = tokio::time::timeout(HANDSHAKE, handshake(stream, &tls)).await;
+                let handshake = tokio::time::timeout(HANDSHAKE, handshake(stream, &tls, &callers)).await;
                 drop(place);
                 match handshake {
                     // If the server has stopped, the connection is dropped.
@@ -156,16 +190,64 @@ pub(crate) fn remote(
     Ok(ReceiverStream::new(connections))
 }
 
-async fn handshake(stream: TcpStream, tls: &Tls) -> io::Result<Connection<TlsStream<TcpStream>>> {
+/// As which member of which cluster a manager says that it calls, and the handshake that it has begun.
+pub(crate) async fn hello(
+    stream: TcpStream,
+) -> io::Result<(Option<(ClusterId, NodeId)>, StartHandshake<TcpStream>)> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let protocols = start.client_hello().alpn().map(tls::calls_as);
+    Ok((protocols.flatten(), start))
+}
+
+async fn handshake(
+    stream: TcpStream,
+    tls: &Tls,
+    callers: &ForeignCallers,
+) -> io::Result<Connection<TlsStream<TcpStream>>> {
     // Without it, a response of several frames waits up to 40 ms for a delayed acknowledgement.
     stream.set_nodelay(true)?;
-    let stream = TlsAcceptor::from(tls.server()?).accept(stream).await?;
+    let from = stream.peer_addr()?;
+    let (calls_as, start) = hello(stream).await?;
+    if let Some((cluster, node)) = calls_as {
+        callers.heard(from, &cluster, node);
+    }
+    let stream = start.into_stream(tls.server()?).await?;
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let caller = match shown {
         Some(certificate) => Caller::Certified(read(certificate).map_err(io::Error::other)?),
         None => Caller::Unknown,
     };
     Ok(Connection { stream, caller })
+}
+
+/// Managers of other clusters that take this one for a member of theirs, each of whom is told once.
+#[derive(Clone)]
+pub(crate) struct ForeignCallers {
+    own: ClusterId,
+    told: Arc<Mutex<BTreeSet<(ClusterId, NodeId)>>>,
+}
+
+/// How many are told; whoever makes up clusters does not fill the memory.
+const MOST_FOREIGN_CALLERS: usize = 100;
+
+impl ForeignCallers {
+    pub(crate) fn of(own: ClusterId) -> Self {
+        Self { own, told: Arc::default() }
+    }
+
+    fn heard(&self, from: SocketAddr, cluster: &ClusterId, node: NodeId) {
+        if *cluster == self.own {
+            return;
+        }
+        let mut told = self.told.lock().expect("nobody panics while holding it");
+        if told.len() < MOST_FOREIGN_CALLERS && told.insert((cluster.clone(), node)) {
+            tracing::warn!(
+                %from, %node, other = cluster.short(), own = self.own.short(),
+                "a manager of another cluster takes this one for a member of its own: two clusters share an address; \
+                 if this one was bootstrapped on an emptied disk, stop it, and join the other with --join"
+            );
+        }
+    }
 }
 
 fn read(certificate: &CertificateDer<'_>) -> Result<PeerCertificate, BadCertificate> {

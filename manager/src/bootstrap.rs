@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{Credentials, TokenFrom};
+use api::{Credentials, Subject, TokenFrom, tls};
 use futures_util::future::join_all;
 use model::access::Authority;
 use model::command::Manager;
@@ -11,7 +11,9 @@ use model::tags::{self, Tags};
 use model::{Actor, Change, ClusterId, Command, NodeId, RequestId, Timestamp};
 use raft::{Disk, Identity, Replica};
 use spi::{Class, Directory, Found, Instances, interface};
+use tokio::net::TcpListener;
 
+use crate::accept;
 use crate::config::{Adopt, Config, Start};
 use crate::error::Error;
 use crate::join::join;
@@ -19,6 +21,13 @@ use crate::recovery::next_lineage;
 
 /// Timeout for listing the instances of a plugin before a bootstrap.
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a manager may take to say who it is.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a new manager waits for calls before it bootstraps a cluster: a leader calls a member that does not answer
+/// several times in it.
+const CALLED_WITHIN: Duration = Duration::from_millis(700);
 
 /// The shortest accepted prefix of a cluster id: as long as the one in a token.
 const SHORTEST_ID: usize = 8;
@@ -34,12 +43,14 @@ pub(crate) struct Membership {
 
 /// The identity of this manager: from its disk, or a new one as the configuration says.
 ///
-/// `is_new`: nothing was in the data directory before.
+/// `is_new`: nothing was in the data directory before. `listener`: that of the address of a manager that bootstraps a
+/// cluster.
 pub(crate) async fn identify(
     config: &Config,
     disk: &Disk,
     is_new: bool,
     me: &Manager,
+    listener: Option<&TcpListener>,
 ) -> Result<Membership, Error> {
     let unreadable = |error: std::io::Error| Error::new("the data directory cannot be read", error, "");
     if let Some(identity) = disk.identity().map_err(unreadable)? {
@@ -53,6 +64,7 @@ pub(crate) async fn identify(
     }
     let (identity, credentials) = match &config.start {
         Start::Bootstrap { adopt } => {
+            is_no_member(config, listener).await?;
             let (cluster, lineage) = origin(config, adopt.as_ref()).await?;
             (Identity { cluster, lineage, node: NodeId(1) }, None)
         }
@@ -82,6 +94,49 @@ pub(crate) async fn identify(
     let pem = credentials.as_ref().map(Credentials::to_pem).unwrap_or_default();
     disk.bind(&identity, pem.as_bytes()).map_err(unreadable)?;
     Ok(Membership { identity, bootstraps: matches!(config.start, Start::Bootstrap { .. }), credentials })
+}
+
+/// Fails if a cluster answers where this manager is told to look, or takes it for a member: it may have been one, and
+/// have lost its disk.
+async fn is_no_member(config: &Config, listener: Option<&TcpListener>) -> Result<(), Error> {
+    let asked = config.peers.iter().map(async |address| {
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, tls::who_is(address)).await;
+        match answer {
+            Ok(Ok(Subject::Manager { cluster, node, .. })) => Some((address, cluster, node)),
+            _ => None,
+        }
+    });
+    let (answers, caller) = tokio::join!(join_all(asked), caller(listener));
+    let remedy = "to join that cluster, start with --join and an empty --data-dir, after `infrakit node rm` of the member \
+                  that was here; to bootstrap another cluster, choose another address, or --peers of its own; nothing \
+                  was changed";
+    if let Some((address, cluster, node)) = answers.into_iter().flatten().next() {
+        let what = format!("a cluster answers at {address}");
+        return Err(Error::new(what, format!("it is manager {node} of cluster {cluster}"), remedy));
+    }
+    if let Some((from, cluster, node)) = caller {
+        return Err(Error::new(
+            "a cluster takes this manager for a member of its own",
+            format!("manager {node} of cluster {cluster} calls it, from {from}"),
+            remedy,
+        ));
+    }
+    Ok(())
+}
+
+/// A manager that calls this address before anybody can know of it.
+async fn caller(listener: Option<&TcpListener>) -> Option<(std::net::IpAddr, ClusterId, NodeId)> {
+    let listener = listener?;
+    let heard = async {
+        loop {
+            let Ok((stream, from)) = listener.accept().await else { return std::future::pending().await };
+            let hello = tokio::time::timeout(ANSWERS_WITHIN, accept::hello(stream)).await;
+            if let Ok(Ok((Some((cluster, node)), _))) = hello {
+                return (from.ip(), cluster, node);
+            }
+        }
+    };
+    tokio::time::timeout(CALLED_WITHIN, heard).await.ok()
 }
 
 /// The command that bootstraps the cluster.

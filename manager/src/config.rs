@@ -31,6 +31,9 @@ pub struct Config {
     pub profile: Profile,
     /// What to do with a new data directory.
     pub start: Start,
+    /// Addresses of other managers: asked before a cluster is bootstrapped, and when members are not found where they
+    /// were.
+    pub peers: Vec<String>,
     /// The join token; not needed by the same user on the same machine.
     pub token: Option<TokenFrom>,
     /// Restart the machines of other managers while there is no leader.

@@ -82,14 +82,18 @@ pub async fn start(
 ) -> Result<Running, Error> {
     let thread = ReplicaThread::new()?;
     let Listeners { network, monitor } = Listeners::bind(&config).await?;
+    let Started { replica, tls, me, new_authority, network, local } =
+        replica::start(&config, network, &thread).await?;
     let address = network.address.clone();
-    let Started { replica, tls, me, new_authority } = replica::start(&config, &address, &thread).await?;
     let parts = Parts::new(&config, replica.clone(), tls, me);
     let probe = parts.probe();
     let bootstrap = new_authority
         .map(|authority| bootstrap::command(replica.identity(), &parts.me, authority, parts.clock.now()));
     let tasks = tasks::spawn(&config, &parts, bootstrap, monitor.map(|listener| (listener, probe.clone())));
-    let (local, listener) = LocalSocket::publish(&config, &network)?;
+    let (local, listener) = match local {
+        Some(published) => published,
+        None => LocalSocket::publish(&config, &network)?,
+    };
     let servers = Servers::start(&thread, &parts, network, listener).await?;
     let daemon = Daemon { replica: replica.clone(), members: parts.members, tasks, servers, local };
     let finished = Box::pin(daemon.run(stop));

@@ -1,9 +1,10 @@
 //! Notices that no leader leads, tells it once, and finds out who is missing: all that a manager without a quorum can
 //! do for those who ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use api::Subject;
 use api::tls::{self, Tls};
 use futures_util::future::join_all;
 use model::quorum::majority;
@@ -39,9 +40,16 @@ fn is_led(replica: &Replica) -> bool {
     }
 }
 
-/// Keeps the present outage, if there is one. Ends with the replica.
-pub(crate) async fn keep(replica: Replica, tls: Tls, outages: watch::Sender<Option<Outage>>) {
+/// Keeps the present outage, if there is one, and looks for members that are missing at `places` too. Ends with the
+/// replica.
+pub(crate) async fn keep(
+    replica: Replica,
+    tls: Tls,
+    places: Vec<String>,
+    outages: watch::Sender<Option<Outage>>,
+) {
     let mut told = false;
+    let mut foreign = BTreeSet::new();
     loop {
         tokio::time::sleep(EVERY).await;
         let before = outages.borrow().clone();
@@ -60,6 +68,9 @@ pub(crate) async fn keep(replica: Replica, tls: Tls, outages: watch::Sender<Opti
         let since = before.as_ref().map_or_else(Instant::now, |outage| outage.since);
         let known = before.map(|outage| outage.missing).unwrap_or_default();
         let outage = Outage { since, missing: missing(&replica, &tls, &known).await };
+        if !outage.missing.is_empty() {
+            look_elsewhere(&replica, &places, &outage, &mut foreign).await;
+        }
         if !told && since.elapsed() >= TOLD_AFTER {
             told = true;
             let state = replica.published().state;
@@ -68,11 +79,42 @@ pub(crate) async fn keep(replica: Replica, tls: Tls, outages: watch::Sender<Opti
             let missing = describe(&state, &members, &outage);
             tracing::warn!(
                 missing,
-                "no leader: {reached} of {voters} voters answer, and {needed} are needed; start the missing ones, or see \
-                 `infrakit recover` if a majority is permanently lost"
+                "no leader: {reached} of {voters} voters answer, and {needed} are needed; start the missing ones, name \
+                 their addresses with --peers if they have new ones, or see `infrakit recover` if a majority is \
+                 permanently lost"
             );
         }
         outages.send_replace(Some(outage));
+    }
+}
+
+/// Asks whoever is at these places who it is: members that are missing may have moved there.
+async fn look_elsewhere(
+    replica: &Replica,
+    places: &[String],
+    outage: &Outage,
+    foreign: &mut BTreeSet<String>,
+) {
+    let own = replica.identity();
+    let asked = places.iter().map(async |place| {
+        let who = tokio::time::timeout(ANSWERS_WITHIN, tls::who_is(place)).await;
+        Some((place, who.ok()?.ok()?))
+    });
+    for (place, who) in join_all(asked).await.into_iter().flatten() {
+        match who {
+            Subject::Manager { cluster, node, .. } if cluster == own.cluster => {
+                if outage.missing.contains_key(&node) && replica.address_of(node).as_ref() != Some(place) {
+                    tracing::info!(%node, address = place, "a missing member was found at another address");
+                    replica.found_at(node, place);
+                }
+            }
+            Subject::Manager { cluster, .. } => {
+                if foreign.insert(place.clone()) {
+                    tracing::warn!(address = place, "a manager of another cluster, {cluster}, answers there");
+                }
+            }
+            Subject::Person { .. } => {}
+        }
     }
 }
 

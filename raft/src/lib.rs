@@ -4,6 +4,7 @@
 //! change.
 
 mod acks;
+mod addresses;
 mod backup;
 mod codec;
 mod disk;

@@ -73,6 +73,16 @@ impl PeerService {
         Ok(())
     }
 
+    fn check_candidate(&self, request: &mut pb::VoteRequest, extensions: &Extensions) -> Result<(), Status> {
+        let header = request.header.take();
+        let from = header.as_ref().map_or(0, |header| header.from);
+        self.check(header, extensions)?;
+        if !request.address.is_empty() && request.address.len() <= LONGEST {
+            self.replica.found_at(NodeId(from), &request.address);
+        }
+        self.may_vote(request.leadership_transfer)
+    }
+
     /// A leader that transfers leadership has given up its lease first.
     fn may_vote(&self, is_transfer: bool) -> Result<(), Status> {
         if Instant::now() < self.votes_from && !is_transfer {
@@ -119,8 +129,9 @@ const LONGEST_CSR: usize = 8 << 10;
 /// Whether the fields of a request to join are short enough for the log.
 fn fits(request: &pb::JoinRequest) -> Result<(), Status> {
     let manager = request.manager.as_ref();
-    let fields =
-        manager.iter().flat_map(|it| [&it.name, &it.address, &it.storage].into_iter().chain(&it.instance));
+    let fields = manager.iter().flat_map(|it| {
+        [&it.name, &it.address, &it.storage].into_iter().chain(&it.instance).chain(&it.instance_plugin)
+    });
     let long = fields.into_iter().any(|field| field.len() > LONGEST)
         || request.token.as_ref().is_some_and(|secret| secret.len() > LONGEST)
         || request.csr.len() > LONGEST_CSR;
@@ -198,16 +209,14 @@ impl Peers for PeerService {
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        self.check(request.header.take(), &extensions)?;
-        self.may_vote(request.leadership_transfer)?;
+        self.check_candidate(&mut request, &extensions)?;
         let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }
 
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        self.check(request.header.take(), &extensions)?;
-        self.may_vote(request.leadership_transfer)?;
+        self.check_candidate(&mut request, &extensions)?;
         let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(vote_reply(&reply)))
     }

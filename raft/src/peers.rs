@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use model::{NodeId, State};
+use model::NodeId;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::BasicNode;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::acks::Acks;
+use crate::addresses::Addresses;
 use crate::codec::{self, Corrupt};
 use crate::divergence::Digest;
 use crate::identity::Identity;
@@ -50,6 +51,7 @@ pub(crate) struct Peers {
     known: watch::Receiver<Published>,
     acks: Acks,
     expelled: Expelled,
+    addresses: Addresses,
 }
 
 /// Whether peers have rejected this manager as removed, and their message.
@@ -87,8 +89,9 @@ impl Peers {
         known: watch::Receiver<Published>,
         acks: Acks,
         expelled: Expelled,
+        addresses: Addresses,
     ) -> Self {
-        Self { identity, dial, known, acks, expelled }
+        Self { identity, dial, known, acks, expelled, addresses }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
@@ -97,6 +100,7 @@ impl Peers {
             known: self.known.clone(),
             node: NodeId(target),
             first: node.addr.clone(),
+            addresses: self.addresses.clone(),
             now: Mutex::default(),
         };
         let header = header(&self.identity, target);
@@ -148,12 +152,13 @@ struct PeerLine {
     node: NodeId,
     /// Its address when it became a member.
     first: String,
+    addresses: Addresses,
     now: Mutex<Option<(String, PeersClient<Line>)>>,
 }
 
 impl PeerLine {
     fn client(&self) -> Result<PeersClient<Line>, String> {
-        let address = address(&self.known.borrow().state, self.node, &self.first).to_owned();
+        let address = self.addresses.of(&self.known.borrow().state, self.node, &self.first);
         let mut now = self.now.lock().expect("nobody panics while holding the line");
         match &*now {
             Some((at, client)) if *at == address => Ok(client.clone()),
@@ -166,12 +171,17 @@ impl PeerLine {
     }
 }
 
-/// The address of a member: from the state, or else from the membership.
-pub(crate) fn address<'a>(state: &'a State, node: NodeId, first: &'a str) -> &'a str {
-    state.managers.get(&node).map_or(first, |manager| &manager.address)
-}
-
 impl Peer {
+    fn vote_request(&self, request: &VoteRequest<Types>) -> pb::VoteRequest {
+        pb::VoteRequest {
+            header: Some(self.header.clone()),
+            vote: Some(codec::vote(&request.vote)),
+            last_log_id: request.last_log_id.as_ref().map(codec::log_id),
+            leadership_transfer: request.leadership_transfer,
+            address: self.line.addresses.own(),
+        }
+    }
+
     fn client(&self) -> Result<PeersClient<Line>, RPCError<Types>> {
         self.line.client().map_err(|error| unreachable(&Corrupt(error)))
     }
@@ -315,7 +325,7 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let request = vote_request(&self.header, &rpc);
+        let request = self.vote_request(&rpc);
         let reply = within(option.hard_ttl(), self.client()?.vote(request)).await?;
         vote_response(reply)
     }
@@ -325,7 +335,7 @@ impl RaftNetworkV2<Types> for Peer {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        let request = vote_request(&self.header, &rpc);
+        let request = self.vote_request(&rpc);
         let mut client = self.client()?;
         let expelled = self.expelled.clone();
         let asked = async move {
@@ -380,15 +390,6 @@ impl RaftNetworkV2<Types> for Peer {
         };
         let reply = within(option.hard_ttl(), self.client()?.transfer_leader(request)).await?;
         if reply.refused.is_empty() { Ok(Ok(())) } else { Err(unreachable(&Corrupt(reply.refused))) }
-    }
-}
-
-fn vote_request(header: &pb::Header, request: &VoteRequest<Types>) -> pb::VoteRequest {
-    pb::VoteRequest {
-        header: Some(header.clone()),
-        vote: Some(codec::vote(&request.vote)),
-        last_log_id: request.last_log_id.as_ref().map(codec::log_id),
-        leadership_transfer: request.leadership_transfer,
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::acks::Acks;
+use crate::addresses::Addresses;
 use crate::disk::Disk;
 use crate::divergence::{self, Digests, Verdict};
 use crate::error::Error;
@@ -75,6 +76,7 @@ pub struct Replica {
     sync_seconds: Histogram,
     /// The time of the last heartbeat of a leader.
     heard: Arc<Mutex<Option<Instant>>>,
+    pub(crate) addresses: Addresses,
 }
 
 impl Replica {
@@ -97,7 +99,15 @@ impl Replica {
         let acks = Acks::default();
         let expelled = Expelled::default();
         let known = readers.declared.clone();
-        let network = Peers::new(identity.clone(), dial.clone(), known, acks.clone(), expelled.clone());
+        let addresses = Addresses::default();
+        let network = Peers::new(
+            identity.clone(),
+            dial.clone(),
+            known,
+            acks.clone(),
+            expelled.clone(),
+            addresses.clone(),
+        );
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
@@ -123,6 +133,7 @@ impl Replica {
             open,
             sync_seconds,
             heard: Arc::default(),
+            addresses,
         })
     }
 

@@ -71,6 +71,12 @@ pub(crate) struct ManagerStart {
     /// Join the cluster of these managers: HOST:PORT[,HOST:PORT...]
     #[arg(long, value_delimiter = ',')]
     pub(crate) join: Vec<String>,
+    /// Addresses of other managers: HOST:PORT[,HOST:PORT...]
+    ///
+    /// With --bootstrap they are asked first: if a cluster answers, none is bootstrapped. A member looks there, and at
+    /// --join, for members that are not found where they were.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) peers: Vec<String>,
     #[command(flatten)]
     pub(crate) token: TokenArg,
     /// Election timing

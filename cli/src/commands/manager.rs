@@ -100,7 +100,8 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
     if start.name.trim().is_empty() {
         return Err(Failure::usage("--name is empty"));
     }
-    for address in start.join.iter().chain(&start.advertise).chain(&start.monitor).chain([&start.listen]) {
+    let told = start.join.iter().chain(&start.peers);
+    for address in told.chain(&start.advertise).chain(&start.monitor).chain([&start.listen]) {
         if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
             return Err(Failure::usage(format!("`{address}` is not an address")).remedy("write HOST:PORT"));
         }
@@ -145,6 +146,7 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
             Profile::Fast => Timing::Fast,
             Profile::Wan => Timing::Wan,
         },
+        peers: start.peers.into_iter().chain(start.join.iter().cloned()).collect(),
         start: match (start.bootstrap, start.join.is_empty()) {
             (true, _) => Start::Bootstrap {
                 adopt: start.adopt.map(|cluster| match cluster.as_str() {

@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 
-use crate::accept;
+use crate::accept::{self, Bound};
 use crate::config::Config;
 use crate::error::Error;
 
@@ -20,13 +20,28 @@ pub(super) struct Listeners {
 
 /// The address for peers and clients: bound, and not listening yet.
 pub(super) struct NetworkSocket {
-    pub(super) socket: TcpSocket,
+    pub(super) socket: Bound,
     /// As it is configured.
     pub(super) listen: String,
     /// As it is bound.
     pub(super) bound: SocketAddr,
     /// At which others reach it.
     pub(super) address: String,
+}
+
+impl NetworkSocket {
+    /// Lets whoever calls wait from now on. Gives the listener.
+    pub(super) fn hold(self) -> Result<Self, Error> {
+        let listener = self.socket.hold().map_err(cannot_listen(&self.listen, "--listen"))?;
+        Ok(Self { socket: Bound::Listening(listener), ..self })
+    }
+
+    pub(super) fn listener(&self) -> Option<&TcpListener> {
+        match &self.socket {
+            Bound::Reserved(_) => None,
+            Bound::Listening(listener) => Some(listener),
+        }
+    }
 }
 
 impl Listeners {
@@ -41,7 +56,10 @@ impl Listeners {
                 Some(TcpListener::bind(address).await.map_err(cannot_listen(address, "--monitor"))?)
             }
         };
-        Ok(Self { network: NetworkSocket { socket, listen, bound, address }, monitor })
+        Ok(Self {
+            network: NetworkSocket { socket: Bound::Reserved(socket), listen, bound, address },
+            monitor,
+        })
     }
 }
 

@@ -8,6 +8,9 @@ use api::{BadCertificate, Credentials};
 use model::access::{Authorities, Authority};
 use model::command::Manager;
 use raft::{Disk, Replica};
+use tokio::net::UnixListener;
+
+use super::listeners::{LocalSocket, NetworkSocket};
 
 use crate::bootstrap::{self, Membership};
 use crate::config::{Config, Start};
@@ -25,12 +28,30 @@ pub(super) struct Started {
     pub(super) me: Manager,
     /// The authority of a cluster that this manager bootstraps.
     pub(super) new_authority: Option<Authority>,
+    pub(super) network: NetworkSocket,
+    pub(super) local: Option<(LocalSocket, UnixListener)>,
+}
+
+/// The disk of this manager, who it is, and where it listens.
+struct Opened {
+    disk: Disk,
+    me: Manager,
+    membership: Membership,
+    network: NetworkSocket,
+    /// Of a manager that bootstraps a cluster: whoever asks on this machine waits there, and not at the address, which
+    /// is listened to already.
+    local: Option<(LocalSocket, UnixListener)>,
 }
 
 /// Starts the replica of the manager at this address, on its thread.
-pub(super) async fn start(config: &Config, address: &str, thread: &ReplicaThread) -> Result<Started, Error> {
-    let (disk, me, membership) = open(config, address).await?;
+pub(super) async fn start(
+    config: &Config,
+    network: NetworkSocket,
+    thread: &ReplicaThread,
+) -> Result<Started, Error> {
+    let Opened { disk, me, membership, network, local } = open(config, network).await?;
     let Membership { identity, bootstraps, credentials } = membership;
+    let address = &network.address;
     let tls = Tls::default();
     let replica = {
         let (profile, dial) = (config.profile, Arc::new(Secure(tls.clone())));
@@ -40,6 +61,7 @@ pub(super) async fn start(config: &Config, address: &str, thread: &ReplicaThread
             Error::new("the replica cannot start", error, "see the cause; nothing was changed")
         })?
     };
+    replica.is_at(address);
     let new_authority = first_credentials(&replica, &tls, bootstraps, credentials)?;
     if bootstraps {
         replica
@@ -47,23 +69,32 @@ pub(super) async fn start(config: &Config, address: &str, thread: &ReplicaThread
             .await
             .map_err(|error| Error::new("the cluster cannot be bootstrapped", error, ""))?;
     }
-    Ok(Started { replica, tls, me, new_authority })
+    Ok(Started { replica, tls, me, new_authority, network, local })
 }
 
 /// Opens the disk, and finds out who this manager is.
-async fn open(config: &Config, address: &str) -> Result<(Disk, Manager, Membership), Error> {
+async fn open(config: &Config, mut network: NetworkSocket) -> Result<Opened, Error> {
     let new = (!config.data_dir.exists(), !config.data_dir.join(DB).exists());
     let disk = disk::open(&config.data_dir, config.unlock.as_ref()).await?;
     let me = Manager {
         name: config.name.clone(),
-        address: address.to_owned(),
+        address: network.address.clone(),
         storage: disk.storage().to_owned(),
         instance: config.instance.clone(),
         program: recovery::program(),
     };
-    match bootstrap::identify(config, &disk, new.1, &me).await {
-        Ok(membership) => Ok((disk, me, membership)),
+    let is_member = disk.identity().is_ok_and(|it| it.is_some());
+    let mut local = None;
+    if !is_member && matches!(config.start, Start::Bootstrap { .. }) {
+        local = Some(LocalSocket::publish(config, &network)?);
+        network = network.hold()?;
+    }
+    match bootstrap::identify(config, &disk, new.1, &me, network.listener()).await {
+        Ok(membership) => Ok(Opened { disk, me, membership, network, local }),
         Err(error) => {
+            if let Some((local, _)) = local {
+                local.withdraw();
+            }
             // A join request may have succeeded: the data directory must keep the identity that it was made
             // with.
             if !matches!(config.start, Start::Join(_)) {

@@ -37,7 +37,8 @@ impl Servers {
         let mut closed_too = closed.clone();
         let remote = {
             let (tls, work) = (parts.tls.clone(), Handle::current());
-            let listening = async move { accept::remote(socket, tls, work) };
+            let callers = accept::ForeignCallers::of(parts.replica.identity().cluster.clone());
+            let listening = async move { accept::remote(socket, tls, callers, work) };
             thread.run(listening).await.map_err(cannot_listen(&listen, "--listen"))?
         };
         let service = parts.service();
