@@ -247,6 +247,11 @@ impl fmt::Display for Slot {
     }
 }
 
+impl LogicalId {
+    /// The longest logical id in bytes: it is the value of a tag, which providers limit.
+    pub const LONGEST: usize = 255;
+}
+
 impl GroupId {
     /// The longest group name: it is part of tags and container names, which providers limit.
     pub const LONGEST: usize = 63;

@@ -29,6 +29,10 @@ pub const HEALTH_EVERY: Millis = Millis::seconds(1);
 /// The maximal number of claims in one report: a log entry of a few tens of kilobytes.
 pub const LARGEST_BATCH: usize = 500;
 
+/// The maximal size in bytes of each part of one report, whose texts come from plugins: all parts together stay below
+/// what one log entry may have. At least one of each part fits.
+pub const HEAVIEST_PART: usize = 1 << 20;
+
 /// The maximal number of open intents of a group: enough to keep a leader busy while the next batch is
 /// committed, and a limit on what a failing leader can leave in doubt.
 pub const MOST_OPEN: usize = 1000;

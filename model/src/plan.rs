@@ -65,11 +65,7 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
         planner.plan.waits.push(Wait::Others);
     }
     // What one report carries is bounded too: the rest follows in the next.
-    planner.plan.outcomes.truncate(LARGEST_BATCH);
-    planner.plan.gone.truncate(LARGEST_BATCH);
-    planner.plan.ready.truncate(LARGEST_BATCH);
-    planner.plan.unhealthy.truncate(LARGEST_BATCH);
-    planner.plan.adopt.truncate(LARGEST_BATCH);
+    planner.plan.bound();
     // Only new work is bounded: a repeat opens no intent, and must be possible however many are open.
     let repeats = planner.plan.actions.iter().take_while(|it| matches!(it, Action::Repeat { .. })).count();
     let most = if repeats >= LARGEST_BATCH { LARGEST_BATCH } else { repeats + planner.room };

@@ -14,6 +14,9 @@ pub enum Error {
     /// The outcome is unknown: repeat the call with the same request id.
     #[error("no response from a majority of the managers: {0}")]
     Unavailable(String),
+    /// Nothing was done: the command is larger than what one message between managers may carry.
+    #[error("it has {bytes} bytes; at most {most} can be replicated at once")]
+    TooLarge { bytes: usize, most: usize },
     /// This replica has stopped for good.
     #[error("the replica has stopped: {0}")]
     Fatal(String),

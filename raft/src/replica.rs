@@ -25,6 +25,7 @@ use crate::log_store::{LogStore, Sync};
 use crate::machine::{History, Machine, Raft, Readers};
 use crate::peers::{self, Expelled, Peers};
 use crate::types::Types;
+use crate::wire::LARGEST_ENTRY;
 use crate::{Identity, Profile, Published, codec};
 
 /// How long a read waits for an acknowledgement that openraft believed to have.
@@ -163,10 +164,11 @@ impl Replica {
     /// After `Unavailable`, it may be repeated with the same request id: the state keeps the first answer.
     pub async fn propose(&self, command: &Command, term: Option<Term>) -> Result<Answer, Error> {
         let (responder, answer) = ProgressResponder::complete_only();
-        let mut write = self
-            .raft
-            .write(codec::encode_command(command, self.published.borrow().state.level))
-            .responder(responder);
+        let encoded = codec::encode_command(command, self.published.borrow().state.level);
+        if encoded.0.len() > LARGEST_ENTRY {
+            return Err(Error::TooLarge { bytes: encoded.0.len(), most: LARGEST_ENTRY });
+        }
+        let mut write = self.raft.write(encoded).responder(responder);
         if let Some(term) = term {
             write = write.with_leader(term.0);
         }

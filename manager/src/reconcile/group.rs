@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::answer::Admission;
 use model::failpoints::{Protection, is_left_out};
 use model::intent::Task;
-use model::limits::{HEALTH_AT_REST, HEALTH_EVERY, LARGEST_ROUND};
+use model::limits::{HEALTH_AT_REST, HEALTH_EVERY, LARGEST_BATCH, LARGEST_ROUND};
 use model::observed::{HealthSample, Observed, View};
 use model::plan::Wait;
 use model::report::{Fact, Report};
@@ -117,9 +117,11 @@ impl<W: World> Reconciler<W> {
             self.refresh(&published, &group, now);
             let plan = plan(&group, &self.observed, now);
             self.start_side_work(&plan, &group, now);
-            let outcomes = std::mem::take(&mut self.outcomes);
+            // As many as an entry may carry; the others come next.
+            let outcomes: Vec<_> = self.outcomes.drain(..self.outcomes.len().min(LARGEST_BATCH)).collect();
+            let remarks = self.remarks.drain(..self.remarks.len().min(LARGEST_BATCH));
             let mut report = plan.report(&self.id, group.revision, self.shared.term, outcomes);
-            report.facts.splice(0..0, self.remarks.drain(..));
+            report.facts.splice(0..0, remarks);
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);
             self.shared.assessments.put(&self.id, Assessment { observed: self.observed.clone(), plan });

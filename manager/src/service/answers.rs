@@ -65,6 +65,9 @@ pub(super) fn unavailable(error: &raft::Error) -> Error {
         raft::Error::NotLeader { .. } | raft::Error::Unavailable(_) => {
             Error::new(Code::Unavailable, "there is no leader at the moment").cause(error.to_string())
         }
+        raft::Error::TooLarge { .. } => Error::new(Code::Invalid, "the request is too large")
+            .cause(error.to_string())
+            .remedy("divide it into several, or keep large texts elsewhere; nothing was changed"),
         raft::Error::Fatal(_) => Error::new(Code::Internal, "this manager has stopped")
             .cause(error.to_string())
             .remedy("check its log, and restart it"),

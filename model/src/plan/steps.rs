@@ -6,6 +6,7 @@ use super::waiting::{Anomaly, Wait};
 use crate::ObjectKey;
 use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
+use crate::limits::{HEAVIEST_PART, LARGEST_BATCH};
 use crate::report::{Adoption, Claim, Fact, Report};
 use crate::time::Timestamp;
 
@@ -72,6 +73,19 @@ pub enum Action {
     },
 }
 
+/// Keeps the first of these, as many as a report may have and as many bytes.
+fn fit<T>(list: &mut Vec<T>, bytes: impl Fn(&T) -> usize) {
+    let mut left = HEAVIEST_PART;
+    let fits = |it: &&T| {
+        let needed = bytes(it);
+        let fits = needed <= left;
+        left = left.saturating_sub(needed);
+        fits
+    };
+    let most = list.iter().take(LARGEST_BATCH).take_while(fits).count();
+    list.truncate(most);
+}
+
 impl Plan {
     /// What this plan writes to the log, together with the outcomes of calls.
     pub fn report(
@@ -116,6 +130,20 @@ impl Plan {
         report
     }
 
+    /// Keeps what one report may carry of the verdicts; the rest follows in the next.
+    pub(super) fn bound(&mut self) {
+        let named = |instance: &InstanceRef| instance.id.as_str().len();
+        let said = |outcome: &Outcome| match outcome {
+            Outcome::Done(instance) => instance.as_str().len(),
+            Outcome::Refused { message, .. } | Outcome::Unsure { message } => message.len(),
+        };
+        fit(&mut self.outcomes, |(_, outcome)| said(outcome));
+        fit(&mut self.gone, |(_, instance)| named(instance));
+        fit(&mut self.ready, |(_, instance)| named(instance));
+        fit(&mut self.unhealthy, |(_, instance, _)| named(instance));
+        fit(&mut self.adopt, |it| it.instance.as_str().len());
+    }
+
     /// Nothing is under way, and nothing is to be done.
     pub fn is_at_rest(&self) -> bool {
         self.actions.is_empty()
@@ -123,5 +151,38 @@ impl Plan {
             && self.gone.is_empty()
             && self.adopt.is_empty()
             && self.waits.iter().all(Wait::is_at_rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every mixture of short and long ids: what is kept fits, nothing is skipped, and something always goes on.
+    #[test]
+    fn a_plan_is_bounded_in_bytes_however_long_the_ids_are() {
+        for (count, short, long, every) in
+            [(1, 1, 4096, 1), (400, 1, 4096, 2), (600, 3, 3, 1), (600, 4096, 4096, 1), (600, 100, 1 << 21, 7)]
+        {
+            let id = |n: usize| {
+                let length = if n.is_multiple_of(every) { long } else { short };
+                InstanceRef::from(format!("{n:>width$}", width = length.max(4)).as_str())
+            };
+            let all: Vec<_> = (0..count).map(|n| (Slot::Ordinal(n as u32), id(n))).collect();
+            let mut plan = Plan { gone: all.clone(), ready: all.clone(), ..Plan::default() };
+            plan.bound();
+            for part in [&plan.gone, &plan.ready] {
+                let bytes: usize = part.iter().map(|(_, it)| it.id.as_str().len()).sum();
+                assert!(
+                    bytes <= HEAVIEST_PART && part.len() <= LARGEST_BATCH,
+                    "{count} of {short} and {long}"
+                );
+                assert_eq!(part[..], all[..part.len()], "the first of them");
+                let next = all.get(part.len()).map_or(usize::MAX, |(_, it)| it.id.as_str().len());
+                let full = part.len() == LARGEST_BATCH || bytes.saturating_add(next) > HEAVIEST_PART;
+                assert!(full, "{count} of {short} and {long}: no more than needed is put off");
+                assert!(!part.is_empty() || next > HEAVIEST_PART);
+            }
+        }
     }
 }

@@ -30,6 +30,10 @@ pub enum SpecError {
         span: Millis,
         least: Millis,
     },
+    LongName {
+        at: usize,
+        bytes: usize,
+    },
     TooHeavy {
         bytes: usize,
     },
@@ -39,7 +43,9 @@ impl SpecError {
     /// The field of its block that is wrong, such as `LogicalIDs[2]`; empty for the whole block.
     pub fn field(&self) -> String {
         match self {
-            SpecError::EmptyName { at } | SpecError::RepeatedName { at, .. } => format!("LogicalIDs[{at}]"),
+            SpecError::EmptyName { at }
+            | SpecError::RepeatedName { at, .. }
+            | SpecError::LongName { at, .. } => format!("LogicalIDs[{at}]"),
             SpecError::TooManyMembers { named: true, .. } => "LogicalIDs".to_owned(),
             SpecError::TooManyMembers { named: false, .. } => "Size".to_owned(),
             SpecError::HealingTime { field, .. } => (*field).to_owned(),
@@ -57,6 +63,7 @@ impl SpecError {
             SpecError::SizeAndNames => "keep Size for cattle, or LogicalIDs for pets",
             SpecError::TooManyMembers { .. } => "split it into several groups",
             SpecError::EmptyName { .. } => "give a name, or remove it",
+            SpecError::LongName { .. } => "give a shorter name",
             SpecError::RepeatedName { .. } | SpecError::CountAndDuration => "keep one of them",
             SpecError::HealingTime { .. } => "",
             SpecError::TooHeavy { .. } => "move large scripts behind a URL",
@@ -73,6 +80,9 @@ impl fmt::Display for SpecError {
                 write!(f, "{members} members are requested; a group has at most {}", GroupSpec::MOST_MEMBERS)
             }
             SpecError::EmptyName { .. } => f.write_str("the logical id is empty"),
+            SpecError::LongName { bytes, .. } => {
+                write!(f, "the logical id has {bytes} bytes; at most {} are accepted", LogicalId::LONGEST)
+            }
             SpecError::RepeatedName { name, .. } => write!(f, "the logical id `{name}` is repeated"),
             SpecError::CountAndDuration => f.write_str("both Count and Duration are given"),
             SpecError::HealingTime { span, least, .. } => {
@@ -91,12 +101,14 @@ impl Allocation {
     /// # Errors
     ///
     /// Neither or both are given (a size of 0 beside names counts as none, as Docker's InfraKit writes it), a name is
-    /// empty or repeated, or there are more than [`GroupSpec::MOST_MEMBERS`].
+    /// empty, repeated or longer than [`LogicalId::LONGEST`], or there are more than [`GroupSpec::MOST_MEMBERS`].
     pub fn new(size: Option<u32>, names: Vec<LogicalId>) -> Result<Self, Vec<SpecError>> {
         let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
         for (at, name) in names.iter().enumerate() {
             if name.as_str().trim().is_empty() {
                 wrong.push(SpecError::EmptyName { at });
+            } else if name.as_str().len() > LogicalId::LONGEST {
+                wrong.push(SpecError::LongName { at, bytes: name.as_str().len() });
             } else if !seen.insert(name) {
                 wrong.push(SpecError::RepeatedName { at, name: name.to_string() });
             }
@@ -191,6 +203,10 @@ mod tests {
         let all = Allocation::new(Some(1), names(&["a", " ", "a"])).expect_err("three things are wrong");
         let fields: Vec<String> = all.iter().map(SpecError::field).collect();
         assert_eq!(fields, ["LogicalIDs[1]", "LogicalIDs[2]", ""]);
+        let long = "x".repeat(LogicalId::LONGEST);
+        assert!(Allocation::new(None, names(&[&long])).is_ok());
+        let wrong = Allocation::new(None, names(&[&format!("{long}x")])).expect_err("it is too long");
+        assert_eq!(wrong, [SpecError::LongName { at: 0, bytes: LogicalId::LONGEST + 1 }]);
         // As many as can be, in no time that is worth a word.
         let most = GroupSpec::MOST_MEMBERS as usize;
         let many: Vec<LogicalId> = (0..=most).map(|n| LogicalId::new(format!("n{n}"))).collect();

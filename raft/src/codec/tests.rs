@@ -3,6 +3,7 @@ use model::command::{
     Declaration, Machine, Manager, MemberRole, NewToken, Program, Settle, Stray, StrayFate, Strays, Verb,
 };
 use model::intent::Reason;
+use model::limits::{HEAVIEST_PART, LARGEST_BATCH};
 use model::report::{Adoption, Claim, Fact, Report};
 use model::spec::{Healing, HealthGate};
 use model::{
@@ -11,6 +12,7 @@ use model::{
 };
 
 use super::*;
+use crate::wire::LARGEST_ENTRY;
 
 mod old_state;
 
@@ -402,6 +404,51 @@ fn golden_commands_are_still_read_and_written_alike() {
         for (line, (_, command)) in lines.iter().zip(log) {
             assert_eq!(decode_command(&Encoded(unhex(line).into())), Ok(command));
         }
+    }
+}
+
+/// With ids and texts as long as plugins may make them, and as many of each as the planner and the loop put into one.
+#[test]
+fn the_largest_report_can_be_sent() {
+    let long = |n: usize, of: usize| format!("{n:>of$}");
+    let id = |n: usize| any(&long(n, 4 << 10));
+    let (few, many) = (HEAVIEST_PART >> 12, LARGEST_BATCH);
+    let slot = |n: usize| Slot::Logical(long(n, 256).as_str().into());
+    let intent = |n: usize| IntentId { index: model::LogIndex(u64::MAX), offset: n as u32 };
+    let fact = |n: usize| {
+        [
+            Fact::Outcome(intent(n), Outcome::Done(id(n).id)),
+            Fact::Gone { slot: slot(n), instance: id(n) },
+            Fact::Ready { slot: slot(n), instance: id(n) },
+            Fact::Unhealthy { slot: slot(n), instance: id(n), since: Timestamp(u64::MAX) },
+            Fact::Adopted(Adoption { slot: slot(n), instance: id(n).id, template: Revision(u64::MAX) }),
+        ]
+    };
+    let by_loop = |n: usize| {
+        let message = long(n, 1 << 10);
+        [Fact::Outcome(intent(n), Outcome::Done(id(n).id)), Fact::NotDrained { instance: id(n), message }]
+    };
+    let claim = |n: usize| Claim::Destroy {
+        instance: id(n).id,
+        slot: Some(slot(n)),
+        template: Revision(u64::MAX),
+        reason: Reason::RollingUpdate,
+    };
+    let report = Report::new(ObjectKey::group(&"web".into()), Revision(u64::MAX), Term(u64::MAX))
+        .with_facts((0..many).flat_map(by_loop))
+        .with_facts((0..few).flat_map(fact))
+        .with_claims((0..many).map(claim))
+        .with_repeats((0..many).map(intent));
+    let command = Command {
+        id: RequestId(u128::MAX),
+        by: Actor("leader".into()),
+        at: Timestamp(u64::MAX),
+        change: Change::Report(report),
+    };
+    for level in [1, 2] {
+        let bytes = encode_command(&command, level).0.len();
+        assert!(bytes <= LARGEST_ENTRY, "{bytes} at level {level}");
+        assert!(bytes > LARGEST_ENTRY / 2, "it is a large one: {bytes}");
     }
 }
 

@@ -1,0 +1,223 @@
+//! Clusters in real networks: disks that are lost, addresses that move, managers that are missing or frozen, and
+//! people who ask the wrong cluster.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use cluster_tests::{Cluster, group, program, until};
+use model::Role;
+use rustix::process::Signal;
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The program as it runs on another machine, for somebody whose saved logins are in `home`.
+fn elsewhere(home: &Path, args: &[&str]) -> Output {
+    Command::new(program())
+        .args(args)
+        .env("XDG_CONFIG_HOME", home)
+        .env("INFRAKIT_RUNTIME_DIR", home.join("run"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founder_that_lost_its_disk_does_not_found_a_second_cluster() {
+    let mut cluster = Cluster::of(3).await;
+    let id = cluster.status().await.expect("a status").cluster;
+    cluster.kill(0);
+    std::fs::remove_dir_all(cluster.data(0)).expect("it is ours");
+    // As it was started first: with --bootstrap. The others call it.
+    cluster.start(0);
+    let code = until("it does not stay", async || cluster.manager_mut(0).ended()).await;
+    let log = cluster.manager(0).log();
+    assert!(code == 1 && log.contains("takes this manager for a member"), "{code}: {log}");
+    assert!(log.contains(&id) && log.contains("node rm") && log.contains("--join"), "{log}");
+    // Nobody leads any more, so nobody calls; but somebody answers where it is told to look.
+    cluster.kill(1);
+    cluster.manager(2).signal(Signal::STOP);
+    cluster.manager(2).signal(Signal::CONT);
+    let peers = cluster.addresses();
+    cluster.set_manager_arguments(&["--peers", &peers]);
+    cluster.start(0);
+    let code = until("it does not stay", async || cluster.manager_mut(0).ended()).await;
+    let log = cluster.manager(0).log();
+    assert!(code == 1 && log.contains(&id), "{code}: {log}");
+    assert!(!cluster.data(0).join("db").exists(), "nothing was founded");
+    cluster.set_manager_arguments(&[]);
+    cluster.start(1);
+    until("two of three agree", async || cluster.set("k", "v").await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_is_taken_for_a_member_of_another_cluster_says_so_once() {
+    let mut cluster = Cluster::of(2).await;
+    let other = Cluster::of(1).await;
+    let id = cluster.status().await.expect("a status").cluster;
+    // The address of one of two is another cluster's now.
+    cluster.kill(1);
+    let mut beside = cluster_tests::Process::start(
+        &[
+            "manager",
+            "start",
+            "--bootstrap",
+            "--name",
+            "new",
+            "--listen",
+            &cluster.address(1),
+            "--data-dir",
+            &other.path().join("new").display().to_string(),
+            "--plugins-dir",
+            &other.plugins_dir().display().to_string(),
+        ],
+        &other.path().join("new.log"),
+    );
+    let to_beside = Cluster::client_of(&cluster.address(1));
+    until("it says so, or does not found one", async || {
+        if beside.ended().is_some() {
+            return beside.log().contains("takes this manager for a member").then_some(());
+        }
+        // Called by the other several times meanwhile.
+        to_beside.status().await.ok()?;
+        beside.log().contains("two clusters share an address").then_some(())
+    })
+    .await;
+    let log = beside.log();
+    assert!(log.contains(&id[..8]) && log.matches("two clusters share an address").count() <= 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn managers_that_all_come_back_at_new_addresses_find_each_other() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.commit(&group("web", 2, "v1")).await.expect("it is accepted");
+    cluster.settles("web", 2).await;
+    (0..3).for_each(|i| cluster.kill(i));
+    (0..3).for_each(|i| cluster.move_elsewhere(i));
+    // The first is told nothing; the others know the addresses by --join.
+    (0..3).for_each(|i| cluster.start(i));
+    cluster.until_voters(3).await;
+    cluster.commit(&group("web", 3, "v1")).await.expect("it is accepted");
+    cluster.settles("web", 3).await;
+    assert_eq!(cluster.history().made("web"), 3);
+    let status = cluster.status().await.expect("a status");
+    for (i, node) in status.nodes.iter().enumerate() {
+        assert_eq!(node.address, cluster.address(i), "the state has the new addresses");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_survivor_without_a_quorum_says_what_it_knows_and_what_is_missing() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.commit(&group("web", 2, "v1")).await.expect("it is accepted");
+    cluster.settles("web", 2).await;
+    let survivor = cluster.leader().await;
+    let dead: Vec<usize> = (0..3).filter(|i| *i != survivor).collect();
+    dead.iter().for_each(|i| cluster.kill(*i));
+    let [name, first, second] = [survivor, dead[0], dead[1]].map(|i| format!("m{}", i + 1));
+    until("its log says so", async || cluster.manager(survivor).log().contains("no leader").then_some(()))
+        .await;
+    let log = cluster.manager(survivor).log();
+    assert!(log.contains("1 of 3 voters answer, and 2 are needed"), "{log}");
+    assert!(log.contains(&format!("{first} ({})", cluster.address(dead[0]))), "{log}");
+    assert!(log.contains("infrakit recover"), "{log}");
+    for command in [&["status"][..], &["node", "ls"], &["doctor"]] {
+        let output = cluster.run(command, b"");
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {told}");
+        assert!(told.contains("1 of 3 voters answer, and 2 are needed"), "{command:?}: {told}");
+        assert!(told.contains("infrakit recover"), "{command:?}: {told}");
+        for missing in [&first, &second] {
+            assert!(told.contains(missing.as_str()), "{command:?} names {missing}: {told}");
+        }
+    }
+    let output = cluster.run(&["status", "-o", "json"], b"");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(status["outage"]["needed"], 2, "{status}");
+    assert_eq!(status["groups"][0]["id"], "web", "{status}");
+    let reached = |node: &serde_json::Value| node["status"] == "Reachable";
+    let names: Vec<&serde_json::Value> =
+        status["nodes"].as_array().expect("a list").iter().filter(|it| reached(it)).collect();
+    assert!(names.len() == 1 && names[0]["name"] == name.as_str(), "{status}");
+    cluster.start(dead[0]);
+    let healed = until("it is led again", async || {
+        let output = cluster.run(&["status"], b"");
+        (output.status.code() == Some(0)).then(|| said(&output))
+    })
+    .await;
+    assert!(!healed.contains("no leader"), "{healed}");
+    until("its log says so", async || {
+        cluster.manager(survivor).log().contains("there is a leader again").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_accepted_is_told_at_once_and_why() {
+    let (cluster, other) = (Cluster::of(1).await, Cluster::of(1).await);
+    let home = cluster.path().join("ann");
+    let log_in = async |to: &Cluster, context: &str| {
+        let token = to.token(Role::Operator, false, None).await.expect("an admin asks");
+        let (file, address) = (to.path().join("token"), to.address(0));
+        std::fs::write(&file, token.expose()).expect("it is ours");
+        let args = ["login", &address, "--token-file", &file.display().to_string(), "--as", context];
+        let output = elsewhere(&home, &args);
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    log_in(&cluster, "ours").await;
+    log_in(&other, "theirs").await;
+    let ask = |context: &str| {
+        let began = Instant::now();
+        let output = elsewhere(&home, &["-H", context, "group", "ls"]);
+        (output.status.code(), said(&output), began.elapsed())
+    };
+    assert_eq!(ask("ours").0, Some(0));
+    // The saved login of one cluster, with the address of the other.
+    let saved = home.join("infrakit/contexts/ours.json");
+    let text = std::fs::read_to_string(&saved).expect("it was saved");
+    std::fs::write(&saved, text.replace(&cluster.address(0), &other.address(0))).expect("it is ours");
+    let (code, told, _) = ask("ours");
+    assert!(
+        code == Some(1) && told.contains("these credentials do not accept the manager"),
+        "{code:?}: {told}"
+    );
+    assert!(told.contains("belongs to another cluster") && told.contains("infrakit login"), "{told}");
+    // One that trusts the managers, and is not trusted by them: its certificate is signed by the other's authority.
+    let theirs = std::fs::read_to_string(home.join("infrakit/contexts/theirs.json")).expect("it was saved");
+    let mut mixed: serde_json::Value = serde_json::from_str(&theirs).expect("a context");
+    let authorities = |context: &str| {
+        let context: serde_json::Value = serde_json::from_str(context).expect("a context");
+        let pem = context["credentials"].as_str().expect("PEM").to_owned();
+        let at = pem.rfind("-----BEGIN CERTIFICATE-----").expect("an authority");
+        (pem[..at].to_owned(), pem[at..].to_owned())
+    };
+    let (own, _) = authorities(&theirs);
+    let (_, trusted) = authorities(&text);
+    mixed["credentials"] = format!("{own}{trusted}").into();
+    mixed["managers"] = cluster.address(0).into();
+    std::fs::write(&saved, mixed.to_string()).expect("it is ours");
+    let (code, told, took) = ask("ours");
+    assert!(
+        code == Some(1) && told.contains("the manager does not accept these credentials"),
+        "{code:?}: {told}"
+    );
+    assert!(told.contains("for another cluster") && told.contains("infrakit login"), "{told}");
+    // Not by a deadline: those are ten times as long.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_is_frozen_does_not_hold_up_who_names_it_first() {
+    let cluster = Cluster::of(3).await;
+    let frozen = (cluster.leader().await + 1) % 3;
+    cluster.manager(frozen).signal(Signal::STOP);
+    let mut addresses = vec![cluster.address(frozen)];
+    addresses.extend((0..3).filter(|i| *i != frozen).map(|i| cluster.address(i)));
+    let client = Cluster::client_of(&addresses.join(",")).with_deadline(Duration::from_millis(2500));
+    // A connection to it is never refused: its kernel accepts it.
+    let status = client.status().await.expect("the next one is asked beside it");
+    assert_eq!(status.nodes.len(), 3);
+    cluster.manager(frozen).signal(Signal::CONT);
+}
