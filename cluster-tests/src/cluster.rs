@@ -162,12 +162,22 @@ impl Cluster {
 
     /// Starts a manager with the command it was first started with.
     pub fn start(&mut self, i: usize) {
-        let name = format!("m{}", i + 1);
-        let data = self.path().join(&name).display().to_string();
-        let listen = self.address(i);
         let others: Vec<String> =
             (0..self.ports.len()).filter(|other| *other != i).map(|other| self.address(other)).collect();
         let others = others.join(",");
+        let how: &[&str] = if i == 0 { &["--bootstrap"] } else { &["--join", &others] };
+        self.start_so(i, how);
+    }
+
+    /// The first one too joins the others.
+    pub fn start_joining(&mut self, i: usize, addresses: &str) {
+        self.start_so(i, &["--join", addresses]);
+    }
+
+    fn start_so(&mut self, i: usize, how: &[&str]) {
+        let name = format!("m{}", i + 1);
+        let data = self.path().join(&name).display().to_string();
+        let listen = self.address(i);
         let plugins = self.plugins_dir().display().to_string();
         let mut args = vec![
             "manager",
@@ -182,11 +192,7 @@ impl Cluster {
             &plugins,
         ];
         args.extend(self.options.manager.iter().map(String::as_str));
-        if i == 0 {
-            args.push("--bootstrap");
-        } else {
-            args.extend(["--join", &others]);
-        }
+        args.extend(how);
         let log = self.path().join(format!("{name}.log"));
         self.managers[i] = Some(Process::start_in(&self.surroundings(i), &args, &log));
     }

@@ -94,6 +94,10 @@ async fn managers_are_demoted_promoted_and_removed_and_what_is_not_safe_is_refus
     assert!(cluster.set_member_role(&["m2"], Learner, true).await.expect("it is forced"));
     vote(&cluster, &["m1", "m3"]).await;
     assert_eq!(cluster.names("Learner").await, ["m2"]);
+    if cluster.leader().await != 1 {
+        let error = transfer(&cluster, "m2").await.expect_err("it has no vote");
+        assert!(error.code == Code::Guarded && error.cause.contains("it is a learner"), "{error:?}");
+    }
     assert!(cluster.set_member_role(&["m2"], Voter, false).await.expect("it may vote again"));
     vote(&cluster, &["m1", "m2", "m3"]).await;
 
@@ -189,7 +193,7 @@ async fn a_manager_that_stays_silent_is_given_up_when_another_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_five_that_stay_silent_are_given_up_together_and_a_third_may_die() {
     let mut cluster = Cluster::of(5).await;
-    cluster.set("infrakit/dead-manager-after", "2s").await.expect("it is stored");
+    cluster.set("infrakit/dead-manager-after", "3s").await.expect("it is stored");
     let leader = cluster.leader().await;
     let mut alive: Vec<usize> = (0..5).collect();
     for n in 1..=2 {

@@ -30,7 +30,8 @@ async fn a_founder_that_lost_its_disk_does_not_found_a_second_cluster() {
     let id = cluster.status().await.expect("a status").cluster;
     cluster.kill(0);
     std::fs::remove_dir_all(cluster.data(0)).expect("it is ours");
-    // As it was started first: with --bootstrap. The others call it.
+    cluster.leader().await;
+    // As it was started first: with --bootstrap. The leader of the others calls it.
     cluster.start(0);
     let code = until("it does not stay", async || cluster.manager_mut(0).ended()).await;
     let log = cluster.manager(0).log();
@@ -103,9 +104,100 @@ async fn managers_that_all_come_back_at_new_addresses_find_each_other() {
     cluster.settles("web", 3).await;
     assert_eq!(cluster.history().made("web"), 3);
     let status = cluster.status().await.expect("a status");
-    for (i, node) in status.nodes.iter().enumerate() {
+    for i in 0..3 {
+        let node = status.nodes.iter().find(|node| node.name == format!("m{}", i + 1)).expect("a member");
         assert_eq!(node.address, cluster.address(i), "the state has the new addresses");
     }
+}
+
+/// As `cp -a` does: whole, and with its times.
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    assert!(done.success(), "{} is copied", from.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_disk_went_back_in_time_is_told_and_takes_no_part() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader().await;
+    let back = (leader + 1) % 3;
+    let name = format!("m{}", back + 1);
+    cluster.kill(back);
+    let (data, kept) = (cluster.data(back), cluster.path().join("kept"));
+    copy(&data, &kept);
+    cluster.start(back);
+    cluster.until_voters(3).await;
+    for n in 0..20 {
+        cluster.set(&format!("k{n}"), "v").await.expect("they agree");
+    }
+    until("it has all of it", async || {
+        let status = cluster.status().await?;
+        status.nodes.iter().any(|node| node.name == name && node.lag == Some(0)).then_some(())
+    })
+    .await;
+    cluster.kill(back);
+    std::fs::remove_dir_all(&data).expect("it is ours");
+    std::fs::rename(&kept, &data).expect("a copy");
+    cluster.start(back);
+    let code = until("it stops", async || cluster.manager_mut(back).ended()).await;
+    let log = cluster.manager(back).log();
+    assert!(code == 1 && log.contains("went back in time") && log.contains("node rm"), "{code}: {log}");
+    // The leader goes on, and everybody is told.
+    assert_eq!(cluster.leader().await, leader);
+    cluster.set("after", "v").await.expect("two of three agree");
+    let doctor = cluster.run(&["doctor"], b"");
+    assert_eq!(doctor.status.code(), Some(1), "{}", said(&doctor));
+    assert!(said(&doctor).contains(&format!("manager `{name}`")), "{}", said(&doctor));
+    // As a new member it is whole again.
+    use api::proto::MemberRole::Removed;
+    assert!(cluster.set_member_role(&[&name], Removed, false).await.expect("it is silent"));
+    std::fs::remove_dir_all(&data).expect("it is ours");
+    if back == 0 {
+        let peers = cluster.address(leader);
+        cluster.start_joining(back, &peers);
+    } else {
+        cluster.start(back);
+    }
+    cluster.until_voters(3).await;
+    cluster.kill(leader);
+    until("the two others agree", async || cluster.set("at last", "v").await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_whose_files_are_deleted_under_it_stops() {
+    let mut cluster = Cluster::of(3).await;
+    let other = (cluster.leader().await + 1) % 3;
+    std::fs::remove_dir_all(cluster.data(other).join("db")).expect("it is ours");
+    let code = until("it stops", async || cluster.manager_mut(other).ended()).await;
+    let log = cluster.manager(other).log();
+    assert!(code == 1 && log.contains("while the manager was running"), "{code}: {log}");
+    cluster.set("k", "v").await.expect("two of three agree");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_to_be_replicated_is_refused_and_holds_up_nobody() {
+    let cluster = Cluster::of(3).await;
+    // Thirty groups of half a megabyte each: every one is good, and all of them are one entry.
+    let script = "x".repeat(500 << 10);
+    let text: Vec<String> =
+        (0..30).map(|n| group(&format!("g{n}"), 1, "v1").replace("echo hi", &script)).collect();
+    let all: Vec<_> = text
+        .iter()
+        .map(|text| model::draft::read("test.yaml", text.as_bytes()).expect("a valid file").specs.remove(0))
+        .map(|spec| api::proto::CommitItem {
+            spec: Some(api::spec(&spec, model::Revision(0))),
+            if_revision: None,
+        })
+        .collect();
+    let request = api::proto::CommitRequest { items: all, ..Default::default() };
+    let refused = cluster.client().call(async |mut c| c.commit(request.clone()).await).await;
+    let error = refused.expect_err("it cannot be sent");
+    assert!(error.code == api::Code::Invalid && error.what.contains("too large"), "{error:?}");
+    assert!(error.remedy.contains("nothing was changed"), "{error:?}");
+    cluster.commit(&group("web", 2, "v1")).await.expect("it is accepted");
+    let status = cluster.settles("web", 2).await;
+    assert_eq!(status.ready, 2);
+    assert!(cluster.describe("g0").await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +228,7 @@ async fn a_survivor_without_a_quorum_says_what_it_knows_and_what_is_missing() {
     let output = cluster.run(&["status", "-o", "json"], b"");
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).expect("one object");
     assert_eq!(status["outage"]["needed"], 2, "{status}");
-    assert_eq!(status["groups"][0]["id"], "web", "{status}");
+    assert_eq!(status["groups"][0]["name"], "web", "{status}");
     let reached = |node: &serde_json::Value| node["status"] == "Reachable";
     let names: Vec<&serde_json::Value> =
         status["nodes"].as_array().expect("a list").iter().filter(|it| reached(it)).collect();
@@ -162,7 +254,16 @@ async fn who_is_not_accepted_is_told_at_once_and_why() {
         let token = to.token(Role::Operator, false, None).await.expect("an admin asks");
         let (file, address) = (to.path().join("token"), to.address(0));
         std::fs::write(&file, token.expose()).expect("it is ours");
-        let args = ["login", &address, "--token-file", &file.display().to_string(), "--as", context];
+        let args = [
+            "login",
+            &address,
+            "--token-file",
+            &file.display().to_string(),
+            "--as",
+            context,
+            "--name",
+            "ann",
+        ];
         let output = elsewhere(&home, &args);
         assert!(output.status.success(), "{}", said(&output));
     };

@@ -27,7 +27,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a new manager waits for calls before it bootstraps a cluster: a leader calls a member that does not answer
 /// several times in it.
-const CALLED_WITHIN: Duration = Duration::from_millis(700);
+const CALLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The shortest accepted prefix of a cluster id: as long as the one in a token.
 const SHORTEST_ID: usize = 8;

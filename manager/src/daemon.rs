@@ -6,6 +6,7 @@ mod replica;
 mod servers;
 mod tasks;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::bootstrap;
 use crate::config::Config;
+use crate::disk;
 use crate::error::Error;
 use crate::members::Members;
 use crate::monitor::Probe;
@@ -35,6 +37,11 @@ const DIVERGED: &str = "check the memory and the disk of this machine; then let 
                         runs";
 const EXPELLED: &str = "no data are lost: the other managers have them; to run a manager here again, let \
                         it join with an empty --data-dir";
+
+const REPLACED: &str = "put the data directory back as it was, or remove this manager with `infrakit node rm` and let it \
+                        join again with an empty --data-dir; the cluster works as long as a majority runs";
+const WENT_BACK: &str = "an older copy of its data directory was put in place; no data are lost: the others have them; \
+                         remove it with `infrakit node rm`, then let it join again with an empty --data-dir";
 
 /// A running manager.
 pub struct Running {
@@ -95,7 +102,14 @@ pub async fn start(
         None => LocalSocket::publish(&config, &network)?,
     };
     let servers = Servers::start(&thread, &parts, network, listener).await?;
-    let daemon = Daemon { replica: replica.clone(), members: parts.members, tasks, servers, local };
+    let daemon = Daemon {
+        replica: replica.clone(),
+        data_dir: config.data_dir.clone(),
+        members: parts.members,
+        tasks,
+        servers,
+        local,
+    };
     let finished = Box::pin(daemon.run(stop));
     Ok(Running { replica, thread, address, name: config.name, probe, finished })
 }
@@ -103,6 +117,7 @@ pub async fn start(
 /// What is to be stopped, in order.
 struct Daemon {
     replica: Replica,
+    data_dir: PathBuf,
     members: Arc<Members>,
     tasks: JoinSet<()>,
     servers: Servers,
@@ -116,7 +131,9 @@ impl Daemon {
             biased;
             () = stop => None,
             why = self.replica.failed() => Some((why, FAILED)),
+            why = disk::replaced(self.data_dir) => Some((why, REPLACED)),
             why = self.replica.diverged() => Some((why, DIVERGED)),
+            why = self.replica.went_back() => Some((why, WENT_BACK)),
             why = self.replica.expelled() => Some((why, EXPELLED)),
         };
         if failed.is_none() {

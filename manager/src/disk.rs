@@ -1,6 +1,8 @@
 //! The database in the data directory of a manager: opens it with its key.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use model::access::Secret;
@@ -45,6 +47,43 @@ pub(crate) async fn open(data_dir: &Path, unlock: Option<&Secret>) -> Result<Dis
         }
         Err(error) => Err(failed(error.to_string(), IN_USE)),
     }
+}
+
+/// Waits until the database in the data directory is not the one that this manager has open, and returns the reason. It
+/// could go on with the open files, and would have lost at its end what it has acknowledged.
+pub(crate) async fn replaced(data_dir: PathBuf) -> String {
+    let db = data_dir.join(DB);
+    let files = [db.clone(), db.join("LOCK"), db.join("CURRENT")];
+    let mut first = Vec::new();
+    for file in &files[..2] {
+        first.push(identity(file).await);
+    }
+    loop {
+        tokio::time::sleep(LOOKED_AT_EVERY).await;
+        for (n, file) in files.iter().enumerate() {
+            let now = identity(file).await;
+            // The last one is replaced by the database itself.
+            let same = first.get(n).map_or(
+                now.is_ok(),
+                |before| matches!((before, &now), (Ok(before), Ok(now)) if before == now),
+            );
+            // An error that says nothing about it, such as for lack of file descriptors, is none of its end.
+            let unknown = now.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+            if !same && !unknown {
+                let what = if now.is_ok() { "was replaced" } else { "is gone" };
+                return format!("{} {what} while the manager was running", file.display());
+            }
+        }
+    }
+}
+
+/// How often it is checked whether the database is still there.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
+/// The device and the number of a file.
+async fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = tokio::fs::metadata(path).await?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Removes what a failed start has created on the disk, and nothing that existed before.

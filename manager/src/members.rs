@@ -198,12 +198,13 @@ impl Members {
             return Err(raft::Error::NotLeader { leader: None });
         }
         let members = self.replica.members();
-        let best = members
+        let others: Vec<&MemberStatus> =
+            members.iter().filter(|it| it.node != self.me() && among.contains(&it.node)).collect();
+        let best = others
             .iter()
-            .filter(|member| member.voter && member.node != self.me() && among.contains(&member.node))
-            .filter(|member| is_fresh(member))
+            .filter(|member| member.voter && is_fresh(member))
             .min_by_key(|member| member.lag.unwrap_or(u64::MAX))
-            .ok_or_else(|| raft::Error::Unavailable("no other voter can be reached".into()))?;
+            .ok_or_else(|| raft::Error::Unavailable(cannot_take_it(&others, among).into()))?;
         let _shut = self.gate.shut();
         if tokio::time::timeout(CALLS_END, self.gate.is_empty()).await.is_err() {
             tracing::info!("plugin calls are still open; the next leader settles them");
@@ -372,6 +373,17 @@ impl Members {
 
 /// Why an unauthenticated peer cannot join.
 const NO_TOKEN: &str = "no join token was given; `infrakit token create --role manager` creates one";
+
+/// Why none of these members can lead.
+fn cannot_take_it(others: &[&MemberStatus], among: &BTreeSet<NodeId>) -> &'static str {
+    match (others, among.len()) {
+        ([], 1) => "it is no member of the consensus yet, or removed from it",
+        ([], _) => "there is no other voter",
+        ([one], 1) if !one.voter => "it is a learner, which has no vote: see `infrakit node promote`",
+        ([_], 1) => "it cannot be reached",
+        _ => "no other voter can be reached",
+    }
+}
 
 /// Whether a member is reachable: it has answered lately.
 pub(crate) fn is_fresh(member: &MemberStatus) -> bool {

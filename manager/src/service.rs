@@ -212,7 +212,8 @@ impl Service {
 
     fn status_of(&self, state: &State, id: &GroupId) -> Option<GroupStatus> {
         let group = state.group(id)?;
-        let assessment = self.assessments.of(id).filter(|_| leads(&self.role));
+        let assessment =
+            self.assessments.of(id).filter(|_| leads(&self.role) && self.outages.borrow().is_none());
         let seen = assessment.as_ref().map(|assessment| (&assessment.observed, &assessment.plan));
         Some(model::status::status(id, group, seen))
     }

@@ -30,13 +30,15 @@ pub enum Protection {
     Settling,
     /// An instance of one plugin is not that of another with the same id.
     InstanceRef,
+    /// A member that lacks what it agreed to takes no part any more.
+    WentBack,
     /// A restarted leader does not continue in its old term.
     NoRestore,
 }
 
 /// The failpoints by name. Admission also catches what a leader plans from an old state, so the barrier is
 /// left out together with it.
-pub const PROTECTIONS: [(&str, &[Protection]); 13] = [
+pub const PROTECTIONS: [(&str, &[Protection]); 14] = [
     ("vote-sync", &[Protection::VoteSync]),
     ("barrier+admission", &[Protection::Barrier, Protection::Admission]),
     ("admission", &[Protection::Admission]),
@@ -49,6 +51,7 @@ pub const PROTECTIONS: [(&str, &[Protection]); 13] = [
     ("returned", &[Protection::Returned]),
     ("settling", &[Protection::Settling]),
     ("instance-ref", &[Protection::InstanceRef]),
+    ("went-back", &[Protection::WentBack]),
     ("no-restore", &[Protection::NoRestore]),
 ];
 

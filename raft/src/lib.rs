@@ -5,6 +5,7 @@
 
 mod acks;
 mod addresses;
+mod agreed;
 mod backup;
 mod codec;
 mod disk;

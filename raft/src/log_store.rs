@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, ControlFlow, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,22 @@ pub(crate) struct LogStore {
     vote: Arc<Mutex<Option<Vote>>>,
     unwritten: Unwritten,
     sync_seconds: Histogram,
+    last: LastIndex,
+    synced: LastIndex,
+}
+
+/// The index of the last entry of a log, or of the last that was removed from it behind a snapshot.
+#[derive(Clone, Default)]
+pub(crate) struct LastIndex(Arc<AtomicU64>);
+
+impl LastIndex {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, index: u64) {
+        self.0.store(index, Ordering::SeqCst);
+    }
 }
 
 /// How far is committed, when that is not written yet: the next write of anything takes it along.
@@ -80,7 +97,8 @@ enum Syncer {
 
 /// Somebody who waits for everything written so far to be durable.
 enum Waiter {
-    Append(IOFlushed<Types>),
+    /// Of entries up to this one.
+    Append(IOFlushed<Types>, u64),
     Task(oneshot::Sender<Result<(), Arc<io::Error>>>),
 }
 
@@ -90,7 +108,7 @@ impl LogStore {
             None => None,
             Some(bytes) => Some(codec::from_vote(codec::decode::<pb::Vote>(bytes)?)),
         };
-        let unwritten = Unwritten::default();
+        let (unwritten, synced) = (Unwritten::default(), LastIndex::default());
         // From 50 µs to 1.6 s.
         let sync_seconds = Histogram::new(exponential_buckets(0.000_05, 2.0, 16));
         let syncer = match sync {
@@ -98,18 +116,34 @@ impl LogStore {
             Sync::Grouped => {
                 let (waiters, queue) = mpsc::channel();
                 let (db, unwritten, seconds) = (db.clone(), unwritten.clone(), sync_seconds.clone());
+                let synced = synced.clone();
                 std::thread::Builder::new()
                     .name("wal-sync".into())
-                    .spawn(move || sync_for_all(&db, &unwritten, &queue, &seconds))?;
+                    .spawn(move || sync_for_all(&db, &unwritten, &queue, &seconds, &synced))?;
                 Syncer::Grouped(waiters)
             }
             Sync::Simulated => {
                 let (waiters, queue) = tokio::sync::mpsc::unbounded_channel();
-                tokio::spawn(sync_in_simulated_time(db.clone(), queue));
+                tokio::spawn(sync_in_simulated_time(db.clone(), queue, synced.clone()));
                 Syncer::Simulated(waiters)
             }
         };
-        Ok(Self { db, syncer, vote: Arc::new(Mutex::new(vote)), unwritten, sync_seconds })
+        let vote = Arc::new(Mutex::new(vote));
+        let last = LastIndex::default();
+        let store = Self { db, syncer, vote, unwritten, sync_seconds, last, synced };
+        let last = store.last()?.max(store.purged()?);
+        store.last.set(last.map_or(0, |id| id.index));
+        Ok(store)
+    }
+
+    /// The index of the last entry that was durable when this replica appended it, since its start.
+    pub(crate) fn synced_index(&self) -> LastIndex {
+        self.synced.clone()
+    }
+
+    /// The index of the last entry, at every time.
+    pub(crate) fn last_index(&self) -> LastIndex {
+        self.last.clone()
     }
 
     /// The durations of syncs, if a thread does them.
@@ -163,7 +197,13 @@ impl LogStore {
 }
 
 /// Serves everybody who waits, with as few syncs as the disk allows.
-fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>, seconds: &Histogram) {
+fn sync_for_all(
+    db: &Db,
+    unwritten: &Unwritten,
+    queue: &mpsc::Receiver<Waiter>,
+    seconds: &Histogram,
+    durable: &LastIndex,
+) {
     // Since when it is not noted how far the log was synced.
     let mut unnoted: Option<Instant> = None;
     loop {
@@ -178,7 +218,7 @@ fn sync_for_all(db: &Db, unwritten: &Unwritten, queue: &mpsc::Receiver<Waiter>, 
                 let began = Instant::now();
                 let synced = db.sync();
                 seconds.observe(began.elapsed().as_secs_f64());
-                serve(waiters, synced);
+                serve(waiters, synced, durable);
                 unnoted = unnoted.or_else(|| Some(Instant::now()));
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -202,23 +242,32 @@ fn note(db: &Db, unwritten: &Unwritten) {
 }
 
 /// The same, in simulated time. What was written while the disk was busy waits for the next sync.
-async fn sync_in_simulated_time(db: Db, mut queue: tokio::sync::mpsc::UnboundedReceiver<Waiter>) {
+async fn sync_in_simulated_time(
+    db: Db,
+    mut queue: tokio::sync::mpsc::UnboundedReceiver<Waiter>,
+    durable: LastIndex,
+) {
     while let Some(first) = queue.recv().await {
         let mut waiters = vec![first];
         while let Ok(more) = queue.try_recv() {
             waiters.push(more);
         }
         tokio::time::sleep(Duration::from_micros(rng::between(100, 3000))).await;
-        serve(waiters, db.sync());
+        serve(waiters, db.sync(), &durable);
     }
 }
 
-fn serve(waiters: Vec<Waiter>, synced: io::Result<()>) {
+fn serve(waiters: Vec<Waiter>, synced: io::Result<()>, durable: &LastIndex) {
     let result = synced.map_err(Arc::new);
     for waiter in waiters {
         match waiter {
-            Waiter::Append(callback) => callback
-                .io_completed(result.as_ref().copied().map_err(|error| io::Error::other(error.to_string()))),
+            Waiter::Append(callback, last) => {
+                if result.is_ok() {
+                    durable.set(last);
+                }
+                let result = result.as_ref().copied();
+                callback.io_completed(result.map_err(|error| io::Error::other(error.to_string())));
+            }
             Waiter::Task(done) => {
                 // The waiter may have gone; the sync stands all the same.
                 let _ = done.send(result.clone());
@@ -312,16 +361,26 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut batch = Batch::default();
+        let mut last = self.last.get();
         for entry in entries {
+            last = last.max(entry.log_id.index);
             let key = entry.log_id.index.to_be_bytes();
             batch.put(LOG, &key, codec::entry(&entry).encode_to_vec());
         }
         self.unwritten.take_along(&mut batch);
         self.db.write(batch)?;
+        self.last.set(last);
         match &self.syncer {
-            Syncer::Inline => callback.io_completed(self.db.sync().and_then(|()| self.db.note())),
-            Syncer::Grouped(waiters) => waiters.send(Waiter::Append(callback)).map_err(|_| gone())?,
-            Syncer::Simulated(waiters) => waiters.send(Waiter::Append(callback)).map_err(|_| gone())?,
+            Syncer::Inline => {
+                let synced = self.db.sync().and_then(|()| self.db.note());
+                serve(vec![Waiter::Append(callback, last)], synced, &self.synced);
+            }
+            Syncer::Grouped(waiters) => {
+                waiters.send(Waiter::Append(callback, last)).map_err(|_| gone())?;
+            }
+            Syncer::Simulated(waiters) => {
+                waiters.send(Waiter::Append(callback, last)).map_err(|_| gone())?;
+            }
         }
         Ok(())
     }
@@ -331,7 +390,12 @@ impl RaftLogStorage<Types> for LogStore {
         let mut batch = Batch::default();
         batch.delete_range(LOG, &from, &u64::MAX.to_be_bytes());
         self.db.write(batch)?;
-        self.sync().await
+        let last = last.map_or(0, |last| last.index);
+        self.last.set(last);
+        self.sync().await?;
+        // What was appended before has been served by now.
+        self.synced.set(self.synced.get().min(last));
+        Ok(())
     }
 
     /// Not synced: the write-ahead log keeps it before whatever is synced next.
@@ -339,7 +403,9 @@ impl RaftLogStorage<Types> for LogStore {
         let mut batch = Batch::default();
         batch.put(META, PURGED, codec::log_id(&upto).encode_to_vec());
         batch.delete_range(LOG, &0u64.to_be_bytes(), &(upto.index + 1).to_be_bytes());
-        self.db.write(batch)
+        self.db.write(batch)?;
+        self.last.set(self.last.get().max(upto.index));
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequ
 use tokio::time::Instant;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
+use crate::agreed::went_back;
 use crate::codec::{self, Corrupt};
 use crate::identity::Identity;
 use crate::machine::Raft;
@@ -79,6 +80,13 @@ impl PeerService {
         self.check(header, extensions)?;
         if !request.address.is_empty() && request.address.len() <= LONGEST {
             self.replica.found_at(NodeId(from), &request.address);
+        }
+        self.replica.agreed.hear(&request.agreed);
+        self.replica.has_agreed().map_err(Status::failed_precondition)?;
+        let last = request.last_log_id.as_ref().map_or(0, |id| id.index);
+        let agreed = self.replica.agreed.of(NodeId(from));
+        if last < agreed {
+            return Err(Status::permission_denied(went_back(NodeId(from), last, agreed)));
         }
         self.may_vote(request.leadership_transfer)
     }
@@ -184,6 +192,9 @@ impl Peers for PeerService {
         let requests = requests.map(move |request| {
             let mut request = request.ok()?;
             peers.check(request.header.take(), &extensions).ok()?;
+            peers.replica.agreed.hear(&request.agreed);
+            // The stream ends: it acknowledges nothing any more.
+            peers.replica.has_agreed().ok()?;
             peers.replica.hears_leader();
             append_request(request).ok()
         });

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use tonic::{Code, Status};
 
 use crate::acks::Acks;
 use crate::addresses::Addresses;
+use crate::agreed::{Agreed, went_back};
 use crate::codec::{self, Corrupt};
 use crate::divergence::Digest;
 use crate::identity::Identity;
@@ -52,6 +54,7 @@ pub(crate) struct Peers {
     acks: Acks,
     expelled: Expelled,
     addresses: Addresses,
+    agreed: Agreed,
 }
 
 /// Whether peers have rejected this manager as removed, and their message.
@@ -90,8 +93,9 @@ impl Peers {
         acks: Acks,
         expelled: Expelled,
         addresses: Addresses,
+        agreed: Agreed,
     ) -> Self {
-        Self { identity, dial, known, acks, expelled, addresses }
+        Self { identity, dial, known, acks, expelled, addresses, agreed }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
@@ -104,7 +108,13 @@ impl Peers {
             now: Mutex::default(),
         };
         let header = header(&self.identity, target);
-        Peer { header, line, acks: self.acks.clone(), expelled: self.expelled.clone() }
+        Peer {
+            header,
+            line,
+            acks: self.acks.clone(),
+            expelled: self.expelled.clone(),
+            agreed: self.agreed.clone(),
+        }
     }
 }
 
@@ -143,6 +153,7 @@ pub(crate) struct Peer {
     line: PeerLine,
     acks: Acks,
     expelled: Expelled,
+    agreed: Agreed,
 }
 
 /// The connection to a peer, which follows its address.
@@ -179,6 +190,7 @@ impl Peer {
             last_log_id: request.last_log_id.as_ref().map(codec::log_id),
             leadership_transfer: request.leadership_transfer,
             address: self.line.addresses.own(),
+            agreed: self.agreed.tell(),
         }
     }
 
@@ -204,8 +216,13 @@ async fn within<T>(
     }
 }
 
-fn append_request(header: &pb::Header, request: &AppendEntriesRequest<Types>) -> pb::AppendRequest {
+fn append_request(
+    header: &pb::Header,
+    request: &AppendEntriesRequest<Types>,
+    agreed: Vec<pb::Agreed>,
+) -> pb::AppendRequest {
     pb::AppendRequest {
+        agreed,
         header: Some(header.clone()),
         vote: Some(codec::vote(&request.vote)),
         prev: request.prev_log_id.as_ref().map(codec::log_id),
@@ -269,16 +286,23 @@ impl Peer {
         let header = self.header.clone();
         let client = self.client();
         let unanswered = self.acks.stream_to(header.to);
+        let (known, peer) = (self.agreed.clone(), NodeId(header.to));
         async move {
             // It is asked again after its end, when it has not even a first request.
             let mut input = Box::pin(input.fuse());
             // openraft's pause after a failure is in here: a line that cannot even be made would never come to
             // ask for a request, and would be made again at once, and again.
             let first = input.next().await;
-            let asked = unanswered.clone();
+            let (asked, agreed) = (unanswered.clone(), known.clone());
+            // The highest commit index that this stream has told.
+            let told = Arc::new(AtomicU64::new(0));
+            let tells = told.clone();
             let requests = stream::iter(first).chain(input).map(move |request| {
                 asked.asks(request.vote.leader_id.term);
-                append_request(&header, &request)
+                let commit = request.leader_commit.map_or(0, |id| id.index);
+                tells.fetch_max(commit, Ordering::SeqCst);
+                agreed.committed(commit);
+                append_request(&header, &request, agreed.tell())
             });
             let mut client = client?;
             let replies = within(option.hard_ttl(), client.append(requests)).await?;
@@ -286,6 +310,18 @@ impl Peer {
                 let reply = reply.map_err(|status| unreachable(&status))?;
                 let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
+                match &result {
+                    Ok(Some(matching)) => {
+                        known.acknowledged(peer, matching.index, told.load(Ordering::SeqCst));
+                    }
+                    // openraft would not bear it.
+                    Err(StreamAppendError::Conflict(at)) if at.index <= known.of(peer) => {
+                        let last = at.index.saturating_sub(1);
+                        let why = went_back(peer, last, known.of(peer));
+                        return Err(unreachable(&Corrupt(why)));
+                    }
+                    Ok(None) | Err(_) => {}
+                }
                 Ok(result)
             }));
             Ok(replies)

@@ -17,11 +17,12 @@ use tokio::time::Instant;
 
 use crate::acks::Acks;
 use crate::addresses::Addresses;
+use crate::agreed::{Agreed, went_back};
 use crate::disk::Disk;
 use crate::divergence::{self, Digests, Verdict};
 use crate::error::Error;
 use crate::line::Dial;
-use crate::log_store::{LogStore, Sync};
+use crate::log_store::{LastIndex, LogStore, Sync};
 use crate::machine::{History, Machine, Raft, Readers};
 use crate::peers::{self, Expelled, Peers};
 use crate::types::Types;
@@ -78,6 +79,9 @@ pub struct Replica {
     /// The time of the last heartbeat of a leader.
     heard: Arc<Mutex<Option<Instant>>>,
     pub(crate) addresses: Addresses,
+    pub(crate) agreed: Agreed,
+    last_index: LastIndex,
+    went_back: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Replica {
@@ -96,7 +100,8 @@ impl Replica {
         let (machine, readers) =
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
-        let sync_seconds = log.sync_seconds();
+        let (sync_seconds, last_index) = (log.sync_seconds(), log.last_index());
+        let agreed = Agreed::of_this(identity.node, log.synced_index());
         let acks = Acks::default();
         let expelled = Expelled::default();
         let known = readers.declared.clone();
@@ -108,6 +113,7 @@ impl Replica {
             acks.clone(),
             expelled.clone(),
             addresses.clone(),
+            agreed.clone(),
         );
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
@@ -135,6 +141,9 @@ impl Replica {
             sync_seconds,
             heard: Arc::default(),
             addresses,
+            agreed,
+            last_index,
+            went_back: Arc::default(),
         })
     }
 
@@ -285,6 +294,32 @@ impl Replica {
             biased;
             () = applied => format!("manager {me} was removed from the cluster"),
             why = self.expelled.reason() => why,
+        }
+    }
+
+    /// Whether this replica has everything that it is known to have agreed to. If not, it takes no part from now on.
+    pub(crate) fn has_agreed(&self) -> Result<(), String> {
+        let (me, last) = (self.identity.node, self.last_index.get());
+        let agreed = self.agreed.of(me);
+        if last >= agreed {
+            return Ok(());
+        }
+        let why = went_back(me, last, agreed);
+        self.went_back.send_replace(Some(why.clone()));
+        Err(why)
+    }
+
+    /// Waits until this replica lacks what it has acknowledged, and returns the reason.
+    pub async fn went_back(&self) -> String {
+        let mut reasons = self.went_back.subscribe();
+        loop {
+            if let Some(why) = reasons.borrow_and_update().clone() {
+                return why;
+            }
+            if reasons.changed().await.is_err() {
+                // The sender is ours.
+                std::future::pending::<()>().await;
+            }
         }
     }
 

@@ -281,6 +281,24 @@ impl MemoryDisk {
         self.contents().cut_power(keep);
     }
 
+    /// What is durable on it, as a snapshot of the machine has it.
+    pub fn copy(&self) -> MemoryDisk {
+        let durable = self.contents().durable.clone();
+        MemoryDisk(Arc::new(Mutex::new(Contents {
+            current: durable.clone(),
+            durable,
+            ..Contents::default()
+        })))
+    }
+
+    /// Puts an earlier copy of it in its place, after the power was cut.
+    pub fn set_back(&self, copy: &MemoryDisk) {
+        let durable = copy.contents().durable.clone();
+        let mut contents = self.contents();
+        contents.current = durable.clone();
+        contents.durable = durable;
+    }
+
     /// Lets the power go by itself, right before the write or sync that comes after so many others.
     pub fn fail_after(&self, operations: u64) {
         self.contents().fails_after = Some(operations);

@@ -24,6 +24,10 @@ struct Node {
     disk: MemoryDisk,
     lifecycle: u64,
     running: Option<Running>,
+    /// A copy of its disk that may be put in the place of it.
+    copy: Option<MemoryDisk>,
+    /// It has found out that its disk went back in time: it takes no part any more.
+    is_out: bool,
 }
 
 struct Running {
@@ -61,7 +65,7 @@ impl Cluster {
             {
                 disk.fail_after(operation);
             }
-            Node { disk, lifecycle: 0, running: None }
+            Node { disk, lifecycle: 0, running: None, copy: None, is_out: false }
         };
         let nodes: Vec<Node> = (0..n).map(new).collect();
         let net = Net::of(nodes.iter().map(|node| node.disk.clone()).collect());
@@ -95,7 +99,7 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&mut self, node: usize) {
-        if self.runs(node) {
+        if self.runs(node) || self.nodes[node].is_out {
             return;
         }
         let members: Vec<(NodeId, String)> =
@@ -140,6 +144,42 @@ impl Cluster {
         // It can neither write nor speak any more; this only ends its tasks.
         tokio::spawn(async move { running.replica.shutdown().await });
         self.cloud.lock().expect("nobody panics while holding the cloud").frozen.retain(|it| *it != node);
+    }
+
+    /// Keeps a copy of a disk.
+    pub(crate) fn copy_disk(&mut self, node: usize) {
+        self.nodes[node].copy = Some(self.nodes[node].disk.copy());
+    }
+
+    /// Starts a manager on the copy of its disk that was kept, if one was. False if not.
+    pub(crate) async fn set_back(&mut self, node: usize) -> bool {
+        let Some(copy) = self.nodes[node].copy.take() else { return false };
+        self.crash(node);
+        self.nodes[node].disk.set_back(&copy);
+        self.start(node).await;
+        true
+    }
+
+    /// Stops those who have found out that their disk went back in time.
+    pub(crate) fn stop_who_went_back(&mut self) {
+        for node in 0..self.size() {
+            let out = |replica: &Replica| {
+                replica.went_back().now_or_never().is_some() || replica.expelled().now_or_never().is_some()
+            };
+            if self.replica(node).is_some_and(out) {
+                self.crash(node);
+                self.nodes[node].is_out = true;
+            }
+        }
+    }
+
+    /// Whether everybody runs who ever will, and nobody has gone for good.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.nodes.iter().all(|node| node.running.is_some())
+    }
+
+    pub(crate) fn is_out(&self, node: usize) -> bool {
+        self.nodes[node].is_out
     }
 
     /// Those whose power went by itself, in the middle of a write.

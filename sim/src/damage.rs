@@ -14,6 +14,11 @@ impl Damage {
         Self { dead: Vec::new(), healed_at: Instant::now() }
     }
 
+    /// Whether everything works by now.
+    pub(crate) fn is_over(&self) -> bool {
+        self.dead.is_empty() && self.healed_at <= Instant::now()
+    }
+
     /// The managers that start again by now.
     pub(crate) fn back(&mut self, now: Instant) -> Vec<usize> {
         self.dead.extract_if(.., |(_, at)| *at <= now).map(|(node, _)| node).collect()

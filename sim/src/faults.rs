@@ -21,7 +21,7 @@ impl Story {
         let back = soon(200, 10_000);
         let heal = soon(1000, 20_000);
         let mut fault = Fault { story: self, cluster, damage, back, heal };
-        match raft::between(0, 18) {
+        match raft::between(0, 19) {
             0 => fault.kill("a manager killed", any),
             1 => fault.kill("the leader killed", leader),
             2 => fault.doom_a_call(leader),
@@ -40,6 +40,7 @@ impl Story {
             15 => fault.give_lead_away(leader, (leader + 1) % n),
             16 => fault.lose_tags(),
             17 => fault.hide_a_pet(),
+            18 => fault.set_a_disk_back(leader, (leader + 1) % n).await,
             _ => fault.kill_everybody(),
         }
     }
@@ -82,6 +83,22 @@ impl Fault<'_> {
         for node in 0..self.cluster.size() {
             self.cluster.crash(node);
             self.damage.dead.push((node, soon(100, 3000)));
+        }
+    }
+
+    /// An older copy of a follower's disk is put in its place, while the others know what it agreed to. It must find out
+    /// and take no part.
+    async fn set_a_disk_back(&mut self, leader: usize, follower: usize) {
+        let calm = self.damage.is_over() && self.cluster.is_whole() && self.cloud().terminating.is_none();
+        if !calm || self.cluster.leader() != Some(leader) || !self.cluster.set_back(follower).await {
+            return;
+        }
+        self.story.count("a disk set back");
+        self.story.tell(format!("the disk of m{follower} is set back"));
+        let until = Instant::now() + Duration::from_secs(10);
+        while !self.cluster.is_out(follower) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            self.cluster.stop_who_went_back();
         }
     }
 

@@ -264,6 +264,10 @@ impl Story {
                     damage.dead.push((node, back));
                 }
             }
+            cluster.stop_who_went_back();
+            if raft::between(0, 99) == 0 {
+                cluster.copy_disk(raft::between(0, cluster.size() as u64 - 1) as usize);
+            }
             let now = Instant::now();
             for node in damage.back(now) {
                 self.tell(format!("m{node} starts again"));

@@ -1,0 +1,100 @@
+//! What each member is known to have agreed to: committed entries that it has acknowledged. It must have them for ever,
+//! so a member that lacks one has lost something of its disk, such as by the snapshot of a machine that was set back.
+//!
+//! Every manager learns it from the leader, so that the next leader knows it too. Only in memory: what everybody has
+//! forgotten is not noticed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use model::NodeId;
+use model::failpoints::{Protection, is_left_out};
+
+use crate::log_store::LastIndex;
+use crate::proto as pb;
+
+/// The last such entry of each member.
+#[derive(Clone)]
+pub(crate) struct Agreed {
+    all: Arc<Mutex<BTreeMap<NodeId, u64>>>,
+    me: NodeId,
+    /// How far the log of this replica is durable.
+    synced: LastIndex,
+}
+
+impl Agreed {
+    pub(crate) fn of_this(me: NodeId, synced: LastIndex) -> Self {
+        Self { all: Arc::default(), me, synced }
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
+        self.all.lock().expect("nobody panics while holding this")
+    }
+
+    /// This leader knows that `commit` is committed, and counts itself as far as its own log is durable.
+    pub(crate) fn committed(&self, commit: u64) {
+        self.learn(self.me, commit.min(self.synced.get()));
+    }
+
+    /// A member has acknowledged the log up to `matching`, to a leader who knew that `commit` is committed.
+    pub(crate) fn acknowledged(&self, node: NodeId, matching: u64, commit: u64) {
+        self.learn(node, matching.min(commit));
+    }
+
+    fn learn(&self, node: NodeId, index: u64) {
+        let mut all = self.all();
+        let known = all.entry(node).or_default();
+        *known = index.max(*known);
+    }
+
+    /// The last entry that a member must have; 0 when none is known.
+    pub(crate) fn of(&self, node: NodeId) -> u64 {
+        if is_left_out(Protection::WentBack) {
+            return 0;
+        }
+        self.all().get(&node).copied().unwrap_or_default()
+    }
+
+    /// For others.
+    pub(crate) fn tell(&self) -> Vec<pb::Agreed> {
+        self.all().iter().map(|(node, index)| pb::Agreed { node: node.0, index: *index }).collect()
+    }
+
+    /// From another. At most so many are kept as the largest cluster has members.
+    pub(crate) fn hear(&self, told: &[pb::Agreed]) {
+        for it in told.iter().take(MOST) {
+            self.learn(NodeId(it.node), it.index);
+        }
+    }
+}
+
+/// Far more than there are members.
+const MOST: usize = 1000;
+
+/// What is said of a member that lacks what it agreed to.
+pub(crate) fn went_back(node: NodeId, last: u64, agreed: u64) -> String {
+    format!(
+        "the disk of manager {node} went back in time: its log ends at entry {last}, and it had acknowledged entry {agreed}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_committed_and_acknowledged_counts_and_it_counts_for_ever() {
+        let of = |node| Agreed::of_this(NodeId(node), LastIndex::default());
+        let (agreed, two) = (of(1), NodeId(2));
+        agreed.acknowledged(two, 40, 30);
+        assert_eq!(agreed.of(two), 30, "the rest may still be replaced");
+        agreed.acknowledged(two, 35, 50);
+        agreed.acknowledged(two, 10, 60);
+        assert_eq!(agreed.of(two), 35);
+        agreed.committed(50);
+        assert_eq!(agreed.of(NodeId(1)), 0, "its own log is not durable yet");
+        let other = of(3);
+        other.hear(&agreed.tell());
+        assert_eq!((other.of(two), other.of(NodeId(3))), (35, 0));
+    }
+}
