@@ -71,6 +71,7 @@ impl Candidate {
             token: token.map(|token| token.secret.clone()),
             csr: request.der().to_vec().into(),
             vouched: false,
+            clock_ahead_ms: None,
         };
         Ok(Self { application, request, tls })
     }

@@ -23,6 +23,9 @@ const RENEWED_TO: f64 = 0.8;
 /// Pause after a failed renewal.
 const TRIED_AGAIN: Duration = Duration::from_secs(60);
 
+/// By how much a clock is set back at least when the certificate is signed anew.
+const SET_BACK: Duration = Duration::from_secs(60);
+
 /// How often it is checked whether a renewal is due.
 const LOOKED_AT: Duration = Duration::from_secs(1);
 
@@ -49,14 +52,17 @@ pub(crate) fn present(
 pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
     let mut states = replica.watch_declared();
     let mut presented = None;
-    // By the wall clock, like the validity of certificates; it advances while the machine is suspended.
-    let mut renew_at = SystemTime::now();
+    // By the wall clock, like the validity of certificates; it advances while the machine is suspended, and goes back
+    // when it is set right: what was signed in its future is not valid yet.
+    let (mut signed_at, mut renew_at) = (SystemTime::now(), SystemTime::now());
     loop {
         states.mark_unchanged();
         let state = replica.published().state;
         let lasts = Duration::from_millis(state.certificate_life().0);
         if let Some(known) = &state.authorities
-            && (presented.as_ref() != Some(&(known.clone(), lasts)) || SystemTime::now() >= renew_at)
+            && (presented.as_ref() != Some(&(known.clone(), lasts))
+                || SystemTime::now() >= renew_at
+                || SystemTime::now() + SET_BACK < signed_at)
         {
             let renewed_in = match present(&tls, replica.identity(), known, lasts) {
                 Ok(()) => {
@@ -71,7 +77,8 @@ pub(crate) async fn keep(tls: Tls, replica: Replica, metrics: Metrics) {
                 }
             };
             presented = Some((known.clone(), lasts));
-            renew_at = SystemTime::now() + renewed_in;
+            signed_at = SystemTime::now();
+            renew_at = signed_at + renewed_in;
         }
         tokio::select! {
             changed = states.changed() => if changed.is_err() { return },

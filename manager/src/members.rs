@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use model::command::{Manager, MemberRole};
 use model::membership::{MembershipView, Step};
 use model::quorum::Unsafe;
-use model::{Actor, Answer, Change, Command, NodeId, RequestId, State, Term};
+use model::{Actor, Answer, Change, Command, Millis, NodeId, RequestId, State, Term};
 use raft::{Application, Dial, JoinHandler, Joined, MemberStatus, PeerIdentity, Replica, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -244,8 +244,13 @@ impl Members {
                         continue;
                     }
                     // Its certificate authenticates it.
-                    let application =
-                        Application { manager: current, token: None, csr: Default::default(), vouched: true };
+                    let application = Application {
+                        manager: current,
+                        token: None,
+                        csr: Default::default(),
+                        vouched: true,
+                        clock_ahead_ms: None,
+                    };
                     match self.announce_to_any(application).await {
                         // A leader of an older version does not record what it does not know.
                         Ok(_) => {}
@@ -371,6 +376,10 @@ impl Members {
     }
 }
 
+/// How far the clock of a new manager may be off. A certificate is backdated by twice as much, so that whoever joins is
+/// believed by everybody; and times in the log, which never run backwards, stay near the truth.
+const MOST_SKEW: Millis = Millis::seconds(12 * 3600);
+
 /// Why an unauthenticated peer cannot join.
 const NO_TOKEN: &str = "no join token was given; `infrakit token create --role manager` creates one";
 
@@ -401,6 +410,22 @@ impl JoinHandler for Members {
         from: PeerIdentity,
     ) -> BoxFuture<'_, Result<Joined, (String, bool)>> {
         let vouched = self.is_vouched(&application, from);
+        let joins = !self
+            .replica
+            .published()
+            .state
+            .managers
+            .values()
+            .any(|it| it.storage == application.manager.storage);
+        if let Some(ahead) = application.clock_ahead_ms.filter(|it| joins && it.unsigned_abs() > MOST_SKEW.0)
+        {
+            let why = format!(
+                "its clock is {} {} that of this cluster's; at most {MOST_SKEW} are accepted: set the clocks right (NTP)",
+                Millis(ahead.unsigned_abs()),
+                if ahead > 0 { "ahead of" } else { "behind" }
+            );
+            return std::future::ready(Err((why, true))).boxed();
+        }
         self.admit(Application { vouched, ..application }).boxed()
     }
 }

@@ -40,6 +40,8 @@ pub struct Application {
     pub csr: Bytes,
     /// A manager forwards the request and vouches for it; ignored from anybody else.
     pub vouched: bool,
+    /// By how much the clock of whoever sent it is ahead of that of the recipient; none if it did not say.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// The reply to a new member.

@@ -7,6 +7,7 @@ mod acks;
 mod addresses;
 mod agreed;
 mod backup;
+mod clocks;
 mod codec;
 mod disk;
 mod divergence;

@@ -25,6 +25,8 @@ pub struct MemberStatus {
     pub lag: Option<u64>,
     /// The time since its last acknowledgement; known to the leader only.
     pub last_ack: Option<Duration>,
+    /// By how many milliseconds its wall clock is ahead of the leader's; known to the leader only.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 impl Replica {
@@ -65,6 +67,7 @@ impl Replica {
                     voter: voters.contains(id),
                     lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
                     last_ack: acked.map(|at| at.elapsed()),
+                    clock_ahead_ms: self.clocks.ahead(NodeId(*id)),
                 }
             })
             .collect()

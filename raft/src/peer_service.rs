@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
 use crate::agreed::went_back;
+use crate::clocks::wall;
 use crate::codec::{self, Corrupt};
 use crate::identity::Identity;
 use crate::machine::Raft;
@@ -213,7 +214,7 @@ impl Peers for PeerService {
                     pb::append_reply::Result::HigherVote(codec::vote(&vote))
                 }
             };
-            Ok(pb::AppendReply { result: Some(result) })
+            Ok(pb::AppendReply { result: Some(result), clock: wall() })
         });
         Ok(Response::new(Box::pin(replies)))
     }
@@ -302,6 +303,7 @@ impl Peers for PeerService {
             token: request.token.map(|secret| Secret::new(&secret[..])),
             csr: request.csr,
             vouched: request.vouched && matches!(from, PeerIdentity::Manager(_)),
+            clock_ahead_ms: (request.clock > 0).then(|| request.clock as i64 - wall() as i64),
         };
         match self.joins.join(application, from).await {
             Ok(joined) => Ok(Response::new(pb::JoinReply {

@@ -27,6 +27,7 @@ use tonic::{Code, Status};
 use crate::acks::Acks;
 use crate::addresses::Addresses;
 use crate::agreed::{Agreed, went_back};
+use crate::clocks::{Clocks, wall};
 use crate::codec::{self, Corrupt};
 use crate::divergence::Digest;
 use crate::identity::Identity;
@@ -55,6 +56,7 @@ pub(crate) struct Peers {
     expelled: Expelled,
     addresses: Addresses,
     agreed: Agreed,
+    clocks: Clocks,
 }
 
 /// Whether peers have rejected this manager as removed, and their message.
@@ -94,8 +96,9 @@ impl Peers {
         expelled: Expelled,
         addresses: Addresses,
         agreed: Agreed,
+        clocks: Clocks,
     ) -> Self {
-        Self { identity, dial, known, acks, expelled, addresses, agreed }
+        Self { identity, dial, known, acks, expelled, addresses, agreed, clocks }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
@@ -114,6 +117,7 @@ impl Peers {
             acks: self.acks.clone(),
             expelled: self.expelled.clone(),
             agreed: self.agreed.clone(),
+            clocks: self.clocks.clone(),
         }
     }
 }
@@ -154,6 +158,7 @@ pub(crate) struct Peer {
     acks: Acks,
     expelled: Expelled,
     agreed: Agreed,
+    clocks: Clocks,
 }
 
 /// The connection to a peer, which follows its address.
@@ -287,6 +292,7 @@ impl Peer {
         let client = self.client();
         let unanswered = self.acks.stream_to(header.to);
         let (known, peer) = (self.agreed.clone(), NodeId(header.to));
+        let clocks = self.clocks.clone();
         async move {
             // It is asked again after its end, when it has not even a first request.
             let mut input = Box::pin(input.fuse());
@@ -308,6 +314,7 @@ impl Peer {
             let replies = within(option.hard_ttl(), client.append(requests)).await?;
             let replies: Answers<'s> = Box::pin(replies.map(move |reply| {
                 let reply = reply.map_err(|status| unreachable(&status))?;
+                clocks.heard(peer, reply.clock, wall());
                 let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
                 match &result {
@@ -459,6 +466,7 @@ pub async fn join(line: Line, application: &Application, deadline: Duration) -> 
         token: application.token.as_ref().map(|secret| Bytes::copy_from_slice(secret.expose())),
         csr: application.csr.clone(),
         vouched: application.vouched,
+        clock: wall(),
     };
     let reply = tokio::time::timeout(deadline, client.join(request)).await;
     let late = |_| Status::deadline_exceeded(format!("no response within {deadline:?}"));

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::acks::Acks;
 use crate::addresses::Addresses;
 use crate::agreed::{Agreed, went_back};
+use crate::clocks::Clocks;
 use crate::disk::Disk;
 use crate::divergence::{self, Digests, Verdict};
 use crate::error::Error;
@@ -80,6 +81,7 @@ pub struct Replica {
     heard: Arc<Mutex<Option<Instant>>>,
     pub(crate) addresses: Addresses,
     pub(crate) agreed: Agreed,
+    pub(crate) clocks: Clocks,
     last_index: LastIndex,
     went_back: Arc<watch::Sender<Option<String>>>,
 }
@@ -105,7 +107,7 @@ impl Replica {
         let acks = Acks::default();
         let expelled = Expelled::default();
         let known = readers.declared.clone();
-        let addresses = Addresses::default();
+        let (addresses, clocks) = (Addresses::default(), Clocks::default());
         let network = Peers::new(
             identity.clone(),
             dial.clone(),
@@ -114,6 +116,7 @@ impl Replica {
             expelled.clone(),
             addresses.clone(),
             agreed.clone(),
+            clocks.clone(),
         );
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
@@ -142,6 +145,7 @@ impl Replica {
             heard: Arc::default(),
             addresses,
             agreed,
+            clocks,
             last_index,
             went_back: Arc::default(),
         })

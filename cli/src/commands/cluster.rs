@@ -25,6 +25,7 @@ fn node_json(node: &pb::Node, term: u64) -> Value {
         "status": node.status,
         "lag": node.lag,
         "lastAckMs": node.last_ack_ms,
+        "clockAheadMs": node.clock_ahead_ms,
         "term": term,
         "version": node.version,
         "instance": node.instance,

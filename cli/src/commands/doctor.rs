@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::proto as pb;
+use model::Millis;
 use serde_json::{Value, json};
 use spi::Directory;
 
@@ -85,6 +86,9 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
     Ok(if worst { FAILED } else { 0 })
 }
 
+/// Clocks that agree by less are fine.
+const MOST_SKEW_MS: i64 = 1000;
+
 async fn status(global: &Global) -> Result<pb::ClusterStatus, Failure> {
     let client = client(global)?.with_deadline(Duration::from_secs(10));
     Ok(client.status().await?)
@@ -140,6 +144,14 @@ fn managers(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
         findings.push(Finding::warning(
             format!("manager `{}` is {} entries behind", node.name, node.lag.unwrap_or_default()),
             "it should catch up; if it does not, check its disk and its network",
+        ));
+    }
+    for node in &status.nodes {
+        let Some(ahead) = node.clock_ahead_ms.filter(|it| it.abs() > MOST_SKEW_MS) else { continue };
+        let (by, how) = (Millis(ahead.unsigned_abs()), if ahead > 0 { "ahead of" } else { "behind" });
+        findings.push(Finding::warning(
+            format!("the clock of manager `{}` is {by} {how} that of the leader", node.name),
+            "set the clocks of both machines right (NTP); certificates are refused when they differ by a day",
         ));
     }
     let mut versions: Vec<&str> = status.nodes.iter().map(|node| node.version.as_str()).collect();

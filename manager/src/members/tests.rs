@@ -37,7 +37,7 @@ async fn opened() -> Door {
 
 fn application(name: &str, token: Option<&str>) -> Application {
     let token = token.map(|token| Secret::new(token.as_bytes()));
-    Application { manager: named(name), token, csr: Default::default(), vouched: false }
+    Application { manager: named(name), token, csr: Default::default(), vouched: false, clock_ahead_ms: None }
 }
 
 impl Door {

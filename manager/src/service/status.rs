@@ -77,6 +77,7 @@ impl Service {
                 status: if is_reached { "Reachable" } else { "Unreachable" }.to_owned(),
                 lag: if is_leader { Some(0) } else { member.lag },
                 last_ack_ms: last_ack.map(|age| age.as_millis() as u64),
+                clock_ahead_ms: member.clock_ahead_ms.filter(|_| leader == identity.node && is_reached),
                 version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
                 instance: machine(member).map(|it| it.id.to_string()).unwrap_or_default(),
                 instance_plugin: machine(member)
