@@ -42,12 +42,28 @@ pub fn publish(address: &str, socket: &Path) -> io::Result<()> {
     if std::fs::symlink_metadata(&dir)?.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other(format!("{} belongs to another user", dir.display())));
     }
+    sweep(&dir);
     let path = dir.join(file(address));
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     std::os::unix::fs::symlink(std::path::absolute(socket)?, path)
+}
+
+/// Removes the names of managers that were killed: nobody listens there any more.
+fn sweep(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        let is_name = path.extension().is_some_and(|it| it == "sock") && path.is_symlink();
+        let refused = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        };
+        if is_name && std::os::unix::net::UnixStream::connect(&path).as_ref().is_err_and(refused) {
+            // Whatever cannot be removed stays, and misleads nobody.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
 }
 
 /// Withdraws it, if it still points to this socket.

@@ -166,17 +166,20 @@ pub(crate) fn start_logging(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) async fn stop_signal() {
+/// Waits for SIGTERM or SIGINT, which are caught from this call on and not only while it is waited for.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => drop(signal.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    async move {
+        let each = signals.into_iter().map(|signal| {
+            Box::pin(async move {
+                match signal {
+                    Ok(mut signal) => drop(signal.recv().await),
+                    Err(_) => std::future::pending().await,
+                }
+            })
+        });
+        futures_util::future::select_all(each).await;
     }
 }
 

@@ -160,17 +160,20 @@ impl Cluster {
         true
     }
 
-    /// Stops those who have found out that their disk went back in time.
-    pub(crate) fn stop_who_went_back(&mut self) {
+    /// Stops those who have found out that their disk went back in time, and gives what they say.
+    pub(crate) fn stop_who_went_back(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
         for node in 0..self.size() {
             let out = |replica: &Replica| {
-                replica.went_back().now_or_never().is_some() || replica.expelled().now_or_never().is_some()
+                replica.went_back().now_or_never().or_else(|| replica.expelled().now_or_never())
             };
-            if self.replica(node).is_some_and(out) {
+            if let Some(why) = self.replica(node).and_then(out) {
+                said.push(format!("m{node} stops: {why}"));
                 self.crash(node);
                 self.nodes[node].is_out = true;
             }
         }
+        said
     }
 
     /// Whether everybody runs who ever will, and nobody has gone for good.

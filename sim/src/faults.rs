@@ -98,7 +98,7 @@ impl Fault<'_> {
         let until = Instant::now() + Duration::from_secs(10);
         while !self.cluster.is_out(follower) && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            self.cluster.stop_who_went_back();
+            self.cluster.stop_who_went_back().iter().for_each(|it| self.story.tell(it));
         }
     }
 

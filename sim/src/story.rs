@@ -264,7 +264,7 @@ impl Story {
                     damage.dead.push((node, back));
                 }
             }
-            cluster.stop_who_went_back();
+            cluster.stop_who_went_back().iter().for_each(|it| self.tell(it));
             if raft::between(0, 99) == 0 {
                 cluster.copy_disk(raft::between(0, cluster.size() as u64 - 1) as usize);
             }

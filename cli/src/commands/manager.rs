@@ -89,10 +89,13 @@ const NOTIFY_EVERY: Duration = Duration::from_secs(1);
 const EXTENDED: Duration = Duration::from_secs(10);
 
 /// Waits for the stop signal, and notifies the service manager.
-async fn stop() {
-    stop_signal().await;
-    if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {
-        tracing::debug!(%error, "the service manager could not be notified");
+fn stop() -> impl Future<Output = ()> + Send + 'static {
+    let stopped = stop_signal();
+    async {
+        stopped.await;
+        if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {
+            tracing::debug!(%error, "the service manager could not be notified");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use model::Opaque;
 use serde_json::json;
@@ -23,6 +24,8 @@ pub(crate) async fn run(verb: PluginVerb, global: &Global) -> Result<u8, Failure
 
 async fn start(desired: &[String], options: &[String], global: &Global) -> Result<u8, Failure> {
     start_logging(global)?;
+    // Before there is anything to clean up.
+    let stopped = stop_signal();
     let directory = plugins_dir(global)?;
     let mut all = BTreeMap::new();
     for option in options {
@@ -59,12 +62,17 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
     if let Some(key) = unused.first() {
         return Err(Failure::usage(format!("--set {key}: no plugin started here has this option")));
     }
-    tokio::select! {
-        () = stop_signal() => {}
-        Some(Ok(Err(failure))) = others.join_next() => return Err(failure),
-    }
-    Ok(0)
+    let failed = tokio::select! {
+        () = stopped => None,
+        Some(Ok(Err(failure))) = others.join_next() => Some(failure),
+    };
+    // Together: a call of one may wait for another.
+    futures_util::future::join_all(running.into_iter().map(|plugin| plugin.stop(CALLS_END))).await;
+    failed.map_or(Ok(0), Err)
 }
+
+/// How long calls may take when the plugins are stopped.
+const CALLS_END: Duration = Duration::from_secs(10);
 
 fn known_options(kind: &str) -> &'static [&'static str] {
     match kind {

@@ -6,8 +6,10 @@ mod rpc;
 
 use std::convert::Infallible;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -20,6 +22,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::events::{covers, frame};
 use crate::{fence, socket};
@@ -29,28 +32,39 @@ pub use plugin::Plugin;
 /// The largest request: twice a spec with the largest accepted properties.
 const LARGEST_REQUEST: usize = 4 << 20;
 
-/// A running server of a plugin. Dropping it stops the server and frees its name.
+/// A running server of a plugin. Dropping it frees its name, and lets the calls end that are under way.
 pub struct Running {
-    socket: PathBuf,
-    _stop: watch::Sender<()>,
+    name: socket::Name,
+    stop: watch::Sender<()>,
+    serving: JoinHandle<()>,
 }
 
 impl Running {
     /// The path of its socket.
     pub fn socket(&self) -> &Path {
-        &self.socket
+        self.name.socket()
+    }
+
+    /// Frees the name, accepts nothing more, and waits for the calls that are under way, at most so long.
+    pub async fn stop(self, within: Duration) {
+        drop(self.name);
+        drop(self.stop);
+        if tokio::time::timeout(within, self.serving).await.is_err() {
+            tracing::warn!("calls were still under way after {within:?}, and are cut");
+        }
     }
 }
 
 /// Serves `plugin` under `name` in `directory`. A stale socket of a dead process is replaced; the name of a
 /// running one is an error.
 pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running> {
-    let (listener, held) = socket::bind(directory, name)?;
-    let socket = held.socket().to_owned();
+    let (listener, name) = socket::bind(directory, name)?;
     let (stop, mut stopped) = watch::channel(());
     let plugin = Arc::new(plugin);
-    tokio::spawn(async move {
+    let serving = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
         loop {
+            while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = stopped.changed() => break,
@@ -62,20 +76,26 @@ pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running
             };
             let plugin = plugin.clone();
             let mut stopped = stopped.clone();
-            tokio::spawn(async move {
-                let service = service_fn(|request| answer(plugin.clone(), request));
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service);
+            connections.spawn(async move {
+                let until = stopped.clone();
+                let service = service_fn(|request| answer(plugin.clone(), request, until.clone()));
+                let mut connection = pin!(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                );
                 tokio::select! {
                     // The error of a client that disconnects is of no interest.
-                    _ = connection => {}
+                    _ = connection.as_mut() => return,
                     _ = stopped.changed() => {}
                 }
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
             });
         }
-        drop(held);
+        drop(listener);
+        while connections.join_next().await.is_some() {}
     });
-    Ok(Running { socket, _stop: stop })
+    Ok(Running { name, stop, serving })
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -93,7 +113,11 @@ fn json(body: String) -> Response<Body> {
     response
 }
 
-async fn answer(plugin: Arc<Plugin>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(
+    plugin: Arc<Plugin>,
+    request: Request<Incoming>,
+    until: watch::Receiver<()>,
+) -> Result<Response<Body>, Infallible> {
     Ok(match request.uri().path() {
         "/" => call(&plugin, request).await,
         "//" => {
@@ -103,7 +127,7 @@ async fn answer(plugin: Arc<Plugin>, request: Request<Incoming>) -> Result<Respo
         }
         "/info/api.json" => json(rpc::api(&plugin)),
         "/info/functions.json" => json("{}".to_owned()),
-        "/events" => follow(&plugin, &request),
+        "/events" => follow(&plugin, &request, until),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     })
 }
@@ -133,13 +157,14 @@ async fn call(plugin: &Plugin, request: Request<Incoming>) -> Response<Body> {
     }
 }
 
-/// A stream of the events that the topic covers; without events, it stays open.
-fn follow(plugin: &Plugin, request: &Request<Incoming>) -> Response<Body> {
+/// A stream of the events that the topic covers; without events, it stays open until the server is stopped.
+fn follow(plugin: &Plugin, request: &Request<Incoming>, mut until: watch::Receiver<()>) -> Response<Body> {
     let topic =
         request.uri().query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("topic="));
     let topic = unescape(topic.unwrap_or_default());
+    let stopped = async move { while until.changed().await.is_ok() {} };
     let body = match &plugin.events {
-        None => StreamBody::new(stream::pending()).boxed_unsync(),
+        None => StreamBody::new(stream::pending().take_until(stopped)).boxed_unsync(),
         Some(events) => {
             let subscription = events.subscribe();
             let frames = stream::unfold(subscription, |mut subscription| async move {
@@ -156,7 +181,7 @@ fn follow(plugin: &Plugin, request: &Request<Incoming>) -> Response<Body> {
                 let sent = covers(&topic, &event.topic).then(|| Ok(Frame::data(Bytes::from(frame(&event)))));
                 std::future::ready(sent)
             });
-            StreamBody::new(frames).boxed_unsync()
+            StreamBody::new(frames.take_until(stopped)).boxed_unsync()
         }
     };
     let mut response = Response::new(body);
