@@ -281,7 +281,7 @@ async fn who_is_not_accepted_is_told_at_once_and_why() {
     std::fs::write(&saved, text.replace(&cluster.address(0), &other.address(0))).expect("it is ours");
     let (code, told, _) = ask("ours");
     assert!(
-        code == Some(1) && told.contains("these credentials do not accept the manager"),
+        code == Some(7) && told.contains("these credentials do not accept the manager"),
         "{code:?}: {told}"
     );
     assert!(told.contains("belongs to another cluster") && told.contains("infrakit login"), "{told}");
@@ -301,7 +301,7 @@ async fn who_is_not_accepted_is_told_at_once_and_why() {
     std::fs::write(&saved, mixed.to_string()).expect("it is ours");
     let (code, told, took) = ask("ours");
     assert!(
-        code == Some(1) && told.contains("the manager does not accept these credentials"),
+        code == Some(7) && told.contains("the manager does not accept these credentials"),
         "{code:?}: {told}"
     );
     assert!(told.contains("for another cluster") && told.contains("infrakit login"), "{told}");

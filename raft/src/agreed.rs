@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use model::NodeId;
 use model::failpoints::{Protection, is_left_out};
+use tokio::sync::watch;
 
 use crate::log_store::LastIndex;
 use crate::proto as pb;
@@ -18,13 +19,16 @@ use crate::proto as pb;
 pub(crate) struct Agreed {
     all: Arc<Mutex<BTreeMap<NodeId, u64>>>,
     me: NodeId,
-    /// How far the log of this replica is durable.
+    /// How far the log of this replica goes, and how far it is durable.
+    last: LastIndex,
     synced: LastIndex,
+    /// Why this replica takes no part any more.
+    went_back: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Agreed {
-    pub(crate) fn of_this(me: NodeId, synced: LastIndex) -> Self {
-        Self { all: Arc::default(), me, synced }
+    pub(crate) fn of_this(me: NodeId, last: LastIndex, synced: LastIndex) -> Self {
+        Self { all: Arc::default(), me, last, synced, went_back: Arc::default() }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
@@ -60,10 +64,33 @@ impl Agreed {
         self.all().iter().map(|(node, index)| pb::Agreed { node: node.0, index: *index }).collect()
     }
 
-    /// From another. At most so many are kept as the largest cluster has members.
-    pub(crate) fn hear(&self, told: &[pb::Agreed]) {
+    /// From another. Whether this replica has everything that it is known to have agreed to: if not, it takes no part
+    /// from now on.
+    pub(crate) fn hear(&self, told: &[pb::Agreed]) -> Result<(), String> {
         for it in told.iter().take(MOST) {
             self.learn(NodeId(it.node), it.index);
+        }
+        // What was agreed to was there before anybody could know it.
+        let (agreed, last) = (self.of(self.me), self.last.get());
+        if last >= agreed {
+            return Ok(());
+        }
+        let why = went_back(self.me, last, agreed);
+        self.went_back.send_replace(Some(why.clone()));
+        Err(why)
+    }
+
+    /// Waits until this replica lacks what it has agreed to, and returns the reason.
+    pub(crate) async fn went_back(&self) -> String {
+        let mut reasons = self.went_back.subscribe();
+        loop {
+            if let Some(why) = reasons.borrow_and_update().clone() {
+                return why;
+            }
+            if reasons.changed().await.is_err() {
+                // The sender is ours.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }
@@ -84,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_what_is_committed_and_acknowledged_counts_and_it_counts_for_ever() {
-        let of = |node| Agreed::of_this(NodeId(node), LastIndex::default());
+        let of = |node| Agreed::of_this(NodeId(node), LastIndex::default(), LastIndex::default());
         let (agreed, two) = (of(1), NodeId(2));
         agreed.acknowledged(two, 40, 30);
         assert_eq!(agreed.of(two), 30, "the rest may still be replaced");
@@ -94,7 +121,9 @@ mod tests {
         agreed.committed(50);
         assert_eq!(agreed.of(NodeId(1)), 0, "its own log is not durable yet");
         let other = of(3);
-        other.hear(&agreed.tell());
+        other.hear(&agreed.tell()).expect("it has agreed to nothing");
         assert_eq!((other.of(two), other.of(NodeId(3))), (35, 0));
+        let why = of(2).hear(&other.tell()).expect_err("its log is empty");
+        assert!(why.contains("ends at entry 0") && why.contains("entry 35"), "{why}");
     }
 }

@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use model::NodeId;
 use model::access::Secret;
+use openraft::async_runtime::WatchReceiver;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
 use tokio::time::Instant;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use crate::agreed::went_back;
 use crate::clocks::wall;
 use crate::codec::{self, Corrupt};
 use crate::identity::Identity;
@@ -75,21 +75,41 @@ impl PeerService {
         Ok(())
     }
 
-    fn check_candidate(&self, request: &mut pb::VoteRequest, extensions: &Extensions) -> Result<(), Status> {
+    fn check_candidate(
+        &self,
+        request: &mut pb::VoteRequest,
+        extensions: &Extensions,
+    ) -> Result<NodeId, Status> {
         let header = request.header.take();
         let from = header.as_ref().map_or(0, |header| header.from);
         self.check(header, extensions)?;
         if !request.address.is_empty() && request.address.len() <= LONGEST {
             self.replica.found_at(NodeId(from), &request.address);
         }
-        self.replica.agreed.hear(&request.agreed);
-        self.replica.has_agreed().map_err(Status::failed_precondition)?;
-        let last = request.last_log_id.as_ref().map_or(0, |id| id.index);
-        let agreed = self.replica.agreed.of(NodeId(from));
-        if last < agreed {
-            return Err(Status::permission_denied(went_back(NodeId(from), last, agreed)));
+        self.replica.agreed.hear(&request.agreed).map_err(Status::failed_precondition)?;
+        self.may_vote(request.leadership_transfer)?;
+        Ok(NodeId(from))
+    }
+
+    fn vote_reply(&self, reply: &openraft::raft::VoteResponse<Types>) -> pb::VoteReply {
+        pb::VoteReply {
+            vote: Some(codec::vote(&reply.vote)),
+            granted: reply.vote_granted,
+            last_log_id: reply.last_log_id.as_ref().map(codec::log_id),
+            agreed: self.replica.agreed.tell(),
         }
-        self.may_vote(request.leadership_transfer)
+    }
+
+    /// Whether a candidate lacks what it agreed to: it gets no vote. Or its request is an old one, so it is told, and finds
+    /// out for itself.
+    fn lacks(&self, from: NodeId, request: &pb::VoteRequest) -> Option<pb::VoteReply> {
+        let last = request.last_log_id.as_ref().map_or(0, |id| id.index);
+        if last >= self.replica.agreed.of(from) {
+            return None;
+        }
+        let metrics = self.raft.server_metrics();
+        let vote = Some(codec::vote(&metrics.borrow_watched().vote));
+        Some(pb::VoteReply { vote, granted: false, last_log_id: None, agreed: self.replica.agreed.tell() })
     }
 
     /// A leader that transfers leadership has given up its lease first.
@@ -167,14 +187,6 @@ fn vote_request(request: pb::VoteRequest) -> Result<VoteRequest<Types>, Corrupt>
     Ok(asked)
 }
 
-fn vote_reply(reply: &openraft::raft::VoteResponse<Types>) -> pb::VoteReply {
-    pb::VoteReply {
-        vote: Some(codec::vote(&reply.vote)),
-        granted: reply.vote_granted,
-        last_log_id: reply.last_log_id.as_ref().map(codec::log_id),
-    }
-}
-
 #[tonic::async_trait]
 impl Peers for PeerService {
     type AppendStream = Pin<Box<dyn Stream<Item = Result<pb::AppendReply, Status>> + Send>>;
@@ -193,9 +205,8 @@ impl Peers for PeerService {
         let requests = requests.map(move |request| {
             let mut request = request.ok()?;
             peers.check(request.header.take(), &extensions).ok()?;
-            peers.replica.agreed.hear(&request.agreed);
-            // The stream ends: it acknowledges nothing any more.
-            peers.replica.has_agreed().ok()?;
+            // Otherwise the stream ends: it acknowledges nothing any more.
+            peers.replica.agreed.hear(&request.agreed).ok()?;
             peers.replica.hears_leader();
             append_request(request).ok()
         });
@@ -221,16 +232,22 @@ impl Peers for PeerService {
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        self.check_candidate(&mut request, &extensions)?;
+        let from = self.check_candidate(&mut request, &extensions)?;
+        if let Some(refused) = self.lacks(from, &request) {
+            return Ok(Response::new(refused));
+        }
         let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
-        Ok(Response::new(vote_reply(&reply)))
+        Ok(Response::new(self.vote_reply(&reply)))
     }
 
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        self.check_candidate(&mut request, &extensions)?;
+        let from = self.check_candidate(&mut request, &extensions)?;
+        if let Some(refused) = self.lacks(from, &request) {
+            return Ok(Response::new(refused));
+        }
         let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
-        Ok(Response::new(vote_reply(&reply)))
+        Ok(Response::new(self.vote_reply(&reply)))
     }
 
     async fn transfer_leader(

@@ -188,6 +188,13 @@ impl PeerLine {
 }
 
 impl Peer {
+    fn vote_response(&self, reply: pb::VoteReply) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.agreed.hear(&reply.agreed).map_err(|why| unreachable(&Corrupt(why)))?;
+        let vote = reply.vote.ok_or_else(|| unreachable(&Corrupt::missing("vote")))?;
+        let last = reply.last_log_id.map(codec::from_log_id);
+        Ok(VoteResponse::new(codec::from_vote(vote), last, reply.granted))
+    }
+
     fn vote_request(&self, request: &VoteRequest<Types>) -> pb::VoteRequest {
         pb::VoteRequest {
             header: Some(self.header.clone()),
@@ -370,7 +377,7 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let request = self.vote_request(&rpc);
         let reply = within(option.hard_ttl(), self.client()?.vote(request)).await?;
-        vote_response(reply)
+        self.vote_response(reply)
     }
 
     async fn pre_vote(
@@ -386,7 +393,7 @@ impl RaftNetworkV2<Types> for Peer {
             client.pre_vote(request).await.inspect_err(|status| expelled.note(status))
         };
         let reply = within(option.hard_ttl(), asked).await?;
-        vote_response(reply)
+        self.vote_response(reply)
     }
 
     async fn full_snapshot(
@@ -434,12 +441,6 @@ impl RaftNetworkV2<Types> for Peer {
         let reply = within(option.hard_ttl(), self.client()?.transfer_leader(request)).await?;
         if reply.refused.is_empty() { Ok(Ok(())) } else { Err(unreachable(&Corrupt(reply.refused))) }
     }
-}
-
-fn vote_response(reply: pb::VoteReply) -> Result<VoteResponse<Types>, RPCError<Types>> {
-    let vote = reply.vote.ok_or_else(|| unreachable(&Corrupt::missing("vote")))?;
-    let last = reply.last_log_id.map(codec::from_log_id);
-    Ok(VoteResponse::new(codec::from_vote(vote), last, reply.granted))
 }
 
 /// The digests of a peer; none if it runs another version, whose encoding may differ.

@@ -17,13 +17,13 @@ use tokio::time::Instant;
 
 use crate::acks::Acks;
 use crate::addresses::Addresses;
-use crate::agreed::{Agreed, went_back};
+use crate::agreed::Agreed;
 use crate::clocks::Clocks;
 use crate::disk::Disk;
 use crate::divergence::{self, Digests, Verdict};
 use crate::error::Error;
 use crate::line::Dial;
-use crate::log_store::{LastIndex, LogStore, Sync};
+use crate::log_store::{LogStore, Sync};
 use crate::machine::{History, Machine, Raft, Readers};
 use crate::peers::{self, Expelled, Peers};
 use crate::types::Types;
@@ -82,8 +82,6 @@ pub struct Replica {
     pub(crate) addresses: Addresses,
     pub(crate) agreed: Agreed,
     pub(crate) clocks: Clocks,
-    last_index: LastIndex,
-    went_back: Arc<watch::Sender<Option<String>>>,
 }
 
 impl Replica {
@@ -102,8 +100,8 @@ impl Replica {
         let (machine, readers) =
             Machine::open(disk.db.clone(), digests.clone()).map_err(|error| stopped(&error))?;
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
-        let (sync_seconds, last_index) = (log.sync_seconds(), log.last_index());
-        let agreed = Agreed::of_this(identity.node, log.synced_index());
+        let sync_seconds = log.sync_seconds();
+        let agreed = Agreed::of_this(identity.node, log.last_index(), log.synced_index());
         let acks = Acks::default();
         let expelled = Expelled::default();
         let known = readers.declared.clone();
@@ -146,8 +144,6 @@ impl Replica {
             addresses,
             agreed,
             clocks,
-            last_index,
-            went_back: Arc::default(),
         })
     }
 
@@ -301,30 +297,9 @@ impl Replica {
         }
     }
 
-    /// Whether this replica has everything that it is known to have agreed to. If not, it takes no part from now on.
-    pub(crate) fn has_agreed(&self) -> Result<(), String> {
-        let (me, last) = (self.identity.node, self.last_index.get());
-        let agreed = self.agreed.of(me);
-        if last >= agreed {
-            return Ok(());
-        }
-        let why = went_back(me, last, agreed);
-        self.went_back.send_replace(Some(why.clone()));
-        Err(why)
-    }
-
     /// Waits until this replica lacks what it has acknowledged, and returns the reason.
     pub async fn went_back(&self) -> String {
-        let mut reasons = self.went_back.subscribe();
-        loop {
-            if let Some(why) = reasons.borrow_and_update().clone() {
-                return why;
-            }
-            if reasons.changed().await.is_err() {
-                // The sender is ours.
-                std::future::pending::<()>().await;
-            }
-        }
+        self.agreed.went_back().await
     }
 
     /// Compares this replica with the others periodically, and returns the reason when it diverges from a
