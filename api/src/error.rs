@@ -188,6 +188,12 @@ impl From<Status> for Error {
 pub const LOG_IN: &str = "log in with `infrakit login` and a token of the cluster; on the machine of a \
                           manager, run the command as its user, or with --host DATA_DIR/manager.sock";
 
+/// Whether a stream that ended so may go on at another manager: the one that was asked is gone, or was not read fast
+/// enough.
+pub fn goes_on_elsewhere(status: &Status) -> bool {
+    status.code() == tonic::Code::DataLoss || Error::from(status.clone()).code == Code::Unavailable
+}
+
 /// Whether a connection failed because one side did not authenticate the other.
 pub fn is_unauthenticated(status: &Status) -> bool {
     unauthenticated(status).is_some()

@@ -27,5 +27,5 @@ pub use convert::{event, group, request_id, request_id_bytes, spec, spec_from};
 pub use credentials::{
     BadCertificate, CertificateRequest, Credentials, Subject, issued, key_digest, named, read_request,
 };
-pub use error::{Code, Error, LOG_IN, is_unauthenticated};
+pub use error::{Code, Error, LOG_IN, goes_on_elsewhere, is_unauthenticated};
 pub use join_token::{Fingerprint, JoinToken, TokenFrom, token_id};

@@ -127,7 +127,7 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
         let items = vec![pb::CommitItem { spec, if_revision: None }];
         client.commit(pb::CommitRequest { items, ..Default::default() }).await.expect("she may");
         let found = until("the event is told", async || {
-            let request = pb::EventsRequest { group: format!("web{i}"), follow: false };
+            let request = pb::EventsRequest { group: format!("web{i}"), follow: false, after: 0 };
             let mut events = client.events(request).await.ok()?.into_inner();
             let event = events.message().await.ok()??;
             (event.kind == "GroupCommitted").then_some(event)
@@ -146,7 +146,7 @@ async fn a_token_that_is_revoked_takes_everybody_with_it_who_came_by_it() {
     // On connections that are open too.
     let mut open = remote(&cluster.address(2), &operator).await.expect("she is known");
     open.set_variable(set("b")).await.expect("she may");
-    let follow = pb::EventsRequest { group: String::new(), follow: true };
+    let follow = pb::EventsRequest { group: String::new(), follow: true, after: 0 };
     let events = open.events(follow).await.expect("she may").into_inner();
     let watch = pb::GroupRequest { group: "web".into(), ..Default::default() };
     let mut watched = open.watch_group(watch).await.expect("she may").into_inner();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use cluster_tests::{Cluster, group, program, until};
+use cluster_tests::{Cluster, Process, group, program, until};
 use model::Role;
 use rustix::process::Signal;
 
@@ -60,7 +60,7 @@ async fn a_manager_that_is_taken_for_a_member_of_another_cluster_says_so_once() 
     let id = cluster.status().await.expect("a status").cluster;
     // The address of one of two is another cluster's now.
     cluster.kill(1);
-    let mut beside = cluster_tests::Process::start(
+    let mut beside = Process::start(
         &[
             "manager",
             "start",
@@ -145,9 +145,12 @@ async fn a_follower_whose_disk_went_back_in_time_is_told_and_takes_no_part() {
     // The leader goes on, and everybody is told.
     assert_eq!(cluster.leader().await, leader);
     cluster.set("after", "v").await.expect("two of three agree");
-    let doctor = cluster.run(&["doctor"], b"");
-    assert_eq!(doctor.status.code(), Some(1), "{}", said(&doctor));
-    assert!(said(&doctor).contains(&format!("manager `{name}`")), "{}", said(&doctor));
+    let doctor = until("doctor says so", async || {
+        let doctor = cluster.run(&["doctor"], b"");
+        (doctor.status.code() == Some(1)).then(|| said(&doctor))
+    })
+    .await;
+    assert!(doctor.contains(&format!("manager `{name}`")), "{doctor}");
     // As a new member it is whole again.
     use api::proto::MemberRole::Removed;
     assert!(cluster.set_member_role(&[&name], Removed, false).await.expect("it is silent"));
@@ -307,6 +310,60 @@ async fn who_is_not_accepted_is_told_at_once_and_why() {
     assert!(told.contains("for another cluster") && told.contains("infrakit login"), "{told}");
     // Not by a deadline: those are ten times as long.
     assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+/// Index and message of the events that were printed as JSON lines.
+fn printed(text: &str) -> Vec<(u64, String)> {
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines
+        .map(|it| {
+            (it["index"].as_u64().expect("an index"), it["message"].as_str().expect("a text").to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_followed_from_manager_to_manager_and_survive_a_recovery() {
+    let mut cluster = Cluster::of(3).await;
+    let other = (cluster.leader().await + 1) % 3;
+    // The one that is asked first.
+    let mut addresses = vec![cluster.address(other)];
+    addresses.extend((0..3).filter(|i| *i != other).map(|i| cluster.address(i)));
+    let log = cluster.path().join("events.log");
+    let follower = Process::start(&["-H", &addresses.join(","), "-o", "json", "events", "--follow"], &log);
+    let has = async |text: &str| {
+        until(text, async || follower.log().contains(text).then_some(())).await;
+    };
+    cluster.commit(&group("web", 2, "v1")).await.expect("it is accepted");
+    cluster.settles("web", 2).await;
+    cluster.set("infrakit/max-instances", "10").await.expect("they agree");
+    has("variable `infrakit/max-instances` is set to `10`").await;
+    cluster.kill(other);
+    cluster.set("before", "v").await.expect("two agree");
+    has("variable `before` is set").await;
+    // The leader too: who leads is an event.
+    cluster.start(other);
+    cluster.until_voters(3).await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    until("they agree", async || cluster.set("after", "v").await.ok()).await;
+    has("variable `after` is set").await;
+    let next = cluster.leader().await;
+    has(&format!("manager `m{}` leads in term", next + 1)).await;
+    let all = cluster.run(&["events", "-o", "json"], b"");
+    let (all, followed) = (printed(&said(&all)), printed(&follower.log()));
+    assert!(all.starts_with(&followed), "nothing twice, and no hole:\n{followed:#?}\n{all:#?}");
+    drop(follower);
+    // One is left, and begins anew.
+    (0..3).for_each(|i| cluster.kill(i));
+    let dir = cluster.data(next).display().to_string();
+    let done = cluster.run(&["recover", "--data-dir", &dir, "--yes"], b"");
+    assert!(done.status.success(), "{}", said(&done));
+    cluster.start(next);
+    until("it leads", async || cluster.status().await).await;
+    let since = printed(&said(&cluster.run(&["events", "-o", "json"], b"")));
+    assert!(since.starts_with(&all), "what was before is still told:\n{since:#?}");
+    assert!(since.iter().any(|(_, told)| told.contains("begins lineage")), "{since:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

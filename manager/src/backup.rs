@@ -37,7 +37,7 @@ pub fn key(path: &Path, may_draw: bool) -> io::Result<Key> {
 /// A backup of the state of this replica.
 pub(crate) fn take(replica: &Replica, clock: &Clock) -> Backup {
     let (Role::Leader { term } | Role::Other { term, .. }) = replica.metrics().role;
-    Backup::of(replica.identity(), &replica.published(), term, clock.now())
+    Backup::of(replica.identity(), &replica.published(), &replica.events().0, term, clock.now())
 }
 
 /// Takes a backup at every interval if something has changed, and deletes the oldest.
@@ -116,7 +116,7 @@ mod tests {
         let backup = |cluster: &str, lineage, index| {
             let identity = Identity { cluster: cluster.into(), lineage, node: NodeId(1) };
             let published = Published { state: Arc::new(State::default()), index };
-            Backup::of(&identity, &published, Term(1), Timestamp(1))
+            Backup::of(&identity, &published, &[], Term(1), Timestamp(1))
         };
         write(&schedule, &backup("another1", 1, model::LogIndex(1))).expect("it is written");
         for (lineage, index) in [(1, 9), (1, 10), (1_700_000_000, 2), (1_700_000_000, 100)] {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use model::access::Secret;
 use model::command::{Manager, Program};
+use model::event::Event;
 use model::{NodeId, State};
 use raft::{Backup, Disk, Holding, Identity};
 
@@ -100,9 +101,10 @@ impl Survivor {
                 remedy,
             ));
         };
-        let Holding { identity, state, last, voted, .. } = self.holding;
+        let Holding { identity, state, events, last, voted, .. } = self.holding;
         let last = model::LogId { term: last.term.max(voted), ..last };
-        begin_anew(self.disk, dir, state, last, next_lineage(identity.lineage), Some(identity.node), me).await
+        let lineage = next_lineage(identity.lineage);
+        begin_anew(self.disk, dir, (state, events), last, lineage, Some(identity.node), me).await
     }
 }
 
@@ -116,21 +118,22 @@ pub async fn restore(backup: Backup, dir: &Path, name: &str, address: &str) -> R
         instance: None,
         program: program(),
     };
-    let Backup { head, state } = backup;
+    let Backup { head, state, events } = backup;
     let dir = dir.display().to_string();
-    begin_anew(disk, dir, state, head.last, next_lineage(head.lineage), None, me).await
+    begin_anew(disk, dir, (state, events), head.last, next_lineage(head.lineage), None, me).await
 }
 
 async fn begin_anew(
     disk: Disk,
     dir: String,
-    state: State,
+    (state, events): (State, Vec<Event>),
     last: model::LogId,
     lineage: u32,
     node: Option<NodeId>,
     me: Manager,
 ) -> Result<Identity, Error> {
-    let begun = tokio::task::spawn_blocking(move || disk.begin_anew(&state, last, lineage, node, me)).await;
+    let begun =
+        tokio::task::spawn_blocking(move || disk.begin_anew(&state, events, last, lineage, node, me)).await;
     begun.map_err(std::io::Error::other).and_then(|it| it).map_err(|error| {
         Error::new(format!("{dir} cannot be written"), error, "check the disk; nothing was changed")
     })

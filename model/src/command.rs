@@ -70,6 +70,10 @@ pub enum Change {
         nodes: Vec<NodeId>,
         role: MemberRole,
     },
+    /// This manager leads from now on: for people, for nothing else follows from it.
+    Lead {
+        node: NodeId,
+    },
     CreateToken(NewToken),
     RevokeToken {
         id: TokenId,
@@ -150,7 +154,7 @@ impl Change {
             Change::Report(report) => report.level(),
             Change::Declare { items } => items.iter().map(|item| item.spec.level()).max().unwrap_or(0),
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
-            Change::Strays(_) => 2,
+            Change::Strays(_) | Change::Lead { .. } => 2,
             Change::Bootstrap { .. }
             | Change::Join { .. }
             | Change::SetVariable { .. }

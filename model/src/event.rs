@@ -1,7 +1,7 @@
 //! Events, emitted by applying the log: every replica emits the same.
 
 use crate::command::Verb;
-use crate::ids::{GroupId, LogIndex};
+use crate::ids::{GroupId, LogIndex, Revision};
 use crate::time::Timestamp;
 
 /// An event.
@@ -54,6 +54,9 @@ pub enum Kind {
     InstanceLabelled,
     LabelRefused,
     IntentSettled,
+    LeaderElected,
+    ClusterRecovered,
+    VariableSet,
 }
 
 impl Kind {
@@ -92,6 +95,69 @@ impl Kind {
             Kind::InstanceLabelled => "InstanceLabelled",
             Kind::LabelRefused => "LabelRefused",
             Kind::IntentSettled => "IntentSettled",
+            Kind::LeaderElected => "LeaderElected",
+            Kind::ClusterRecovered => "ClusterRecovered",
+            Kind::VariableSet => "VariableSet",
         }
+    }
+
+    /// The kind with this name; none if only a newer program knows it.
+    pub fn named(name: &str) -> Option<Self> {
+        let verbs = [Verb::Accept(Revision(0)), Verb::Release, Verb::Destroy, Verb::Pause, Verb::Resume];
+        let all = KINDS.into_iter().chain(verbs.map(Kind::Object));
+        all.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// All kinds but those of verbs.
+const KINDS: [Kind; 35] = [
+    Kind::ClusterBootstrapped,
+    Kind::ManagerJoined,
+    Kind::ManagerPromoted,
+    Kind::ManagerDemoted,
+    Kind::ManagerRemoved,
+    Kind::ManagerMoved,
+    Kind::LevelRaised,
+    Kind::PersonLoggedIn,
+    Kind::TokenCreated,
+    Kind::TokenRevoked,
+    Kind::AuthorityAnnounced,
+    Kind::AuthorityRotated,
+    Kind::AuthorityRetired,
+    Kind::SecretSet,
+    Kind::SecretRemoved,
+    Kind::GroupCommitted,
+    Kind::GroupDestroyed,
+    Kind::RolloutStarted,
+    Kind::RolloutSucceeded,
+    Kind::InstanceProvisioned,
+    Kind::InstanceAdopted,
+    Kind::InstanceLost,
+    Kind::InstanceReady,
+    Kind::InstanceUnhealthy,
+    Kind::InstanceDestroyed,
+    Kind::ProvisionRefused,
+    Kind::DestroyRefused,
+    Kind::InstanceNotDrained,
+    Kind::StraysGivenUp,
+    Kind::InstanceLabelled,
+    Kind::LabelRefused,
+    Kind::IntentSettled,
+    Kind::LeaderElected,
+    Kind::ClusterRecovered,
+    Kind::VariableSet,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_known_by_its_name() {
+        for kind in KINDS {
+            assert_eq!(Kind::named(kind.as_str()), Some(kind));
+        }
+        assert_eq!(Kind::named("GroupPaused"), Some(Kind::Object(Verb::Pause)));
+        assert_eq!(Kind::named("Unheard"), None);
     }
 }

@@ -112,7 +112,7 @@ fn main() {
     let applied = median(applied.collect());
     let identity = Identity { cluster: ClusterId::new("c"), lineage: 1, node: NodeId(1) };
     let published = Published { state: Arc::new(machine.state), index: model::LogIndex(machine.index) };
-    let backup = Backup::of(&identity, &published, Term(1), Timestamp(1));
+    let backup = Backup::of(&identity, &published, &[], Term(1), Timestamp(1));
     let written = (0..RUNS).map(|_| {
         let began = Instant::now();
         black_box(backup.encode().len());

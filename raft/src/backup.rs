@@ -7,13 +7,17 @@
 //! XChaCha20-Poly1305; the additional data is everything before the nonce. So the head is readable without the key,
 //! and cannot be changed.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use model::event::Event;
 use model::{ClusterId, LogId, LogIndex, State, Term, Timestamp};
 use prost::Message;
 
 use crate::identity::Identity;
+use crate::machine::stored;
 use crate::published::Published;
 use crate::seal::Key;
 use crate::wire::PROGRAM;
@@ -48,6 +52,8 @@ pub struct Head {
 pub struct Backup {
     pub head: Head,
     pub state: State,
+    /// The latest events up to there.
+    pub events: Vec<Event>,
 }
 
 /// Why a file is not a usable backup.
@@ -68,8 +74,16 @@ pub enum BadBackup {
 impl Backup {
     /// A backup of a published state. For the latest state, call [`Replica::read`](crate::Replica::read)
     /// first.
-    pub fn of(identity: &Identity, published: &Published, term: Term, at: Timestamp) -> Self {
+    pub fn of(
+        identity: &Identity,
+        published: &Published,
+        events: &[Arc<Event>],
+        term: Term,
+        at: Timestamp,
+    ) -> Self {
         let state = (*published.state).clone();
+        let up_to = |it: &&Event| it.index <= published.index;
+        let events = stored(events).filter(up_to).cloned().collect();
         let head = Head {
             cluster: identity.cluster.clone(),
             lineage: identity.lineage,
@@ -80,7 +94,7 @@ impl Backup {
             groups: state.groups.len() as u64,
             managers: state.managers.values().map(|it| format!("{} {}", it.name, it.address)).collect(),
         };
-        Self { head, state }
+        Self { head, state, events }
     }
 
     /// The plain form, for an encrypted connection.
@@ -89,14 +103,23 @@ impl Backup {
         let mut written = Vec::with_capacity(guess);
         let before = pb::Backup { head: Some(head(&self.head)), state: Bytes::new() };
         before.encode(&mut written).expect("a vector grows");
-        codec::message(&mut written, STATE, guess, |written| codec::write_state(&self.state, written));
+        codec::message(&mut written, STATE, guess, |written| {
+            codec::write_state(&self.state, written);
+            codec::write_events(&self.state, &self.events, written);
+        });
         written.into()
     }
 
     pub fn decode(bytes: Bytes) -> Result<Self, BadBackup> {
         let read = pb::Backup::decode(bytes).map_err(|error| BadBackup::Corrupt(error.to_string()))?;
         let head = from_head(&read.head.unwrap_or_default())?;
-        Ok(Self { head, state: state(&read.state)? })
+        Self::read(head, &read.state)
+    }
+
+    fn read(head: Head, state: &[u8]) -> Result<Self, BadBackup> {
+        let corrupt = |error: codec::Corrupt| BadBackup::Corrupt(error.to_string());
+        let events = codec::decode_events(state).map_err(corrupt)?;
+        Ok(Self { head, state: codec::decode_state(state).map_err(corrupt)?, events })
     }
 
     /// The encrypted form, for a file.
@@ -106,7 +129,7 @@ impl Backup {
         whole.extend_from_slice(&(head.len() as u32).to_le_bytes());
         whole.extend_from_slice(&head);
         let nonce: [u8; NONCE] = rand::random();
-        let state = codec::encode_state(&self.state);
+        let state = codec::encode_snapshot(&self.state, &self.events);
         let sealed = XChaCha20Poly1305::new(key.expose().into())
             .encrypt(&XNonce::from(nonce), Payload { msg: &state, aad: &whole })
             .expect("a state is shorter than 256 GiB");
@@ -123,7 +146,7 @@ impl Backup {
         let opened = XChaCha20Poly1305::new(key.expose().into())
             .decrypt(&XNonce::from(nonce), Payload { msg: sealed, aad: &file[..told] })
             .map_err(|_| BadBackup::Sealed)?;
-        Ok(Self { head, state: state(&opened)? })
+        Self::read(head, &opened)
     }
 }
 
@@ -142,10 +165,6 @@ fn split(file: &[u8]) -> Result<(Head, usize), BadBackup> {
     let head = rest.get(..length).ok_or(BadBackup::Short)?;
     let head = pb::BackupHead::decode(head).map_err(|error| BadBackup::Corrupt(error.to_string()))?;
     Ok((from_head(&head)?, MAGIC.len() + 4 + length))
-}
-
-fn state(bytes: &[u8]) -> Result<State, BadBackup> {
-    codec::decode_state(bytes).map_err(|error| BadBackup::Corrupt(error.to_string()))
 }
 
 fn head(it: &Head) -> pb::BackupHead {
@@ -181,8 +200,6 @@ fn from_head(it: &pb::BackupHead) -> Result<Head, BadBackup> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use model::NodeId;
     use model::access::Secret;
     use model::secret::SecretName;
@@ -193,16 +210,26 @@ mod tests {
     fn backup() -> Backup {
         let secret =
             StoredSecret { value: Secret::new(&b"planted"[..]), at: Timestamp(1), by: "user:ann".into() };
-        let mut state = State { cluster: Some("c".into()), ..State::default() };
+        let level = model::command::LEVEL;
+        let mut state = State { cluster: Some("c".into()), level, ..State::default() };
         state.secrets.insert(SecretName::new("db"), secret);
         let identity = Identity { cluster: "c".into(), lineage: 3, node: NodeId(1) };
         let published = Published { state: Arc::new(state), index: model::LogIndex(77) };
-        Backup::of(&identity, &published, Term(5), Timestamp(1000))
+        let event = Event {
+            index: LogIndex(70),
+            at: Timestamp(900),
+            group: Some("web".into()),
+            by: "user:ann".into(),
+            kind: model::event::Kind::GroupCommitted,
+            message: "revision 3".into(),
+        };
+        Backup::of(&identity, &published, &[Arc::new(event)], Term(5), Timestamp(1000))
     }
 
     #[test]
     fn a_backup_is_what_was_taken_or_it_is_refused() {
         let (whole, key) = (backup(), Key::draw());
+        assert_eq!(whole.events.len(), 1);
         assert_eq!(Backup::decode(whole.encode()).as_ref(), Ok(&whole));
         let file = whole.seal(&key);
         assert_eq!(Backup::open(&file, &key).as_ref(), Ok(&whole));

@@ -21,7 +21,9 @@ use crate::types::{Encoded, Entry, LogId, Membership, StoredMembership, Vote};
 
 pub(crate) use command::{decode_command, encode_command, from_manager, manager};
 pub(crate) use roster::message;
-pub(crate) use state::{decode_state, encode_state, guess_of_state, write_state};
+pub(crate) use state::{
+    decode_events, decode_state, encode_snapshot, encode_state, guess_of_state, write_events, write_state,
+};
 
 /// The newest version of the written forms that this program reads.
 pub(crate) const FORMAT: u32 = 2;

@@ -21,6 +21,14 @@ use crate::{codec, snapshot};
 /// How many events are retained: some history for hundreds of groups.
 const EVENTS_KEPT: usize = 4096;
 
+/// How many of them are stored with a snapshot, and outlive a restart from it.
+const EVENTS_STORED: usize = 1000;
+
+/// The latest of these, as they are stored.
+pub(crate) fn stored<E: std::ops::Deref<Target = Event>>(events: &[E]) -> impl Iterator<Item = &Event> {
+    events[events.len().saturating_sub(EVENTS_STORED)..].iter().map(|event| &**event)
+}
+
 /// A running openraft with this machine.
 pub(crate) type Raft = openraft::Raft<Types, Machine>;
 
@@ -68,6 +76,12 @@ impl History {
         }
     }
 
+    /// Events of entries that are not known here, beside others that are.
+    fn catch_up(&self, events: Vec<Event>) {
+        let known = self.follow().0.last().map_or(LogIndex(0), |event| event.index);
+        self.add(events.into_iter().filter(|event| event.index > known).collect());
+    }
+
     /// What is kept, and what follows without a gap.
     pub(crate) fn follow(&self) -> (Vec<Arc<Event>>, broadcast::Receiver<Arc<Event>>) {
         let kept = self.kept.lock().expect("nobody panics while holding the history");
@@ -78,16 +92,17 @@ impl History {
 impl Machine {
     /// Begins at the stored snapshot; openraft replays the log from there.
     pub(crate) fn open(db: Db, digests: Digests) -> io::Result<(Self, Readers)> {
+        let history = History::new();
         let (state, applied, membership) = match snapshot::load(&db)? {
             None => Default::default(),
             Some(stored) => {
                 let state = codec::decode_state(&stored.snapshot)?;
+                history.add(codec::decode_events(&stored.snapshot)?);
                 (state, stored.meta.last_log_id, stored.meta.last_membership)
             }
         };
         let (published, read) = watch::channel(Published::of(&state, applied));
         let (declared, read_declared) = watch::channel(Published::of(&state, applied));
-        let history = History::new();
         let readers = Readers { published: read, declared: read_declared, history: history.clone() };
         let machine = Self { db, state, applied, membership, published, declared, history, digests };
         Ok((machine, readers))
@@ -167,6 +182,7 @@ impl RaftStateMachine<Types> for Machine {
         Builder {
             db: self.db.clone(),
             state: self.state.clone(),
+            events: self.history.follow().0,
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
         }
     }
@@ -174,6 +190,7 @@ impl RaftStateMachine<Types> for Machine {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Bytes) -> Result<(), io::Error> {
         // Read before it replaces anything.
         let state = codec::decode_state(&data)?;
+        let events = codec::decode_events(&data)?;
         let stored = Snapshot { meta: meta.clone(), snapshot: data };
         let db = self.db.clone();
         off_thread(db.clone(), move || snapshot::store(&db, &stored)).await?;
@@ -181,6 +198,7 @@ impl RaftStateMachine<Types> for Machine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.publish();
+        self.history.catch_up(events);
         Ok(())
     }
 
@@ -194,6 +212,7 @@ impl RaftStateMachine<Types> for Machine {
 pub(crate) struct Builder {
     db: Db,
     state: State,
+    events: Vec<Arc<Event>>,
     meta: SnapshotMeta,
 }
 
@@ -202,11 +221,12 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let (db, state, meta) = (self.db.clone(), self.state.clone(), self.meta.clone());
+        let events = self.events.clone();
         off_thread(db.clone(), move || {
             if let Err(broken) = state.check() {
                 tracing::error!(%broken, "the state contradicts itself: a defect of this program, or bad memory");
             }
-            let snapshot = Snapshot { meta, snapshot: Bytes::from(codec::encode_state(&state)) };
+            let snapshot = Snapshot { meta, snapshot: Bytes::from(codec::encode_snapshot(&state, stored(&events))) };
             snapshot::store(&db, &snapshot)?;
             Ok(snapshot)
         })

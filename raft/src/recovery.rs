@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use model::command::Manager;
+use model::event::{Event, Kind};
 use model::{LogId, LogIndex, NodeId, State, Term};
 use openraft::EntryPayload;
 use openraft::impls::BasicNode;
@@ -14,6 +15,7 @@ use prost::Message;
 use crate::codec::{self, Corrupt};
 use crate::disk::{CREDENTIALS, Disk, IDENTITY};
 use crate::identity::Identity;
+use crate::machine::stored;
 use crate::meta::{self, COMMITTED, PURGED, VOTE};
 use crate::store::{Batch, LOG, META, SNAPSHOT};
 use crate::types::{self, Membership, Snapshot, SnapshotMeta, StoredMembership, Vote};
@@ -39,16 +41,20 @@ pub struct Holding {
     pub voters: BTreeSet<NodeId>,
     /// The digest of the state, to compare survivors.
     pub digest: String,
+    /// The latest events up to there.
+    pub events: Vec<Event>,
 }
 
 impl Disk {
     /// Reads the contents; none if it does not belong to a cluster. Changes nothing. Blocks.
     pub fn holding(&self) -> io::Result<Option<Holding>> {
         let Some(identity) = self.identity()? else { return Ok(None) };
+        let mut events = Vec::new();
         let (mut state, mut last, mut members) = match snapshot::load(&self.db)? {
             None => (State::default(), None, Membership::default()),
             Some(stored) => {
                 let members = stored.meta.last_membership.membership().clone();
+                events = codec::decode_events(&stored.snapshot)?;
                 (codec::decode_state(&stored.snapshot)?, stored.meta.last_log_id, members)
             }
         };
@@ -65,7 +71,7 @@ impl Disk {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(command) => {
                     let log = LogId { term: Term(id.leader_id.term), index: LogIndex(id.index) };
-                    state.apply(log, &codec::decode_command(&command)?);
+                    events.extend(state.apply(log, &codec::decode_command(&command)?).events);
                 }
                 EntryPayload::Membership(changed) => members = changed,
             }
@@ -92,6 +98,7 @@ impl Disk {
             voted: Term(voted),
             voters: members.voter_ids().map(NodeId).collect(),
             digest,
+            events,
         }))
     }
 
@@ -102,6 +109,7 @@ impl Disk {
     pub fn begin_anew(
         &self,
         state: &State,
+        events: Vec<Event>,
         last: LogId,
         lineage: u32,
         node: Option<NodeId>,
@@ -112,6 +120,18 @@ impl Disk {
         let first = types::LogId::new_term_index(last.term.0, last.index.0 + GAP);
         let node = node.unwrap_or(NodeId(first.index));
         let address = me.address.clone();
+        let mut events = events;
+        events.push(Event {
+            index: LogIndex(first.index),
+            at: state.time,
+            group: None,
+            by: format!("manager:{}", me.name),
+            kind: Kind::ClusterRecovered,
+            message: format!(
+                "manager `{}` begins lineage {lineage} alone, with the state after entry {}",
+                me.name, last.index
+            ),
+        });
         let state = state.begun_anew(lineage, last.index, node, me);
         let identity = Identity { cluster, lineage, node };
         let members = Membership::new(
@@ -123,7 +143,8 @@ impl Disk {
             last_log_id: Some(first),
             last_membership: StoredMembership::new(Some(first), members),
         };
-        let data = Bytes::from(codec::encode_state(&state));
+        let events: Vec<&Event> = events.iter().collect();
+        let data = Bytes::from(codec::encode_snapshot(&state, stored(&events)));
         let written = snapshot::written(&Snapshot { meta, snapshot: data });
         let id = codec::log_id(&first).encode_to_vec();
         let mut batch = Batch::default();

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use model::{Command, Term};
+use model::command::Manager;
+use model::{Actor, Change, Command, RequestId, Term};
+use raft::Replica;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::parts::Parts;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::monitor::{self, Probe};
 use crate::{backup, bootstrap, keys, leadership, outage, reconcile, restart_managers};
@@ -45,6 +48,23 @@ pub(super) fn spawn(
     tasks
 }
 
+/// How long a new leader tries to record that it leads before it continues.
+const TOLD_IN: Duration = Duration::from_secs(1);
+
+/// Records that this manager leads, if all managers know such an entry.
+async fn tell(term: Term, replica: &Replica, clock: &Clock, me: &Manager) {
+    let change = Change::Lead { node: replica.identity().node };
+    if replica.published().state.level < change.level() {
+        return;
+    }
+    let by = Actor(format!("manager:{}", me.name));
+    let command = Command { id: RequestId(raft::unique()), by, at: clock.now(), change };
+    let told = tokio::time::timeout(TOLD_IN, replica.propose(&command, Some(term))).await;
+    if !matches!(told, Ok(Ok(_))) {
+        tracing::debug!(%term, "it is not recorded that this manager leads");
+    }
+}
+
 /// The work of the leader, for as long as it leads in `term`.
 async fn lead(term: Term, parts: Parts, bootstrap: Option<Command>) {
     let Parts { replica, clock, world, assessments, gate, members, me, .. } = parts;
@@ -55,6 +75,7 @@ async fn lead(term: Term, parts: Parts, bootstrap: Option<Command>) {
     if tokio::time::timeout(ANNOUNCED_IN, members.announce(&me)).await.is_err() {
         tracing::warn!("this manager leads, but could not announce its instance");
     }
+    tell(term, &replica, &clock, &me).await;
     tokio::join!(
         members.keep(term),
         keys::rotate(replica.clone(), clock.clone(), term),

@@ -151,8 +151,9 @@ impl Service {
     pub(super) fn told(&self, request: pb::EventsRequest) -> ReceiverStream<Result<pb::Event, Status>> {
         let (kept, mut live) = self.replica.events();
         let desired = move |event: &model::event::Event| {
-            request.group.is_empty()
-                || event.group.as_ref().is_some_and(|group| group.as_str() == request.group)
+            let of_group = |group: &GroupId| group.as_str() == request.group;
+            event.index.0 > request.after
+                && (request.group.is_empty() || event.group.as_ref().is_some_and(of_group))
         };
         let (events, stream) = mpsc::channel(64);
         tokio::spawn(async move {

@@ -131,6 +131,15 @@ impl State {
         self.managers.keys().copied().filter(|id| !self.learners.contains(id))
     }
 
+    pub(super) fn lead(&mut self, context: &mut Context<'_>, node: NodeId) -> Answer {
+        let Some(manager) = self.managers.get(&node) else {
+            return Answer::Refused(Refusal::NoManager { node });
+        };
+        let what = format!("manager `{}` leads in term {}", manager.name, context.log.term);
+        context.emit(None, Kind::LeaderElected, what);
+        Answer::Done
+    }
+
     pub(super) fn set_member_role(
         &mut self,
         context: &mut Context<'_>,

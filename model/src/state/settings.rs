@@ -8,6 +8,7 @@ use super::context::Context;
 use super::records::Variable;
 use crate::answer::{Answer, Refusal};
 use crate::bounds::Bounds;
+use crate::event::Kind;
 use crate::ids::{GroupId, LogIndex, PluginName};
 use crate::limits::{LEAST_SHARE, MOST_OPEN_IN_CLUSTER};
 use crate::plugin::{Guarantees, PluginClass};
@@ -74,12 +75,17 @@ fn seconds(text: &str) -> Option<Millis> {
 }
 
 impl State {
-    pub(super) fn set_variable(&mut self, context: &Context<'_>, key: &str, value: &str) -> Answer {
+    pub(super) fn set_variable(&mut self, context: &mut Context<'_>, key: &str, value: &str) -> Answer {
         if let Err(message) = check(key, value) {
             return Answer::Refused(Refusal::BadSetting { key: key.to_owned(), message });
         }
         let variable = Variable { value: Arc::from(value), index: context.log.index };
-        self.variables.insert(key.to_owned(), variable);
+        let before = self.variables.insert(key.to_owned(), variable);
+        if before.is_none_or(|it| *it.value != *value) {
+            // What users keep in their own variables is not for everybody who reads events.
+            let to = if key.starts_with(RESERVED) { format!(" to `{value}`") } else { String::new() };
+            context.emit(None, Kind::VariableSet, format!("variable `{key}` is set{to}"));
+        }
         Answer::Done
     }
 

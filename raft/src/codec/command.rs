@@ -71,6 +71,7 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
         Change::Object { key, verb } => object_verb(key, *verb, level),
         Change::Report(it) if level < 2 => Written::Round(round(it)),
         Change::Report(it) => Written::Report(report(it)),
+        Change::Lead { node } => Written::Lead(node.0),
         Change::SetVariable { key, value } => {
             Written::SetVariable(pb::SetVariable { key: key.clone(), value: value.clone() })
         }
@@ -156,6 +157,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         Written::Pause(key) => from_object_verb(key, Verb::Pause)?,
         Written::Resume(key) => from_object_verb(key, Verb::Resume)?,
         Written::Report(it) => Change::Report(from_report(it)?),
+        Written::Lead(node) => Change::Lead { node: NodeId(node) },
         Written::SetVariable(it) => Change::SetVariable { key: it.key, value: it.value },
         Written::Settle(it) => Change::Settle(Settle {
             group: it.group.into(),

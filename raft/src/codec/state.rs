@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::access::Secret;
+use model::event::{Event, Kind};
 use model::ids::ObjectKind;
 use model::intent::{Intent, Task};
 use model::lineage::{Era, Lineages};
@@ -12,8 +13,8 @@ use model::state::{
     Variable, Verdict,
 };
 use model::{
-    Actor, ClusterId, Generation, GroupState, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, Phase,
-    Revision, Slot, State, Term, Timestamp,
+    Actor, ClusterId, Generation, GroupId, GroupState, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey,
+    Phase, Revision, Slot, State, Term, Timestamp,
 };
 use prost::Message;
 
@@ -30,6 +31,50 @@ pub(crate) fn encode_state(state: &State) -> Vec<u8> {
     let mut written = Vec::with_capacity(guess_of_state(state));
     write_state(state, &mut written);
     written
+}
+
+/// A state with the latest events, as a snapshot and a backup hold it. Programs before feature level 2 know no events.
+pub(crate) fn encode_snapshot<'a>(state: &State, events: impl IntoIterator<Item = &'a Event>) -> Vec<u8> {
+    let mut written = encode_state(state);
+    write_events(state, events, &mut written);
+    written
+}
+
+/// Appends events to the state before them, as one message would have them.
+pub(crate) fn write_events<'a>(
+    state: &State,
+    events: impl IntoIterator<Item = &'a Event>,
+    written: &mut Vec<u8>,
+) {
+    if state.level < 2 {
+        return;
+    }
+    let events = events.into_iter().map(|it| pb::Told {
+        index: it.index.0,
+        at: it.at.0,
+        group: it.group.as_ref().map(GroupId::to_string),
+        by: it.by.clone(),
+        kind: it.kind.as_str().to_owned(),
+        message: it.message.clone(),
+    });
+    let last = pb::State { events: events.collect(), ..pb::State::default() };
+    last.encode(written).expect("a vector grows");
+}
+
+/// The events beside a state. Those of a kind that only newer programs know are passed over.
+pub(crate) fn decode_events(bytes: &[u8]) -> Result<Vec<Event>, Corrupt> {
+    let read = pb::State::decode(bytes)?;
+    let event = |it: pb::Told| {
+        Some(Event {
+            index: LogIndex(it.index),
+            at: Timestamp(it.at),
+            group: it.group.map(GroupId::from),
+            by: it.by,
+            kind: Kind::named(&it.kind)?,
+            message: it.message,
+        })
+    };
+    Ok(read.events.into_iter().filter_map(event).collect())
 }
 
 /// About how long a state is when it is written: with room for it, nothing is copied while it grows.
