@@ -73,7 +73,6 @@ type Answered<T> = Result<Response<T>, Status>;
 impl Service {
     pub(crate) fn new(
         replica: Replica,
-        role: watch::Receiver<Role>,
         world: Arc<Plugins>,
         assessments: Assessments,
         clock: Clock,
@@ -81,6 +80,7 @@ impl Service {
         dial: Secure,
         outages: watch::Receiver<Option<Outage>>,
     ) -> Self {
+        let role = replica.watch_role();
         let forward = Forward::new(replica.clone(), role.clone(), dial);
         Self {
             replica,

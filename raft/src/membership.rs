@@ -35,17 +35,17 @@ impl Replica {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let first = metrics.membership_config.get_node(&node.0)?;
-        Some(self.addresses.of(&self.published().state, node, &first.addr))
+        Some(self.peers.addresses.of(&self.published().state, node, &first.addr))
     }
 
     /// Where this manager itself is, for those who may look for it elsewhere.
     pub fn is_at(&self, address: &str) {
-        self.addresses.is_at(address);
+        self.peers.addresses.is_at(address);
     }
 
     /// A member was found at this address: it is called there until the state has a newer one.
     pub fn found_at(&self, node: NodeId, address: &str) {
-        self.addresses.found(&self.published().state, node, address);
+        self.peers.addresses.found(&self.published().state, node, address);
     }
 
     /// The members, as this replica knows them.
@@ -63,11 +63,11 @@ impl Replica {
                 let acked = metrics.heartbeat.as_ref().and_then(|all| all.get(id)).and_then(Option::as_ref);
                 MemberStatus {
                     node: NodeId(*id),
-                    address: self.addresses.of(&state, NodeId(*id), &node.addr),
+                    address: self.peers.addresses.of(&state, NodeId(*id), &node.addr),
                     voter: voters.contains(id),
                     lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
                     last_ack: acked.map(|at| at.elapsed()),
-                    clock_ahead_ms: self.clocks.ahead(NodeId(*id)),
+                    clock_ahead_ms: self.peers.clocks.ahead(NodeId(*id)),
                 }
             })
             .collect()

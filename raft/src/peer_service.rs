@@ -86,7 +86,7 @@ impl PeerService {
         if !request.address.is_empty() && request.address.len() <= LONGEST {
             self.replica.found_at(NodeId(from), &request.address);
         }
-        self.replica.agreed.hear(&request.agreed).map_err(Status::failed_precondition)?;
+        self.replica.peers.agreed.hear(&request.agreed).map_err(Status::failed_precondition)?;
         self.may_vote(request.leadership_transfer)?;
         Ok(NodeId(from))
     }
@@ -96,7 +96,7 @@ impl PeerService {
             vote: Some(codec::vote(&reply.vote)),
             granted: reply.vote_granted,
             last_log_id: reply.last_log_id.as_ref().map(codec::log_id),
-            agreed: self.replica.agreed.tell(),
+            agreed: self.replica.peers.agreed.tell(),
         }
     }
 
@@ -104,12 +104,17 @@ impl PeerService {
     /// out for itself.
     fn lacks(&self, from: NodeId, request: &pb::VoteRequest) -> Option<pb::VoteReply> {
         let last = request.last_log_id.as_ref().map_or(0, |id| id.index);
-        if last >= self.replica.agreed.of(from) {
+        if last >= self.replica.peers.agreed.of(from) {
             return None;
         }
         let metrics = self.raft.server_metrics();
         let vote = Some(codec::vote(&metrics.borrow_watched().vote));
-        Some(pb::VoteReply { vote, granted: false, last_log_id: None, agreed: self.replica.agreed.tell() })
+        Some(pb::VoteReply {
+            vote,
+            granted: false,
+            last_log_id: None,
+            agreed: self.replica.peers.agreed.tell(),
+        })
     }
 
     /// A leader that transfers leadership has given up its lease first.
@@ -206,7 +211,7 @@ impl Peers for PeerService {
             let mut request = request.ok()?;
             peers.check(request.header.take(), &extensions).ok()?;
             // Otherwise the stream ends: it acknowledges nothing any more.
-            peers.replica.agreed.hear(&request.agreed).ok()?;
+            peers.replica.peers.agreed.hear(&request.agreed).ok()?;
             peers.replica.hears_leader();
             append_request(request).ok()
         });

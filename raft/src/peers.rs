@@ -52,11 +52,29 @@ pub(crate) struct Peers {
     identity: Identity,
     dial: Arc<dyn Dial>,
     known: watch::Receiver<Published>,
-    acks: Acks,
-    expelled: Expelled,
-    addresses: Addresses,
-    agreed: Agreed,
-    clocks: Clocks,
+    heard: Heard,
+}
+
+/// What this replica has heard from and of its peers; its service for them shares it.
+#[derive(Clone)]
+pub(crate) struct Heard {
+    pub(crate) acks: Acks,
+    pub(crate) expelled: Expelled,
+    pub(crate) addresses: Addresses,
+    pub(crate) agreed: Agreed,
+    pub(crate) clocks: Clocks,
+}
+
+impl Heard {
+    pub(crate) fn nothing(agreed: Agreed) -> Self {
+        Self {
+            acks: Acks::default(),
+            expelled: Expelled::default(),
+            addresses: Addresses::default(),
+            agreed,
+            clocks: Clocks::default(),
+        }
+    }
 }
 
 /// Whether peers have rejected this manager as removed, and their message.
@@ -85,20 +103,14 @@ impl Expelled {
 }
 
 impl Peers {
-    /// `expelled` is notified when a peer rejects this manager as removed.
-    ///
     /// `known` has the current addresses of peers, which may have changed since they became members.
     pub(crate) fn new(
         identity: Identity,
         dial: Arc<dyn Dial>,
         known: watch::Receiver<Published>,
-        acks: Acks,
-        expelled: Expelled,
-        addresses: Addresses,
-        agreed: Agreed,
-        clocks: Clocks,
+        heard: Heard,
     ) -> Self {
-        Self { identity, dial, known, acks, expelled, addresses, agreed, clocks }
+        Self { identity, dial, known, heard }
     }
 
     fn peer(&self, target: u64, node: &BasicNode) -> Peer {
@@ -107,18 +119,11 @@ impl Peers {
             known: self.known.clone(),
             node: NodeId(target),
             first: node.addr.clone(),
-            addresses: self.addresses.clone(),
+            addresses: self.heard.addresses.clone(),
             now: Mutex::default(),
         };
         let header = header(&self.identity, target);
-        Peer {
-            header,
-            line,
-            acks: self.acks.clone(),
-            expelled: self.expelled.clone(),
-            agreed: self.agreed.clone(),
-            clocks: self.clocks.clone(),
-        }
+        Peer { header, line, heard: self.heard.clone() }
     }
 }
 
@@ -155,10 +160,7 @@ type Answers<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Type
 pub(crate) struct Peer {
     header: pb::Header,
     line: PeerLine,
-    acks: Acks,
-    expelled: Expelled,
-    agreed: Agreed,
-    clocks: Clocks,
+    heard: Heard,
 }
 
 /// The connection to a peer, which follows its address.
@@ -189,7 +191,7 @@ impl PeerLine {
 
 impl Peer {
     fn vote_response(&self, reply: pb::VoteReply) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        self.agreed.hear(&reply.agreed).map_err(|why| unreachable(&Corrupt(why)))?;
+        self.heard.agreed.hear(&reply.agreed).map_err(|why| unreachable(&Corrupt(why)))?;
         let vote = reply.vote.ok_or_else(|| unreachable(&Corrupt::missing("vote")))?;
         let last = reply.last_log_id.map(codec::from_log_id);
         Ok(VoteResponse::new(codec::from_vote(vote), last, reply.granted))
@@ -202,7 +204,7 @@ impl Peer {
             last_log_id: request.last_log_id.as_ref().map(codec::log_id),
             leadership_transfer: request.leadership_transfer,
             address: self.line.addresses.own(),
-            agreed: self.agreed.tell(),
+            agreed: self.heard.agreed.tell(),
         }
     }
 
@@ -297,9 +299,9 @@ impl Peer {
     ) -> BoxFuture<'s, Result<Answers<'s>, RPCError<Types>>> {
         let header = self.header.clone();
         let client = self.client();
-        let unanswered = self.acks.stream_to(header.to);
-        let (known, peer) = (self.agreed.clone(), NodeId(header.to));
-        let clocks = self.clocks.clone();
+        let unanswered = self.heard.acks.stream_to(header.to);
+        let (known, peer) = (self.heard.agreed.clone(), NodeId(header.to));
+        let clocks = self.heard.clocks.clone();
         async move {
             // It is asked again after its end, when it has not even a first request.
             let mut input = Box::pin(input.fuse());
@@ -387,7 +389,7 @@ impl RaftNetworkV2<Types> for Peer {
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
         let request = self.vote_request(&rpc);
         let mut client = self.client()?;
-        let expelled = self.expelled.clone();
+        let expelled = self.heard.expelled.clone();
         let asked = async move {
             // A rejected manager sooner or later requests votes.
             client.pre_vote(request).await.inspect_err(|status| expelled.note(status))

@@ -15,17 +15,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
-use crate::acks::Acks;
-use crate::addresses::Addresses;
 use crate::agreed::Agreed;
-use crate::clocks::Clocks;
 use crate::disk::Disk;
 use crate::divergence::{self, Digests, Verdict};
 use crate::error::Error;
 use crate::line::Dial;
 use crate::log_store::{LogStore, Sync};
 use crate::machine::{History, Machine, Raft, Readers};
-use crate::peers::{self, Expelled, Peers};
+use crate::peers::{self, Heard, Peers};
 use crate::types::Types;
 use crate::wire::LARGEST_ENTRY;
 use crate::{Identity, Profile, Published, codec};
@@ -65,11 +62,9 @@ pub struct Replica {
     declared: watch::Receiver<Published>,
     role: watch::Receiver<Role>,
     failure: watch::Receiver<Option<String>>,
-    expelled: Expelled,
     /// The last term in which this replica transferred leadership.
     pub(crate) given_away: Arc<AtomicU64>,
     history: History,
-    acks: Acks,
     /// How long after a confirmation by a majority this replica may act as the leader.
     pub(crate) lease: Duration,
     pub(crate) votes_from: Instant,
@@ -79,9 +74,7 @@ pub struct Replica {
     sync_seconds: Histogram,
     /// The time of the last heartbeat of a leader.
     heard: Arc<Mutex<Option<Instant>>>,
-    pub(crate) addresses: Addresses,
-    pub(crate) agreed: Agreed,
-    pub(crate) clocks: Clocks,
+    pub(crate) peers: Heard,
 }
 
 impl Replica {
@@ -102,20 +95,9 @@ impl Replica {
         let log = LogStore::open(disk.db, sync).map_err(|error| stopped(&error))?;
         let sync_seconds = log.sync_seconds();
         let agreed = Agreed::of_this(identity.node, log.last_index(), log.synced_index());
-        let acks = Acks::default();
-        let expelled = Expelled::default();
         let known = readers.declared.clone();
-        let (addresses, clocks) = (Addresses::default(), Clocks::default());
-        let network = Peers::new(
-            identity.clone(),
-            dial.clone(),
-            known,
-            acks.clone(),
-            expelled.clone(),
-            addresses.clone(),
-            agreed.clone(),
-            clocks.clone(),
-        );
+        let heard = Heard::nothing(agreed);
+        let network = Peers::new(identity.clone(), dial.clone(), known, heard.clone());
         let raft = Raft::new(identity.node.0, Arc::new(config), network, log, machine)
             .await
             .map_err(|error| stopped(&error))?;
@@ -130,10 +112,8 @@ impl Replica {
             declared,
             role,
             failure,
-            expelled,
             given_away: Arc::default(),
             history,
-            acks,
             lease,
             votes_from,
             digests,
@@ -141,9 +121,7 @@ impl Replica {
             open,
             sync_seconds,
             heard: Arc::default(),
-            addresses,
-            agreed,
-            clocks,
+            peers: heard,
         })
     }
 
@@ -210,7 +188,7 @@ impl Replica {
                 // openraft may have credited a response to a later request: our own record must agree.
                 let confirmed = async {
                     loop {
-                        let changed = self.acks.changed();
+                        let changed = self.peers.acks.changed();
                         if term.is_some_and(|term| self.followed_since(term, asked)) {
                             return;
                         }
@@ -293,13 +271,13 @@ impl Replica {
         tokio::select! {
             biased;
             () = applied => format!("manager {me} was removed from the cluster"),
-            why = self.expelled.reason() => why,
+            why = self.peers.expelled.reason() => why,
         }
     }
 
     /// Waits until this replica lacks what it has acknowledged, and returns the reason.
     pub async fn went_back(&self) -> String {
-        self.agreed.went_back().await
+        self.peers.agreed.went_back().await
     }
 
     /// Compares this replica with the others periodically, and returns the reason when it diverges from a
@@ -334,7 +312,7 @@ impl Replica {
         let peers = members.iter().filter(|member| member.voter && member.node != self.identity.node);
         let asked = peers.map(async |member| {
             let theirs = peers::digests(&*self.dial, &self.identity, member.node, &member.address).await;
-            Some((member.node, theirs.inspect_err(|status| self.expelled.note(status)).ok()??))
+            Some((member.node, theirs.inspect_err(|status| self.peers.expelled.note(status)).ok()??))
         });
         let others = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         let voters = members.iter().filter(|member| member.voter).count();
@@ -370,7 +348,7 @@ impl Replica {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
         let voters = metrics.membership_config.membership().get_joint_config();
-        self.acks.followed(self.identity.node.0, term.0, since, voters)
+        self.peers.acks.followed(self.identity.node.0, term.0, since, voters)
     }
 
     /// Its metrics.

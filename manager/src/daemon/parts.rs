@@ -60,7 +60,6 @@ impl Parts {
     pub(super) fn service(&self) -> Service {
         Service::new(
             self.replica.clone(),
-            self.replica.watch_role(),
             self.world.clone(),
             self.assessments.clone(),
             self.clock.clone(),
