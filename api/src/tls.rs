@@ -120,7 +120,11 @@ pub async fn who_is(address: &str) -> io::Result<Subject> {
         .with_custom_certificate_verifier(Arc::new(Anybody { algorithms }))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
-    let stream = connect(address, Arc::new(config)).await?;
+    shown(&connect(address, Arc::new(config)).await?)
+}
+
+/// As what the other side of a connection presents itself.
+pub fn shown(stream: &BufReader<TlsStream<TcpStream>>) -> io::Result<Subject> {
     let shown = stream.get_ref().get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate = shown.ok_or_else(|| io::Error::other("it presents no certificate"))?;
     Subject::of(certificate).map_err(io::Error::other)

@@ -167,6 +167,39 @@ async fn a_follower_whose_disk_went_back_in_time_is_told_and_takes_no_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_running_manager_is_refused_and_one_that_has_moved_is_not() {
+    let mut cluster = Cluster::of(3).await;
+    let other = (cluster.leader().await + 1) % 3;
+    cluster.kill(other);
+    let (data, twin) = (cluster.data(other), cluster.path().join("twin"));
+    copy(&data, &twin);
+    cluster.start(other);
+    cluster.until_voters(3).await;
+    let listen = format!("127.0.0.1:{}", cluster_tests::free_ports(1)[0]);
+    let (name, peers) = (format!("m{}", other + 1), cluster.addresses());
+    let [dir, plugins] = [&twin, &cluster.plugins_dir()].map(|it| it.display().to_string());
+    let args = [
+        &["manager", "start", "--name", &name, "--data-dir", &dir, "--listen", &listen][..],
+        &["--plugins-dir", &plugins, "--join", &peers],
+    ]
+    .concat();
+    let mut copied = Process::start(&args, &cluster.path().join("twin.log"));
+    let code = until("it does not stay", async || copied.ended()).await;
+    let log = copied.log();
+    assert!(code == 1 && log.contains("runs already, at") && log.contains("a copy"), "{code}: {log}");
+    let status = cluster.status().await.expect("a status");
+    assert!(status.nodes.iter().all(|node| node.address != listen), "nothing was changed");
+    // Gone from there, it may start elsewhere.
+    cluster.kill(other);
+    let _moved = Process::start(&args, &cluster.path().join("twin.log"));
+    until("it has its new address", async || {
+        let status = cluster.status().await?;
+        status.nodes.iter().any(|node| node.address == listen && node.status == "Reachable").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_whose_files_are_deleted_under_it_stops() {
     let mut cluster = Cluster::of(3).await;
     let other = (cluster.leader().await + 1) % 3;

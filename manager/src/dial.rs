@@ -2,6 +2,7 @@
 
 use std::io;
 
+use api::Subject;
 use api::tls::{self, Tls};
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
@@ -25,6 +26,14 @@ impl Secure {
             let (tls, address) = (tls.clone(), address.clone());
             Box::pin(async move { Ok(TokioIo::new(tls::connect(&address, tls.client()?).await?)) })
         }
+    }
+}
+
+impl Secure {
+    /// Who is at this address, by a certificate of this cluster.
+    pub(crate) async fn who_is(&self, address: &str) -> io::Result<Subject> {
+        let stream = tls::connect(address, self.0.client()?).await?;
+        tls::shown(&stream)
     }
 }
 

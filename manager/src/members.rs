@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use api::Subject;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use model::command::{Manager, MemberRole};
@@ -29,6 +30,9 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// How long a call that changes a role waits for completion.
 const ROLE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a member may take to answer at its old address.
+const STILL_THERE: Duration = Duration::from_millis(300);
 
 /// The longest pause between two announcements.
 const ANNOUNCED_AGAIN: Duration = Duration::from_secs(60);
@@ -317,6 +321,7 @@ impl Members {
             None => return Err((NO_TOKEN.into(), true)),
         };
         let manager = application.manager;
+        self.has_moved(&manager).await?;
         if let Some(token) = &token {
             // An invalid token causes no write.
             let whom = manager.newcomer();
@@ -334,6 +339,29 @@ impl Members {
             Ok(Answer::Refused(why)) => Err((why.to_string(), true)),
             Ok(other) => Err((format!("unexpected response (a bug): {other:?}"), false)),
             Err(error) => Err((error.to_string(), false)),
+        }
+    }
+
+    /// Whether a member that is to have another address is gone from its old one: otherwise somebody runs a copy of its
+    /// disk.
+    async fn has_moved(&self, manager: &Manager) -> Result<(), (String, bool)> {
+        let state = self.replica.published().state;
+        let known = state.managers.iter().find(|(_, known)| known.storage == manager.storage);
+        let Some((node, known)) = known.filter(|(_, known)| known.address != manager.address) else {
+            return Ok(());
+        };
+        let there = tokio::time::timeout(STILL_THERE, self.dial.who_is(&known.address)).await;
+        match there {
+            Ok(Ok(Subject::Manager { node: there, .. })) if there == *node => {
+                tracing::warn!(
+                    manager = known.name,
+                    at = known.address,
+                    also = manager.address,
+                    "two managers run with one identity: one of them on a copy of the other's data directory"
+                );
+                Err((format!("manager `{}` runs at {} already", known.name, known.address), false))
+            }
+            _ => Ok(()),
         }
     }
 

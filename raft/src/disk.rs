@@ -13,6 +13,7 @@ use crate::{codec, meta, proto as pb};
 
 pub(crate) const IDENTITY: &[u8] = b"identity";
 const STORAGE: &[u8] = b"storage";
+const ADDRESS: &[u8] = b"address";
 pub(crate) const CREDENTIALS: &[u8] = b"credentials";
 
 /// The open disk of a replica.
@@ -71,6 +72,17 @@ impl Disk {
             lineage: header.lineage,
             node: NodeId(header.from),
         }))
+    }
+
+    /// Where the manager with this disk was reached when it ran last.
+    pub fn address(&self) -> io::Result<Option<String>> {
+        let bytes = meta::get_meta(&self.db, ADDRESS)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Stores where the manager with this disk is reached, durably.
+    pub fn is_at(&self, address: &str) -> io::Result<()> {
+        meta::put_meta(&self.db, ADDRESS, address.as_bytes())
     }
 
     /// The credentials issued when it joined.

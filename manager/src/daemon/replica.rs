@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::tls::Tls;
-use api::{BadCertificate, Credentials};
+use api::tls::{self, Tls};
+use api::{BadCertificate, Credentials, Subject};
 use model::access::{Authorities, Authority};
 use model::command::Manager;
 use raft::{Disk, Replica};
@@ -84,13 +84,19 @@ async fn open(config: &Config, mut network: NetworkSocket) -> Result<Opened, Err
         program: recovery::program(),
     };
     let is_member = disk.identity().is_ok_and(|it| it.is_some());
+    if is_member {
+        runs_nowhere_else(&disk, &network.address).await?;
+    }
     let mut local = None;
     if !is_member && matches!(config.start, Start::Bootstrap { .. }) {
         local = Some(LocalSocket::publish(config, &network)?);
         network = network.hold()?;
     }
     match bootstrap::identify(config, &disk, new.1, &me, network.listener()).await {
-        Ok(membership) => Ok(Opened { disk, me, membership, network, local }),
+        Ok(membership) => {
+            disk.is_at(&network.address).map_err(unwritable)?;
+            Ok(Opened { disk, me, membership, network, local })
+        }
         Err(error) => {
             if let Some((local, _)) = local {
                 local.withdraw();
@@ -103,6 +109,31 @@ async fn open(config: &Config, mut network: NetworkSocket) -> Result<Opened, Err
             }
             Err(error)
         }
+    }
+}
+
+fn unwritable(error: std::io::Error) -> Error {
+    Error::new("the data directory cannot be used", error, "check the disk; nothing was changed")
+}
+
+/// How long whoever is at the address of before may take to say who it is.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Fails if the manager that this disk belongs to runs at the address where it was last: then this is a copy of its disk.
+/// Two with one identity could vote twice.
+async fn runs_nowhere_else(disk: &Disk, address: &str) -> Result<(), Error> {
+    let (own, before) = (disk.identity().map_err(unwritable)?, disk.address().map_err(unwritable)?);
+    let (Some(own), Some(before)) = (own, before.filter(|before| before != address)) else { return Ok(()) };
+    let there = tokio::time::timeout(ANSWERS_WITHIN, tls::who_is(&before)).await;
+    let itself = |it: &Subject| matches!(it, Subject::Manager { cluster, node, .. } if *cluster == own.cluster && *node == own.node);
+    match there {
+        Ok(Ok(there)) if itself(&there) => Err(Error::new(
+            format!("manager {} of this data directory runs already, at {before}", own.node),
+            "this is a copy of its data directory",
+            "to move it, stop it there first; to run another manager here, let it join with an empty --data-dir; nothing \
+             was changed",
+        )),
+        _ => Ok(()),
     }
 }
 
