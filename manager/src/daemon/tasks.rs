@@ -48,8 +48,8 @@ pub(super) fn spawn(
     tasks
 }
 
-/// How long a new leader tries to record that it leads before it continues.
-const TOLD_IN: Duration = Duration::from_secs(1);
+/// Pause after it could not be recorded who leads.
+const TOLD_AGAIN: Duration = Duration::from_millis(100);
 
 /// Records that this manager leads, if all managers know such an entry.
 async fn tell(term: Term, replica: &Replica, clock: &Clock, me: &Manager) {
@@ -59,9 +59,9 @@ async fn tell(term: Term, replica: &Replica, clock: &Clock, me: &Manager) {
     }
     let by = Actor(format!("manager:{}", me.name));
     let command = Command { id: RequestId(raft::unique()), by, at: clock.now(), change };
-    let told = tokio::time::timeout(TOLD_IN, replica.propose(&command, Some(term))).await;
-    if !matches!(told, Ok(Ok(_))) {
-        tracing::debug!(%term, "it is not recorded that this manager leads");
+    while let Err(error) = replica.propose(&command, Some(term)).await {
+        tracing::debug!(%term, %error, "it is not recorded yet that this manager leads");
+        tokio::time::sleep(TOLD_AGAIN).await;
     }
 }
 
@@ -75,10 +75,10 @@ async fn lead(term: Term, parts: Parts, bootstrap: Option<Command>) {
     if tokio::time::timeout(ANNOUNCED_IN, members.announce(&me)).await.is_err() {
         tracing::warn!("this manager leads, but could not announce its instance");
     }
-    tell(term, &replica, &clock, &me).await;
     tokio::join!(
+        tell(term, &replica, &clock, &me),
         members.keep(term),
         keys::rotate(replica.clone(), clock.clone(), term),
-        reconcile::run(term, replica, world, assessments, clock, gate),
+        reconcile::run(term, replica.clone(), world, assessments, clock.clone(), gate),
     );
 }
