@@ -1,6 +1,6 @@
 //! A client of all managers: it tries the next address if one does not answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,12 +36,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A running manager accepts a connection immediately; the next address is tried after this.
 const CONNECT: Duration = Duration::from_secs(1);
-
-/// An election takes less.
-const ELECTION: Duration = Duration::from_secs(2);
-
-/// How long the other managers are waited for when one knows of no leader.
-const OTHERS_ANSWER: Duration = Duration::from_millis(150);
 
 /// When the next address is tried beside one that has not said anything.
 const SIDE_BY_SIDE: Duration = Duration::from_millis(300);
@@ -82,6 +76,7 @@ impl std::fmt::Display for Addresses {
 pub struct Client {
     managers: Vec<Manager>,
     deadline: Duration,
+    side_by_side: Duration,
 }
 
 #[derive(Clone)]
@@ -119,13 +114,19 @@ impl Client {
                 Ok(Manager { address: address.clone(), client, is_connected })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self { managers, deadline: Self::DEADLINE })
+        Ok(Self { managers, deadline: Self::DEADLINE, side_by_side: SIDE_BY_SIDE })
     }
 
     /// With another deadline for each call.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// Never asks two managers at a time: for calls without a request id.
+    #[must_use]
+    pub fn one_at_a_time(self) -> Self {
+        Self { side_by_side: Duration::MAX, ..self }
     }
 
     /// Makes a call at one manager after another until one answers it, or the deadline passes.
@@ -143,7 +144,7 @@ impl Client {
                 let mut all_are_gone = true;
                 let mut unauthenticated = None;
                 let mut reachable = false;
-                let mut answers = pin!(in_turn(&self.managers, &call));
+                let mut answers = pin!(in_turn(&self.managers, self.side_by_side, &call));
                 while let Some((manager, answer)) = answers.next().await {
                     match answer {
                         Ok(response) => return Ok(response.into_inner()),
@@ -184,34 +185,30 @@ impl Client {
     /// The status of the cluster: from its leader; or, if there has been none for longer than an election takes, the
     /// newest that a manager knows, which then says so in `outage`.
     pub async fn status(&self) -> Result<pb::ClusterStatus, Error> {
-        let (newest, is_out) = (Mutex::new(None), Notify::new());
+        let (known, is_out) = (Mutex::new(BTreeMap::new()), Notify::new());
         let from_leader = self.call(async |mut client| {
             let reply = client.status(pb::StatusRequest { or_stale: true }).await?;
-            let Some(outage) = reply.get_ref().outage else { return Ok(reply) };
-            let mut newest = newest.lock().expect("nobody panics while holding it");
-            let applied = |known: &pb::ClusterStatus| known.applied_index;
-            if newest.as_ref().is_none_or(|known| applied(known) <= applied(reply.get_ref())) {
-                *newest = Some(reply.into_inner());
+            if reply.get_ref().outage.is_none() {
+                return Ok(reply);
             }
-            if outage.for_ms >= ELECTION.as_millis() as u64 {
+            let status = reply.into_inner();
+            let mut known = known.lock().expect("nobody panics while holding it");
+            // Whoever says so twice has been asked in two rounds: meanwhile all others have been asked too.
+            if known.insert(status.answered_by, status).is_some() {
                 is_out.notify_one();
             }
             Err(tonic::Status::unavailable("there is no leader at the moment"))
         });
-        let settled = async {
-            is_out.notified().await;
-            // Somebody else may know a leader.
-            tokio::time::sleep(OTHERS_ANSWER).await;
-        };
         let failed = tokio::select! {
             biased;
             status = from_leader => match status {
                 Ok(status) => return Ok(status),
                 Err(error) => error,
             },
-            () = settled => Error::new(Code::Unavailable, "there is no leader"),
+            () = is_out.notified() => Error::new(Code::Unavailable, "there is no leader"),
         };
-        let newest = newest.lock().expect("nobody panics while holding it").take();
+        let known = std::mem::take(&mut *known.lock().expect("nobody panics while holding it"));
+        let newest = known.into_values().max_by_key(|status| status.applied_index);
         newest.filter(|_| failed.code == Code::Unavailable).ok_or(failed)
     }
 
@@ -227,9 +224,10 @@ impl Client {
 }
 
 /// The answers of these managers, asked one after another: the next one when the one before has failed, or has not said
-/// anything for [`SIDE_BY_SIDE`]. Whoever has is waited for, for its answer may take its time.
+/// anything for `side_by_side`. Whoever has is waited for, for its answer may take its time.
 fn in_turn<'a, T: 'a>(
     managers: &'a [Manager],
+    side_by_side: Duration,
     call: &'a impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> impl Answers<Item = (&'a Manager, Result<tonic::Response<T>, tonic::Status>)> {
     let ask = move |at: usize| async move { (at, call(managers[at].client.clone()).await) };
@@ -241,7 +239,7 @@ fn in_turn<'a, T: 'a>(
             }
             let late = async {
                 loop {
-                    tokio::time::sleep(SIDE_BY_SIDE).await;
+                    tokio::time::sleep(side_by_side).await;
                     if !open.iter().any(|at: &usize| managers[*at].is_connected.load(Ordering::Relaxed)) {
                         return;
                     }

@@ -222,7 +222,17 @@ fn unauthenticated(status: &Status) -> Option<Error> {
 fn untrusted(error: &rustls::Error) -> Error {
     use rustls::{AlertDescription as Alert, CertificateError as Bad};
     let (what, cause, remedy) = match error {
-        rustls::Error::AlertReceived(alert) => (
+        rustls::Error::AlertReceived(
+            alert @ (Alert::CertificateExpired
+            | Alert::UnknownCA
+            | Alert::DecryptError
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::CertificateRevoked
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRequired
+            | Alert::AccessDenied),
+        ) => (
             "the manager does not accept these credentials",
             match alert {
                 Alert::CertificateExpired => {
@@ -255,12 +265,12 @@ fn untrusted(error: &rustls::Error) -> Error {
             let remedy = if clocks { "compare the clocks of both machines" } else { LOG_IN };
             ("these credentials do not accept the manager", cause, remedy)
         }
-        rustls::Error::InvalidMessage(_) => (
+        rustls::Error::AlertReceived(_) | rustls::Error::InvalidMessage(_) => (
             "what listens at this address is no manager",
             error.to_string(),
             "name the address of a manager with --host",
         ),
-        other => ("the manager does not accept the connection", other.to_string(), LOG_IN),
+        other => ("the connection is not trusted", other.to_string(), LOG_IN),
     };
     Error::new(Code::Forbidden, what).cause(cause).remedy(remedy)
 }

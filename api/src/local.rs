@@ -4,6 +4,7 @@
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The directory with the sockets of this user's managers: `$INFRAKIT_RUNTIME_DIR`, or `/run/infrakit` for
 /// root and its owner, or `$XDG_RUNTIME_DIR/infrakit`, or a directory of the user in the temporary directory.
@@ -55,15 +56,30 @@ pub fn publish(address: &str, socket: &Path) -> io::Result<()> {
 fn sweep(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        let is_name = path.extension().is_some_and(|it| it == "sock") && path.is_symlink();
-        let refused = |error: &io::Error| {
-            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        // A manager that has just published its name may not listen yet.
+        let is_old = |path: &Path| {
+            let published = std::fs::symlink_metadata(path).and_then(|it| it.modified());
+            published.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > STALE_AFTER))
         };
-        if is_name && std::os::unix::net::UnixStream::connect(&path).as_ref().is_err_and(refused) {
+        let is_name = path.extension().is_some_and(|it| it == "sock") && path.is_symlink();
+        if is_name && is_old(&path) && is_deserted(&path) && is_old(&path) {
             // Whatever cannot be removed stays, and misleads nobody.
             let _ = std::fs::remove_file(&path);
         }
     }
+}
+
+/// A younger name is left alone.
+const STALE_AFTER: Duration = Duration::from_secs(60);
+
+/// Whether nobody listens on a socket. Does not wait for whoever does.
+fn is_deserted(path: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let tried = SocketAddrUnix::new(path).and_then(|address| {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address)
+    });
+    matches!(tried, Err(rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOENT))
 }
 
 /// Withdraws it, if it still points to this socket.

@@ -120,14 +120,14 @@ pub async fn who_is(address: &str) -> io::Result<Subject> {
         .with_custom_certificate_verifier(Arc::new(Anybody { algorithms }))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
-    shown(&connect(address, Arc::new(config)).await?)
+    let certificate = shown(&connect(address, Arc::new(config)).await?)?;
+    Subject::of(&certificate).map_err(io::Error::other)
 }
 
-/// As what the other side of a connection presents itself.
-pub fn shown(stream: &BufReader<TlsStream<TcpStream>>) -> io::Result<Subject> {
+/// The certificate that the other side of a connection presents.
+pub fn shown(stream: &BufReader<TlsStream<TcpStream>>) -> io::Result<CertificateDer<'static>> {
     let shown = stream.get_ref().get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let certificate = shown.ok_or_else(|| io::Error::other("it presents no certificate"))?;
-    Subject::of(certificate).map_err(io::Error::other)
+    shown.map(|it| it.clone().into_owned()).ok_or_else(|| io::Error::other("it presents no certificate"))
 }
 
 /// A client configuration without credentials, for whoever has only a token: it pins the authority.

@@ -30,6 +30,8 @@ pub struct Options {
     pub disks: bool,
     /// Every manager has a host of its own on a [`Network`]. Needs root.
     pub network: bool,
+    /// The wall clock of every manager, as libfaketime has it: `+3y`. It can be set while they run.
+    pub clock: Option<String>,
 }
 
 /// A cluster on this machine, in a directory of its own.
@@ -222,7 +224,16 @@ impl Cluster {
             let own = disk.environment().map(|(name, path)| (name.to_owned(), path.display().to_string()));
             environment.extend(own);
         }
-        if let (Some(clock), Some(library)) = (&self.clocks[i], Self::clock_library()) {
+        if let Some(clock) = &self.options.clock {
+            let file = self.clock_file(i);
+            if !file.exists() {
+                std::fs::write(&file, clock).expect("a file");
+            }
+            preload.push(Self::clock_library().expect("libfaketime is installed").to_owned());
+            environment.push(("FAKETIME_TIMESTAMP_FILE".into(), file.display().to_string()));
+            environment.push(("FAKETIME_CACHE_DURATION".into(), "1".into()));
+            environment.push(("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()));
+        } else if let (Some(clock), Some(library)) = (&self.clocks[i], Self::clock_library()) {
             preload.push(library.to_owned());
             environment.push(("FAKETIME".into(), clock.clone()));
             environment.push(("FAKETIME_DONT_FAKE_MONOTONIC".into(), "1".into()));
@@ -231,6 +242,15 @@ impl Cluster {
             environment.push(("LD_PRELOAD".into(), preload.join(" ")));
         }
         Surroundings { before, environment }
+    }
+
+    fn clock_file(&self, i: usize) -> PathBuf {
+        self.path().join(format!("clock-m{}", i + 1))
+    }
+
+    /// Sets the wall clock of a manager of a cluster that was made with [`Options::clock`], while it runs.
+    pub fn set_running_clock(&self, i: usize, clock: &str) {
+        std::fs::write(self.clock_file(i), clock).expect("a file");
     }
 
     /// The library that makes a process see another time, when it is installed.

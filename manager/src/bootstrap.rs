@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::{Credentials, Subject, TokenFrom, tls};
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use model::access::Authority;
 use model::command::Manager;
 use model::tags::{self, Tags};
@@ -23,7 +24,7 @@ use crate::recovery::next_lineage;
 const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a manager may take to say who it is.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// How long a new manager waits for calls before it bootstraps a cluster: a leader calls a member that does not answer
 /// several times in it.
@@ -128,11 +129,15 @@ async fn is_no_member(config: &Config, listener: Option<&TcpListener>) -> Result
 async fn caller(listener: Option<&TcpListener>) -> Option<(std::net::IpAddr, ClusterId, NodeId)> {
     let listener = listener?;
     let heard = async {
+        // One that says nothing keeps no other from being heard.
+        let mut calls = FuturesUnordered::new();
         loop {
-            let Ok((stream, from)) = listener.accept().await else { return std::future::pending().await };
-            let hello = tokio::time::timeout(ANSWERS_WITHIN, accept::hello(stream)).await;
-            if let Ok(Ok((Some((cluster, node)), _))) = hello {
-                return (from.ip(), cluster, node);
+            tokio::select! {
+                Ok((stream, from)) = listener.accept() => {
+                    calls.push(async move { (from.ip(), accept::hello(stream).await) });
+                }
+                Some((from, Ok((Some((cluster, node)), _)))) = calls.next() => return (from, cluster, node),
+                else => return std::future::pending().await,
             }
         }
     };

@@ -89,10 +89,10 @@ pub async fn start(
 ) -> Result<Running, Error> {
     let thread = ReplicaThread::new()?;
     let Listeners { network, monitor } = Listeners::bind(&config).await?;
-    let Started { replica, tls, me, new_authority, network, local } =
+    let Started { replica, tls, dial, me, new_authority, network, local } =
         replica::start(&config, network, &thread).await?;
     let address = network.address.clone();
-    let parts = Parts::new(&config, replica.clone(), tls, me);
+    let parts = Parts::new(&config, replica.clone(), tls, dial, me);
     let probe = parts.probe();
     let bootstrap = new_authority
         .map(|authority| bootstrap::command(replica.identity(), &parts.me, authority, parts.clock.now()));
@@ -145,7 +145,7 @@ impl Daemon {
         self.tasks.abort_all();
         let served = self.servers.close().await;
         self.replica.shutdown().await;
-        self.local.withdraw();
+        drop(self.local);
         match failed {
             Some((why, remedy)) => Err(Error::new("the replica has stopped", why, remedy)),
             None => served,

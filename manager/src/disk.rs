@@ -62,11 +62,15 @@ pub(crate) async fn replaced(data_dir: PathBuf) -> String {
         tokio::time::sleep(LOOKED_AT_EVERY).await;
         for (n, file) in files.iter().enumerate() {
             let now = identity(file).await;
-            // The last one is replaced by the database itself.
-            let same = first.get(n).map_or(
-                now.is_ok(),
-                |before| matches!((before, &now), (Ok(before), Ok(now)) if before == now),
-            );
+            if let (Some(before @ Err(_)), Ok(found)) = (first.get_mut(n), &now) {
+                *before = Ok(*found);
+            }
+            let same = match (first.get(n), &now) {
+                (Some(Ok(before)), Ok(now)) => before == now,
+                // The last one is replaced by the database itself.
+                (None, now) => now.is_ok(),
+                (Some(_), _) => false,
+            };
             // An error that says nothing about it, such as for lack of file descriptors, is none of its end.
             let unknown = now.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
             if !same && !unknown {

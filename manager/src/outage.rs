@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::Subject;
-use api::tls::{self, Tls};
+use api::tls;
 use futures_util::future::join_all;
 use model::quorum::majority;
 use model::{NodeId, State};
@@ -13,14 +13,14 @@ use raft::{MemberStatus, Replica, Role};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::dial::Secure;
+
 /// How often it is checked whether there is a leader.
 const EVERY: Duration = Duration::from_millis(250);
 /// A follower that has not heard of its leader for so long has none.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// An election takes less: only what lasts longer is told.
-const TOLD_AFTER: Duration = Duration::from_secs(2);
-/// How long another manager may take to accept a connection.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
+/// How long another manager may take to accept a connection: three round trips between sites.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A time without a leader.
 #[derive(Debug, Clone)]
@@ -44,39 +44,39 @@ fn is_led(replica: &Replica) -> bool {
 /// replica.
 pub(crate) async fn keep(
     replica: Replica,
-    tls: Tls,
+    dial: Secure,
     places: Vec<String>,
     outages: watch::Sender<Option<Outage>>,
 ) {
-    let mut told = false;
+    let mut present: Option<Outage> = None;
     let mut foreign = BTreeSet::new();
     loop {
         tokio::time::sleep(EVERY).await;
-        let before = outages.borrow().clone();
-        if is_led(&replica) {
-            if let Some(outage) = before {
-                if told {
-                    let state = replica.published().state;
-                    let leader = leader(&replica).map(|it| name(&state, it)).unwrap_or_default();
-                    tracing::info!(leader, "there is a leader again, after {:.1?}", outage.since.elapsed());
-                }
-                told = false;
-                outages.send_replace(None);
+        let members = replica.members();
+        if is_led(&replica) || members.is_empty() {
+            let told = outages.send_replace(None).is_some();
+            if let Some(outage) = present.take().filter(|_| told) {
+                let state = replica.published().state;
+                let leader = leader(&replica).map(|it| name(&state, it)).unwrap_or_default();
+                tracing::info!(leader, "there is a leader again, after {:.1?}", outage.since.elapsed());
             }
             continue;
         }
-        let since = before.as_ref().map_or_else(Instant::now, |outage| outage.since);
-        let known = before.map(|outage| outage.missing).unwrap_or_default();
-        let outage = Outage { since, missing: missing(&replica, &tls, &known).await };
+        let Outage { since, missing: known } =
+            present.take().unwrap_or_else(|| Outage { since: Instant::now(), missing: BTreeMap::new() });
+        let outage = Outage { since, missing: missing(&replica, &members, &dial, &known).await };
         if !outage.missing.is_empty() {
-            look_elsewhere(&replica, &places, &outage, &mut foreign).await;
+            let places: Vec<String> = places.iter().cloned().chain(replica.rumours()).collect();
+            look_elsewhere(&replica, &dial, &places, &outage, &mut foreign).await;
         }
-        if !told && since.elapsed() >= TOLD_AFTER {
-            told = true;
-            let state = replica.published().state;
-            let members = replica.members();
-            let (voters, reached, needed) = votes(&members, &outage);
-            let missing = describe(&state, &members, &outage);
+        present = Some(outage.clone());
+        // An election takes less: only what lasts longer is told. And one may have ended meanwhile.
+        if since.elapsed() < replica.patience() || is_led(&replica) {
+            continue;
+        }
+        let (voters, reached, needed) = votes(&members, &outage);
+        let missing = describe(&replica.published().state, &members, &outage);
+        if outages.send_replace(Some(outage)).is_none() {
             tracing::warn!(
                 missing,
                 "no leader: {reached} of {voters} voters answer, and {needed} are needed; start the missing ones, name \
@@ -84,13 +84,13 @@ pub(crate) async fn keep(
                  permanently lost"
             );
         }
-        outages.send_replace(Some(outage));
     }
 }
 
 /// Asks whoever is at these places who it is: members that are missing may have moved there.
 async fn look_elsewhere(
     replica: &Replica,
+    dial: &Secure,
     places: &[String],
     outage: &Outage,
     foreign: &mut BTreeSet<String>,
@@ -103,7 +103,8 @@ async fn look_elsewhere(
     for (place, who) in join_all(asked).await.into_iter().flatten() {
         match who {
             Subject::Manager { cluster, node, .. } if cluster == own.cluster => {
-                if outage.missing.contains_key(&node) && replica.address_of(node).as_ref() != Some(place) {
+                let elsewhere = replica.address_of(node).as_ref() != Some(place);
+                if elsewhere && outage.missing.contains_key(&node) && is_there(dial, node, place).await {
                     tracing::info!(%node, address = place, "a missing member was found at another address");
                     replica.found_at(node, place);
                 }
@@ -125,18 +126,23 @@ fn leader(replica: &Replica) -> Option<NodeId> {
     }
 }
 
+/// Whether this member answers there, by a certificate of the cluster.
+async fn is_there(dial: &Secure, node: NodeId, address: &str) -> bool {
+    let shown = tokio::time::timeout(ANSWERS_WITHIN, dial.who_is(address)).await;
+    matches!(shown, Ok(Ok(Subject::Manager { node: there, .. })) if there == node)
+}
+
 /// The other members that do not accept a connection, with the time since when for those that were missing before.
 async fn missing(
     replica: &Replica,
-    tls: &Tls,
+    members: &[MemberStatus],
+    dial: &Secure,
     before: &BTreeMap<NodeId, Instant>,
 ) -> BTreeMap<NodeId, Instant> {
     let me = replica.identity().node;
-    let members = replica.members();
     let asked = members.iter().filter(|member| member.node != me).map(async |member| {
         let began = Instant::now();
-        let connected = async { tls::connect(&member.address, tls.client()?).await };
-        let answers = matches!(tokio::time::timeout(ANSWERS_WITHIN, connected).await, Ok(Ok(_)));
+        let answers = is_there(dial, member.node, &member.address).await;
         (!answers).then(|| (member.node, before.get(&member.node).copied().unwrap_or(began)))
     });
     join_all(asked).await.into_iter().flatten().collect()

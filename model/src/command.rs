@@ -273,7 +273,8 @@ pub struct Machine {
 impl Machine {
     /// Whether it may be this instance.
     pub fn may_be(&self, instance: &InstanceRef) -> bool {
-        self.id == instance.id && self.plugin.as_ref().is_none_or(|it| it.covers(&instance.plugin))
+        let fits = |it: &PluginName| it.covers(&instance.plugin) || instance.plugin.covers(it);
+        self.id == instance.id && self.plugin.as_ref().is_none_or(fits)
     }
 
     /// Whether both may be one instance.

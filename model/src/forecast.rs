@@ -17,7 +17,7 @@ use crate::limits::MOST_FORETOLD;
 use crate::observed::{Description, Health, HealthSample, Observed, Seen, View};
 use crate::plan::{Action, Plan, plan, see};
 use crate::report::{Fact, Report};
-use crate::state::{GroupState, Member, State};
+use crate::state::{GroupState, Lifecycle, Member, State};
 use crate::tags::{self, Tags};
 use crate::time::{Millis, Timestamp};
 
@@ -27,10 +27,12 @@ pub struct Forecast {
     pub steps: Vec<Step>,
     /// Instances with the group's tag that will hold no slot and be left alone.
     pub strays: Vec<InstanceRef>,
+    /// The group is too large to be looked ahead to its end: more is done than these steps.
+    pub truncated: bool,
 }
 
 /// One thing that will be done, with the slot and the instance that it is done to, where it has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Step {
     pub verb: Verb,
     pub slot: Option<Slot>,
@@ -88,11 +90,13 @@ pub fn forecast(
         index,
         now: now.max(state.time),
         steps: Vec::new(),
+        told: BTreeSet::new(),
         replaced: BTreeSet::new(),
         made: BTreeSet::new(),
     };
-    let strays = rehearsal.run();
-    Forecast { steps: rehearsal.steps, strays }
+    rehearsal.begin();
+    let (strays, truncated) = rehearsal.run();
+    Forecast { steps: rehearsal.steps, strays, truncated }
 }
 
 /// The term of the leader that this plays.
@@ -105,6 +109,7 @@ struct Rehearsal<'a> {
     index: LogIndex,
     now: Timestamp,
     steps: Vec<Step>,
+    told: BTreeSet<Step>,
     /// Slots whose instance is foretold to be replaced.
     replaced: BTreeSet<Slot>,
     /// Instances that only this copy has.
@@ -112,19 +117,31 @@ struct Rehearsal<'a> {
 }
 
 impl Rehearsal<'_> {
-    /// The strays at the end.
-    fn run(&mut self) -> Vec<InstanceRef> {
+    /// A group that is paused, or waits for its plugins to accept it, will do the same as soon as it may.
+    fn begin(&mut self) {
+        if let Some(group) = self.state.groups.get_mut(self.id) {
+            let group = Arc::make_mut(group);
+            group.paused = None;
+            if group.lifecycle == Lifecycle::PendingValidation {
+                group.lifecycle = Lifecycle::Managed;
+            }
+        }
+    }
+
+    /// The strays at the end, and whether that is further away than this looks.
+    fn run(&mut self) -> (Vec<InstanceRef>, bool) {
         let under_way: Vec<IntentId> = self.observed.in_flight.iter().copied().collect();
         self.perform(&under_way);
-        let (mut strays, mut idle, mut looked_at) = (Vec::new(), 0, 0);
+        let (mut strays, mut idle, mut looked_at, mut truncated) = (Vec::new(), 0, 0, false);
         while let Some(group) = self.state.group(self.id).cloned() {
             self.look(&group);
             let plan = plan(&group, &self.observed, self.now);
             strays.clone_from(&plan.strays);
-            looked_at += group.roster.len() + 1;
             if looked_at > MOST_FORETOLD {
+                truncated = !plan.is_at_rest();
                 break;
             }
+            looked_at += group.roster.len().max(group.desired()) + 1;
             idle = if self.take(&group, &plan) { 0 } else { idle + 1 };
             if idle > 0 && plan.is_at_rest() || idle > IDLE_TURNS {
                 break;
@@ -137,13 +154,18 @@ impl Rehearsal<'_> {
                 self.replace(slot, instance);
             }
         }
-        strays
+        (strays, truncated)
     }
 
     /// Every plugin that could be listed is listed again.
     fn look(&mut self, group: &GroupState) {
         self.observed.bounds = self.state.bounds(self.index, self.id);
         for (plugin, mut view) in std::mem::take(&mut self.observed.views) {
+            if self.observed.troubles.contains_key(&plugin) {
+                // It goes on not answering: what it showed last proves nothing new.
+                self.observed.views.insert(plugin, view);
+                continue;
+            }
             let fresh = Arc::make_mut(&mut view);
             (fresh.taken_at, fresh.after) = (self.now, self.index);
             see(&mut self.observed, &plugin, view, group);
@@ -237,7 +259,7 @@ impl Rehearsal<'_> {
         // What this copy made has no name that anybody could know.
         let instance = instance.filter(|it| !self.made.contains(&it.id));
         let step = Step { verb, slot: slot.cloned(), instance };
-        if !self.steps.contains(&step) {
+        if self.told.insert(step.clone()) {
             self.steps.push(step);
         }
     }

@@ -101,4 +101,4 @@ pub const ASKED_AT_REST: usize = 20;
 pub const LARGEST_ROUND: usize = 64;
 
 /// How many slots a forecast looks at, in all its turns together: a large group is looked ahead less far.
-pub const MOST_FORETOLD: usize = 100_000;
+pub const MOST_FORETOLD: usize = 500_000;

@@ -38,6 +38,7 @@ pub fn plan(group: &GroupState, observed: &Observed, now: Timestamp) -> Plan {
             // For the strays among them.
             planner.take_in();
         }
+        planner.plan.bound();
         return planner.at_rest(paused);
     }
     match group.lifecycle {

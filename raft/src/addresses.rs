@@ -1,6 +1,6 @@
 //! Where the members are: as the state has it, unless one has been found at another address since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use model::{NodeId, State};
@@ -9,6 +9,8 @@ use model::{NodeId, State};
 #[derive(Clone, Default)]
 pub(crate) struct Addresses {
     found: Arc<Mutex<BTreeMap<NodeId, Found>>>,
+    /// Where candidates said that they are: places to look at.
+    rumours: Arc<Mutex<VecDeque<String>>>,
     /// Where this manager is.
     own: Arc<OnceLock<String>>,
 }
@@ -23,11 +25,12 @@ impl Addresses {
     /// The address of a member; `first` is that in the membership.
     pub(crate) fn of(&self, state: &State, node: NodeId, first: &str) -> String {
         let recorded = state.managers.get(&node).map_or(first, |manager| &manager.address);
-        let all = self.found.lock().expect("nobody panics while holding the addresses");
-        all.get(&node)
-            .filter(|found| found.recorded == recorded)
-            .map_or(recorded, |it| &it.address)
-            .to_owned()
+        let mut all = self.found.lock().expect("nobody panics while holding the addresses");
+        // What the state has had since is newer, also if it comes back to what it was.
+        if all.get(&node).is_some_and(|found| found.recorded != recorded) {
+            all.remove(&node);
+        }
+        all.get(&node).map_or(recorded, |it| &it.address).to_owned()
     }
 
     /// Where this manager is; empty if nobody has said so.
@@ -37,6 +40,21 @@ impl Addresses {
 
     pub(crate) fn is_at(&self, address: &str) {
         self.own.get_or_init(|| address.to_owned());
+    }
+
+    /// A candidate says that it is here. Whether it is has to be seen.
+    pub(crate) fn heard(&self, address: &str) {
+        let mut rumours = self.rumours.lock().expect("nobody panics while holding the addresses");
+        if !rumours.iter().any(|it| it == address) {
+            rumours.push_back(address.to_owned());
+            if rumours.len() > RUMOURS {
+                rumours.pop_front();
+            }
+        }
+    }
+
+    pub(crate) fn rumours(&self) -> Vec<String> {
+        self.rumours.lock().expect("nobody panics while holding the addresses").iter().cloned().collect()
     }
 
     /// A member was found here. Only a hint: whoever connects checks who it is.
@@ -51,6 +69,9 @@ impl Addresses {
         }
     }
 }
+
+/// How many places are remembered: more than a cluster has members.
+const RUMOURS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -81,6 +102,7 @@ mod tests {
         addresses.found(&at("old:1"), NodeId(2), "new:1");
         assert_eq!(of(&at("old:1")), "new:1");
         assert_eq!(of(&at("newer:1")), "newer:1");
+        assert_eq!(of(&at("old:1")), "old:1", "it moved there since");
         addresses.found(&at("old:1"), NodeId(2), "old:1");
         assert_eq!(of(&at("old:1")), "old:1", "it is back");
     }

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use model::NodeId;
 use model::failpoints::{Protection, is_left_out};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::log_store::LastIndex;
 use crate::proto as pb;
@@ -22,13 +24,18 @@ pub(crate) struct Agreed {
     /// How far the log of this replica goes, and how far it is durable.
     last: LastIndex,
     synced: LastIndex,
+    /// Since when it lacks something.
+    lacks_since: Arc<Mutex<Option<Instant>>>,
     /// Why this replica takes no part any more.
     went_back: Arc<watch::Sender<Option<String>>>,
 }
 
+/// A log that is about to be replaced by a snapshot is shorter for a moment: only what is lacking for longer was lost.
+const LACKING_FOR: Duration = Duration::from_secs(5);
+
 impl Agreed {
     pub(crate) fn of_this(me: NodeId, last: LastIndex, synced: LastIndex) -> Self {
-        Self { all: Arc::default(), me, last, synced, went_back: Arc::default() }
+        Self { all: Arc::default(), me, last, synced, lacks_since: Arc::default(), went_back: Arc::default() }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
@@ -65,18 +72,22 @@ impl Agreed {
     }
 
     /// From another. Whether this replica has everything that it is known to have agreed to: if not, it takes no part
-    /// from now on.
+    /// as long as that is so, and after a while for ever.
     pub(crate) fn hear(&self, told: &[pb::Agreed]) -> Result<(), String> {
         for it in told.iter().take(MOST) {
             self.learn(NodeId(it.node), it.index);
         }
         // What was agreed to was there before anybody could know it.
         let (agreed, last) = (self.of(self.me), self.last.get());
+        let mut lacks_since = self.lacks_since.lock().expect("nobody panics while holding this");
         if last >= agreed {
+            *lacks_since = None;
             return Ok(());
         }
         let why = went_back(self.me, last, agreed);
-        self.went_back.send_replace(Some(why.clone()));
+        if lacks_since.get_or_insert_with(Instant::now).elapsed() >= LACKING_FOR {
+            self.went_back.send_replace(Some(why.clone()));
+        }
         Err(why)
     }
 
@@ -107,6 +118,8 @@ pub(crate) fn went_back(node: NodeId, last: u64, agreed: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -125,5 +138,22 @@ mod tests {
         assert_eq!((other.of(two), other.of(NodeId(3))), (35, 0));
         let why = of(2).hear(&other.tell()).expect_err("its log is empty");
         assert!(why.contains("ends at entry 0") && why.contains("entry 35"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lacking_for_a_moment_is_awaited_and_what_stays_away_was_lost() {
+        let last = LastIndex::default();
+        let agreed = Agreed::of_this(NodeId(2), last.clone(), LastIndex::default());
+        let told = [pb::Agreed { node: 2, index: 35 }];
+        agreed.hear(&told).expect_err("it takes no part meanwhile");
+        tokio::time::advance(LACKING_FOR / 2).await;
+        last.set(35);
+        agreed.hear(&told).expect("a snapshot was installed");
+        last.set(34);
+        agreed.hear(&told).expect_err("it lacks one");
+        tokio::time::advance(LACKING_FOR).await;
+        assert!(agreed.went_back().now_or_never().is_none(), "nobody has looked");
+        agreed.hear(&told).expect_err("it still does");
+        assert!(agreed.went_back().now_or_never().is_some());
     }
 }

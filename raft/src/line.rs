@@ -8,9 +8,9 @@ use tonic::transport::Endpoint;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-/// A peer on the same network accepts a connection in a few milliseconds. A longer timeout would only delay
-/// the next attempt.
-const CONNECT: Duration = Duration::from_millis(400);
+/// A peer on the same network accepts a connection in a few milliseconds, one at another site in three round trips. A
+/// longer timeout would only delay the next attempt.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// One connection to a peer: gRPC requests in, responses out.
 pub type Line = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Broken>;

@@ -61,7 +61,7 @@ impl LastIndex {
         self.0.load(Ordering::SeqCst)
     }
 
-    fn set(&self, index: u64) {
+    pub(crate) fn set(&self, index: u64) {
         self.0.store(index, Ordering::SeqCst);
     }
 }

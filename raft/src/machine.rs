@@ -170,8 +170,9 @@ impl RaftStateMachine<Types> for Machine {
                 answers.push((responder, answer));
             }
         }
-        self.publish();
+        // First, so that whoever reads both has all events of what is published.
         self.history.add(events);
+        self.publish();
         for (responder, answer) in answers {
             responder.send(answer);
         }

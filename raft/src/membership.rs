@@ -43,6 +43,11 @@ impl Replica {
         self.peers.addresses.is_at(address);
     }
 
+    /// Where candidates say that they are: places to look for members.
+    pub fn rumours(&self) -> Vec<String> {
+        self.peers.addresses.rumours()
+    }
+
     /// A member was found at this address: it is called there until the state has a newer one.
     pub fn found_at(&self, node: NodeId, address: &str) {
         self.peers.addresses.found(&self.published().state, node, address);

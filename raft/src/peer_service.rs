@@ -84,7 +84,7 @@ impl PeerService {
         let from = header.as_ref().map_or(0, |header| header.from);
         self.check(header, extensions)?;
         if !request.address.is_empty() && request.address.len() <= LONGEST {
-            self.replica.found_at(NodeId(from), &request.address);
+            self.replica.peers.addresses.heard(&request.address);
         }
         self.replica.peers.agreed.hear(&request.agreed).map_err(Status::failed_precondition)?;
         self.may_vote(request.leadership_transfer)?;

@@ -309,13 +309,14 @@ impl Peer {
             // ask for a request, and would be made again at once, and again.
             let first = input.next().await;
             let (asked, agreed) = (unanswered.clone(), known.clone());
-            // The highest commit index that this stream has told.
-            let told = Arc::new(AtomicU64::new(0));
-            let tells = told.clone();
+            // The highest commit index that this stream has told, and the highest entry that was acknowledged to it.
+            let (told, matched) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+            let (tells, matches) = (told.clone(), matched.clone());
             let requests = stream::iter(first).chain(input).map(move |request| {
                 asked.asks(request.vote.leader_id.term);
                 let commit = request.leader_commit.map_or(0, |id| id.index);
                 tells.fetch_max(commit, Ordering::SeqCst);
+                agreed.acknowledged(peer, matches.load(Ordering::SeqCst), commit);
                 agreed.committed(commit);
                 append_request(&header, &request, agreed.tell())
             });
@@ -328,6 +329,7 @@ impl Peer {
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
                 match &result {
                     Ok(Some(matching)) => {
+                        matched.fetch_max(matching.index, Ordering::SeqCst);
                         known.acknowledged(peer, matching.index, told.load(Ordering::SeqCst));
                     }
                     // openraft would not bear it.

@@ -39,6 +39,13 @@ impl Profile {
         Duration::from_millis(longest * 3 / 4)
     }
 
+    /// After this long without a leader, it is not for an election that there is none: twice the longest timeout, a quarter
+    /// more, and two seconds at least.
+    pub(crate) fn patience(self) -> Duration {
+        let (_, _, longest) = self.timing();
+        Duration::from_millis(longest * 5 / 2).max(Duration::from_secs(2))
+    }
+
     pub(crate) fn config(self, identity: &Identity) -> Config {
         let (heartbeat, shortest, longest) = self.timing();
         Config {

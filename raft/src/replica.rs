@@ -68,6 +68,7 @@ pub struct Replica {
     /// How long after a confirmation by a majority this replica may act as the leader.
     pub(crate) lease: Duration,
     pub(crate) votes_from: Instant,
+    patience: Duration,
     digests: Digests,
     dial: Arc<dyn Dial>,
     open: Weak<()>,
@@ -116,6 +117,7 @@ impl Replica {
             history,
             lease,
             votes_from,
+            patience: profile.patience(),
             digests,
             dial,
             open,
@@ -382,6 +384,11 @@ impl Replica {
     /// Records a heartbeat of a leader.
     pub(crate) fn hears_leader(&self) {
         *self.heard.lock().expect("nobody panics while holding this") = Some(Instant::now());
+    }
+
+    /// After this long without a leader, it is not for an election that there is none.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The time since the last heartbeat of a leader.

@@ -115,8 +115,10 @@ pub(crate) async fn login(login: Login) -> Result<u8, Failure> {
         name: name.clone(),
         csr: request.der().to_vec(),
     };
-    let reply =
-        Client::with_tls(&managers, Some(tls))?.call(async |mut c| c.login(asked.clone()).await).await;
+    let reply = Client::with_tls(&managers, Some(tls))?
+        .one_at_a_time()
+        .call(async |mut c| c.login(asked.clone()).await)
+        .await;
     let reply = reply.map_err(|error| match error.code {
         // The default remedy, to log in, does not help here.
         Code::Forbidden => Failure::from(error).remedy("ask an admin of the cluster for another token"),

@@ -95,7 +95,8 @@ async fn set_member_role(
 
 async fn transfer(to: Option<String>, global: &Global) -> Result<u8, Failure> {
     let request = pb::TransferLeadershipRequest { to: to.unwrap_or_default() };
-    let reply = client(global)?.call(async |mut c| c.transfer_leadership(request.clone()).await).await?;
+    let client = client(global)?.one_at_a_time();
+    let reply = client.call(async |mut c| c.transfer_leadership(request.clone()).await).await?;
     output::line(&format!("{} leads", reply.leader))?;
     Ok(0)
 }
@@ -249,6 +250,10 @@ impl Shown {
             self.skips -= 1;
             return false;
         }
+        if entry < self.entry {
+            // An older manager tells everything again.
+            return false;
+        }
         if entry != self.entry {
             (self.entry, self.of_entry, self.skips) = (entry, 0, 0);
         }
@@ -297,4 +302,25 @@ pub(crate) async fn variables(verb: VarVerb, global: &Global) -> Result<u8, Fail
         }
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_come_again_are_shown_once() {
+        let mut shown = Shown::default();
+        let first = [3, 5, 5, 7];
+        assert!(first.iter().all(|entry| shown.is_new(*entry)));
+        // The next manager begins with the last entry, and with one more event of it than was shown.
+        shown.skips = shown.of_entry;
+        assert_eq!([7, 7, 8].map(|entry| shown.is_new(entry)), [false, true, true]);
+        // An older one begins with everything.
+        shown.skips = shown.of_entry;
+        assert_eq!(
+            [3, 5, 5, 7, 7, 8, 9].map(|entry| shown.is_new(entry)),
+            [false, false, false, false, false, false, true]
+        );
+    }
 }

@@ -67,7 +67,12 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
         Some(Ok(Err(failure))) = others.join_next() => Some(failure),
     };
     // Together: a call of one may wait for another.
-    futures_util::future::join_all(running.into_iter().map(|plugin| plugin.stop(CALLS_END))).await;
+    let stopping = futures_util::future::join_all(running.into_iter().map(|plugin| plugin.stop(CALLS_END)));
+    tokio::select! {
+        _ = stopping => {}
+        // Whoever says so twice does not wait.
+        () = stop_signal() => {}
+    }
     failed.map_or(Ok(0), Err)
 }
 

@@ -74,7 +74,7 @@ pub(super) fn cannot_listen(address: &str, option: &str) -> impl Fn(io::Error) -
     }
 }
 
-/// The socket for clients on this machine, published under every address by which they may know this manager.
+/// The socket for clients on this machine until it is dropped, published under every address by which they may know this manager.
 pub(super) struct LocalSocket {
     path: PathBuf,
     addresses: Vec<String>,
@@ -97,10 +97,16 @@ impl LocalSocket {
         Ok((Self { path, addresses }, listener))
     }
 
-    pub(super) fn withdraw(&self) {
+    fn withdraw(&self) {
         self.addresses.iter().for_each(|address| api::local::withdraw(address, &self.path));
         // What cannot be removed now is replaced at the next start.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Drop for LocalSocket {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 

@@ -24,6 +24,7 @@ use crate::world::Plugins;
 pub(super) struct Parts {
     pub(super) replica: Replica,
     pub(super) tls: Tls,
+    pub(super) dial: Secure,
     pub(super) me: Manager,
     pub(super) clock: Clock,
     pub(super) metrics: Metrics,
@@ -35,7 +36,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(config: &Config, replica: Replica, tls: Tls, me: Manager) -> Self {
+    pub(super) fn new(config: &Config, replica: Replica, tls: Tls, dial: Secure, me: Manager) -> Self {
         let directory = Directory::new(&config.plugins_dir).with_deadline(config.plugin_deadline);
         let metrics = Metrics::default();
         let world = Arc::new(Plugins::new(directory, replica.watch_state(), metrics.clone()));
@@ -45,11 +46,11 @@ impl Parts {
             replica.watch_role(),
             clock.clone(),
             gate.clone(),
-            Secure(tls.clone()),
+            dial.clone(),
         ));
         let assessments = Assessments::default();
         let outages = watch::Sender::new(None);
-        Self { replica, tls, me, clock, metrics, world, assessments, gate, members, outages }
+        Self { replica, tls, dial, me, clock, metrics, world, assessments, gate, members, outages }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -64,7 +65,7 @@ impl Parts {
             self.assessments.clone(),
             self.clock.clone(),
             self.members.clone(),
-            Secure(self.tls.clone()),
+            self.dial.clone(),
             self.outages.subscribe(),
         )
     }

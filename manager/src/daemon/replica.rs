@@ -25,6 +25,7 @@ pub(super) struct Started {
     pub(super) replica: Replica,
     /// With the first credentials.
     pub(super) tls: Tls,
+    pub(super) dial: Secure,
     pub(super) me: Manager,
     /// The authority of a cluster that this manager bootstraps.
     pub(super) new_authority: Option<Authority>,
@@ -53,8 +54,9 @@ pub(super) async fn start(
     let Membership { identity, bootstraps, credentials } = membership;
     let address = &network.address;
     let tls = Tls::default();
+    let dial = Secure::new(tls.clone());
     let replica = {
-        let (profile, dial) = (config.profile, Arc::new(Secure(tls.clone())));
+        let (profile, dial) = (config.profile, Arc::new(dial.clone()));
         let starting =
             async move { Replica::start(disk, identity, profile, raft::Sync::Grouped, dial).await };
         thread.run(starting).await.map_err(|error| {
@@ -69,7 +71,7 @@ pub(super) async fn start(
             .await
             .map_err(|error| Error::new("the cluster cannot be bootstrapped", error, ""))?;
     }
-    Ok(Started { replica, tls, me, new_authority, network, local })
+    Ok(Started { replica, tls, dial, me, new_authority, network, local })
 }
 
 /// Opens the disk, and finds out who this manager is.
@@ -98,9 +100,8 @@ async fn open(config: &Config, mut network: NetworkSocket) -> Result<Opened, Err
             Ok(Opened { disk, me, membership, network, local })
         }
         Err(error) => {
-            if let Some((local, _)) = local {
-                local.withdraw();
-            }
+            // Before the directory that it is in is left as it was found.
+            drop(local);
             // A join request may have succeeded: the data directory must keep the identity that it was made
             // with.
             if !matches!(config.start, Start::Join(_)) {
@@ -116,8 +117,9 @@ fn unwritable(error: std::io::Error) -> Error {
     Error::new("the data directory cannot be used", error, "check the disk; nothing was changed")
 }
 
-/// How long whoever is at the address of before may take to say who it is.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// How long whoever is at the address of before may take to say who it is: a busy one takes its time, and where nobody is,
+/// that is mostly said at once.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Fails if the manager that this disk belongs to runs at the address where it was last: then this is a copy of its disk.
 /// Two with one identity could vote twice.

@@ -25,9 +25,9 @@ pub(super) fn spawn(
     bootstrap: Option<Command>,
     monitor: Option<(TcpListener, Probe)>,
 ) -> JoinSet<()> {
-    let Parts { replica, tls, clock, metrics, world, members, me, outages, .. } = parts;
+    let Parts { replica, tls, dial, clock, metrics, world, members, me, outages, .. } = parts;
     let mut tasks = JoinSet::new();
-    tasks.spawn(outage::keep(replica.clone(), tls.clone(), config.peers.clone(), outages.clone()));
+    tasks.spawn(outage::keep(replica.clone(), dial.clone(), config.peers.clone(), outages.clone()));
     if config.restart_managers {
         tasks.spawn(restart_managers::keep(replica.clone(), world.clone(), outages.subscribe()));
     }

@@ -28,7 +28,7 @@ async fn opened() -> Door {
         Role::Leader { term } => term,
         Role::Other { .. } => panic!("it leads"),
     };
-    let dial = Secure(api::tls::Tls::default());
+    let dial = Secure::new(api::tls::Tls::default());
     let members = std::sync::Arc::new(Members::new(replica, role, clock, gate, dial));
     let keeper = members.clone();
     let keeping = tokio::spawn(async move { keeper.keep(term).await });

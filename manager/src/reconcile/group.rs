@@ -329,6 +329,9 @@ impl<W: World> Reconciler<W> {
                 false
             }
             Err(error) => {
+                if let raft::Error::TooLarge { .. } = error {
+                    tracing::error!(group = %self.id, %error, "a report was not written (a bug)");
+                }
                 tracing::debug!(group = %self.id, %error, "a report was not written; its outcomes are sent again");
                 // Nobody minds to read twice that it was destroyed without its drain.
                 self.remarks.extend(remarks);

@@ -69,6 +69,7 @@ impl Service {
             stored_revision: state.group(id).map_or(0, |group| group.revision.0),
             refused: false,
             strays: Vec::new(),
+            truncated: false,
         };
         let copy = match self.committed(published, item) {
             Ok(copy) => copy,
@@ -82,6 +83,7 @@ impl Service {
             return pb::Planned { summary: "it cannot be foretold (a bug)".into(), refused: true, ..planned };
         };
         planned.actions = foretold.steps.iter().map(planned_action).collect();
+        planned.truncated = foretold.truncated;
         planned.strays = foretold.strays.iter().map(ToString::to_string).collect();
         if state.group(id).is_none() && planned.actions.is_empty() {
             planned.actions = creations(&spec.allocation);

@@ -57,7 +57,7 @@ impl Forward {
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Status::unavailable(format!("the leader's address `{address}`: {error}")))?
-            .connect_timeout(Duration::from_millis(400))
+            .connect_timeout(Duration::from_secs(1))
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(2));
         let connector = service_fn(self.dial.connector(&address));

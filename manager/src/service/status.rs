@@ -7,7 +7,7 @@ use model::{GroupId, NodeId};
 use raft::{Published, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use super::Service;
 use super::answers::no_group;
@@ -17,10 +17,6 @@ use crate::outage::{Outage, votes};
 
 /// The shortest time between two messages of a watched group.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
-
-/// How long a leader is waited for: at most, and when there was none a moment ago.
-const LEADER_ANSWERS: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_millis(100);
 
 impl Service {
     pub(super) async fn cluster_status(&self) -> Result<pb::ClusterStatus, Error> {
@@ -33,14 +29,27 @@ impl Service {
         &self,
         of_leader: impl Future<Output = Result<Response<pb::ClusterStatus>, Status>>,
     ) -> Result<Response<pb::ClusterStatus>, Status> {
-        let outage = || self.outages.borrow().clone();
-        let patience = if outage().is_some() { SOON } else { LEADER_ANSWERS };
-        match tokio::time::timeout(patience, of_leader).await {
-            Ok(Ok(status)) => Ok(status),
-            failed => match outage() {
-                Some(outage) => Ok(Response::new(self.status_at(&self.replica.published(), Some(&outage)))),
-                None => failed.unwrap_or_else(|_| Err(Status::unavailable("the leader does not answer"))),
+        let mut outages = self.outages.clone();
+        let outage = async {
+            let found = outages.wait_for(Option::is_some).await.map(|outage| outage.clone());
+            match found {
+                Ok(outage) => outage,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let stale = |outage: Option<Outage>| {
+            Ok(Response::new(self.status_at(&self.replica.published(), outage.as_ref())))
+        };
+        tokio::select! {
+            biased;
+            status = of_leader => match status {
+                Err(error) if error.code() == Code::Unavailable => {
+                    let outage = self.outages.borrow().clone();
+                    if outage.is_some() { stale(outage) } else { Err(error) }
+                }
+                status => status,
             },
+            outage = outage => stale(outage),
         }
     }
 

@@ -166,7 +166,7 @@ mod tests {
         {
             let id = |n: usize| {
                 let length = if n.is_multiple_of(every) { long } else { short };
-                InstanceRef::from(format!("{n:>width$}", width = length.max(4)).as_str())
+                InstanceRef::from(format!("{n:04}{}", "x".repeat(length)).as_str())
             };
             let all: Vec<_> = (0..count).map(|n| (Slot::Ordinal(n as u32), id(n))).collect();
             let mut plan = Plan { gone: all.clone(), ready: all.clone(), ..Plan::default() };

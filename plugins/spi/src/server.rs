@@ -47,11 +47,13 @@ impl Running {
 
     /// Frees the name, accepts nothing more, and waits for the calls that are under way, at most so long.
     pub async fn stop(self, within: Duration) {
-        drop(self.name);
+        self.name.withdraw();
         drop(self.stop);
+        // Whoever is started under this name meanwhile is to find what these calls have done: the lock is kept.
         if tokio::time::timeout(within, self.serving).await.is_err() {
             tracing::warn!("calls were still under way after {within:?}, and are cut");
         }
+        drop(self.name);
     }
 }
 

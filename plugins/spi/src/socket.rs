@@ -56,14 +56,21 @@ impl Name {
     }
 }
 
-impl Drop for Name {
-    fn drop(&mut self) {
+impl Name {
+    /// Removes it from the directory. No other plugin of this kind gets it before this value is dropped.
+    pub(crate) fn withdraw(&self) {
         let ours = std::fs::symlink_metadata(&self.socket).is_ok_and(|found| found.ino() == self.inode);
         if ours {
             // What cannot be removed now is replaced by the next to start.
             let _ = std::fs::remove_file(&self.socket);
             let _ = std::fs::remove_file(&self.pid);
         }
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 

@@ -119,6 +119,9 @@ pub(super) async fn plan(files: &Files, detailed: bool, global: &Global) -> Resu
             if planned.actions.len() > MOST_LINES {
                 output::line(&format!("  and {} more", planned.actions.len() - MOST_LINES))?;
             }
+            if planned.truncated {
+                output::line("  and so on: the group is too large to be foretold to its end")?;
+            }
             if !planned.strays.is_empty() {
                 let some: Vec<&str> = planned.strays.iter().take(MOST_LINES).map(String::as_str).collect();
                 let more = planned.strays.len() - some.len();
@@ -148,6 +151,7 @@ fn planned_json(planned: &pb::Planned) -> Value {
         "summary": planned.summary,
         "actions": actions,
         "strays": planned.strays,
+        "truncated": planned.truncated,
     })
 }
 

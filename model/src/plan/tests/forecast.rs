@@ -127,3 +127,33 @@ fn a_large_group_is_looked_ahead_less_far_and_told_whole() {
     assert_eq!(foretold.steps.len(), size as usize);
     assert!(foretold.steps.iter().all(|it| it.verb == Deed::Replace), "{:?}", told(&foretold));
 }
+
+#[test]
+fn a_paused_group_is_foretold_as_if_it_were_resumed() {
+    let mut story = Story::of(3).settles();
+    story.apply(Change::Object { key: ObjectKey::group(&web()), verb: Verb::Pause });
+    let mut story = story.wants("v1", Allocation::Size(2));
+    assert!(story.plan().actions.is_empty());
+    assert_eq!(told(&story.foretold()), ["destroy slot 2 i003"]);
+}
+
+#[test]
+fn a_plugin_that_does_not_answer_proves_nothing_in_a_forecast_either() {
+    let mut story = Story::of(2).settles();
+    story.provider.remove(1);
+    story.look();
+    let plugin = story.group().template().template.instance.plugin.clone();
+    let trouble = crate::observed::Trouble { since: story.now, message: "it hangs".into() };
+    story.observed.troubles.insert(plugin, trouble);
+    let foretold = forecast(&story.state, &web(), &story.observed, LogIndex(story.index), story.now);
+    assert!(foretold.steps.is_empty(), "{:?}", told(&foretold));
+}
+
+#[test]
+fn what_is_too_large_to_be_foretold_to_its_end_says_so() {
+    let few = crate::limits::MOST_FORETOLD as u32 / 10;
+    let mut story = Story::of(few);
+    let foretold = story.foretold();
+    assert!(foretold.truncated && foretold.steps.len() >= crate::limits::LARGEST_BATCH);
+    assert!(!Story::of(3).foretold().truncated);
+}
