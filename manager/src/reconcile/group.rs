@@ -226,9 +226,16 @@ impl<W: World> Reconciler<W> {
             let (known, instance) = (group.template_of(template).clone(), instance.clone());
             let (world, completion) = (self.shared.world.clone(), self.completion.clone());
             let (lease, gate) = (self.shared.lease.clone(), self.shared.gate.clone());
+            let (replica, id) = (self.shared.replica.clone(), self.id.clone());
             self.tasks.spawn(async move {
                 let _passage = gate.enter().await;
-                let ended = caught(world.start(&known.template.instance, &instance.id, &lease)).await;
+                // It may have been paused while this waited.
+                let paused = replica.published().state.group(&id).is_none_or(|group| group.paused.is_some());
+                let ended = if paused {
+                    Some(Err("the group was paused".to_owned()))
+                } else {
+                    caught(world.start(&known.template.instance, &instance.id, &lease)).await
+                };
                 let _ = completion
                     .send(Completion::Started(instance, ended.unwrap_or_else(|| Err(DEFECT.into()))));
             });
