@@ -23,7 +23,7 @@ const RENEWED_TO: f64 = 0.8;
 /// Pause after a failed renewal.
 const TRIED_AGAIN: Duration = Duration::from_secs(60);
 
-/// By how much a clock is set back at least when the certificate is signed anew.
+/// By how much a clock is set back at least when the certificate is signed again.
 const SET_BACK: Duration = Duration::from_secs(60);
 
 /// How often it is checked whether a renewal is due.

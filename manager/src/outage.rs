@@ -70,6 +70,11 @@ pub(crate) async fn keep(
             look_elsewhere(&replica, &dial, &places, &outage, &mut foreign).await;
         }
         present = Some(outage.clone());
+        if let Some(address) = twin(&replica, &dial).await {
+            let why =
+                format!("this manager runs at {address} already: here it is on a copy of its data directory");
+            replica.expel(why);
+        }
         // An election takes less: only what lasts longer is told. And one may have ended meanwhile.
         if since.elapsed() < replica.patience() || is_led(&replica) {
             continue;
@@ -85,6 +90,23 @@ pub(crate) async fn keep(
             );
         }
     }
+}
+
+/// Where another process runs with the identity of this one: at the address that the state has, if that is not where this
+/// one is. Nobody calls this one then.
+async fn twin(replica: &Replica, dial: &Secure) -> Option<String> {
+    let (me, own) = (replica.identity().node, replica.own_address());
+    let recorded = replica.published().state.managers.get(&me)?.address.clone();
+    if own.is_empty() || recorded == own {
+        return None;
+    }
+    let shown = async |address| {
+        let shown = tokio::time::timeout(ANSWERS_WITHIN, dial.certificate(address)).await.ok()?.ok()?;
+        matches!(Subject::of(&shown), Ok(Subject::Manager { node, .. }) if node == me).then_some(shown)
+    };
+    let (there, here) = tokio::join!(shown(&recorded), shown(&own));
+    // Each process has a certificate of its own.
+    (there? != here?).then_some(recorded)
 }
 
 /// Asks whoever is at these places who it is: members that are missing may have moved there.

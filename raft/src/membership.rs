@@ -43,6 +43,16 @@ impl Replica {
         self.peers.addresses.is_at(address);
     }
 
+    /// Where this manager itself is; empty if nobody has said so.
+    pub fn own_address(&self) -> String {
+        self.peers.addresses.own()
+    }
+
+    /// Ends this replica, which must not be a member, for this reason.
+    pub fn expel(&self, why: String) {
+        self.peers.expelled.say(why);
+    }
+
     /// Where candidates say that they are: places to look for members.
     pub fn rumours(&self) -> Vec<String> {
         self.peers.addresses.rumours()

@@ -88,6 +88,10 @@ impl Expelled {
         }
     }
 
+    pub(crate) fn say(&self, why: String) {
+        self.0.send_replace(Some(why));
+    }
+
     pub(crate) async fn reason(&self) -> String {
         let mut reasons = self.0.subscribe();
         loop {
