@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use futures_util::stream::{self, FuturesUnordered, Stream as Answers, StreamExt};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, Subject};
 use crate::error::{Code, Error, is_unauthenticated};
 use crate::proto::{self as pb, manager_client::ManagerClient};
 use crate::{local, tls};
@@ -77,6 +78,8 @@ pub struct Client {
     managers: Vec<Manager>,
     deadline: Duration,
     side_by_side: Duration,
+    /// Whether all addresses were found to be of one cluster.
+    is_one_cluster: Arc<OnceCell<()>>,
 }
 
 #[derive(Clone)]
@@ -114,7 +117,8 @@ impl Client {
                 Ok(Manager { address: address.clone(), client, is_connected })
             })
             .collect::<Result<_, Error>>()?;
-        Ok(Self { managers, deadline: Self::DEADLINE, side_by_side: SIDE_BY_SIDE })
+        let is_one_cluster = Arc::default();
+        Ok(Self { managers, deadline: Self::DEADLINE, side_by_side: SIDE_BY_SIDE, is_one_cluster })
     }
 
     /// With another deadline for each call.
@@ -136,6 +140,7 @@ impl Client {
         &self,
         call: impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, Error> {
+        self.is_one_cluster.get_or_try_init(async || self.check_clusters().await).await?;
         let mut last = Error::new(Code::Unavailable, "no manager answers");
         let began = Instant::now();
         let mut pause = FIRST_PAUSE;
@@ -180,6 +185,31 @@ impl Client {
             Ok(answer) => answer,
             Err(_) => Err(self.in_vain(self.deadline, last)),
         }
+    }
+
+    /// Fails if managers at these addresses say that they are of different clusters: a change could go to the wrong one.
+    /// Whoever says nothing within [`SIDE_BY_SIDE`] is passed over.
+    async fn check_clusters(&self) -> Result<(), Error> {
+        let remote = self.managers.iter().filter(|it| !it.address.contains('/'));
+        if remote.clone().count() < 2 {
+            return Ok(());
+        }
+        let asked = remote.map(async |it| {
+            let who = tokio::time::timeout(SIDE_BY_SIDE, tls::who_is(&it.address)).await;
+            match who {
+                Ok(Ok(Subject::Manager { cluster, .. })) => Some((&it.address, cluster)),
+                _ => None,
+            }
+        });
+        let told: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+        if told.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+            return Ok(());
+        }
+        let each =
+            told.iter().map(|(address, cluster)| format!("{address} is of cluster {}", cluster.short()));
+        Err(Error::new(Code::Conflict, "these are addresses of different clusters")
+            .cause(each.collect::<Vec<_>>().join(", "))
+            .remedy("name the managers of one cluster with --host; nothing was changed"))
     }
 
     /// The status of the cluster: from its leader; or, if there has been none for longer than an election takes, the

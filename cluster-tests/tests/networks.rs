@@ -462,6 +462,25 @@ async fn events_are_followed_from_manager_to_manager_and_survive_a_recovery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_two_clusters_are_refused() {
+    let (cluster, other) = (Cluster::of(2).await, Cluster::of(1).await);
+    let mixed = format!("{},{}", cluster.addresses(), other.address(0));
+    let request = api::proto::SetVariableRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+    let refused = Cluster::client_of(&mixed).call(async |mut c| c.set_variable(request.clone()).await).await;
+    let error = refused.expect_err("it is not said which is meant");
+    assert!(error.code == api::Code::Conflict && error.cause.contains(&other.address(0)), "{error:?}");
+    let doctor = elsewhere(cluster.path(), &["-H", &mixed, "doctor"]);
+    assert_eq!(doctor.status.code(), Some(1), "{}", said(&doctor));
+    assert!(said(&doctor).contains("different clusters"), "{}", said(&doctor));
+    // One that does not answer is no reason.
+    let nobody = format!("{},127.0.0.1:{}", cluster.addresses(), cluster_tests::free_ports(1)[0]);
+    Cluster::client_of(&nobody)
+        .call(async |mut c| c.set_variable(request.clone()).await)
+        .await
+        .expect("it is set");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_that_is_frozen_does_not_hold_up_who_names_it_first() {
     let cluster = Cluster::of(3).await;
     let frozen = (cluster.leader().await + 1) % 3;
