@@ -26,8 +26,13 @@ impl<W: World> Reconciler<W> {
         let now = self.shared.clock.now();
         match completion {
             Completion::Performed(id, outcome, notes) => {
-                if let (Outcome::Done(made), Some(intent)) = (&outcome, group.intents.get(&id)) {
-                    self.take_notes(&intent.task, made, &notes, group);
+                match (&outcome, group.intents.get(&id).map(|intent| &intent.task)) {
+                    (Outcome::Done(made), Some(task)) => self.take_notes(task, made, &notes, group),
+                    // It may be gone, and then nobody else says how.
+                    (Outcome::Unsure { .. }, Some(task @ Task::Destroy { instance, .. })) => {
+                        self.take_notes(task, &instance.id, &notes, group);
+                    }
+                    (Outcome::Done(_) | Outcome::Refused { .. } | Outcome::Unsure { .. }, _) => {}
                 }
                 self.on_outcome(id, outcome, group, now);
             }

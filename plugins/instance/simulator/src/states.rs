@@ -30,6 +30,12 @@ fn parse(text: &str) -> Result<InstanceState, String> {
     Ok(InstanceState { status, ended: exit_code.is_some(), exit_code, since: None, message: String::new() })
 }
 
+/// Of an instance whose file cannot be read.
+pub(crate) fn unreadable(why: &str) -> InstanceState {
+    let message = format!("the file cannot be read: {why}");
+    InstanceState { status: RunStatus::Unknown, message, ..running() }
+}
+
 pub(crate) fn running() -> InstanceState {
     InstanceState {
         status: RunStatus::Running,

@@ -12,6 +12,8 @@ use crate::states;
 /// Instances in memory, optionally with a file for each.
 pub(crate) struct Store {
     kept: BTreeMap<InstanceId, Kept>,
+    /// Instances whose files cannot be read, and why: they are there, and nothing else is known of them.
+    unreadable: BTreeMap<InstanceId, String>,
     /// Instances by token.
     tokens: BTreeMap<String, InstanceId>,
     dir: Option<PathBuf>,
@@ -35,10 +37,10 @@ impl Kept {
 
 impl Store {
     pub(crate) fn memory() -> Self {
-        Self { kept: BTreeMap::new(), tokens: BTreeMap::new(), dir: None }
+        Self { kept: BTreeMap::new(), unreadable: BTreeMap::new(), tokens: BTreeMap::new(), dir: None }
     }
 
-    /// Loads existing instances. A file that cannot be read is an error.
+    /// Loads existing instances. One whose file cannot be read hides no other.
     pub(crate) fn files(dir: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let mut store = Self { dir: Some(dir.to_owned()), ..Self::memory() };
@@ -47,10 +49,13 @@ impl Store {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let text = std::fs::read_to_string(&path)?;
-            let spec = spi::instance_spec_from_json(&text).map_err(std::io::Error::other)?;
             let id = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            store.keep(id.into(), Kept::new(spec));
+            let text = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            match text.and_then(|text| spi::instance_spec_from_json(&text).map_err(|error| error.to_string()))
+            {
+                Ok(spec) => store.keep(id.into(), Kept::new(spec)),
+                Err(error) => drop(store.unreadable.insert(id.into(), error)),
+            }
         }
         Ok(store)
     }
@@ -92,7 +97,7 @@ impl Store {
     }
 
     pub(crate) fn has(&self, id: &InstanceId) -> bool {
-        self.kept.contains_key(id)
+        self.kept.contains_key(id) || self.unreadable.contains_key(id)
     }
 
     pub(crate) fn remove(&mut self, id: &InstanceId) -> Result<Option<Kept>, Error> {
@@ -102,6 +107,7 @@ impl Store {
         {
             return Err(Error::unsure(format!("{}: {error}", path.display())));
         }
+        self.unreadable.remove(id);
         let gone = self.kept.remove(id);
         if let Some(token) = gone.as_ref().and_then(|kept| kept.spec.tags.get(tags::INTENT)) {
             self.tokens.remove(token);
@@ -119,7 +125,16 @@ impl Store {
             properties: Some(kept.shown.clone()),
             state: Some(kept.state.clone()),
         };
-        self.kept.iter().filter(|(_, kept)| matches(kept)).map(describe).collect()
+        // They are not known to have any tag.
+        let unreadable =
+            self.unreadable.iter().filter(|_| wanted.is_empty()).map(|(id, error)| Description {
+                id: id.clone(),
+                logical_id: None,
+                tags: Tags::new(),
+                properties: None,
+                state: Some(states::unreadable(error)),
+            });
+        self.kept.iter().filter(|(_, kept)| matches(kept)).map(describe).chain(unreadable).collect()
     }
 
     fn path(&self, id: &InstanceId) -> Option<PathBuf> {

@@ -44,6 +44,35 @@ async fn files_outlive_the_process() {
 }
 
 #[tokio::test]
+async fn one_file_that_cannot_be_read_hides_no_other_instance() {
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let config = Config { store: Some(files.path().to_owned()), ..Config::default() };
+    let spec = InstanceSpec {
+        properties: Opaque::null(),
+        tags: Tags::from([("a".into(), "b".into())]),
+        init: String::new(),
+        logical_id: None,
+        attachments: vec![],
+    };
+    let made = {
+        let (_dir, _running, client) = serve(&config);
+        client.instances("disk").provision(&spec, &Call::default()).await.expect("an instance")
+    };
+    std::fs::write(files.path().join("disk/torn.json"), "{\"Prop").expect("a file");
+    let (_dir, _running, client) = serve(&config);
+    let disks = client.instances("disk");
+    let all = disks.describe(&Tags::new(), true).await.expect("a listing");
+    let torn = all.iter().find(|it| it.id.as_str() == "torn").expect("it is listed");
+    assert!(
+        torn.is_unreadable() && torn.state.as_ref().is_some_and(|it| it.message.contains("cannot be read"))
+    );
+    let ours = disks.describe(&spec.tags, true).await.expect("a listing");
+    assert!(ours.len() == 1 && ours[0].id == made, "{ours:?}");
+    disks.destroy(&"torn".into(), "terminate", &Call::default()).await.expect("it can be destroyed");
+    assert_eq!(disks.describe(&Tags::new(), true).await.expect("a listing").len(), 1);
+}
+
+#[tokio::test]
 async fn faults_happen_when_they_are_asked_for() {
     let lab = tempfile::tempdir().expect("a temporary directory");
     let (_dir, _running, client) = serve(&Config { lab: Some(lab.path().to_owned()), ..Config::default() });
