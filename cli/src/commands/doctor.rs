@@ -140,6 +140,11 @@ fn managers(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
             "join another manager",
         ));
     }
+    differences(status, findings);
+}
+
+/// In what the managers differ from each other, and should not for long.
+fn differences(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
     for node in status.nodes.iter().filter(|node| node.lag.is_some_and(|lag| lag > 1000)) {
         findings.push(Finding::warning(
             format!("manager `{}` is {} entries behind", node.name, node.lag.unwrap_or_default()),

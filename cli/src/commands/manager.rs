@@ -99,10 +99,8 @@ fn stop() -> impl Future<Output = ()> + Send + 'static {
     }
 }
 
-fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
-    if start.name.trim().is_empty() {
-        return Err(Failure::usage("--name is empty"));
-    }
+/// Whether every address is one, and others can reach this manager.
+fn check_addresses(start: &ManagerStart) -> Result<(), Failure> {
     let told = start.join.iter().chain(&start.peers);
     for address in told.chain(&start.advertise).chain(&start.monitor).chain([&start.listen]) {
         if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
@@ -114,6 +112,14 @@ fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
         return Err(Failure::usage(format!("other managers cannot connect to {}", start.listen))
             .remedy("give --advertise HOST:PORT"));
     }
+    Ok(())
+}
+
+fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
+    if start.name.trim().is_empty() {
+        return Err(Failure::usage("--name is empty"));
+    }
+    check_addresses(&start)?;
     let plugin_deadline = duration(&start.plugin_timeout)?;
     if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
         return Err(Failure::usage("--plugin-timeout must be more than 0 and at most 15s")
