@@ -111,16 +111,8 @@ pub fn calls_as<'a>(mut protocols: impl Iterator<Item = &'a [u8]>) -> Option<(Cl
 /// As what the manager at this address presents itself. Its certificate is not checked, so nothing may be entrusted
 /// to it because of that.
 pub async fn who_is(address: &str) -> io::Result<Subject> {
-    let provider = provider();
-    let algorithms = provider.signature_verification_algorithms;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody { algorithms }))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    let certificate = shown(&connect(address, Arc::new(config)).await?)?;
+    let config = without_credentials(Trust::Anybody).map_err(io::Error::other)?;
+    let certificate = shown(&connect(address, config).await?)?;
     Subject::of(&certificate).map_err(io::Error::other)
 }
 
@@ -132,13 +124,17 @@ pub fn shown(stream: &BufReader<TlsStream<TcpStream>>) -> io::Result<Certificate
 
 /// A client configuration without credentials, for whoever has only a token: it pins the authority.
 pub fn newcomer(authority: Fingerprint) -> Result<Arc<ClientConfig>, BadCertificate> {
+    without_credentials(Trust::Pinned(authority))
+}
+
+fn without_credentials(trust: Trust) -> Result<Arc<ClientConfig>, BadCertificate> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| bad("TLS")(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { authority, provider, algorithms }))
+        .with_custom_certificate_verifier(Arc::new(Verifier { trust, provider, algorithms }))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(config))
@@ -163,15 +159,23 @@ fn server(credentials: &Credentials) -> Result<Arc<ServerConfig>, BadCertificate
     Ok(Arc::new(config))
 }
 
-/// Trusts managers whose authority has this fingerprint.
+/// Whom somebody without credentials trusts.
 #[derive(Debug)]
-struct Pinned {
-    authority: Fingerprint,
+enum Trust {
+    /// Managers whose authority has this fingerprint.
+    Pinned(Fingerprint),
+    /// Everybody, to hear who they say they are.
+    Anybody,
+}
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
     provider: Arc<CryptoProvider>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         own: &CertificateDer<'_>,
@@ -180,7 +184,11 @@ impl ServerCertVerifier for Pinned {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let meant = chain.iter().find(|it| Fingerprint::of(it) == self.authority).ok_or_else(|| {
+        let authority = match &self.trust {
+            Trust::Pinned(authority) => authority,
+            Trust::Anybody => return Ok(ServerCertVerified::assertion()),
+        };
+        let meant = chain.iter().find(|it| Fingerprint::of(it) == *authority).ok_or_else(|| {
             rustls::Error::General("the token is for another cluster, or the authority was rotated".into())
         })?;
         let mut roots = RootCertStore::empty();
@@ -189,47 +197,6 @@ impl ServerCertVerifier for Pinned {
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?
             .verify_server_cert(own, chain, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("TLS 1.2 is not supported".into()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Trusts anybody, to hear who they say they are.
-#[derive(Debug)]
-struct Anybody {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
