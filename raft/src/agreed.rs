@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use model::NodeId;
 use model::failpoints::{Protection, is_left_out};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::log_store::LastIndex;
 use crate::proto as pb;
+use crate::reason::Reason;
 
 /// The last such entry of each member.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ pub(crate) struct Agreed {
     /// Since when it lacks something.
     lacks_since: Arc<Mutex<Option<Instant>>>,
     /// Why this replica takes no part any more.
-    went_back: Arc<watch::Sender<Option<String>>>,
+    went_back: Reason,
 }
 
 /// A log that is about to be replaced by a snapshot is shorter for a moment: only what is lacking for longer was lost.
@@ -35,7 +35,14 @@ const LACKING_FOR: Duration = Duration::from_secs(5);
 
 impl Agreed {
     pub(crate) fn of_this(me: NodeId, last: LastIndex, synced: LastIndex) -> Self {
-        Self { all: Arc::default(), me, last, synced, lacks_since: Arc::default(), went_back: Arc::default() }
+        Self {
+            all: Arc::default(),
+            me,
+            last,
+            synced,
+            lacks_since: Arc::default(),
+            went_back: Reason::default(),
+        }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
@@ -86,23 +93,14 @@ impl Agreed {
         }
         let why = went_back(self.me, last, agreed);
         if lacks_since.get_or_insert_with(Instant::now).elapsed() >= LACKING_FOR {
-            self.went_back.send_replace(Some(why.clone()));
+            self.went_back.say(why.clone());
         }
         Err(why)
     }
 
     /// Waits until this replica lacks what it has agreed to, and returns the reason.
     pub(crate) async fn went_back(&self) -> String {
-        let mut reasons = self.went_back.subscribe();
-        loop {
-            if let Some(why) = reasons.borrow_and_update().clone() {
-                return why;
-            }
-            if reasons.changed().await.is_err() {
-                // The sender is ours.
-                std::future::pending::<()>().await;
-            }
-        }
+        self.went_back.reason().await
     }
 }
 

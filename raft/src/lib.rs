@@ -23,6 +23,7 @@ mod peer_service;
 mod peers;
 mod profile;
 mod published;
+mod reason;
 mod recovery;
 mod replica;
 mod rng;

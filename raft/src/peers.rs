@@ -22,7 +22,7 @@ use openraft::raft::{
 use openraft::{OptionalSend, RaftNetworkFactory};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::acks::Acks;
 use crate::addresses::Addresses;
@@ -34,6 +34,7 @@ use crate::identity::Identity;
 use crate::joining::{Application, Joined};
 use crate::proto::peers_client::PeersClient;
 use crate::published::Published;
+use crate::reason::Reason;
 use crate::types::{Snapshot, Types, Vote};
 use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
 use crate::{Dial, Line, proto as pb, snapshot};
@@ -59,7 +60,8 @@ pub(crate) struct Peers {
 #[derive(Clone)]
 pub(crate) struct Heard {
     pub(crate) acks: Acks,
-    pub(crate) expelled: Expelled,
+    /// Why this manager is no member any more.
+    pub(crate) expelled: Reason,
     pub(crate) addresses: Addresses,
     pub(crate) agreed: Agreed,
     pub(crate) clocks: Clocks,
@@ -69,39 +71,10 @@ impl Heard {
     pub(crate) fn nothing(agreed: Agreed) -> Self {
         Self {
             acks: Acks::default(),
-            expelled: Expelled::default(),
+            expelled: Reason::default(),
             addresses: Addresses::default(),
             agreed,
             clocks: Clocks::default(),
-        }
-    }
-}
-
-/// Whether peers have rejected this manager as removed, and their message.
-#[derive(Clone, Default)]
-pub(crate) struct Expelled(Arc<watch::Sender<Option<String>>>);
-
-impl Expelled {
-    pub(crate) fn note(&self, status: &Status) {
-        if status.code() == Code::PermissionDenied {
-            self.0.send_replace(Some(status.message().to_owned()));
-        }
-    }
-
-    pub(crate) fn say(&self, why: String) {
-        self.0.send_replace(Some(why));
-    }
-
-    pub(crate) async fn reason(&self) -> String {
-        let mut reasons = self.0.subscribe();
-        loop {
-            if let Some(why) = reasons.borrow_and_update().clone() {
-                return why;
-            }
-            if reasons.changed().await.is_err() {
-                // The sender is ours.
-                std::future::pending::<()>().await;
-            }
         }
     }
 }
