@@ -10,13 +10,17 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use model::intent::Intent;
+use model::failpoints::{Protection, is_left_out};
+use model::intent::{Intent, Reason, Task};
 use model::plugin::Guarantees;
 use model::state::TemplateRecord;
 use model::tags::Tags;
 use model::{Description, GroupId, GroupSpec, Health, InstanceId, Outcome, Part, PluginName, Revision};
 
 use crate::lease::Lease;
+
+/// How long a member stays whose end an operator asked for, while its flavor refuses to drain it.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) use plugins::Plugins;
 
@@ -60,6 +64,19 @@ pub struct Notes {
 }
 
 impl Work {
+    /// Whether a member stays when its flavor refuses to drain it (decision 43). Where an operator asked for its end, by
+    /// a smaller size or the end of the group, it does not stay for ever.
+    pub fn stays_undrained(&self) -> bool {
+        if is_left_out(Protection::RefusedDrain) {
+            return false;
+        }
+        match self.intent.task {
+            Task::Destroy { reason: Reason::RollingUpdate, .. } => true,
+            Task::Destroy { .. } => self.refused_for < DRAIN_PATIENCE,
+            Task::Provision { .. } | Task::Label { .. } => false,
+        }
+    }
+
     /// An instance of which nothing but its id and our own tags is known.
     pub fn described(&self, instance: &InstanceId) -> Arc<Description> {
         let logical_id = self.intent.task.slot().and_then(|slot| slot.logical_id().cloned());

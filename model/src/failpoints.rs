@@ -18,6 +18,8 @@ pub enum Protection {
     Lease,
     /// A missing instance is confirmed by a second listing.
     ListingGuard,
+    /// What lacks some of our tags is not judged before they have had their time.
+    LateTags,
     /// A member that is listed is there, whatever its tags say.
     ListedIsThere,
     /// A listing that may be older than the end of a call proves nothing about it.
@@ -30,6 +32,10 @@ pub enum Protection {
     Settling,
     /// An instance of one plugin is not that of another with the same id.
     InstanceRef,
+    /// A member whose drain is refused stays.
+    RefusedDrain,
+    /// Our own tags come before the logical id by which a plugin lists an instance.
+    OwnTagsFirst,
     /// A member that lacks what it agreed to takes no part any more.
     WentBack,
     /// A restarted leader does not continue in its old term.
@@ -38,7 +44,7 @@ pub enum Protection {
 
 /// The failpoints by name. Admission also catches what a leader plans from an old state, so the barrier is
 /// left out together with it.
-pub const PROTECTIONS: [(&str, &[Protection]); 14] = [
+pub const PROTECTIONS: [(&str, &[Protection]); 17] = [
     ("vote-sync", &[Protection::VoteSync]),
     ("barrier+admission", &[Protection::Barrier, Protection::Admission]),
     ("admission", &[Protection::Admission]),
@@ -46,11 +52,14 @@ pub const PROTECTIONS: [(&str, &[Protection]); 14] = [
     ("lease", &[Protection::Lease]),
     ("listing-guard", &[Protection::ListingGuard]),
     ("listed-is-there", &[Protection::ListedIsThere]),
+    ("late-tags", &[Protection::LateTags]),
     ("late-evidence", &[Protection::LateEvidence]),
     ("running-is-ready", &[Protection::RunningIsReady]),
     ("returned", &[Protection::Returned]),
     ("settling", &[Protection::Settling]),
     ("instance-ref", &[Protection::InstanceRef]),
+    ("refused-drain", &[Protection::RefusedDrain]),
+    ("own-tags-first", &[Protection::OwnTagsFirst]),
     ("went-back", &[Protection::WentBack]),
     ("no-restore", &[Protection::NoRestore]),
 ];

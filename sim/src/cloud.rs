@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use manager::Work;
-use model::ids::IntentId;
+use model::ids::{IntentId, LogicalId};
+use model::intent::Reason;
 use model::plugin::PluginClass;
 use model::tags::Tags;
 use model::{GroupId, InstanceId, InstanceRef, Millis, PluginName, Task};
@@ -15,6 +16,9 @@ use tokio::time::Instant;
 const LAG: Millis = Millis::seconds(20);
 /// How far those of a plugin do that says nothing of itself.
 const BLIND: Millis = Millis::seconds(60);
+
+/// How long an operator's word waits for a drain that is refused, at least.
+const WAITED_FOR_DRAIN: Duration = Duration::from_secs(60);
 
 /// One instance, as the provider knows it.
 #[derive(Debug, Clone)]
@@ -28,8 +32,10 @@ pub(crate) struct Instance {
     pub(crate) gone: Option<Instant>,
     /// From when its flavor calls it healthy.
     pub(crate) healthy_from: Instant,
-    /// From when it is listed.
+    /// From when it is listed, and from when with all its tags; and the tags that it is listed with until then.
     pub(crate) listed_from: Instant,
+    pub(crate) tagged_from: Instant,
+    pub(crate) tags_at_first: Tags,
     /// Who asked for its end: the token of a destroy, or nobody when it died by itself.
     pub(crate) ended_by: Option<String>,
 }
@@ -83,6 +89,14 @@ pub(crate) struct Cloud {
     pub(crate) half_made: BTreeSet<InstanceRef>,
     /// Whether listings have no tags.
     pub(crate) tags_lost: bool,
+    /// When a group was freed last: until its members are known again, nothing but their tags tells whose they are.
+    pub(crate) freed: Option<Instant>,
+    /// The logical id by which all are listed, whatever their own.
+    pub(crate) one_name: Option<LogicalId>,
+    /// Whether flavors refuse to drain anybody; who has been drained, and since when whose drain is refused.
+    pub(crate) drains_refused: bool,
+    pub(crate) drained: BTreeSet<InstanceRef>,
+    pub(crate) undrained_since: BTreeMap<InstanceRef, Instant>,
     /// Instances that were not listed for a while, and until when.
     pub(crate) hidden: BTreeMap<InstanceRef, Instant>,
     /// An instance that does not run, whatever its flavor says.
@@ -147,6 +161,12 @@ impl Cloud {
             None => 0,
         };
         let listed_from = Instant::now() + Duration::from_millis(lag);
+        // Tags take their time, too, where listings do, and come one by one.
+        let tagged_from = match lags(&plugin) {
+            Some(longest) => Instant::now() + Duration::from_millis(raft::between(lag, longest.0 - 1000)),
+            None => listed_from,
+        };
+        let tags_at_first = work.tags.clone().into_iter().filter(|_| raft::between(0, 1) == 0).collect();
         let boots = if self.boots.1 > 0 { raft::between(self.boots.0, self.boots.1) } else { 0 };
         let number = self.instances.iter().filter(|it| it.at.plugin == plugin).count();
         let at = InstanceRef { id: InstanceId::new(format!("i-{number:05}")), plugin };
@@ -159,6 +179,8 @@ impl Cloud {
             healthy_from: Instant::now() + Duration::from_millis(boots),
             gone: None,
             listed_from,
+            tagged_from,
+            tags_at_first,
             ended_by: None,
         });
         at
@@ -183,12 +205,37 @@ impl Cloud {
     pub(crate) fn take_effect(&mut self, work: &Work) -> InstanceId {
         match &work.intent.task {
             Task::Provision { .. } => self.provision(work).id,
-            Task::Destroy { instance, .. } => {
+            Task::Destroy { instance, reason, .. } => {
+                let living = self.running().any(|it| it.at == *instance);
+                let missed = self.missed_drain(instance, *reason).filter(|_| living);
+                self.broken.extend(missed);
                 self.destroy(instance, &work.token);
                 instance.id.clone()
             }
             Task::Label { instance, .. } => instance.clone(),
         }
+    }
+
+    /// Whether the flavor lets it go: drained is drained, whatever is refused later.
+    pub(crate) fn drain(&mut self, instance: &InstanceRef) -> bool {
+        if self.drains_refused && !self.drained.contains(instance) {
+            self.undrained_since.entry(instance.clone()).or_insert_with(Instant::now);
+            *self.faults.entry("a drain refused").or_default() += 1;
+            return false;
+        }
+        self.drained.insert(instance.clone());
+        true
+    }
+
+    /// A member goes only when it is drained, or when an operator has waited long enough for its end.
+    fn missed_drain(&self, instance: &InstanceRef, reason: Reason) -> Option<String> {
+        if self.drained.contains(instance) {
+            return None;
+        }
+        let since = self.undrained_since.get(instance);
+        let waited = since.is_some_and(|since| since.elapsed() >= WAITED_FOR_DRAIN);
+        let due = reason != Reason::RollingUpdate && waited;
+        (!due).then(|| format!("{instance} was destroyed ({}) without its drain", reason.as_str()))
     }
 
     fn destroy(&mut self, named: &InstanceRef, token: &str) {
@@ -225,6 +272,24 @@ impl Cloud {
             let at = raft::between(0, pets.len() as u64 - 1) as usize;
             self.hidden.insert(pets[at].clone(), until);
         }
+    }
+
+    /// The tags that a listing shows of it at this time.
+    pub(crate) fn shown_tags(&self, instance: &Instance, now: Instant) -> Tags {
+        match () {
+            () if self.tags_lost => Tags::new(),
+            () if now < instance.tagged_from => instance.tags_at_first.clone(),
+            () => instance.tags.clone(),
+        }
+    }
+
+    /// Everything that goes wrong for a while is well again.
+    pub(crate) fn be_well(&mut self) {
+        self.trouble = 0;
+        self.tags_lost = false;
+        self.one_name = None;
+        self.drains_refused = false;
+        self.frozen.clear();
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = &Instance> {

@@ -3,7 +3,7 @@
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-use model::NodeId;
+use model::{GroupId, NodeId};
 use tokio::time::Instant;
 
 use crate::cloud::Cloud;
@@ -11,6 +11,9 @@ use crate::cluster::Cluster;
 use crate::damage::Damage;
 use crate::judge::Group;
 use crate::story::Story;
+
+/// How long after a group was declared again its members may not be known yet, for their plugin shows them late.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 impl Story {
     /// One fault, as chance has it.
@@ -21,7 +24,7 @@ impl Story {
         let back = soon(200, 10_000);
         let heal = soon(1000, 20_000);
         let mut fault = Fault { story: self, cluster, damage, back, heal };
-        match raft::between(0, 19) {
+        match raft::between(0, 22) {
             0 => fault.kill("a manager killed", any),
             1 => fault.kill("the leader killed", leader),
             2 => fault.doom_a_call(leader),
@@ -41,6 +44,9 @@ impl Story {
             16 => fault.lose_tags(),
             17 => fault.hide_a_pet(),
             18 => fault.set_a_disk_back(leader, (leader + 1) % n).await,
+            19 => fault.refuse_drains(),
+            20 => fault.confuse_names(),
+            21 => fault.free_a_group().await,
             _ => fault.kill_everybody(),
         }
     }
@@ -180,9 +186,78 @@ impl Fault<'_> {
 
     /// The tag service of the provider is out: every instance is listed, and none with its tags.
     fn lose_tags(&mut self) {
+        if self.is_forgotten() {
+            return;
+        }
         self.story.count("tags lost");
         self.cloud().tags_lost = true;
         self.damage.healed_at = self.heal;
+    }
+
+    /// Whoever is to go stays until its flavor lets it go, or an operator has waited for it.
+    fn refuse_drains(&mut self) {
+        self.story.count("drains refused");
+        self.cloud().drains_refused = true;
+        self.damage.healed_at = soon(5000, 90_000);
+    }
+
+    /// A plugin lists all that it has under one name, whatever they are tagged with.
+    fn confuse_names(&mut self) {
+        self.story.count("all listed under one name");
+        self.cloud().one_name = Some("pet-000".into());
+        self.damage.healed_at = self.heal;
+    }
+
+    /// Nobody manages a group for a while: its instances stay, and are its members again when it is declared. Some were
+    /// made right before, and their plugin may show them all under one name.
+    async fn free_a_group(&mut self) {
+        let at = any_group(2);
+        // Nobody remembers its members then: only their tags tell whose they are.
+        let shown =
+            !self.cloud().tags_lost && self.cloud().hidden.values().all(|until| *until < Instant::now());
+        if !shown || !self.rests(at) {
+            return;
+        }
+        if raft::between(0, 1) == 0 {
+            let more = self.story.groups[at].size + raft::between(1, 4) as u32;
+            resize(&mut self.story.groups[at], more);
+            self.story.declare(self.cluster, at).await;
+            let until = soon(10_000, 10_000);
+            while !self.rests(at) {
+                if Instant::now() > until {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        self.story.count("a group freed, and declared again");
+        self.story.free(self.cluster, &GroupId::new(self.story.groups[at].name)).await;
+        tokio::time::sleep(Duration::from_millis(raft::between(0, 5000))).await;
+        if raft::between(0, 1) == 0 {
+            self.confuse_names();
+        }
+        self.story.declare(self.cluster, at).await;
+        self.cloud().freed = Some(Instant::now());
+    }
+
+    /// Whether the members of a group that was declared again may not be known yet. What it does not want any more then,
+    /// stays.
+    fn is_forgotten(&self) -> bool {
+        self.cloud().freed.is_some_and(|at| at.elapsed() < FORGOTTEN)
+    }
+
+    /// Whether the leader has nothing to do for a group. One of the level before does not know whether a group was
+    /// there before, so nobody frees one then.
+    fn rests(&self, at: usize) -> bool {
+        let group = &self.story.groups[at];
+        let Some(replica) = self.cluster.leader().and_then(|leader| self.cluster.replica(leader)) else {
+            return false;
+        };
+        let state = replica.published().state;
+        let rests = |it: &model::state::GroupState| {
+            it.intents.is_empty() && it.outdated().count() == 0 && it.running() == group.size as usize
+        };
+        state.level >= 2 && state.group(&GroupId::new(group.name)).is_some_and(|it| rests(it))
     }
 
     /// It is replaced if that lasts, and must not be destroyed when it is listed again.
@@ -198,6 +273,9 @@ impl Fault<'_> {
     }
 
     async fn scale(&mut self) {
+        if self.is_forgotten() {
+            return;
+        }
         let at = any_group(self.story.groups.len());
         let group = &mut self.story.groups[at];
         let usual = u64::from(group.usual);
@@ -211,6 +289,9 @@ impl Fault<'_> {
 
     /// What was planned before somebody changed their mind must not be done after it.
     async fn change_a_mind(&mut self) {
+        if self.is_forgotten() {
+            return;
+        }
         self.story.count("a change of mind");
         let at = any_group(self.story.groups.len());
         let before = self.story.groups[at].size;

@@ -176,7 +176,13 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     }
     violations.extend(too_many(cloud, group));
     let held = members(state, group.name);
-    for instance in cloud.running().filter(ours).filter(|it| !was_hidden(cloud, it)) {
+    // Of two of one name an operator must say which one stays.
+    let is_second = |it: &Instance| {
+        let slot = it.tags.get(tags::SLOT);
+        let of_slot = by_slot.get(slot.map_or("", String::as_str));
+        of_slot.is_some_and(|all| all.iter().any(|other| was_hidden(cloud, other) && other.gone.is_none()))
+    };
+    for instance in cloud.running().filter(ours).filter(|it| !is_second(it)) {
         if !held.contains(&instance.at) {
             violations.push(format!("{}: {} lives and nobody knows it", group.name, instance.at));
         }
@@ -197,9 +203,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
 /// Whether one was made to take over the slot of the other: start-first, for another template.
 fn takes_over(new: &Instance, old: &Instance) -> bool {
     let tag = |it: &Instance, name: &str| it.tags.get(name).cloned();
-    tag(new, tags::SLOT) == tag(old, tags::SLOT)
-        && tag(new, tags::CONFIG_HASH) != tag(old, tags::CONFIG_HASH)
-        && tag(new, tags::GENERATION) != tag(old, tags::GENERATION)
+    tag(new, tags::SLOT) == tag(old, tags::SLOT) && tag(new, tags::CONFIG_HASH) != tag(old, tags::CONFIG_HASH)
 }
 
 /// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:

@@ -196,10 +196,11 @@ impl World for Sight {
                     && cloud.hidden.get(&it.at).is_none_or(|until| *until <= now)
             })
             .map(|it| {
+                let own = it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into());
                 Arc::new(Description {
                     id: it.at.id.clone(),
-                    logical_id: it.tags.get(tags::LOGICAL_ID).map(|id| id.as_str().into()),
-                    tags: if cloud.tags_lost { tags::Tags::new() } else { it.tags.clone() },
+                    logical_id: own.map(|own| cloud.one_name.clone().unwrap_or(own)),
+                    tags: cloud.shown_tags(it, now),
                     properties: Some(Opaque::null()),
                     state: (cloud.stopped.as_ref() == Some(&it.at)).then(stopped),
                 })
@@ -229,6 +230,13 @@ impl World for Sight {
         self.fateful(false).await;
         // As with the real plugins: a call waits for its turn, and then asks whether it may be made.
         let _turn = self.turns.acquire().await;
+        self.awake().await;
+        if let model::Task::Destroy { instance, .. } = &work.intent.task {
+            tokio::time::sleep(Duration::from_millis(raft::between(1, 500))).await;
+            if !self.cloud().drain(instance) && work.stays_undrained() {
+                return Outcome::Refused { message: "simulated: not drained".into(), retryable: true };
+            }
+        }
         self.awake().await;
         work.lease.held().await;
         let (fate, takes) = self.record(work);

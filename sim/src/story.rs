@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::command::{Declaration, LEVEL, Manager, Program};
+use model::command::{Declaration, LEVEL, Manager, Program, Verb};
 use model::failpoints::Protection;
 use model::limits::NAMED_GONE;
 use model::part::{Opaque, Part};
 use model::spec::{Template, Updating};
 use model::{
-    Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, Refusal, RequestId, tags,
+    Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, ObjectKey, Refusal, RequestId,
+    tags,
 };
 use tokio::time::Instant;
 
@@ -84,6 +85,9 @@ const SETTLES_IN: Duration = Duration::from_secs(60);
 
 /// What a rollout may take for one member: two calls of 1.5 s, two looks, health, and as much again.
 const ONE_MEMBER: Duration = Duration::from_secs(10);
+
+/// How long instances take to be healthy in a run, in milliseconds: at once, soon, or late.
+const BOOTS: [(u64, u64); 3] = [(0, 0), (200, 4000), (1000, 12_000)];
 
 /// Runs one seed, on this thread.
 pub fn run(seed: u64, plan: &Plan) -> Run {
@@ -189,6 +193,8 @@ impl Story {
 
     async fn run(mut self) -> Run {
         let mut cluster = self.found().await;
+        cluster.cloud.lock().expect("the cloud").boots =
+            BOOTS[raft::between(0, BOOTS.len() as u64 - 1) as usize];
         for at in 0..self.groups.len() {
             self.declare(&mut cluster, at).await;
         }
@@ -275,10 +281,7 @@ impl Story {
             }
             if damage.healed_at <= now {
                 cluster.net.heal();
-                let mut cloud = cluster.cloud.lock().expect("the cloud");
-                cloud.trouble = 0;
-                cloud.tags_lost = false;
-                cloud.frozen.clear();
+                cluster.cloud.lock().expect("the cloud").be_well();
             }
         }
     }
@@ -316,6 +319,10 @@ impl Story {
         }
     }
 
+    pub(crate) async fn free(&mut self, cluster: &mut Cluster, group: &GroupId) {
+        self.propose(cluster, Change::Object { key: ObjectKey::group(group), verb: Verb::Release }).await;
+    }
+
     /// Proposes until it is answered, always under one request id. The dead come back meanwhile.
     async fn propose(&mut self, cluster: &mut Cluster, change: Change) {
         let command =
@@ -347,17 +354,17 @@ impl Story {
     pub(crate) async fn settle(&mut self, cluster: &mut Cluster) -> Duration {
         // One with a name is missed for a while before it is replaced.
         let named = Duration::from_millis(NAMED_GONE.0);
-        let limit = named + SETTLES_IN + ONE_MEMBER * judge::outdated(cluster) + judge::slow_to_show(cluster);
+        let boots = Duration::from_millis(cluster.cloud.lock().expect("the cloud").boots.1);
+        let each = ONE_MEMBER + boots;
+        let limit = named + SETTLES_IN + each * judge::outdated(cluster) + judge::slow_to_show(cluster);
         let mut operator = Operator::default();
         cluster.mend().await;
         {
             let mut cloud = cluster.cloud.lock().expect("the cloud");
-            cloud.trouble = 0;
-            cloud.tags_lost = false;
+            cloud.be_well();
             let now = Instant::now();
             cloud.hidden.values_mut().for_each(|until| *until = now.min(*until));
             (cloud.terminating, cloud.dies_at) = (None, None);
-            cloud.frozen.clear();
             cloud.died.clear();
         }
         for node in 0..cluster.size() {

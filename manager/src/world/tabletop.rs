@@ -218,8 +218,7 @@ impl Tabletop {
             let fate = self.record(call_of(work, CallKind::Drain));
             let nothing = instance.clone();
             let drained = self.carry_out(fate, |_| nothing).await;
-            // As the plugins do it: whoever is only replaced stays until it could be drained.
-            if reason == Reason::RollingUpdate && !matches!(drained, Outcome::Done(_)) {
+            if !matches!(drained, Outcome::Done(_)) && work.stays_undrained() {
                 return Outcome::Refused { message: "told so: it is not drained".into(), retryable: true };
             }
         }

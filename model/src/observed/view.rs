@@ -128,6 +128,13 @@ impl Seen {
         (!matches!(state.status, RunStatus::Running | RunStatus::Unknown)).then_some(state)
     }
 
+    /// Whether it has every tag that this cluster gives to what it makes. A tag may be shown later than what it is on.
+    pub fn has_all_tags(&self) -> bool {
+        [tags::GROUP, tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT]
+            .iter()
+            .all(|name| self.tag(name).is_some())
+    }
+
     /// It belongs to another cluster, even if its group has the same name.
     pub fn is_another_clusters(&self) -> bool {
         !self.ours && self.tag(tags::OWNER).is_some()
@@ -136,7 +143,8 @@ impl Seen {
     /// The logical id, by itself or by its tag (semantics §2.2): on what this cluster made, by its tag first.
     pub fn logical_id(&self) -> Option<LogicalId> {
         let (listed, tagged) = (self.description.logical_id.clone(), self.tagged_id());
-        if self.ours { tagged.or(listed) } else { listed.or(tagged) }
+        let ours_first = self.ours && !is_left_out(Protection::OwnTagsFirst);
+        if ours_first { tagged.or(listed) } else { listed.or(tagged) }
     }
 
     fn tagged_id(&self) -> Option<LogicalId> {

@@ -39,6 +39,7 @@ impl<'a> Planner<'a> {
             // Both in the order of the ids: whoever is listed and no member is found in one pass.
             let group = self.group;
             let mut members = group.members().filter(|it| it.plugin == *plugin).peekable();
+            let mut newcomers: Vec<(InstanceRef, &Seen)> = Vec::new();
             for (id, seen) in &view.seen {
                 while members.next_if(|it| it.id < *id).is_some() {}
                 if members.peek().is_some_and(|it| it.id == *id) || awaited.contains(id) {
@@ -51,6 +52,11 @@ impl<'a> Planner<'a> {
                 if self.has_just_been_destroyed(&instance) || self.is_a_member_elsewhere(&instance, seen) {
                     continue;
                 }
+                newcomers.push((instance, seen));
+            }
+            // Whose slot is known comes first: the others take what is left.
+            newcomers.sort_by_key(|(_, seen)| seen.tag(tags::SLOT).is_none());
+            for (instance, seen) in newcomers {
                 // A listing that began before the last change of the roster proves too little to act on.
                 if view.after >= self.group.changed {
                     self.newcomer(&instance, seen);
@@ -123,8 +129,9 @@ impl<'a> Planner<'a> {
             self.plan.strays.push(instance.clone());
             return;
         }
-        if self.may_be_half_made(instance, seen) {
+        if self.is_too_new(instance, seen) {
             self.keep_place(plugin, seen);
+            self.unplaced |= self.is_unplaced(seen);
             return;
         }
         let template = template_of(self.group, plugin, seen);
@@ -174,10 +181,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether it carries the token of an intent that was closed without it, and has not been listed for long
-    /// enough since: an attempt that was refused may have made it for a moment.
-    fn may_be_half_made(&mut self, instance: &InstanceRef, seen: &Seen) -> bool {
-        if seen.intent.is_none() || is_left_out(Protection::LateEvidence) {
+    /// Whether it is of a group of names, and its tags do not tell its own.
+    fn is_unplaced(&self, seen: &Seen) -> bool {
+        matches!(self.group.spec.allocation, Allocation::LogicalIds(_)) && seen.logical_id().is_none()
+    }
+
+    /// Whether it has not been listed for long enough to be judged. It may carry the token of an intent that was closed
+    /// without it: an attempt that was refused may have made it for a moment. Or it lacks some of our tags: they may
+    /// come later than it.
+    fn is_too_new(&mut self, instance: &InstanceRef, seen: &Seen) -> bool {
+        let settled = seen.intent.is_none() || is_left_out(Protection::LateEvidence);
+        let tagged = seen.has_all_tags() || is_left_out(Protection::LateTags);
+        if settled && tagged {
             return false;
         }
         let Some(view) = self.observed.views.get(&instance.plugin) else { return false };

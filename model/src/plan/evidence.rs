@@ -61,11 +61,12 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
     observed.views.insert(plugin.clone(), view);
 }
 
-/// Since when instances that may have been left behind by a closed intent are shown without a break.
+/// Since when instances that may have been left behind by a closed intent, or lack some of our tags, are shown without
+/// a break.
 fn see_newcomers(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
     let newcomer = |instance: &InstanceId, seen: &Seen| {
         let closed = seen.intent.is_some_and(|intent| !group.intents.contains_key(&intent));
-        closed && !group.has(plugin, instance)
+        (closed || !seen.has_all_tags()) && !group.has(plugin, instance)
     };
     let before = observed.views.get(plugin);
     let gone = |it: &InstanceId| {

@@ -46,6 +46,8 @@ pub(super) struct Planner<'a> {
     pub(super) replacing: usize,
     /// How many of them are only reserved for instances that a newer listing has to decide about.
     pub(super) kept: usize,
+    /// Something is listed whose tags are still to tell which member it is.
+    pub(super) unplaced: bool,
     /// No instance says that it does not run.
     pub(super) all_run: bool,
     /// Plugins whose latest listing lacks more members than can have gone at once.
@@ -73,6 +75,7 @@ impl<'a> Planner<'a> {
             present: 0,
             replacing: 0,
             kept: 0,
+            unplaced: false,
             all_run: observed.views.values().all(|view| view.not_running.is_empty()),
             suspicious: evidence::suspicious(group, observed),
             open: group.intents.len(),
@@ -199,13 +202,31 @@ impl<'a> Planner<'a> {
     /// template: without that, a member that exists already might be created again.
     pub(super) fn can_provision(&mut self) -> bool {
         let plugin = self.plugin_of(self.group.target);
-        if self.view_of(self.group.target).is_some_and(|view| view.after >= self.group.list_from) {
-            return true;
+        if let Some(view) = self.view_of(self.group.target).filter(|view| view.after >= self.group.list_from)
+        {
+            let until = self.shows_all_from(view);
+            if until.is_none() && !self.unplaced {
+                return true;
+            }
+            until.into_iter().for_each(|until| self.wake(until));
+            self.wait_once(Wait::Listing { plugin: plugin.clone() });
+            return false;
         }
         if !self.observed.troubles.contains_key(plugin) {
             self.plan.waits.push(Wait::Listing { plugin: plugin.clone() });
         }
         false
+    }
+
+    /// When a listing shows what was made right before the group was freed, if it was there before and that is still to
+    /// come: this group knows nothing of it.
+    fn shows_all_from(&self, view: &View) -> Option<Timestamp> {
+        let (first, accepted) = self.group.revisions.get_min()?;
+        if *first == Revision(1) {
+            return None;
+        }
+        let from = accepted.at.max(self.observed.leading_since) + view.guarantees.shows_the_past();
+        (view.taken_at < from).then_some(from)
     }
 
     pub(super) fn destroy(&mut self, running: &RunningMember<'_>, reason: Reason) {

@@ -1,7 +1,6 @@
 //! The calls that change something at a provider: an instance is prepared and created, destroyed, or labelled.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use model::intent::Reason;
 use model::{Description, InstanceId, Outcome, Part, Slot};
@@ -22,9 +21,6 @@ fn refused(part: &Part, error: &spi::Error) -> Outcome {
 fn unsure(part: &Part, error: &spi::Error) -> Outcome {
     Outcome::Unsure { message: format!("{}: {error}", part.plugin) }
 }
-
-/// How long a member whose end an operator asked for is kept because its drain is refused.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Plugins {
     pub(super) async fn provision(&self, work: &Work, slot: &Slot, attempt: &Context) -> Outcome {
@@ -127,10 +123,7 @@ impl Plugins {
             let (seen, is_listed) = self.for_drain(work, instance).await;
             let span = telemetry::calls(attempt, &template.flavor.plugin, "Flavor.Drain");
             if let Err(error) = span.ended(self.drain(&template.flavor, &seen, &work.lease).await) {
-                // A refused drain keeps the member (decision 43). Where an operator asked for its end, by a smaller
-                // size or the end of the group, it is not kept for ever.
-                let patient = reason == Reason::RollingUpdate || work.refused_for < DRAIN_PATIENCE;
-                if is_listed && patient {
+                if is_listed && work.stays_undrained() {
                     return retried(&template.flavor, &error);
                 }
                 tracing::warn!(group = %work.group, %instance, %error, "destroyed without a drain, which was refused for too long");

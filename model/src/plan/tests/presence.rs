@@ -121,6 +121,47 @@ fn what_an_instance_was_made_for_counts_whatever_its_plugin_calls_it() {
     story.is_as_declared();
 }
 
+/// Pets of a plugin that shows instances and tags up to 20 s late, whose group was freed and declared again.
+fn declared_again() -> Story {
+    let mut story = pets();
+    story.guarantees.lists_within = Some(Millis::seconds(20));
+    let key = ObjectKey::group(&web());
+    assert_eq!(story.apply(Change::Object { key, verb: Verb::Release }), Answer::Done);
+    story.commit(spec("v1", Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()])));
+    story
+}
+
+#[test]
+fn what_a_freed_group_made_right_before_is_awaited() {
+    let mut story = declared_again();
+    let late = story.provider.remove(1);
+    assert!(told_for(&mut story, Millis::seconds(18)).is_empty(), "it need not be listed yet");
+    story.provider.push(late);
+    let mut story = story.settles();
+    assert_eq!((story.made, story.provider.len()), (3, 3));
+    story.is_as_declared();
+    // Nothing of it may come later.
+    story = declared_again();
+    story.provider.remove(1);
+    assert_eq!(story.settles().made, 4);
+}
+
+#[test]
+fn what_lacks_some_of_its_tags_is_not_judged_before_they_have_had_their_time() {
+    let all = [tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT, tags::LOGICAL_ID];
+    for lacks in 1..1_usize << all.len() {
+        let mut story = declared_again();
+        let whole = story.provider[1].clone();
+        let late = all.iter().enumerate().filter(|(at, _)| lacks >> at & 1 == 1);
+        late.for_each(|(_, tag)| drop(story.provider[1].1.remove(*tag)));
+        told_for(&mut story, Millis::seconds(15));
+        story.provider[1] = whole;
+        let story = story.settles();
+        assert_eq!((story.made, story.provider.len()), (3, 3), "without {lacks:b} for a while");
+        story.is_as_declared();
+    }
+}
+
 #[test]
 fn the_word_of_its_plugin_that_a_pet_is_gone_counts_at_once() {
     let mut story = pets();
