@@ -50,6 +50,7 @@ pub enum Kind {
     ProvisionRefused,
     DestroyRefused,
     InstanceNotDrained,
+    InstanceStarted,
     StraysGivenUp,
     InstanceLabelled,
     LabelRefused,
@@ -91,6 +92,7 @@ impl Kind {
             Kind::ProvisionRefused => "ProvisionRefused",
             Kind::DestroyRefused => "DestroyRefused",
             Kind::InstanceNotDrained => "InstanceNotDrained",
+            Kind::InstanceStarted => "InstanceStarted",
             Kind::StraysGivenUp => "StraysGivenUp",
             Kind::InstanceLabelled => "InstanceLabelled",
             Kind::LabelRefused => "LabelRefused",
@@ -110,7 +112,7 @@ impl Kind {
 }
 
 /// All kinds but those of verbs.
-const KINDS: [Kind; 35] = [
+const KINDS: [Kind; 36] = [
     Kind::ClusterBootstrapped,
     Kind::ManagerJoined,
     Kind::ManagerPromoted,
@@ -139,6 +141,7 @@ const KINDS: [Kind; 35] = [
     Kind::ProvisionRefused,
     Kind::DestroyRefused,
     Kind::InstanceNotDrained,
+    Kind::InstanceStarted,
     Kind::StraysGivenUp,
     Kind::InstanceLabelled,
     Kind::LabelRefused,

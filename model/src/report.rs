@@ -28,6 +28,8 @@ pub enum Fact {
     Outcome(IntentId, Outcome),
     /// It was destroyed without its drain, for this reason.
     NotDrained { instance: InstanceRef, message: String },
+    /// It had stopped, and was started again.
+    Started { instance: InstanceRef },
     /// Fresh listings no longer show it.
     Gone { slot: Slot, instance: InstanceRef },
     /// Its flavor calls it healthy: for the first time, or again.
@@ -99,6 +101,7 @@ impl Report {
         self.facts.iter().filter_map(|fact| match fact {
             Fact::Outcome(intent, outcome) => Some((*intent, outcome)),
             Fact::NotDrained { .. }
+            | Fact::Started { .. }
             | Fact::Gone { .. }
             | Fact::Ready { .. }
             | Fact::Unhealthy { .. }
@@ -111,7 +114,7 @@ impl Report {
     /// The feature level whose programs know all of this.
     pub fn level(&self) -> u32 {
         let fact = |fact: &Fact| match fact {
-            Fact::Unhealthy { .. } | Fact::NotDrained { .. } => 2,
+            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } => 2,
             Fact::Outcome(..)
             | Fact::Gone { .. }
             | Fact::Ready { .. }

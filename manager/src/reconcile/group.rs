@@ -304,7 +304,7 @@ impl<W: World> Reconciler<W> {
         let reported: Vec<(IntentId, Outcome)> =
             report.outcomes().map(|(id, outcome)| (id, outcome.clone())).collect();
         let (repeats, claims) = (report.repeats.clone(), report.claims.clone());
-        let is_remark = |fact: &&Fact| matches!(fact, Fact::NotDrained { .. });
+        let is_remark = |fact: &&Fact| matches!(fact, Fact::NotDrained { .. } | Fact::Started { .. });
         let remarks: Vec<Fact> = report.facts.iter().filter(is_remark).cloned().collect();
         let command = self.command(Change::Report(report), now);
         match self.shared.replica.propose(&command, Some(self.shared.term)).await {

@@ -85,6 +85,10 @@ impl GroupState {
                 let what = format!("{instance} is destroyed without its drain: {message}");
                 context.emit(Some(id), Kind::InstanceNotDrained, what);
             }
+            Fact::Started { instance } => {
+                let what = format!("{instance} had stopped, and was started again");
+                context.emit(Some(id), Kind::InstanceStarted, what);
+            }
             Fact::Gone { slot, instance } => self.lose(context, id, slot, instance),
             Fact::Ready { slot, instance } => self.ready(context, id, slot, instance),
             Fact::Unhealthy { slot, instance, since } => {

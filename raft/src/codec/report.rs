@@ -120,6 +120,10 @@ fn fact(fact: &Fact) -> pb::Fact {
                 plugin: instance.plugin.to_string(),
                 message: message.clone(),
             }),
+            Fact::Started { instance } => Written::Started(pb::Started {
+                instance: instance.id.to_string(),
+                plugin: instance.plugin.to_string(),
+            }),
             Fact::Gone { slot, instance } => Written::Gone(verdict(slot, instance)),
             Fact::Ready { slot, instance } => Written::Ready(verdict(slot, instance)),
             Fact::Unhealthy { slot: at, instance, since } => Written::Unhealthy(pb::Unhealthy {
@@ -144,6 +148,9 @@ fn from_fact(read: pb::Fact) -> Result<Fact, Corrupt> {
             instance: InstanceRef { id: it.instance.into(), plugin: it.plugin.into() },
             message: it.message,
         },
+        Written::Started(it) => {
+            Fact::Started { instance: InstanceRef { id: it.instance.into(), plugin: it.plugin.into() } }
+        }
         Written::Gone(it) => from_verdict(it).map(|(slot, instance)| Fact::Gone { slot, instance })?,
         Written::Ready(it) => from_verdict(it).map(|(slot, instance)| Fact::Ready { slot, instance })?,
         Written::Unhealthy(it) => Fact::Unhealthy {
@@ -198,7 +205,9 @@ pub(super) fn round(report: &Report) -> pb::Round {
             Fact::Adopted(it) => round.adopt.push(adoption(it)),
             Fact::AllReplaced(at) => round.replaced = Some(at.0),
             Fact::Emptied => round.finished = true,
-            Fact::Unhealthy { .. } | Fact::NotDrained { .. } => debug_assert!(false, "it is of level 2"),
+            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } => {
+                debug_assert!(false, "it is of level 2")
+            }
         }
     }
     round

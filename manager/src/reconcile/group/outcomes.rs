@@ -52,6 +52,8 @@ impl<W: World> Reconciler<W> {
                     tracing::warn!(group = %self.id, %instance, %message, "a stopped member could not be started");
                 } else {
                     tracing::info!(group = %self.id, %instance, "a stopped member was started");
+                    // The group asks for it only since feature level 2.
+                    self.remarks.push(Fact::Started { instance: instance.clone() });
                 }
                 self.shared.observers.poke(&instance.plugin);
                 let message = ended.err().unwrap_or_else(|| "it was started a moment ago".into());

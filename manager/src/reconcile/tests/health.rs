@@ -107,6 +107,9 @@ async fn a_stopped_member_is_started_where_its_group_asks_for_it_and_only_there(
     manager.until("it is ready again", is_ready(&id)).await;
     pass(120).await;
     assert_eq!(calls(&world, CallKind::Start).len(), 4);
+    let (events, _) = manager.replica.events();
+    let started = |it: &&std::sync::Arc<model::event::Event>| it.kind == model::event::Kind::InstanceStarted;
+    assert_eq!(events.iter().filter(started).count(), 1, "it is told once");
     assert_eq!(world.see(|table| table.instances.len()), 3, "nobody was made for it");
 }
 
