@@ -30,6 +30,8 @@ pub struct Options {
     pub disks: bool,
     /// Every manager has a host of its own on a [`Network`]. Needs root.
     pub network: bool,
+    /// The first one is told where the others are, though it founds the cluster.
+    pub founder_knows_peers: bool,
     /// The wall clock of every manager, as libfaketime has it: `+3y`. It can be set while they run.
     pub clock: Option<String>,
 }
@@ -82,6 +84,16 @@ pub fn group(name: &str, size: u32, image: &str) -> String {
     )
 }
 
+/// What a file declares, as it is committed.
+fn items_of(text: &str) -> Vec<pb::CommitItem> {
+    let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
+    let item = |spec: &model::GroupSpec| pb::CommitItem {
+        spec: Some(api::spec(spec, model::Revision(0))),
+        if_revision: None,
+    };
+    draft.specs.iter().map(item).collect()
+}
+
 impl Cluster {
     /// Starts `n` managers and their plugins, and waits until all of them vote.
     pub async fn of(n: usize) -> Self {
@@ -128,7 +140,7 @@ impl Cluster {
 
     pub fn address(&self, i: usize) -> String {
         match &self.network {
-            Some(network) => format!("{}:7701", network.address(i)),
+            Some(network) => format!("{}:{}", network.address(i), self.ports[i]),
             None => format!("127.0.0.1:{}", self.ports[i]),
         }
     }
@@ -167,7 +179,11 @@ impl Cluster {
         let others: Vec<String> =
             (0..self.ports.len()).filter(|other| *other != i).map(|other| self.address(other)).collect();
         let others = others.join(",");
-        let how: &[&str] = if i == 0 { &["--bootstrap"] } else { &["--join", &others] };
+        let how: &[&str] = match (i, self.options.founder_knows_peers) {
+            (0, true) => &["--bootstrap", "--peers", &others],
+            (0, false) => &["--bootstrap"],
+            _ => &["--join", &others],
+        };
         self.start_so(i, how);
     }
 
@@ -177,26 +193,40 @@ impl Cluster {
     }
 
     fn start_so(&mut self, i: usize, how: &[&str]) {
+        let (data, listen) = (self.data(i), self.address(i));
+        let log = self.path().join(format!("m{}.log", i + 1));
+        self.managers[i] = Some(self.process(i, &self.surroundings(i), &data, &listen, how, &log));
+    }
+
+    /// Starts the program of a manager on a copy of its data directory, which lies in `copy`, on the host of another one.
+    /// It is no manager of this cluster: whoever has it ends it.
+    pub fn start_copy(&self, i: usize, copy: &Path, host: usize) -> Process {
+        let before = self.network.as_ref().map(|network| network.enter(host)).unwrap_or_default();
+        let surroundings = Surroundings { before, environment: self.options.environment.clone() };
+        let (address, port) = (self.address(host), free_ports(1)[0]);
+        let host = address.rsplit_once(':').expect("an address has a port").0;
+        let how = ["--join", &self.addresses()];
+        let log = copy.with_extension("log");
+        self.process(i, &surroundings, copy, &format!("{host}:{port}"), &how, &log)
+    }
+
+    /// The program of one manager, there and with these arguments beside the usual ones.
+    fn process(
+        &self,
+        i: usize,
+        surroundings: &Surroundings,
+        data: &Path,
+        listen: &str,
+        how: &[&str],
+        log: &Path,
+    ) -> Process {
         let name = format!("m{}", i + 1);
-        let data = self.path().join(&name).display().to_string();
-        let listen = self.address(i);
-        let plugins = self.plugins_dir().display().to_string();
-        let mut args = vec![
-            "manager",
-            "start",
-            "--name",
-            &name,
-            "--data-dir",
-            &data,
-            "--listen",
-            &listen,
-            "--plugins-dir",
-            &plugins,
-        ];
+        let [data, plugins] = [data, &self.plugins_dir()].map(|it| it.display().to_string());
+        let known = ["--name", &name, "--data-dir", &data, "--listen", listen, "--plugins-dir", &plugins];
+        let mut args = [&["manager", "start"][..], &known].concat();
         args.extend(self.options.manager.iter().map(String::as_str));
         args.extend(how);
-        let log = self.path().join(format!("{name}.log"));
-        self.managers[i] = Some(Process::start_in(&self.surroundings(i), &args, &log));
+        Process::start_in(surroundings, &args, log)
     }
 
     /// Starts one more manager, which joins the others. Gives its place.
@@ -375,16 +405,15 @@ impl Cluster {
         text: &str,
         allow_missing_plugins: bool,
     ) -> Result<pb::CommitReply, api::Error> {
-        let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
-        let item = |spec: &model::GroupSpec| pb::CommitItem {
-            spec: Some(api::spec(spec, model::Revision(0))),
-            if_revision: None,
-        };
-        let request = pb::CommitRequest {
-            request_id: Vec::new(),
-            items: draft.specs.iter().map(item).collect(),
-            allow_missing_plugins,
-        };
+        let request =
+            pb::CommitRequest { items: items_of(text), allow_missing_plugins, ..Default::default() };
+        client.call(async |mut c| c.commit(request.clone()).await).await
+    }
+
+    /// Commits several files in one request.
+    pub async fn commit_all_by(client: &Client, texts: &[String]) -> Result<pb::CommitReply, api::Error> {
+        let items = texts.iter().flat_map(|text| items_of(text)).collect();
+        let request = pb::CommitRequest { items, ..Default::default() };
         client.call(async |mut c| c.commit(request.clone()).await).await
     }
 

@@ -225,16 +225,7 @@ async fn what_is_too_large_to_be_replicated_is_refused_and_holds_up_nobody() {
     let script = "x".repeat(500 << 10);
     let text: Vec<String> =
         (0..30).map(|n| group(&format!("g{n}"), 1, "v1").replace("echo hi", &script)).collect();
-    let all: Vec<_> = text
-        .iter()
-        .map(|text| model::draft::read("test.yaml", text.as_bytes()).expect("a valid file").specs.remove(0))
-        .map(|spec| api::proto::CommitItem {
-            spec: Some(api::spec(&spec, model::Revision(0))),
-            if_revision: None,
-        })
-        .collect();
-    let request = api::proto::CommitRequest { items: all, ..Default::default() };
-    let refused = cluster.client().call(async |mut c| c.commit(request.clone()).await).await;
+    let refused = Cluster::commit_all_by(&cluster.client(), &text).await;
     let error = refused.expect_err("it cannot be sent");
     assert!(error.code == api::Code::Invalid && error.what.contains("too large"), "{error:?}");
     assert!(error.remedy.contains("nothing was changed"), "{error:?}");

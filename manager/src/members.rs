@@ -1,5 +1,7 @@
 //! Gives each manager the role in the state: a new one becomes a learner, and a voter once it has caught up.
 
+mod announce;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -33,9 +35,6 @@ const ROLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a member may take to answer at its old address.
 const STILL_THERE: Duration = Duration::from_secs(1);
-
-/// The longest pause between two announcements.
-const ANNOUNCED_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long a transfer of leadership waits for open plugin calls; the next leader settles the rest.
 const CALLS_END: Duration = Duration::from_secs(5);
@@ -217,86 +216,6 @@ impl Members {
         self.replica.give_lead_to(best.node).await.map(|()| best.node)
     }
 
-    /// Records the instance, the address and the version of this manager in the state, if they have changed
-    /// since its last start.
-    pub(crate) async fn announce(&self, me: &Manager) {
-        let mut states = self.replica.watch_declared();
-        let mut pause = EVERY;
-        loop {
-            let state = states.borrow_and_update().state.clone();
-            if state.removed.contains_key(&self.me()) {
-                return;
-            }
-            let known = state.managers.get(&self.me()).cloned();
-            match known {
-                Some(known) => {
-                    let mut current =
-                        Manager { storage: known.storage.clone(), name: known.name.clone(), ..me.clone() };
-                    if current == known {
-                        return;
-                    }
-                    if state.level < 2
-                        && let Some(machine) = &mut current.instance
-                    {
-                        // Not recorded until every manager knows what it is.
-                        machine.plugin = None;
-                    }
-                    if current == known {
-                        if states.changed().await.is_err() {
-                            return;
-                        }
-                        continue;
-                    }
-                    // Its certificate authenticates it.
-                    let application = Application {
-                        manager: current,
-                        token: None,
-                        csr: Default::default(),
-                        vouched: true,
-                        clock_ahead_ms: None,
-                    };
-                    match self.announce_to_any(application).await {
-                        // A leader of an older version does not record what it does not know.
-                        Ok(_) => {}
-                        Err((error, true)) => {
-                            tracing::error!(
-                                error,
-                                "this manager could not be announced; the others use its previous address"
-                            );
-                            return;
-                        }
-                        Err((error, false)) => tracing::debug!(error, "this manager is not announced yet"),
-                    }
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(ANNOUNCED_AGAIN);
-                }
-                // It is not caught up yet.
-                None => {
-                    if states.changed().await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// To the leader; without a known leader, to any member: the leader may still use the previous address of
-    /// this manager.
-    async fn announce_to_any(&self, application: Application) -> Result<Joined, (String, bool)> {
-        let mut last = self.admit(application.clone()).await;
-        if !matches!(*self.role.borrow(), Role::Other { leader: None, .. }) {
-            return last;
-        }
-        for member in self.replica.members().iter().filter(|member| member.node != self.me()) {
-            let Ok(line) = self.dial.dial(&member.address) else { continue };
-            match raft::join(line, &application, Duration::from_secs(2)).await {
-                Ok(joined) => return Ok(joined),
-                Err(status) => last = Err((status.message().to_owned(), is_final(&status))),
-            }
-        }
-        last
-    }
-
     /// Admits a manager as a member, here or through the leader.
     async fn admit(&self, mut application: Application) -> Result<Joined, (String, bool)> {
         let leader = match *self.role.borrow() {
@@ -321,6 +240,14 @@ impl Members {
             None => return Err((NO_TOKEN.into(), true)),
         };
         let manager = application.manager;
+        let known = self.replica.published().state;
+        if let Some((node, _)) =
+            known.managers.iter().find(|(_, known)| application.vouched && **known == manager)
+        {
+            // It is where the state has it, and is called there from now on, if it was not.
+            self.replica.lost_at(*node);
+            return self.welcome(*node, &application.csr);
+        }
         self.has_moved(&manager).await?;
         if let Some(token) = &token {
             // An invalid token causes no write.

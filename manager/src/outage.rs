@@ -17,6 +17,8 @@ use crate::dial::Secure;
 
 /// How often it is checked whether there is a leader.
 const EVERY: Duration = Duration::from_millis(250);
+/// How often it is checked whether members are still where they were found.
+const FOUND_EVERY: Duration = Duration::from_secs(1);
 /// A follower that has not heard of its leader for so long has none.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 /// How long another manager may take to accept a connection: three round trips between sites.
@@ -50,8 +52,13 @@ pub(crate) async fn keep(
 ) {
     let mut present: Option<Outage> = None;
     let mut foreign = BTreeSet::new();
+    let mut found_checked = Instant::now();
     loop {
         tokio::time::sleep(EVERY).await;
+        if found_checked.elapsed() >= FOUND_EVERY {
+            found_checked = Instant::now();
+            forget_who_is_gone(&replica, &dial).await;
+        }
         let members = replica.members();
         if is_led(&replica) || members.is_empty() {
             let told = outages.send_replace(None).is_some();
@@ -90,6 +97,13 @@ pub(crate) async fn keep(
             );
         }
     }
+}
+
+/// Members that were found elsewhere and do not answer there are called where the state has them.
+async fn forget_who_is_gone(replica: &Replica, dial: &Secure) {
+    let found = replica.found_elsewhere();
+    let asked = found.into_iter().map(async |(node, at)| (!is_there(dial, node, &at).await).then_some(node));
+    join_all(asked).await.into_iter().flatten().for_each(|node| replica.lost_at(node));
 }
 
 /// Where another process runs with the identity of this one: at the address that the state has, if that is not where this

@@ -57,6 +57,17 @@ impl Addresses {
         self.rumours.lock().expect("nobody panics while holding the addresses").iter().cloned().collect()
     }
 
+    /// Who is called elsewhere than at the address that the state has, and where.
+    pub(crate) fn elsewhere(&self) -> Vec<(NodeId, String)> {
+        let all = self.found.lock().expect("nobody panics while holding the addresses");
+        all.iter().map(|(node, found)| (*node, found.address.clone())).collect()
+    }
+
+    /// A member is not where it was found any more: it is called where the state has it.
+    pub(crate) fn lost(&self, node: NodeId) {
+        self.found.lock().expect("nobody panics while holding the addresses").remove(&node);
+    }
+
     /// A member was found here. Only a hint: whoever connects checks who it is.
     pub(crate) fn found(&self, state: &State, node: NodeId, address: &str) {
         let Some(manager) = state.managers.get(&node) else { return };
@@ -105,5 +116,9 @@ mod tests {
         assert_eq!(of(&at("old:1")), "old:1", "it moved there since");
         addresses.found(&at("old:1"), NodeId(2), "old:1");
         assert_eq!(of(&at("old:1")), "old:1", "it is back");
+        addresses.found(&at("old:1"), NodeId(2), "new:1");
+        assert_eq!(addresses.elsewhere(), [(NodeId(2), "new:1".to_owned())]);
+        addresses.lost(NodeId(2));
+        assert_eq!((of(&at("old:1")), addresses.elsewhere()), ("old:1".into(), Vec::new()));
     }
 }

@@ -63,6 +63,16 @@ impl Replica {
         self.peers.addresses.found(&self.published().state, node, address);
     }
 
+    /// The members that were found elsewhere than where the state has them, and where.
+    pub fn found_elsewhere(&self) -> Vec<(NodeId, String)> {
+        self.peers.addresses.elsewhere()
+    }
+
+    /// A member does not answer any more where it was found: it is called where the state has it.
+    pub fn lost_at(&self, node: NodeId) {
+        self.peers.addresses.lost(node);
+    }
+
     /// The members, as this replica knows them.
     pub fn members(&self) -> Vec<MemberStatus> {
         let metrics = self.raft.metrics();

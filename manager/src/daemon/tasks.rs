@@ -43,8 +43,10 @@ pub(super) fn spawn(
     if let Some(schedule) = config.backups.clone() {
         tasks.spawn(backup::keep(schedule, replica.clone(), clock.clone(), metrics.clone()));
     }
-    let (members, me) = (members.clone(), me.clone());
-    tasks.spawn(async move { members.announce(&me).await });
+    let (members, me, outages) = (members.clone(), me.clone(), outages.subscribe());
+    tasks.spawn(async move {
+        tokio::join!(members.announce(&me), members.announce_while_missed(&me, outages));
+    });
     tasks
 }
 

@@ -8,7 +8,7 @@ use super::steps::{Action, Plan};
 use super::waiting::Wait;
 use crate::ids::{InstanceRef, PluginName, Revision, Slot};
 use crate::intent::Reason;
-use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MOST_OPEN};
+use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MANY_GONE, MOST_OPEN};
 use crate::observed::{Backoff, Health, InstanceState, Observed, View};
 use crate::state::{GroupState, Paused, Verdict};
 use crate::time::Timestamp;
@@ -218,15 +218,15 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// When a listing shows what was made right before the group was freed, if it was there before and that is still to
-    /// come: this group knows nothing of it.
+    /// Until when a listing may lack what a group of this name made before it was freed: this one knows nothing of that.
+    /// Like the absence of members it is confirmed, for listings may be cut short.
     fn shows_all_from(&self, view: &View) -> Option<Timestamp> {
-        let (first, accepted) = self.group.revisions.get_min()?;
-        if *first == Revision(1) {
-            return None;
-        }
-        let from = accepted.at.max(self.observed.leading_since) + view.guarantees.shows_the_past();
-        (view.taken_at < from).then_some(from)
+        let from =
+            self.group.declared_again?.max(self.observed.leading_since) + view.guarantees.shows_the_past();
+        // A first look now, and a second one after that.
+        let until = if view.taken_at < from { from } else { from.max(view.unbroken_since) + MANY_GONE };
+        let again = view.taken_at + MANY_GONE;
+        (view.taken_at < until).then_some(until).or((view.shrunk_by > 0).then_some(again))
     }
 
     pub(super) fn destroy(&mut self, running: &RunningMember<'_>, reason: Reason) {

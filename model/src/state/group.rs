@@ -57,6 +57,9 @@ pub struct GroupState {
     /// The rate limit: until when the instances created so far use up the rate at which the group may
     /// create them.
     pub paid_until: Timestamp,
+    /// When a group of this name was declared again, until all its members have been ready once: it knows nothing of
+    /// what the one before it made. Since feature level 2.
+    pub declared_again: Option<Timestamp>,
 }
 
 /// A spec that was accepted.
@@ -191,6 +194,7 @@ impl GroupState {
                 list_from: context.log.index,
                 repeated: OrdMap::new(),
                 paid_until: Timestamp(0),
+                declared_again: (context.level >= 2 && revision > Revision(1)).then_some(context.at),
             },
             Some(before) => GroupState {
                 spec: spec.clone(),

@@ -103,6 +103,7 @@ impl GroupState {
                 let before = self.phase;
                 self.phase = self.phase.after(Turn::AllReplaced(*at));
                 if self.phase != before {
+                    self.declared_again = None;
                     let what = format!("all members are ready at the template of revision {at}");
                     context.emit(Some(id), Kind::RolloutSucceeded, what);
                 }

@@ -278,6 +278,7 @@ fn write_group(group: &GroupState, level: u32, written: &mut Vec<u8>) {
             })
             .collect(),
         paid_until: group.paid_until.0,
+        declared_again: group.declared_again.map(|at| at.0),
         revisions: group.revisions.iter().map(|(at, it)| accepted(*at, it)).collect(),
         paused: group.paused.as_ref().map(|it| pb::Paused { since: it.since.0, by: it.by.0.clone() }),
         ..pb::Group::default()
@@ -319,6 +320,7 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
             .map(|it| Ok((from_intent_id(it.intent)?, it.kept.map(InstanceId::from))))
             .collect::<Result<_, Corrupt>>()?,
         paid_until: Timestamp(read.paid_until),
+        declared_again: read.declared_again.map(Timestamp),
     };
     for it in read.templates {
         let known = TemplateRecord { template: from_template(it.template)?, hash: it.hash };

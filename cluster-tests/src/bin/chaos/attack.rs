@@ -1,8 +1,11 @@
 //! One cluster under attack: what goes wrong, how it is mended, and what must be true after it.
 
 mod faults;
+mod networks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use api::{Client, proto as pb};
@@ -14,9 +17,11 @@ use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 use spi::Instances;
 
-use crate::clients::{CLIENTS, REGISTERS, Registers, read, use_registers};
+use crate::clients::{CLIENTS, PATIENCE, REGISTERS, Registers, read, use_registers};
 use crate::outcome::Outcome;
 
+/// After the last fault the cluster must take writes again within this time.
+const WRITES_IN: Duration = Duration::from_secs(10);
 /// After the last fault a group must be as declared again within this time.
 const CONVERGES_IN: Duration = Duration::from_secs(30);
 const GROUP: &str = "web";
@@ -33,10 +38,21 @@ struct Attack {
     /// Managers to wake, and when.
     frozen: Vec<(usize, Instant)>,
     plugins_back: Option<Instant>,
-    /// Who does not vote for a while.
-    demoted: Option<usize>,
+    /// Who does not vote for a while, and until when.
+    demoted: Option<(usize, Instant)>,
     /// Who was perhaps removed for good: it comes back with an empty disk, as somebody else.
     removed: Option<usize>,
+    /// Whose clocks are days off.
+    off_by_days: Vec<usize>,
+    /// The first manager was replaced: it joins the others now.
+    has_joined: bool,
+    /// The directory of the simulator's instances.
+    store: PathBuf,
+    registers: Rc<Registers>,
+    /// Promises that were seen broken as it happened.
+    violations: Vec<String>,
+    /// From the moment at which everything was mended until a write was taken.
+    writes_after: Duration,
     /// When lines, disks and the provider are well again.
     mended: Option<Instant>,
     size: u64,
@@ -44,22 +60,23 @@ struct Attack {
     surplus: u64,
 }
 
-/// Runs one schedule.
-pub(crate) async fn run(seed: u64, faults: u32) -> Outcome {
+/// Runs one schedule; with `only`, of one kind of fault.
+pub(crate) async fn run(seed: u64, faults: u32, only: Option<u64>) -> Outcome {
     let store = tempfile::tempdir().expect("a temporary directory");
     let dir = format!("dir={}", store.path().display());
     let options = Options {
         simulator: ["--set", "store=file", "--set", &dir].map(String::from).into(),
         disks: true,
         network: true,
+        founder_knows_peers: true,
         ..Options::default()
     };
     let cluster = Cluster::with(3, options).await;
     let size = 8;
     cluster.commit(&group(GROUP, size as u32, "v1")).await.expect("it is accepted");
     cluster.settles(GROUP, size).await;
-    let registers = Registers::default();
-    let clients: Vec<Client> = (0..CLIENTS).map(|_| short(&cluster)).collect();
+    let registers = Rc::new(Registers::default());
+    registers.addresses.replace(cluster.addresses());
     let began = Instant::now();
     let mut attack = Attack {
         chance: SmallRng::seed_from_u64(seed),
@@ -70,17 +87,23 @@ pub(crate) async fn run(seed: u64, faults: u32) -> Outcome {
         plugins_back: None,
         demoted: None,
         removed: None,
+        off_by_days: Vec::new(),
+        has_joined: false,
+        store: store.path().to_owned(),
+        registers: registers.clone(),
+        violations: Vec::new(),
+        writes_after: Duration::ZERO,
         mended: None,
         size,
         surplus: 0,
     };
-    let using = clients.iter().enumerate().map(|(at, client)| {
-        let chance = SmallRng::seed_from_u64(seed ^ (at as u64 + 1) << 40);
-        use_registers(client, chance, at as u64, &registers, began)
+    let using = (0..CLIENTS).map(|at| {
+        let chance = SmallRng::seed_from_u64(seed ^ (at + 1) << 40);
+        use_registers(chance, at, &registers, began)
     });
     let attacking = async {
         for _ in 0..faults {
-            attack.strike().await;
+            attack.strike(only).await;
             let span = attack.between(500, 5000);
             attack.pass(Duration::from_millis(span)).await;
         }
@@ -93,7 +116,7 @@ pub(crate) async fn run(seed: u64, faults: u32) -> Outcome {
 }
 
 fn short(cluster: &Cluster) -> Client {
-    cluster.client().with_deadline(Duration::from_secs(4))
+    cluster.client().with_deadline(PATIENCE)
 }
 
 impl Attack {
@@ -121,6 +144,7 @@ impl Attack {
         let due = |at: &Instant| everything || *at <= now;
         if self.mended.is_some_and(|at| due(&at)) {
             self.mended = None;
+            self.remove_what_is_too_large();
             self.cluster.network().heal();
             for i in 0..3 {
                 self.cluster.disk(i).be(Mood::Well);
@@ -141,7 +165,7 @@ impl Attack {
         }
         for (i, _) in self.dead.extract_if(.., |(_, at)| due(at)).collect::<Vec<_>>() {
             if !self.cluster.is_running(i) {
-                self.cluster.start(i);
+                self.start(i);
             }
         }
         // Whose disk failed has stopped by itself, and is started again when the disk is well.
@@ -154,8 +178,9 @@ impl Attack {
                 if self.removed == Some(i) {
                     self.removed = None;
                     self.wipe(i);
+                    self.has_joined |= i == 0;
                 }
-                self.cluster.start(i);
+                self.start(i);
             }
         }
     }
@@ -191,7 +216,9 @@ impl Attack {
 
     /// A new disk for the next start.
     fn wipe(&self, i: usize) {
-        std::fs::remove_dir_all(self.cluster.data(i)).expect("it is there, and nobody uses it");
+        let removed = std::fs::remove_dir_all(self.cluster.data(i));
+        let never_there = removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        assert!(removed.is_ok() || never_there, "nobody uses it: {removed:?}");
     }
 
     fn count(&mut self, fault: &'static str) {
@@ -213,6 +240,8 @@ impl Attack {
         }
         self.mended = Some(Instant::now());
         let began = Instant::now();
+        self.set_clocks_right();
+        self.takes_writes_in(began).await;
         until("the group is as declared", async || {
             self.bring_back(true);
             // An answer that was lost may have taken the vote all the same.
@@ -243,7 +272,10 @@ impl Attack {
     }
 
     async fn judge(mut self, converged: Duration, registers: &Registers, began: Instant) -> Outcome {
-        let mut violations = Vec::new();
+        let mut violations = std::mem::take(&mut self.violations);
+        if self.writes_after > WRITES_IN {
+            violations.push(format!("it took {:.1?} until a write was taken again", self.writes_after));
+        }
         if converged > CONVERGES_IN {
             violations.push(format!("it took {converged:.1?} until the group was as declared"));
         }
@@ -281,6 +313,7 @@ impl Attack {
             made: record.made(GROUP),
             destroyed,
             converged_in: converged,
+            writes_after: self.writes_after,
             violations,
         }
     }

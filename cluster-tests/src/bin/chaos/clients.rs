@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use api::{Client, proto as pb};
-use cluster_tests::{Kind, Operation};
+use cluster_tests::{Cluster, Kind, Operation};
 use model::RequestId;
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -13,34 +13,36 @@ use tokio::time::MissedTickBehavior;
 
 pub(crate) const REGISTERS: u64 = 6;
 pub(crate) const CLIENTS: u64 = 5;
+/// How long a client waits for an answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What clients saw, by register.
 #[derive(Default)]
 pub(crate) struct Registers {
     pub(crate) histories: RefCell<BTreeMap<u64, Vec<Operation>>>,
     pub(crate) stop: Cell<bool>,
+    /// Where the managers are.
+    pub(crate) addresses: RefCell<String>,
 }
 
 /// Writes and reads until it is told to stop.
-pub(crate) async fn use_registers(
-    client: &Client,
-    mut chance: SmallRng,
-    who: u64,
-    registers: &Registers,
-    began: Instant,
-) {
+pub(crate) async fn use_registers(mut chance: SmallRng, who: u64, registers: &Registers, began: Instant) {
     let mut written = 0;
+    let (mut client, mut addresses) = reaching(registers);
     let mut turn = tokio::time::interval(Duration::from_millis(30));
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !registers.stop.get() {
+        if *registers.addresses.borrow() != addresses {
+            (client, addresses) = reaching(registers);
+        }
         let register = chance.random_range(0..REGISTERS);
         let asked = began.elapsed().as_nanos() as u64;
         let (kind, answered) = if chance.random_range(0..2) == 0 {
             written += 1;
             let value = written * CLIENTS + who + 1;
-            (Kind::Write(value), write(client, register, value).await)
+            (Kind::Write(value), write(&client, register, value).await)
         } else {
-            match read(client, register).await {
+            match read(&client, register).await {
                 Some(value) => (Kind::Read(value), true),
                 None => (Kind::Read(0), false),
             }
@@ -53,6 +55,12 @@ pub(crate) async fn use_registers(
         });
         turn.tick().await;
     }
+}
+
+/// A client of the managers where they are, and these addresses.
+fn reaching(registers: &Registers) -> (Client, String) {
+    let addresses = registers.addresses.borrow().clone();
+    (Cluster::client_of(&addresses).with_deadline(PATIENCE), addresses)
 }
 
 async fn write(client: &Client, register: u64, value: u64) -> bool {

@@ -32,6 +32,9 @@ struct Args {
     /// Faults in one schedule
     #[arg(long, default_value_t = 5)]
     faults: u32,
+    /// Only faults of one kind, by its number in attack/faults.rs
+    #[arg(long)]
+    only: Option<u64>,
 }
 
 #[tokio::main]
@@ -48,7 +51,7 @@ async fn main() -> ExitCode {
         if began.elapsed() >= Duration::from_secs(args.minutes * 60) {
             break;
         }
-        let outcome = match AssertUnwindSafe(attack::run(seed, args.faults)).catch_unwind().await {
+        let outcome = match AssertUnwindSafe(attack::run(seed, args.faults, args.only)).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(panic) => {
                 let why = panic.downcast_ref::<String>().map_or("it ended in a panic", String::as_str);
@@ -100,6 +103,15 @@ fn report(all: &[Outcome], took: Duration) -> ExitCode {
     if let (Some(middle), Some(worst)) = (times.get(times.len() / 2), times.last()) {
         println!(
             "| from the last fault to as declared | median {:.1} s, worst {:.1} s |",
+            middle.as_secs_f64(),
+            worst.as_secs_f64()
+        );
+    }
+    let mut writes: Vec<Duration> = all.iter().map(|it| it.writes_after).collect();
+    writes.sort();
+    if let (Some(middle), Some(worst)) = (writes.get(writes.len() / 2), writes.last()) {
+        println!(
+            "| from the last fault to a write | median {:.1} s, worst {:.1} s |",
             middle.as_secs_f64(),
             worst.as_secs_f64()
         );

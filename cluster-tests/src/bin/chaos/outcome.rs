@@ -12,5 +12,7 @@ pub(crate) struct Outcome {
     pub(crate) made: usize,
     pub(crate) destroyed: usize,
     pub(crate) converged_in: Duration,
+    /// From the moment at which everything was mended until a write was taken.
+    pub(crate) writes_after: Duration,
     pub(crate) violations: Vec<String>,
 }

@@ -337,3 +337,15 @@ fn a_group_that_is_freed_settles_its_calls_first_and_makes_nothing_twice_when_it
     story.apply(Change::Report(report));
     assert!(story.state.group(&web()).is_none() && story.provider.len() == 3);
 }
+
+#[test]
+fn a_listing_that_is_cut_short_does_not_tell_what_a_freed_group_has() {
+    let mut story = declared_again();
+    let hidden: Vec<_> = story.provider.drain(1..).collect();
+    // The first that could tell: two are missing in it.
+    assert!(told_for(&mut story, Millis::seconds(22)).is_empty(), "it is looked once more");
+    story.provider.extend(hidden);
+    let story = story.settles();
+    assert_eq!((story.made, story.provider.len()), (3, 3));
+    assert_eq!(story.group().declared_again, None, "its members are known now");
+}

@@ -19,12 +19,14 @@ const LARGEST: u64 = 16;
 
 impl Attack {
     /// One fault, as chance has it.
-    pub(super) async fn strike(&mut self) {
+    pub(super) async fn strike(&mut self, only: Option<u64>) {
+        self.let_vote_again().await;
         let leader = self.leader().await;
         let any = self.between(0, 2) as usize;
         let (a, b) = ((leader + 1) % 3, (leader + 2) % 3);
-        let kind = self.between(0, 22);
-        if (3..=9).contains(&kind) || (14..=17).contains(&kind) {
+        let drawn = self.between(0, 30);
+        let kind = only.unwrap_or(drawn);
+        if (3..=9).contains(&kind) || (14..=15).contains(&kind) {
             self.mended = Some(self.soon(1000, 8000));
         }
         match kind {
@@ -45,8 +47,14 @@ impl Attack {
             15 => self.destroy_behind_their_backs().await,
             18 => self.give_lead_away(a).await,
             19 => self.demote(any).await,
-            // The first one would found a cluster.
-            20..=22 => self.replace(any.max(1)).await,
+            16..=17 => self.replace(any).await,
+            20..=21 => self.set_a_disk_back(any).await,
+            22 => self.run_a_copy(any).await,
+            23 => self.run_a_copy_behind_a_partition(any).await,
+            24 => self.set_a_clock_days_off(any).await,
+            25 => self.move_everybody().await,
+            26 => self.wipe_the_founder().await,
+            27 => self.ask_too_much().await,
             _ => self.scale().await,
         }
     }
@@ -94,7 +102,7 @@ impl Attack {
         self.cut(other, leader);
     }
 
-    fn cut(&self, from: usize, to: usize) {
+    pub(super) fn cut(&self, from: usize, to: usize) {
         self.cluster.network().cut(from, to).expect("root may cut a line");
     }
 
@@ -129,7 +137,7 @@ impl Attack {
         }
     }
 
-    fn kill_plugins(&mut self) {
+    pub(super) fn kill_plugins(&mut self) {
         self.count("the plugins killed");
         self.cluster.kill_plugins();
         self.plugins_back = Some(self.soon(200, 3000));
@@ -153,7 +161,7 @@ impl Attack {
         self.destroy_some().await;
     }
 
-    fn one_of(&mut self, all: &[&'static str]) -> &'static str {
+    pub(super) fn one_of(&mut self, all: &[&'static str]) -> &'static str {
         all[self.between(0, all.len() as u64 - 1) as usize]
     }
 
@@ -193,7 +201,18 @@ impl Attack {
     async fn demote(&mut self, i: usize) {
         self.count(DEMOTED);
         if self.demoted.is_none() && self.set_member_role(i, pb::MemberRole::Learner).await {
-            self.demoted = Some(i);
+            let until = self.soon(1000, 15_000);
+            self.demoted = Some((i, until));
+        }
+    }
+
+    /// Whose time without a vote is over gets it again, if that is heard.
+    async fn let_vote_again(&mut self) {
+        if let Some((i, until)) = self.demoted
+            && Instant::now() >= until
+            && self.set_member_role(i, pb::MemberRole::Voter).await
+        {
+            self.demoted = None;
         }
     }
 
@@ -206,7 +225,8 @@ impl Attack {
         if self.set_member_role(i, pb::MemberRole::Removed).await {
             self.cluster.kill(i);
             self.wipe(i);
-            self.cluster.start(i);
+            self.has_joined |= i == 0;
+            self.start(i);
         } else {
             // Perhaps it was, and stops when it hears of it.
             self.removed = Some(i);
