@@ -100,6 +100,17 @@ fn span(seconds: i64) -> String {
     }
 }
 
+/// A condition of a group or a manager.
+pub(crate) fn condition_json(it: &api::proto::Condition) -> Value {
+    json!({
+        "type": it.r#type,
+        "status": it.status,
+        "reason": it.reason,
+        "message": it.message,
+        "since": it.since_ms.map(rfc3339),
+    })
+}
+
 /// A time for programs: RFC 3339 in UTC.
 pub(crate) fn rfc3339(at_ms: u64) -> String {
     jiff::Timestamp::from_millisecond(at_ms as i64)

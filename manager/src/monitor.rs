@@ -142,6 +142,7 @@ impl Probe {
         set(registry, "raft_voters", "Number of voters", metrics.voters as f64);
         set(registry, "raft_learners", "Number of learners", metrics.learners as f64);
         if leads > 0.0 {
+            self.clocks(registry);
             set(
                 registry,
                 "raft_voters_reached",
@@ -149,6 +150,20 @@ impl Probe {
                 metrics.reached as f64,
             );
         }
+    }
+
+    /// How far the clocks of the others are off.
+    fn clocks(&self, registry: &mut Registry) {
+        let ahead = Gauges::default();
+        let state = self.replica.published().state;
+        for member in self.replica.members() {
+            let name = state.managers.get(&member.node).map(|it| it.name.clone());
+            if let (Some(name), Some(ms)) = (name, member.clock_ahead_ms) {
+                ahead.get_or_create(&vec![("manager", name)]).set(ms as f64 / 1000.0);
+            }
+        }
+        let help = "By how many seconds the clock of a manager is ahead of the leader's";
+        registry.register("manager_clock_ahead_seconds", help, ahead);
     }
 
     fn groups(&self, registry: &mut Registry, state: &State) {

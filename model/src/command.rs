@@ -71,6 +71,10 @@ pub enum Change {
         role: MemberRole,
     },
     /// This manager leads from now on: for people, for nothing else follows from it.
+    /// Two processes were heard as one manager at once: one of them runs on a copy of the other's disk.
+    Duplicate {
+        node: NodeId,
+    },
     Lead {
         node: NodeId,
     },
@@ -154,7 +158,7 @@ impl Change {
             Change::Report(report) => report.level(),
             Change::Declare { items } => items.iter().map(|item| item.spec.level()).max().unwrap_or(0),
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
-            Change::Strays(_) | Change::Lead { .. } => 2,
+            Change::Strays(_) | Change::Lead { .. } | Change::Duplicate { .. } => 2,
             Change::Bootstrap { .. }
             | Change::Join { .. }
             | Change::SetVariable { .. }

@@ -27,6 +27,7 @@ pub enum Kind {
     ManagerDemoted,
     ManagerRemoved,
     ManagerMoved,
+    ManagerDuplicated,
     LevelRaised,
     PersonLoggedIn,
     TokenCreated,
@@ -69,6 +70,7 @@ impl Kind {
             Kind::ManagerDemoted => "ManagerDemoted",
             Kind::ManagerRemoved => "ManagerRemoved",
             Kind::ManagerMoved => "ManagerMoved",
+            Kind::ManagerDuplicated => "ManagerDuplicated",
             Kind::LevelRaised => "LevelRaised",
             Kind::PersonLoggedIn => "PersonLoggedIn",
             Kind::TokenCreated => "TokenCreated",
@@ -112,13 +114,14 @@ impl Kind {
 }
 
 /// All kinds but those of verbs.
-const KINDS: [Kind; 36] = [
+const KINDS: [Kind; 37] = [
     Kind::ClusterBootstrapped,
     Kind::ManagerJoined,
     Kind::ManagerPromoted,
     Kind::ManagerDemoted,
     Kind::ManagerRemoved,
     Kind::ManagerMoved,
+    Kind::ManagerDuplicated,
     Kind::LevelRaised,
     Kind::PersonLoggedIn,
     Kind::TokenCreated,

@@ -113,6 +113,7 @@ impl State {
             Change::Strays(strays) => self.strays(&mut context, strays),
             Change::SetMemberRole { nodes, role } => self.set_member_role(&mut context, nodes, *role),
             Change::Lead { node } => self.lead(&mut context, *node),
+            Change::Duplicate { node } => self.duplicate(&mut context, *node),
             Change::CreateToken(new) => self.create_token(&mut context, new),
             Change::RevokeToken { id } => self.revoke_token(&mut context, id),
             Change::Login { token, name, key } => self.log_in(&mut context, token, name, key),

@@ -21,6 +21,7 @@ mod membership;
 mod meta;
 mod peer_service;
 mod peers;
+mod processes;
 mod profile;
 mod published;
 mod reason;

@@ -27,6 +27,8 @@ pub struct MemberStatus {
     pub last_ack: Option<Duration>,
     /// By how many milliseconds its wall clock is ahead of the leader's; known to the leader only.
     pub clock_ahead_ms: Option<i64>,
+    /// Two processes were heard as this member at once: one of them runs on a copy of the other's disk.
+    pub duplicated: bool,
 }
 
 impl Replica {
@@ -80,6 +82,7 @@ impl Replica {
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
         let last = metrics.last_log_index.unwrap_or(0);
         let state = self.published().state;
+        let duplicated = self.peers.processes.duplicated_anywhere();
         metrics
             .membership_config
             .nodes()
@@ -93,6 +96,7 @@ impl Replica {
                     lag: replicated.map(|at| last.saturating_sub(at.as_ref().map_or(0, |id| id.index))),
                     last_ack: acked.map(|at| at.elapsed()),
                     clock_ahead_ms: self.peers.clocks.ahead(NodeId(*id)),
+                    duplicated: duplicated.contains(&NodeId(*id)),
                 }
             })
             .collect()

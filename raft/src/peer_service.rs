@@ -52,7 +52,9 @@ impl PeerService {
             .max_encoding_message_size(LARGEST_MESSAGE)
     }
 
-    fn check(&self, header: Option<pb::Header>, extensions: &Extensions) -> Result<(), Status> {
+    /// Checks the sender; gives it and its process.
+    fn check(&self, header: Option<pb::Header>, extensions: &Extensions) -> Result<Speaker, Status> {
+        let process = header.as_ref().map_or(0, |header| header.process);
         let from = NodeId(header.as_ref().map_or(0, |header| header.from));
         check(self.replica.identity(), header)?;
         match extensions.get::<PeerIdentity>() {
@@ -63,7 +65,15 @@ impl PeerService {
                 return Err(Status::permission_denied(why));
             }
         }
-        self.belongs(from)
+        self.belongs(from)?;
+        Ok(Speaker { node: from, process })
+    }
+
+    /// It has everything that it agreed to, so it is one of those that may run as this member: refused is the second of
+    /// two. It must stop with this reason.
+    fn speaks(&self, speaker: &Speaker) -> Result<(), Status> {
+        let heard = self.replica.peers.processes.hear(speaker.node, speaker.process);
+        heard.map_err(Status::permission_denied)
     }
 
     /// A removed member is accepted as long as its vote counts: the others may need it to complete the
@@ -79,16 +89,14 @@ impl PeerService {
         &self,
         request: &mut pb::VoteRequest,
         extensions: &Extensions,
-    ) -> Result<NodeId, Status> {
-        let header = request.header.take();
-        let from = header.as_ref().map_or(0, |header| header.from);
-        self.check(header, extensions)?;
+    ) -> Result<Speaker, Status> {
+        let speaker = self.check(request.header.take(), extensions)?;
         if !request.address.is_empty() && request.address.len() <= LONGEST {
             self.replica.peers.addresses.heard(&request.address);
         }
         self.replica.peers.agreed.hear(&request.agreed).map_err(Status::failed_precondition)?;
         self.may_vote(request.leadership_transfer)?;
-        Ok(NodeId(from))
+        Ok(speaker)
     }
 
     fn vote_reply(&self, reply: &openraft::raft::VoteResponse<Types>) -> pb::VoteReply {
@@ -124,6 +132,12 @@ impl PeerService {
         }
         Ok(())
     }
+}
+
+/// Who speaks, and by which of its processes.
+struct Speaker {
+    node: NodeId,
+    process: u64,
 }
 
 /// Checks sender and recipient: a request from another cluster or for another manager is rejected.
@@ -209,16 +223,18 @@ impl Peers for PeerService {
         // An invalid request ends the stream; the peer reconnects.
         let requests = requests.map(move |request| {
             let mut request = request.ok()?;
-            peers.check(request.header.take(), &extensions).ok()?;
+            let speaker = peers.check(request.header.take(), &extensions).ok()?;
             // Otherwise the stream ends: it acknowledges nothing any more.
             peers.replica.peers.agreed.hear(&request.agreed).ok()?;
+            peers.speaks(&speaker).ok()?;
             peers.replica.hears_leader();
             append_request(request).ok()
         });
         let requests = requests
             .take_while(|request| std::future::ready(request.is_some()))
             .filter_map(std::future::ready);
-        let replies = self.raft.stream_append(requests).map(|result| {
+        let processes = self.replica.peers.processes.clone();
+        let replies = self.raft.stream_append(requests).map(move |result| {
             let result = match result.map_err(stopped)? {
                 Ok(matching) => pb::append_reply::Result::Matching(pb::Matching {
                     log_id: matching.as_ref().map(codec::log_id),
@@ -230,27 +246,34 @@ impl Peers for PeerService {
                     pb::append_reply::Result::HigherVote(codec::vote(&vote))
                 }
             };
-            Ok(pb::AppendReply { result: Some(result), clock: wall() })
+            Ok(pb::AppendReply {
+                result: Some(result),
+                clock: wall(),
+                process: processes.own,
+                duplicated: processes.duplicated().iter().map(|node| node.0).collect(),
+            })
         });
         Ok(Response::new(Box::pin(replies)))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        let from = self.check_candidate(&mut request, &extensions)?;
-        if let Some(refused) = self.lacks(from, &request) {
+        let speaker = self.check_candidate(&mut request, &extensions)?;
+        if let Some(refused) = self.lacks(speaker.node, &request) {
             return Ok(Response::new(refused));
         }
+        self.speaks(&speaker)?;
         let reply = self.raft.vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(self.vote_reply(&reply)))
     }
 
     async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteReply>, Status> {
         let (_, extensions, mut request) = request.into_parts();
-        let from = self.check_candidate(&mut request, &extensions)?;
-        if let Some(refused) = self.lacks(from, &request) {
+        let speaker = self.check_candidate(&mut request, &extensions)?;
+        if let Some(refused) = self.lacks(speaker.node, &request) {
             return Ok(Response::new(refused));
         }
+        self.speaks(&speaker)?;
         let reply = self.raft.pre_vote(vote_request(request)?).await.map_err(stopped)?;
         Ok(Response::new(self.vote_reply(&reply)))
     }

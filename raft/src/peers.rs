@@ -20,6 +20,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{OptionalSend, RaftNetworkFactory};
+use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
@@ -32,9 +33,11 @@ use crate::codec::{self, Corrupt};
 use crate::divergence::Digest;
 use crate::identity::Identity;
 use crate::joining::{Application, Joined};
+use crate::processes::Processes;
 use crate::proto::peers_client::PeersClient;
 use crate::published::Published;
 use crate::reason::Reason;
+use crate::rng::Source;
 use crate::types::{Snapshot, Types, Vote};
 use crate::wire::{LARGEST_MESSAGE, PROGRAM, VERSION};
 use crate::{Dial, Line, proto as pb, snapshot};
@@ -65,6 +68,7 @@ pub(crate) struct Heard {
     pub(crate) addresses: Addresses,
     pub(crate) agreed: Agreed,
     pub(crate) clocks: Clocks,
+    pub(crate) processes: Processes,
 }
 
 impl Heard {
@@ -75,6 +79,7 @@ impl Heard {
             addresses: Addresses::default(),
             agreed,
             clocks: Clocks::default(),
+            processes: Processes::of(Source.random()),
         }
     }
 }
@@ -99,18 +104,19 @@ impl Peers {
             addresses: self.heard.addresses.clone(),
             now: Mutex::default(),
         };
-        let header = header(&self.identity, target);
+        let header = header(&self.identity, target, self.heard.processes.own);
         Peer { header, line, heard: self.heard.clone() }
     }
 }
 
-fn header(identity: &Identity, to: u64) -> pb::Header {
+fn header(identity: &Identity, to: u64, process: u64) -> pb::Header {
     pb::Header {
         cluster: identity.cluster.to_string(),
         lineage: identity.lineage,
         from: identity.node.0,
         to,
         version: VERSION,
+        process,
     }
 }
 
@@ -278,7 +284,7 @@ impl Peer {
         let client = self.client();
         let unanswered = self.heard.acks.stream_to(header.to);
         let (known, peer) = (self.heard.agreed.clone(), NodeId(header.to));
-        let clocks = self.heard.clocks.clone();
+        let (clocks, processes) = (self.heard.clocks.clone(), self.heard.processes.clone());
         async move {
             // It is asked again after its end, when it has not even a first request.
             let mut input = Box::pin(input.fuse());
@@ -302,6 +308,8 @@ impl Peer {
             let replies: Answers<'s> = Box::pin(replies.map(move |reply| {
                 let reply = reply.map_err(|status| unreachable(&status))?;
                 clocks.heard(peer, reply.clock, wall());
+                processes.told(&reply.duplicated);
+                processes.hear(peer, reply.process).map_err(|why| unreachable(&Corrupt(why)))?;
                 let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
                 match &result {
@@ -432,7 +440,7 @@ pub(crate) async fn digests(
     address: &str,
 ) -> Result<Option<BTreeMap<u64, Digest>>, Status> {
     let mut client = client(dial.dial(address).map_err(Status::unavailable)?);
-    let request = pb::DigestsRequest { header: Some(header(identity, peer.0)) };
+    let request = pb::DigestsRequest { header: Some(header(identity, peer.0, 0)) };
     let reply = tokio::time::timeout(COMPARED_IN, client.digests(request)).await;
     let reply = reply.map_err(|late| Status::deadline_exceeded(late.to_string()))??.into_inner();
     let digest = |it: pb::Digest| Some((it.index, Digest::try_from(&it.digest[..]).ok()?));

@@ -28,6 +28,7 @@ fn node_json(node: &pb::Node, term: u64) -> Value {
         "lag": node.lag,
         "lastAckMs": node.last_ack_ms,
         "clockAheadMs": node.clock_ahead_ms,
+        "conditions": node.conditions.iter().map(output::condition_json).collect::<Vec<_>>(),
         "term": term,
         "version": node.version,
         "instance": node.instance,

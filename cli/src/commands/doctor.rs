@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use api::proto as pb;
-use model::Millis;
 use serde_json::{Value, json};
 use spi::Directory;
 
@@ -86,9 +85,6 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
     Ok(if worst { FAILED } else { 0 })
 }
 
-/// Clocks that agree by less are fine.
-const MOST_SKEW_MS: i64 = 1000;
-
 async fn status(global: &Global) -> Result<pb::ClusterStatus, Failure> {
     let client = client(global)?.with_deadline(Duration::from_secs(10));
     Ok(client.status().await?)
@@ -152,12 +148,19 @@ fn differences(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
         ));
     }
     for node in &status.nodes {
-        let Some(ahead) = node.clock_ahead_ms.filter(|it| it.abs() > MOST_SKEW_MS) else { continue };
-        let (by, how) = (Millis(ahead.unsigned_abs()), if ahead > 0 { "ahead of" } else { "behind" });
-        findings.push(Finding::warning(
-            format!("the clock of manager `{}` is {by} {how} that of the leader", node.name),
-            "set the clocks of both machines right (NTP); certificates are refused when they differ by a day",
-        ));
+        for condition in &node.conditions {
+            let what = format!("manager `{}`: {}", node.name, condition.message);
+            findings.push(match condition.r#type.as_str() {
+                "ClockSkewed" => Finding::warning(
+                    what,
+                    "set the clocks of both machines right (NTP); certificates are refused when they differ by a day",
+                ),
+                _ => Finding::bad(
+                    what,
+                    "end the one that is not to be a manager; to run another one, let it join with an empty --data-dir",
+                ),
+            });
+        }
     }
     let mut versions: Vec<&str> = status.nodes.iter().map(|node| node.version.as_str()).collect();
     versions.sort_unstable();

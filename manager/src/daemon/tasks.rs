@@ -1,5 +1,6 @@
 //! What a manager does beside serving: the work of the leader, and the work of every manager.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::command::Manager;
@@ -50,6 +51,9 @@ pub(super) fn spawn(
     tasks
 }
 
+/// How often it is looked whether two processes run as one manager.
+const DUPLICATES_EVERY: Duration = Duration::from_secs(1);
+
 /// Pause after it could not be recorded who leads.
 const TOLD_AGAIN: Duration = Duration::from_millis(100);
 
@@ -67,6 +71,28 @@ async fn tell(term: Term, replica: &Replica, clock: &Clock, me: &Manager) {
     }
 }
 
+/// Records of each manager once that two processes run as it, if all managers know such an entry.
+async fn tell_duplicates(term: Term, replica: &Replica, clock: &Clock, me: &Manager) {
+    let mut told = BTreeSet::new();
+    loop {
+        tokio::time::sleep(DUPLICATES_EVERY).await;
+        let now: BTreeSet<_> =
+            replica.members().into_iter().filter(|it| it.duplicated).map(|it| it.node).collect();
+        told.retain(|node| now.contains(node));
+        for node in now.difference(&told.clone()).copied() {
+            let change = Change::Duplicate { node };
+            if replica.published().state.level < change.level() {
+                continue;
+            }
+            let by = Actor(format!("manager:{}", me.name));
+            let command = Command { id: RequestId(raft::unique()), by, at: clock.now(), change };
+            if replica.propose(&command, Some(term)).await.is_ok() {
+                told.insert(node);
+            }
+        }
+    }
+}
+
 /// The work of the leader, for as long as it leads in `term`.
 async fn lead(term: Term, parts: Parts, bootstrap: Option<Command>) {
     let Parts { replica, clock, world, assessments, gate, members, me, .. } = parts;
@@ -80,6 +106,7 @@ async fn lead(term: Term, parts: Parts, bootstrap: Option<Command>) {
     tokio::join!(
         tell(term, &replica, &clock, &me),
         members.keep(term),
+        tell_duplicates(term, &replica, &clock, &me),
         keys::rotate(replica.clone(), clock.clone(), term),
         reconcile::run(term, replica.clone(), world, assessments, clock.clone(), gate),
     );

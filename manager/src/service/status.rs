@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::{Error, proto as pb};
-use model::{GroupId, NodeId};
+use model::{GroupId, Millis, NodeId};
 use raft::{Published, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -87,6 +87,7 @@ impl Service {
                 lag: if is_leader { Some(0) } else { member.lag },
                 last_ack_ms: last_ack.map(|age| age.as_millis() as u64),
                 clock_ahead_ms: member.clock_ahead_ms.filter(|_| leader == identity.node && is_reached),
+                conditions: conditions(member, leader == identity.node && is_reached),
                 version: known(member).map(|it| it.program.version.clone()).unwrap_or_default(),
                 instance: machine(member).map(|it| it.id.to_string()).unwrap_or_default(),
                 instance_plugin: machine(member)
@@ -200,4 +201,29 @@ impl Service {
         });
         ReceiverStream::new(stream)
     }
+}
+
+/// From this difference of its clock to the leader's on it is a condition of a manager.
+const MOST_SKEW: Millis = Millis(1000);
+
+/// What is unusual about a member.
+fn conditions(member: &raft::MemberStatus, clock_is_known: bool) -> Vec<pb::Condition> {
+    let condition = |kind: &str, reason: &str, message: String| pb::Condition {
+        r#type: kind.to_owned(),
+        status: "True".to_owned(),
+        reason: reason.to_owned(),
+        message,
+        since_ms: None,
+    };
+    let ahead = member.clock_ahead_ms.filter(|_| clock_is_known);
+    let skewed = ahead.filter(|it| it.unsigned_abs() > MOST_SKEW.0).map(|ahead| {
+        let (reason, how) = if ahead > 0 { ("ClockAhead", "ahead of") } else { ("ClockBehind", "behind") };
+        let by = Millis(ahead.unsigned_abs());
+        condition("ClockSkewed", reason, format!("its clock is {by} {how} that of the leader"))
+    });
+    let duplicated = member.duplicated.then(|| {
+        let message = "two processes run as this manager: one of them on a copy of its data directory";
+        condition("Duplicated", "TwoProcesses", message.to_owned())
+    });
+    skewed.into_iter().chain(duplicated).collect()
 }

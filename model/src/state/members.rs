@@ -140,6 +140,16 @@ impl State {
         Answer::Done
     }
 
+    pub(super) fn duplicate(&mut self, context: &mut Context<'_>, node: NodeId) -> Answer {
+        let Some(manager) = self.managers.get(&node) else {
+            return Answer::Refused(Refusal::NoManager { node });
+        };
+        let what =
+            format!("two processes run as manager `{}`: one of them on a copy of its data", manager.name);
+        context.emit(None, Kind::ManagerDuplicated, what);
+        Answer::Done
+    }
+
     pub(super) fn set_member_role(
         &mut self,
         context: &mut Context<'_>,

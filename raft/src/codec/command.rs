@@ -72,6 +72,7 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
         Change::Report(it) if level < 2 => Written::Round(round(it)),
         Change::Report(it) => Written::Report(report(it)),
         Change::Lead { node } => Written::Lead(node.0),
+        Change::Duplicate { node } => Written::Duplicate(node.0),
         Change::SetVariable { key, value } => {
             Written::SetVariable(pb::SetVariable { key: key.clone(), value: value.clone() })
         }
@@ -158,6 +159,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         Written::Resume(key) => from_object_verb(key, Verb::Resume)?,
         Written::Report(it) => Change::Report(from_report(it)?),
         Written::Lead(node) => Change::Lead { node: NodeId(node) },
+        Written::Duplicate(node) => Change::Duplicate { node: NodeId(node) },
         Written::SetVariable(it) => Change::SetVariable { key: it.key, value: it.value },
         Written::Settle(it) => Change::Settle(Settle {
             group: it.group.into(),

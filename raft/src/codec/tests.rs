@@ -296,6 +296,7 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Lead { node: NodeId(1) },
         Change::SetVariable { key: "infrakit/max-instances".into(), value: "7".into() },
         Change::Report(of(2).with_facts([Fact::Started { instance: of_compute("i2") }])),
+        Change::Duplicate { node: NodeId(1) },
     ]
 }
 

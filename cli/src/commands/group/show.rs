@@ -32,19 +32,7 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         "moreWaits": group.more_waits,
         "strays": group.strays,
         "ownStrays": group.own_strays,
-        "conditions": group
-            .conditions
-            .iter()
-            .map(|it| {
-                json!({
-                    "type": it.r#type,
-                    "status": it.status,
-                    "reason": it.reason,
-                    "message": it.message,
-                    "since": it.since_ms.map(rfc3339),
-                })
-            })
-            .collect::<Vec<_>>(),
+        "conditions": group.conditions.iter().map(output::condition_json).collect::<Vec<_>>(),
         "observedAt": group.observed_at_ms.map(rfc3339),
     });
     if slots {
