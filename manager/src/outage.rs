@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::Subject;
 use api::tls;
 use futures_util::future::join_all;
+use model::failpoints::{Protection, is_left_out};
 use model::quorum::majority;
 use model::{NodeId, State};
 use raft::{MemberStatus, Replica, Role};
@@ -72,7 +73,7 @@ pub(crate) async fn keep(
         let Outage { since, missing: known } =
             present.take().unwrap_or_else(|| Outage { since: Instant::now(), missing: BTreeMap::new() });
         let outage = Outage { since, missing: missing(&replica, &members, &dial, &known).await };
-        if !outage.missing.is_empty() {
+        if !outage.missing.is_empty() && !is_left_out(Protection::LooksElsewhere) {
             let places: Vec<String> = places.iter().cloned().chain(replica.rumours()).collect();
             look_elsewhere(&replica, &dial, &places, &outage, &mut foreign).await;
         }
@@ -111,7 +112,7 @@ async fn forget_who_is_gone(replica: &Replica, dial: &Secure) {
 async fn twin(replica: &Replica, dial: &Secure) -> Option<String> {
     let (me, own) = (replica.identity().node, replica.own_address());
     let recorded = replica.published().state.managers.get(&me)?.address.clone();
-    if own.is_empty() || recorded == own {
+    if own.is_empty() || recorded == own || is_left_out(Protection::OneOfCopies) {
         return None;
     }
     let shown = async |address| {

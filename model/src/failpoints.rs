@@ -1,7 +1,6 @@
-//! Failpoints: protections that a simulation can leave out, one at a time, to show that its checks notice.
+//! Failpoints: protections that a simulation or chaos can leave out, one at a time, to show that its checks notice.
 //!
-//! Only with the feature `failpoints`, which only the simulation enables; otherwise every protection is
-//! active.
+//! Only with the feature `failpoints`, which only builds for them enable; otherwise every protection is active.
 
 /// A protection that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +39,14 @@ pub enum Protection {
     WentBack,
     /// A restarted leader does not continue in its old term.
     NoRestore,
+    /// Who is to found a cluster looks first whether there is one that takes it for a member.
+    FounderAsks,
+    /// Of a manager and a copy of it only one runs.
+    OneOfCopies,
+    /// Members that are missing are looked for at other addresses.
+    LooksElsewhere,
+    /// What is too large to be sent is not written.
+    TooLarge,
 }
 
 /// The failpoints by name. Admission also catches what a leader plans from an old state, so the barrier is
@@ -64,6 +71,18 @@ pub const PROTECTIONS: [(&str, &[Protection]); 17] = [
     ("no-restore", &[Protection::NoRestore]),
 ];
 
+/// Those that only real processes have, in the same way.
+pub const OF_PROCESSES: [(&str, &[Protection]); 5] = [
+    ("went-back", &[Protection::WentBack]),
+    ("founder-asks", &[Protection::FounderAsks]),
+    ("one-of-copies", &[Protection::OneOfCopies]),
+    ("looks-elsewhere", &[Protection::LooksElsewhere]),
+    ("too-large", &[Protection::TooLarge]),
+];
+
+/// The variable that names protections for a process to leave out, in a build that can.
+pub const VARIABLE: &str = "INFRAKIT_WITHOUT";
+
 #[cfg(feature = "failpoints")]
 std::thread_local! {
     static LEFT_OUT: std::cell::Cell<&'static [Protection]> = const { std::cell::Cell::new(&[]) };
@@ -75,10 +94,16 @@ pub fn leave_out(protections: &'static [Protection]) {
     LEFT_OUT.set(protections);
 }
 
-/// Whether it is left out on this thread.
+/// Whether it is left out on this thread, or by the whole process.
 #[cfg(feature = "failpoints")]
 pub fn is_left_out(protection: Protection) -> bool {
-    LEFT_OUT.get().contains(&protection)
+    static BY_PROCESS: std::sync::OnceLock<Vec<Protection>> = std::sync::OnceLock::new();
+    let by_process = BY_PROCESS.get_or_init(|| {
+        let name = std::env::var(VARIABLE).unwrap_or_default();
+        let all = OF_PROCESSES.iter().filter(|(known, _)| *known == name);
+        all.flat_map(|(_, protections)| protections.iter().copied()).collect()
+    });
+    LEFT_OUT.get().contains(&protection) || by_process.contains(&protection)
 }
 
 /// Never.

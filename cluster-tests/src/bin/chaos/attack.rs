@@ -3,6 +3,8 @@
 mod faults;
 mod networks;
 
+pub(crate) use faults::fault_against;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use api::{Client, proto as pb};
 use cluster_tests::{Cluster, Kind, Mood, Operation, Options, group, unexplained, until};
 use futures_util::future::join_all;
+use model::failpoints::VARIABLE;
 use model::tags::{self, Tags};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -60,8 +63,20 @@ struct Attack {
     surplus: u64,
 }
 
-/// Runs one schedule; with `only`, of one kind of fault.
-pub(crate) async fn run(seed: u64, faults: u32, only: Option<u64>) -> Outcome {
+/// What a schedule consists of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    pub(crate) faults: u32,
+    /// Only faults of one kind, by its number.
+    pub(crate) only: Option<u64>,
+    /// The protection that the managers leave out.
+    pub(crate) without: Option<&'static str>,
+}
+
+/// Runs one schedule.
+pub(crate) async fn run(schedule: Schedule) -> Outcome {
+    let Schedule { seed, faults, only, without } = schedule;
     let store = tempfile::tempdir().expect("a temporary directory");
     let dir = format!("dir={}", store.path().display());
     let options = Options {
@@ -69,6 +84,7 @@ pub(crate) async fn run(seed: u64, faults: u32, only: Option<u64>) -> Outcome {
         disks: true,
         network: true,
         founder_knows_peers: true,
+        environment: without.map(|name| (VARIABLE.to_owned(), name.to_owned())).into_iter().collect(),
         ..Options::default()
     };
     let cluster = Cluster::with(3, options).await;

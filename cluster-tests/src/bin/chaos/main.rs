@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use futures_util::FutureExt;
 
+use attack::Schedule;
+use model::failpoints::OF_PROCESSES;
 use outcome::Outcome;
 
 /// Real managers on hosts of their own, attacked as a seed says
@@ -23,9 +25,9 @@ struct Args {
     /// How long to go on
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// At most so many schedules
-    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
-    schedules: u64,
+    /// At most so many schedules; with --without, 20
+    #[arg(long)]
+    schedules: Option<usize>,
     /// The first schedule; without it, one that nobody has run before
     #[arg(long)]
     seed: Option<u64>,
@@ -35,6 +37,9 @@ struct Args {
     /// Only faults of one kind, by its number in attack/faults.rs
     #[arg(long)]
     only: Option<u64>,
+    /// Leave out one protection (in a build with the feature `failpoints`), or `each` in turn: a schedule must notice
+    #[arg(long, conflicts_with = "only")]
+    without: Option<String>,
 }
 
 #[tokio::main]
@@ -45,19 +50,17 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let first = args.seed.unwrap_or_else(|| rand::random::<u64>() >> 32);
+    let schedule = Schedule { seed: first, faults: args.faults, only: args.only, without: None };
+    if let Some(name) = &args.without {
+        return attack_the_harness(name, schedule, args.schedules.unwrap_or(20)).await;
+    }
     let began = Instant::now();
     let mut all = Vec::new();
-    for seed in (first..).take(usize::try_from(args.schedules).unwrap_or(usize::MAX)) {
+    for seed in (first..).take(args.schedules.unwrap_or(usize::MAX)) {
         if began.elapsed() >= Duration::from_secs(args.minutes * 60) {
             break;
         }
-        let outcome = match AssertUnwindSafe(attack::run(seed, args.faults, args.only)).catch_unwind().await {
-            Ok(outcome) => outcome,
-            Err(panic) => {
-                let why = panic.downcast_ref::<String>().map_or("it ended in a panic", String::as_str);
-                Outcome { violations: vec![why.lines().take(3).collect()], ..Outcome::default() }
-            }
-        };
+        let outcome = run(Schedule { seed, ..schedule }).await;
         println!(
             "schedule {seed}: {}; {} operations, as declared after {:.1} s{}",
             outcome.faults.keys().copied().collect::<Vec<_>>().join(", "),
@@ -71,6 +74,45 @@ async fn main() -> ExitCode {
         all.push(outcome);
     }
     report(&all, began.elapsed())
+}
+
+/// Runs a schedule; one that panics has broken something.
+async fn run(schedule: Schedule) -> Outcome {
+    AssertUnwindSafe(attack::run(schedule)).catch_unwind().await.unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map_or("it ended in a panic", String::as_str);
+        Outcome { violations: vec![why.lines().take(3).collect()], ..Outcome::default() }
+    })
+}
+
+/// Leaves out each protection of that name, with the faults that it is there for, and says which schedule notices first.
+async fn attack_the_harness(name: &str, schedule: Schedule, schedules: usize) -> ExitCode {
+    let chosen: Vec<_> = OF_PROCESSES.iter().filter(|(known, _)| name == "each" || name == *known).collect();
+    if chosen.is_empty() {
+        let known: Vec<&str> = OF_PROCESSES.iter().map(|(known, _)| *known).collect();
+        eprintln!("error: `{name}` is no protection; there are each, {}", known.join(", "));
+        return ExitCode::FAILURE;
+    }
+    println!("| left out | noticed by | how |\n|---|---|---|");
+    let mut all_noticed = true;
+    for (name, _) in chosen {
+        let only = attack::fault_against(name);
+        let mut noticed = None;
+        for seed in (schedule.seed..).take(schedules) {
+            let outcome = run(Schedule { seed, only, without: Some(name), ..schedule }).await;
+            if let Some(violation) = outcome.violations.into_iter().next() {
+                noticed = Some((seed, violation));
+                break;
+            }
+        }
+        match &noticed {
+            Some((seed, how)) => {
+                println!("| {name} | seed {seed}, schedule {} | {how} |", seed - schedule.seed + 1);
+            }
+            None => println!("| {name} | nobody in {schedules} schedules | |"),
+        }
+        all_noticed &= noticed.is_some();
+    }
+    if all_noticed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn report(all: &[Outcome], took: Duration) -> ExitCode {

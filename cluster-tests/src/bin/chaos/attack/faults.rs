@@ -17,6 +17,25 @@ use super::{Attack, DEMOTED, GROUP, short};
 const SMALLEST: u64 = 4;
 const LARGEST: u64 = 16;
 
+// The kinds of faults that a protection is there for.
+const DISK_BACK: u64 = 20;
+const COPY: u64 = 22;
+const MOVED: u64 = 25;
+const WIPED: u64 = 26;
+const TOO_MUCH: u64 = 27;
+
+/// The kind of the faults that this protection is there for.
+pub(crate) fn fault_against(protection: &str) -> Option<u64> {
+    match protection {
+        "went-back" => Some(DISK_BACK),
+        "one-of-copies" => Some(COPY),
+        "looks-elsewhere" => Some(MOVED),
+        "founder-asks" => Some(WIPED),
+        "too-large" => Some(TOO_MUCH),
+        _ => None,
+    }
+}
+
 impl Attack {
     /// One fault, as chance has it.
     pub(super) async fn strike(&mut self, only: Option<u64>) {
@@ -48,13 +67,13 @@ impl Attack {
             18 => self.give_lead_away(a).await,
             19 => self.demote(any).await,
             16..=17 => self.replace(any).await,
-            20..=21 => self.set_a_disk_back(any).await,
-            22 => self.run_a_copy(any).await,
+            DISK_BACK | 21 => self.set_a_disk_back(any).await,
+            COPY => self.run_a_copy(any).await,
             23 => self.run_a_copy_behind_a_partition(any).await,
             24 => self.set_a_clock_days_off(any).await,
-            25 => self.move_everybody().await,
-            26 => self.wipe_the_founder().await,
-            27 => self.ask_too_much().await,
+            MOVED => self.move_everybody().await,
+            WIPED => self.wipe_the_founder().await,
+            TOO_MUCH => self.ask_too_much().await,
             _ => self.scale().await,
         }
     }
