@@ -54,7 +54,7 @@ impl PeerService {
 
     /// Checks the sender; gives it and its process.
     fn check(&self, header: Option<pb::Header>, extensions: &Extensions) -> Result<Speaker, Status> {
-        let process = header.as_ref().map_or(0, |header| header.process);
+        let process = header.as_ref().and_then(|header| header.process);
         let from = NodeId(header.as_ref().map_or(0, |header| header.from));
         check(self.replica.identity(), header)?;
         match extensions.get::<PeerIdentity>() {
@@ -72,7 +72,7 @@ impl PeerService {
     /// It has everything that it agreed to, so it is one of those that may run as this member: refused is the second of
     /// two. It must stop with this reason.
     fn speaks(&self, speaker: &Speaker) -> Result<(), Status> {
-        let heard = self.replica.peers.processes.hear(speaker.node, speaker.process);
+        let heard = self.replica.peers.processes.hear(speaker.node, speaker.process.as_ref());
         heard.map_err(Status::permission_denied)
     }
 
@@ -137,7 +137,7 @@ impl PeerService {
 /// Who speaks, and by which of its processes.
 struct Speaker {
     node: NodeId,
-    process: u64,
+    process: Option<pb::Process>,
 }
 
 /// Checks sender and recipient: a request from another cluster or for another manager is rejected.
@@ -249,7 +249,7 @@ impl Peers for PeerService {
             Ok(pb::AppendReply {
                 result: Some(result),
                 clock: wall(),
-                process: processes.own,
+                process: Some(processes.own()),
                 duplicated: processes.duplicated().iter().map(|node| node.0).collect(),
             })
         });

@@ -104,19 +104,20 @@ impl Peers {
             addresses: self.heard.addresses.clone(),
             now: Mutex::default(),
         };
-        let header = header(&self.identity, target, self.heard.processes.own);
+        let header = header(&self.identity, target);
         Peer { header, line, heard: self.heard.clone() }
     }
 }
 
-fn header(identity: &Identity, to: u64, process: u64) -> pb::Header {
+/// Without the process, which is said anew with every request.
+fn header(identity: &Identity, to: u64) -> pb::Header {
     pb::Header {
         cluster: identity.cluster.to_string(),
         lineage: identity.lineage,
         from: identity.node.0,
         to,
         version: VERSION,
-        process,
+        process: None,
     }
 }
 
@@ -182,13 +183,17 @@ impl Peer {
 
     fn vote_request(&self, request: &VoteRequest<Types>) -> pb::VoteRequest {
         pb::VoteRequest {
-            header: Some(self.header.clone()),
+            header: Some(self.header()),
             vote: Some(codec::vote(&request.vote)),
             last_log_id: request.last_log_id.as_ref().map(codec::log_id),
             leadership_transfer: request.leadership_transfer,
             address: self.line.addresses.own(),
             agreed: self.heard.agreed.tell(),
         }
+    }
+
+    fn header(&self) -> pb::Header {
+        pb::Header { process: Some(self.heard.processes.own()), ..self.header.clone() }
     }
 
     fn client(&self) -> Result<PeersClient<Line>, RPCError<Types>> {
@@ -214,13 +219,13 @@ async fn within<T>(
 }
 
 fn append_request(
-    header: &pb::Header,
+    header: pb::Header,
     request: &AppendEntriesRequest<Types>,
     agreed: Vec<pb::Agreed>,
 ) -> pb::AppendRequest {
     pb::AppendRequest {
         agreed,
-        header: Some(header.clone()),
+        header: Some(header),
         vote: Some(codec::vote(&request.vote)),
         prev: request.prev_log_id.as_ref().map(codec::log_id),
         entries: request.entries.iter().map(codec::entry).collect(),
@@ -285,6 +290,7 @@ impl Peer {
         let unanswered = self.heard.acks.stream_to(header.to);
         let (known, peer) = (self.heard.agreed.clone(), NodeId(header.to));
         let (clocks, processes) = (self.heard.clocks.clone(), self.heard.processes.clone());
+        let speaks = processes.clone();
         async move {
             // It is asked again after its end, when it has not even a first request.
             let mut input = Box::pin(input.fuse());
@@ -301,7 +307,8 @@ impl Peer {
                 tells.fetch_max(commit, Ordering::SeqCst);
                 agreed.acknowledged(peer, matches.load(Ordering::SeqCst), commit);
                 agreed.committed(commit);
-                append_request(&header, &request, agreed.tell())
+                let header = pb::Header { process: Some(speaks.own()), ..header.clone() };
+                append_request(header, &request, agreed.tell())
             });
             let mut client = client?;
             let replies = within(option.hard_ttl(), client.append(requests)).await?;
@@ -309,7 +316,7 @@ impl Peer {
                 let reply = reply.map_err(|status| unreachable(&status))?;
                 clocks.heard(peer, reply.clock, wall());
                 processes.told(&reply.duplicated);
-                processes.hear(peer, reply.process).map_err(|why| unreachable(&Corrupt(why)))?;
+                processes.hear(peer, reply.process.as_ref()).map_err(|why| unreachable(&Corrupt(why)))?;
                 let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
                 match &result {
@@ -393,7 +400,7 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let mut head = snapshot::head(&snapshot.meta, &snapshot.snapshot);
-        head.header = Some(self.header.clone());
+        head.header = Some(self.header());
         head.vote = Some(codec::vote(&vote));
         let first = pb::SnapshotChunk { head: Some(head), data: Bytes::new() };
         let data = snapshot.snapshot;
@@ -422,7 +429,7 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let request = pb::TransferRequest {
-            header: Some(self.header.clone()),
+            header: Some(self.header()),
             from: Some(codec::vote(request.from_leader())),
             to: *request.to_node_id(),
             last_log_id: request.last_log_id().map(codec::log_id),
@@ -440,7 +447,7 @@ pub(crate) async fn digests(
     address: &str,
 ) -> Result<Option<BTreeMap<u64, Digest>>, Status> {
     let mut client = client(dial.dial(address).map_err(Status::unavailable)?);
-    let request = pb::DigestsRequest { header: Some(header(identity, peer.0, 0)) };
+    let request = pb::DigestsRequest { header: Some(header(identity, peer.0)) };
     let reply = tokio::time::timeout(COMPARED_IN, client.digests(request)).await;
     let reply = reply.map_err(|late| Status::deadline_exceeded(late.to_string()))??.into_inner();
     let digest = |it: pb::Digest| Some((it.index, Digest::try_from(&it.digest[..]).ok()?));

@@ -1,6 +1,6 @@
 //! Which processes speak as each member. A process draws a number when it starts and says it with everything it says;
-//! two that speak in turns are two that run at once, one of them on a copy of the other's disk. The one that was heard
-//! of later is refused.
+//! two that speak in turns are two that run at once, one of them on a copy of the other's disk. The one that was started
+//! later is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,8 @@ use std::time::Duration;
 use model::NodeId;
 use model::failpoints::{Protection, is_left_out};
 use tokio::time::Instant;
+
+use crate::proto as pb;
 
 /// What a process said before it ended may be read after the first words of its successor, all at once. Only a process
 /// that is heard again so much later counts as one that still runs.
@@ -23,8 +25,9 @@ const REMEMBERED: usize = 4;
 /// The processes of all members, as this one hears them.
 #[derive(Clone)]
 pub(crate) struct Processes {
-    /// The number of this process.
-    pub(crate) own: u64,
+    /// The number of this process, and when it started.
+    own: u64,
+    started: Instant,
     heard: Arc<Mutex<BTreeMap<NodeId, Speakers>>>,
     /// Members of which another manager says that two processes speak, and when it said so.
     told: Arc<Mutex<BTreeMap<NodeId, Instant>>>,
@@ -33,37 +36,44 @@ pub(crate) struct Processes {
 /// The processes that speak as one member.
 struct Speakers {
     now: u64,
-    /// In the order in which they were first heard.
-    all: Vec<u64>,
+    /// When each of them started, as it says.
+    all: Vec<(u64, Instant)>,
     returns: u32,
     returned: Option<Instant>,
-    /// The one that was heard of later, of two that run at once; and when that became known last.
+    /// The one that started later, of two that run at once; and when that became known last.
     second: Option<(u64, Instant)>,
 }
 
 impl Processes {
     pub(crate) fn of(own: u64) -> Self {
-        Self { own, heard: Arc::default(), told: Arc::default() }
+        Self { own, started: Instant::now(), heard: Arc::default(), told: Arc::default() }
     }
 
-    /// A process speaks as this member; 0 when its program has no such number. Refused is the second of two.
-    pub(crate) fn hear(&self, node: NodeId, process: u64) -> Result<(), String> {
-        if process == 0 || is_left_out(Protection::OneOfCopies) {
+    /// What this process says of itself.
+    pub(crate) fn own(&self) -> pb::Process {
+        pb::Process { number: self.own, runs_ms: self.started.elapsed().as_millis() as u64 }
+    }
+
+    /// A process speaks as this member; none when its program says nothing of it. Refused is the second of two.
+    pub(crate) fn hear(&self, node: NodeId, process: Option<&pb::Process>) -> Result<(), String> {
+        let Some(&pb::Process { number: process, runs_ms }) = process else { return Ok(()) };
+        if is_left_out(Protection::OneOfCopies) {
             return Ok(());
         }
         let mut heard = self.heard.lock().expect("nobody panics while holding the processes");
         let now = Instant::now();
         let speakers = heard.entry(node).or_insert_with(|| Speakers {
             now: process,
-            all: vec![process],
+            all: Vec::new(),
             returns: 0,
             returned: None,
             second: None,
         });
-        speakers.speaks(process, now);
+        let started = now.checked_sub(Duration::from_millis(runs_ms)).unwrap_or(now);
+        speakers.speaks(process, started, now);
         match speakers.second {
             Some((second, at)) if second == process && now.duration_since(at) < TOLD_FOR => Err(format!(
-                "two managers run as manager {node}: this one was heard of later, so it runs on a copy of the other's data"
+                "two managers run as manager {node}: this one started later, so it runs on a copy of the other's data"
             )),
             Some(_) | None => Ok(()),
         }
@@ -94,13 +104,17 @@ impl Processes {
 }
 
 impl Speakers {
-    fn speaks(&mut self, process: u64, now: Instant) {
-        if process == self.now {
+    fn started(&self, process: u64) -> Option<Instant> {
+        self.all.iter().find(|(known, _)| *known == process).map(|(_, started)| *started)
+    }
+
+    fn speaks(&mut self, process: u64, started: Instant, now: Instant) {
+        if process == self.now && !self.all.is_empty() {
             return;
         }
         let before = std::mem::replace(&mut self.now, process);
-        if !self.all.contains(&process) {
-            self.all.push(process);
+        if self.started(process).is_none() {
+            self.all.push((process, started));
             if self.all.len() > REMEMBERED {
                 self.all.remove(0);
             }
@@ -114,8 +128,7 @@ impl Speakers {
         // Long ago is another time.
         self.returns = if apart < TOLD_FOR { self.returns + 1 } else { 1 };
         if self.returns >= RETURNS {
-            let place = |it: u64| self.all.iter().position(|known| *known == it);
-            let second = if place(process) > place(before) { process } else { before };
+            let second = if self.started(process) > self.started(before) { process } else { before };
             self.second = Some((second, now));
         }
     }
@@ -127,11 +140,17 @@ mod tests {
 
     const TWO: NodeId = NodeId(2);
 
+    /// Of two processes the one with the lower number has run for longer.
+    fn speaks(processes: &Processes, number: u64) -> Result<(), String> {
+        processes.hear(TWO, Some(&pb::Process { number, runs_ms: 500_000 - 10_000 * number }))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn two_that_speak_in_turns_run_at_once_and_the_later_one_is_refused() {
         let processes = Processes::of(9);
-        for (process, is_refused) in [(1, false), (2, false), (1, false), (2, true), (1, false), (2, true)] {
-            assert_eq!(processes.hear(TWO, process).is_err(), is_refused, "{process}");
+        // The second is heard first, such as by one that it asks for its vote.
+        for (process, is_refused) in [(2, false), (1, false), (2, false), (1, false), (2, true), (1, false)] {
+            assert_eq!(speaks(&processes, process).is_err(), is_refused, "{process}");
             tokio::time::advance(APART).await;
         }
         assert_eq!(processes.duplicated(), [TWO].into());
@@ -140,7 +159,7 @@ mod tests {
         assert_eq!((other.duplicated_anywhere(), other.duplicated()), ([TWO].into(), BTreeSet::new()));
         // The second has ended.
         tokio::time::advance(TOLD_FOR).await;
-        assert_eq!(processes.hear(TWO, 1), Ok(()));
+        assert_eq!(speaks(&processes, 1), Ok(()));
         assert!(processes.duplicated().is_empty() && other.duplicated_anywhere().is_empty());
     }
 
@@ -150,8 +169,8 @@ mod tests {
         for process in 1..20 {
             // Words of the one before, read all at once among the first of the next.
             for said in [process, process + 1, process, process + 1] {
-                assert_eq!(processes.hear(TWO, said), Ok(()), "{process}");
-                assert_eq!(processes.hear(TWO, 0), Ok(()), "an older program");
+                assert_eq!(speaks(&processes, said), Ok(()), "{process}");
+                assert_eq!(processes.hear(TWO, None), Ok(()), "an older program");
             }
             tokio::time::advance(Duration::from_millis(50)).await;
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use api::proto as pb;
-use cluster_tests::{Process, group, until};
+use cluster_tests::{Cluster, Process, group, until};
 
 use super::{Attack, GROUP, short};
 
@@ -48,8 +48,20 @@ impl Attack {
         self.cluster.kill(i);
         copy(&self.cluster.data(i), &to);
         self.start(i);
-        self.cluster.until_voters(3).await;
+        self.is_back(i).await;
         to
+    }
+
+    /// Waits until a manager that was stopped answers again, and votes: for a moment the others may not have missed it.
+    async fn is_back(&self, i: usize) {
+        let client = Cluster::client_of(&self.cluster.address(i));
+        until("it answers itself", async || {
+            let status =
+                client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok()?;
+            (status.outage.is_none() && status.leader > 0).then_some(())
+        })
+        .await;
+        self.cluster.until_voters(3).await;
     }
 
     /// Somebody else in the place of a manager whose disk is lost: as an operator would do it.
@@ -133,7 +145,7 @@ impl Attack {
         } else {
             self.cluster.kill(i);
             self.start(i);
-            self.cluster.until_voters(3).await;
+            self.is_back(i).await;
         }
     }
 
@@ -201,7 +213,7 @@ impl Attack {
         let large = "x".repeat(500 << 10);
         let text: Vec<String> =
             (0..30).map(|n| group(&format!("g{n}"), 1, "v1").replace("echo hi", &large)).collect();
-        let asked = cluster_tests::Cluster::commit_all_by(&client, &text).await;
+        let asked = Cluster::commit_all_by(&client, &text).await;
         if asked.is_ok() {
             self.broken("fifteen megabytes were taken into the log");
         }
