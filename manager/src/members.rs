@@ -241,6 +241,12 @@ impl Members {
             None => return Err((NO_TOKEN.into(), true)),
         };
         let manager = application.manager;
+        if let Role::Leader { term } = *self.role.borrow()
+            && !self.replica.holds_lease(term)
+        {
+            // What is proposed now would be written, and perhaps never agreed to.
+            return Err(("the leader is not confirmed by a majority at the moment".into(), false));
+        }
         let known = self.replica.published().state;
         if let Some((node, _)) =
             known.managers.iter().find(|(_, known)| application.vouched && **known == manager)

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
+use crate::members::is_fresh;
 use crate::metrics::{Labels, Metrics};
 use crate::reconcile::Assessments;
 
@@ -158,7 +159,7 @@ impl Probe {
         let state = self.replica.published().state;
         for member in self.replica.members() {
             let name = state.managers.get(&member.node).map(|it| it.name.clone());
-            if let (Some(name), Some(ms)) = (name, member.clock_ahead_ms) {
+            if let (Some(name), Some(ms)) = (name, member.clock_ahead_ms.filter(|_| is_fresh(&member))) {
                 ahead.get_or_create(&vec![("manager", name)]).set(ms as f64 / 1000.0);
             }
         }

@@ -71,11 +71,11 @@ pub enum Change {
         role: MemberRole,
     },
     /// This manager leads from now on: for people, for nothing else follows from it.
-    /// Two processes were heard as one manager at once: one of them runs on a copy of the other's disk.
-    Duplicate {
+    Lead {
         node: NodeId,
     },
-    Lead {
+    /// Two processes were heard as one manager at once: one of them runs on a copy of the other's disk.
+    Duplicate {
         node: NodeId,
     },
     CreateToken(NewToken),

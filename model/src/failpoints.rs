@@ -71,7 +71,7 @@ pub const PROTECTIONS: [(&str, &[Protection]); 17] = [
     ("no-restore", &[Protection::NoRestore]),
 ];
 
-/// Those that only real processes have, in the same way.
+/// Those that real processes can leave out, in the same way.
 pub const OF_PROCESSES: [(&str, &[Protection]); 5] = [
     ("went-back", &[Protection::WentBack]),
     ("founder-asks", &[Protection::FounderAsks]),

@@ -122,6 +122,8 @@ impl Rehearsal<'_> {
         if let Some(group) = self.state.groups.get_mut(self.id) {
             let group = Arc::make_mut(group);
             group.paused = None;
+            // What is known now is what it is foretold with.
+            group.declared_again = None;
             if group.lifecycle == Lifecycle::PendingValidation {
                 group.lifecycle = Lifecycle::Managed;
             }

@@ -39,8 +39,11 @@ pub struct Observed {
     pub missing: BTreeMap<InstanceRef, Absence>,
     /// Members that this leader has seen lost: one of them may come back.
     pub lost: BTreeSet<InstanceRef>,
-    /// Since when instances with a token of a closed intent have been listed without a break: what was being
-    /// made when its intent was refused may be shown for a while.
+    /// When a listing began first that may show all that the group had before it was declared again, and how many
+    /// instances of the plugin the ones since then had.
+    pub first_look: Option<(Timestamp, usize)>,
+    /// Since when instances with a token of a closed intent, or without some of our tags, have been listed without a
+    /// break: what was being made when its intent was refused may be shown for a while, and tags come late.
     pub appeared: BTreeMap<InstanceRef, Timestamp>,
     /// Instances without a slot that could not be destroyed, or do not show their label, and when that is
     /// tried again.

@@ -40,6 +40,8 @@ pub enum Fact {
     Adopted(Adoption),
     /// Every wanted member is ready at this template.
     AllReplaced(Revision),
+    /// Listings have shown all that a group of this name had before it was declared again.
+    MembersKnown,
     /// The group was being destroyed, and nothing of it is left.
     Emptied,
 }
@@ -107,6 +109,7 @@ impl Report {
             | Fact::Unhealthy { .. }
             | Fact::Adopted(_)
             | Fact::AllReplaced(_)
+            | Fact::MembersKnown
             | Fact::Emptied => None,
         })
     }
@@ -114,7 +117,7 @@ impl Report {
     /// The feature level whose programs know all of this.
     pub fn level(&self) -> u32 {
         let fact = |fact: &Fact| match fact {
-            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } => 2,
+            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } | Fact::MembersKnown => 2,
             Fact::Outcome(..)
             | Fact::Gone { .. }
             | Fact::Ready { .. }

@@ -69,7 +69,7 @@ impl PeerService {
         Ok(Speaker { node: from, process })
     }
 
-    /// It has everything that it agreed to, so it is one of those that may run as this member: refused is the second of
+    /// It has everything that it agreed to, so it is one of those that may run as this member: refused is the younger of
     /// two. It must stop with this reason.
     fn speaks(&self, speaker: &Speaker) -> Result<(), Status> {
         let heard = self.replica.peers.processes.hear(speaker.node, speaker.process.as_ref());
@@ -226,7 +226,8 @@ impl Peers for PeerService {
             let speaker = peers.check(request.header.take(), &extensions).ok()?;
             // Otherwise the stream ends: it acknowledges nothing any more.
             peers.replica.peers.agreed.hear(&request.agreed).ok()?;
-            peers.speaks(&speaker).ok()?;
+            // A leader has the votes of a majority: it is told of, and not refused.
+            let _ = peers.speaks(&speaker);
             peers.replica.hears_leader();
             append_request(request).ok()
         });

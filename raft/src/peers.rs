@@ -63,7 +63,7 @@ pub(crate) struct Peers {
 #[derive(Clone)]
 pub(crate) struct Heard {
     pub(crate) acks: Acks,
-    /// Why this manager is no member any more.
+    /// Why this manager must end: it is no member any more, or another process runs as it.
     pub(crate) expelled: Reason,
     pub(crate) addresses: Addresses,
     pub(crate) agreed: Agreed,
@@ -316,7 +316,8 @@ impl Peer {
                 let reply = reply.map_err(|status| unreachable(&status))?;
                 clocks.heard(peer, reply.clock, wall());
                 processes.told(&reply.duplicated);
-                processes.hear(peer, reply.process.as_ref()).map_err(|why| unreachable(&Corrupt(why)))?;
+                // Refused is who asks for a vote. Whoever only follows does no harm, and is told of.
+                let _ = processes.hear(peer, reply.process.as_ref());
                 let result = append_result(reply).map_err(|corrupt| unreachable(&corrupt))?;
                 unanswered.is_answered(!matches!(result, Err(StreamAppendError::HigherVote(_))));
                 match &result {

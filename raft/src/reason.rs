@@ -14,7 +14,7 @@ impl Reason {
         self.0.send_replace(Some(why));
     }
 
-    /// What a peer says that rejects this manager as removed.
+    /// What a peer says that rejects this manager for good: it was removed, or another process runs as it.
     pub(crate) fn note(&self, status: &Status) {
         if status.code() == Code::PermissionDenied {
             self.say(status.message().to_owned());

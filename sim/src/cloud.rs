@@ -289,6 +289,7 @@ impl Cloud {
         self.tags_lost = false;
         self.one_name = None;
         self.drains_refused = false;
+        self.undrained_since.clear();
         self.frozen.clear();
     }
 

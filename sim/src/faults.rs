@@ -205,7 +205,7 @@ impl Fault<'_> {
     fn confuse_names(&mut self) {
         self.story.count("all listed under one name");
         self.cloud().one_name = Some("pet-000".into());
-        self.damage.healed_at = self.heal;
+        self.damage.healed_at = soon(1000, 40_000);
     }
 
     /// Nobody manages a group for a while: its instances stay, and are its members again when it is declared. Some were
@@ -273,13 +273,14 @@ impl Fault<'_> {
     }
 
     async fn scale(&mut self) {
-        if self.is_forgotten() {
-            return;
-        }
         let at = any_group(self.story.groups.len());
+        let forgotten = self.is_forgotten();
         let group = &mut self.story.groups[at];
         let usual = u64::from(group.usual);
         let size = raft::between(usual / 2, usual * 3 / 2) as u32;
+        if forgotten && size < group.size {
+            return;
+        }
         resize(group, size);
         let name = group.name;
         self.story.tell(format!("{name} is to have {size} members"));

@@ -165,7 +165,7 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
         for pair in instances.windows(2) {
             // Class C: at most so many as were given up and came after all, and none in the end.
             let given_up = pair.iter().any(|it| is_given_up(cloud, it) || was_hidden(cloud, it));
-            let replaced = !group.pets && takes_over(pair[1], pair[0]);
+            let replaced = !group.pets && takes_over(cloud, pair[1], pair[0]);
             if pair[0].gone.is_none_or(|gone| gone > pair[1].born) && !given_up && !replaced {
                 violations.push(format!(
                     "{} slot {slot}: {} was made while {} lived",
@@ -200,10 +200,13 @@ fn of_group(cloud: &Cloud, state: &State, group: &Group) -> Vec<String> {
     violations
 }
 
-/// Whether one was made to take over the slot of the other: start-first, for another template.
-fn takes_over(new: &Instance, old: &Instance) -> bool {
+/// Whether one was made to take over the slot of the other: start-first, for another template. Generations begin again
+/// when a group was freed and is declared again.
+fn takes_over(cloud: &Cloud, new: &Instance, old: &Instance) -> bool {
     let tag = |it: &Instance, name: &str| it.tags.get(name).cloned();
-    tag(new, tags::SLOT) == tag(old, tags::SLOT) && tag(new, tags::CONFIG_HASH) != tag(old, tags::CONFIG_HASH)
+    tag(new, tags::SLOT) == tag(old, tags::SLOT)
+        && tag(new, tags::CONFIG_HASH) != tag(old, tags::CONFIG_HASH)
+        && (cloud.freed.is_some() || tag(new, tags::GENERATION) != tag(old, tags::GENERATION))
 }
 
 /// An instance that was claimed while as many as were ever wanted were there, or coming, and not going:
@@ -231,7 +234,7 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
         };
         let beside: Vec<&&Instance> = ours.iter().filter(counts).collect();
         // One that takes a slot over makes one more than are wanted, and never two.
-        let takes_over = !group.pets && beside.iter().any(|it| takes_over(instance, it));
+        let takes_over = !group.pets && beside.iter().any(|it| takes_over(cloud, instance, it));
         let there = if takes_over {
             // A claim that was repeated counts once, whatever became of each attempt.
             beside.iter().map(|it| it.claim).collect::<BTreeSet<_>>().len().saturating_sub(1)

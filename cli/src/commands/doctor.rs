@@ -155,10 +155,11 @@ fn differences(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
                     what,
                     "set the clocks of both machines right (NTP); certificates are refused when they differ by a day",
                 ),
-                _ => Finding::bad(
+                "Duplicated" => Finding::bad(
                     what,
                     "end the one that is not to be a manager; to run another one, let it join with an empty --data-dir",
                 ),
+                _ => Finding::warning(what, format!("`infrakit node inspect {}` shows more", node.name)),
             });
         }
     }

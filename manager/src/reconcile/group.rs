@@ -340,7 +340,7 @@ impl<W: World> Reconciler<W> {
                     tracing::error!(group = %self.id, %error, "a report was not written (a bug)");
                 }
                 tracing::debug!(group = %self.id, %error, "a report was not written; its outcomes are sent again");
-                // Nobody minds to read twice that it was destroyed without its drain.
+                // Nobody minds to read twice that it was destroyed without its drain, or started.
                 self.remarks.extend(remarks);
                 // It may have been written all the same. Reporting an outcome twice is harmless: an intent
                 // that is closed already is left as it is.

@@ -128,7 +128,8 @@ impl Seen {
         (!matches!(state.status, RunStatus::Running | RunStatus::Unknown)).then_some(state)
     }
 
-    /// Whether it has every tag that this cluster gives to what it makes. A tag may be shown later than what it is on.
+    /// Whether it has the tags that this cluster gives to everything it makes. A tag may be shown later than what it is
+    /// on.
     pub fn has_all_tags(&self) -> bool {
         [tags::GROUP, tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT]
             .iter()

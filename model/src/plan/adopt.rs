@@ -54,7 +54,7 @@ impl<'a> Planner<'a> {
                 }
                 newcomers.push((instance, seen));
             }
-            // Whose slot is known comes first: the others take what is left.
+            // Of one plugin, whose slot is known comes first: the others take what is left.
             newcomers.sort_by_key(|(_, seen)| seen.tag(tags::SLOT).is_none());
             for (instance, seen) in newcomers {
                 // A listing that began before the last change of the roster proves too little to act on.
@@ -62,9 +62,11 @@ impl<'a> Planner<'a> {
                     self.newcomer(&instance, seen);
                 } else {
                     self.keep_place(plugin, seen);
+                    self.unplaced |= self.is_too_new(&instance, seen) && self.is_unplaced(&instance, seen);
                 }
             }
         }
+        self.plan.known = self.knows_its_members();
     }
 
     /// Whether it was destroyed so short a time ago that a listing may still show it.
@@ -131,7 +133,7 @@ impl<'a> Planner<'a> {
         }
         if self.is_too_new(instance, seen) {
             self.keep_place(plugin, seen);
-            self.unplaced |= self.is_unplaced(seen);
+            self.unplaced |= self.is_unplaced(instance, seen);
             return;
         }
         let template = template_of(self.group, plugin, seen);
@@ -181,9 +183,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether it is of a group of names, and its tags do not tell its own.
-    fn is_unplaced(&self, seen: &Seen) -> bool {
-        matches!(self.group.spec.allocation, Allocation::LogicalIds(_)) && seen.logical_id().is_none()
+    /// Whether it is of a group of names, and its tags do not tell its own: what its plugin calls it may be another's.
+    fn is_unplaced(&self, instance: &InstanceRef, seen: &Seen) -> bool {
+        let elsewhere = instance.plugin != *self.plugin_of(self.group.target);
+        if elsewhere && self.observed.troubles.contains_key(&instance.plugin) {
+            return false;
+        }
+        let theirs = seen.is_another_clusters() || self.group.given_up.contains_key(instance);
+        !theirs && self.has_names() && !(seen.ours && seen.tag(tags::LOGICAL_ID).is_some())
+    }
+
+    fn has_names(&self) -> bool {
+        matches!(self.group.spec.allocation, Allocation::LogicalIds(_))
     }
 
     /// Whether it has not been listed for long enough to be judged. It may carry the token of an intent that was closed
@@ -191,7 +202,8 @@ impl<'a> Planner<'a> {
     /// come later than it.
     fn is_too_new(&mut self, instance: &InstanceRef, seen: &Seen) -> bool {
         let settled = seen.intent.is_none() || is_left_out(Protection::LateEvidence);
-        let tagged = seen.has_all_tags() || is_left_out(Protection::LateTags);
+        let named = !self.has_names() || seen.tag(tags::LOGICAL_ID).is_some();
+        let tagged = named && seen.has_all_tags() || is_left_out(Protection::LateTags);
         if settled && tagged {
             return false;
         }

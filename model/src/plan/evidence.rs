@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{InstanceId, InstanceRef, PluginName};
-use crate::limits::{MANY, MOST_LOST};
+use crate::limits::{LISTINGS_LAG, MANY, MOST_LOST};
 use crate::observed::{Absence, Observed, Seen, View};
 use crate::plugin::PluginClass;
 use crate::state::{GroupState, Recorded};
@@ -58,7 +58,29 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
         observed.listed_once.retain(|instance| recorded.contains(instance));
     }
     see_newcomers(observed, plugin, &view, group);
+    see_members_of_before(observed, plugin, &view, group);
     observed.views.insert(plugin.clone(), view);
+}
+
+/// From when on a listing may show all that a group of this name had before it was declared again.
+pub(super) fn shows_all_from(observed: &Observed, view: &View, group: &GroupState) -> Option<Timestamp> {
+    let lag = view.guarantees.lists_within.unwrap_or(LISTINGS_LAG);
+    Some(group.declared_again?.max(observed.leading_since) + lag)
+}
+
+/// Remembers the first such listing. One that is cut short, or a failure in between, begins it again.
+fn see_members_of_before(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
+    let Some(from) = shows_all_from(observed, view, group) else {
+        observed.first_look = None;
+        return;
+    };
+    if *plugin != *group.plugin_of(group.target) || view.taken_at < from || view.after < group.list_from {
+        return;
+    }
+    observed.first_look = match observed.first_look {
+        Some((at, total)) if view.unbroken_since <= at && total <= view.total => Some((at, view.total)),
+        Some(_) | None => Some((view.taken_at, view.total)),
+    };
 }
 
 /// Since when instances that may have been left behind by a closed intent, or lack some of our tags, are shown without
@@ -66,7 +88,8 @@ pub fn see(observed: &mut Observed, plugin: &PluginName, view: Arc<View>, group:
 fn see_newcomers(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
     let newcomer = |instance: &InstanceId, seen: &Seen| {
         let closed = seen.intent.is_some_and(|intent| !group.intents.contains_key(&intent));
-        (closed || !seen.has_all_tags()) && !group.has(plugin, instance)
+        (closed || !seen.has_all_tags() || seen.tag(crate::tags::LOGICAL_ID).is_none())
+            && !group.has(plugin, instance)
     };
     let before = observed.views.get(plugin);
     let gone = |it: &InstanceId| {

@@ -198,35 +198,41 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Whether the plugin that creates new members was listed since the group was created or got its
-    /// template: without that, a member that exists already might be created again.
+    /// Whether the plugin that creates new members was listed since the group was created or got its template, and all
+    /// that it had before is known: without that, a member that exists already might be created again.
     pub(super) fn can_provision(&mut self) -> bool {
         let plugin = self.plugin_of(self.group.target);
-        if let Some(view) = self.view_of(self.group.target).filter(|view| view.after >= self.group.list_from)
-        {
-            let until = self.shows_all_from(view);
-            if until.is_none() && !self.unplaced {
-                return true;
-            }
-            until.into_iter().for_each(|until| self.wake(until));
-            self.wait_once(Wait::Listing { plugin: plugin.clone() });
+        let listed = self.view_of(self.group.target).is_some_and(|view| view.after >= self.group.list_from);
+        if listed && !self.unplaced && self.group.declared_again.is_none() {
+            return true;
+        }
+        if self.observed.troubles.contains_key(plugin) {
             return false;
         }
-        if !self.observed.troubles.contains_key(plugin) {
-            self.plan.waits.push(Wait::Listing { plugin: plugin.clone() });
+        match self.members_of_before().filter(|until| listed && !self.unplaced && self.now < *until) {
+            Some(until) => self.wait_once(Wait::Known { plugin: plugin.clone(), until }),
+            None => self.wait_once(Wait::Listing { plugin: plugin.clone() }),
         }
         false
     }
 
-    /// Until when a listing may lack what a group of this name made before it was freed: this one knows nothing of that.
-    /// Like the absence of members it is confirmed, for listings may be cut short.
-    fn shows_all_from(&self, view: &View) -> Option<Timestamp> {
-        let from =
-            self.group.declared_again?.max(self.observed.leading_since) + view.guarantees.shows_the_past();
-        // A first look now, and a second one after that.
-        let until = if view.taken_at < from { from } else { from.max(view.unbroken_since) + MANY_GONE };
-        let again = view.taken_at + MANY_GONE;
-        (view.taken_at < until).then_some(until).or((view.shrunk_by > 0).then_some(again))
+    /// Until when listings may lack what a group of this name had before it was declared again: like the absence of
+    /// members it is confirmed, for listings may be cut short. None when there was none.
+    fn members_of_before(&mut self) -> Option<Timestamp> {
+        let view = self.view_of(self.group.target)?;
+        let from = evidence::shows_all_from(self.observed, view, self.group)?;
+        let until = self.observed.first_look.map_or(from, |(first, _)| first + MANY_GONE);
+        self.wake(until);
+        Some(until)
+    }
+
+    /// Whether two listings, apart from each other, have shown all of it.
+    pub(super) fn knows_its_members(&self) -> bool {
+        let Some(view) = self.view_of(self.group.target) else { return false };
+        let confirmed = |(first, _): (Timestamp, usize)| view.taken_at >= first + MANY_GONE;
+        self.group.declared_again.is_some()
+            && !self.unplaced
+            && self.observed.first_look.is_some_and(confirmed)
     }
 
     pub(super) fn destroy(&mut self, running: &RunningMember<'_>, reason: Reason) {

@@ -38,6 +38,8 @@ pub struct Plan {
     pub strays: Vec<InstanceRef>,
     /// Every desired member is ready at this template, for the first time.
     pub replaced: Option<Revision>,
+    /// What a group of this name had before it was declared again is known now.
+    pub known: bool,
     /// The group was being destroyed and nothing of it is left.
     pub finished: bool,
     /// When to plan again even if nothing has happened.
@@ -110,6 +112,7 @@ impl Plan {
         }));
         report.facts.extend(self.adopt.iter().cloned().map(Fact::Adopted));
         report.facts.extend(self.replaced.map(Fact::AllReplaced));
+        report.facts.extend(self.known.then_some(Fact::MembersKnown));
         report.facts.extend(self.finished.then_some(Fact::Emptied));
         for action in &self.actions {
             match action {

@@ -211,7 +211,8 @@ impl Story {
         let plan = self.plan();
         let report = plan.report(&web(), self.group().revision, TERM, []);
         if report.is_empty() {
-            let listings_seen = |it: &Wait| matches!(it, Wait::Listing { .. } | Wait::Missing { .. });
+            let listings_seen =
+                |it: &Wait| matches!(it, Wait::Listing { .. } | Wait::Known { .. } | Wait::Missing { .. });
             return plan.waits.iter().any(listings_seen);
         }
         let claims = report.claims.len();

@@ -17,6 +17,8 @@ pub enum Wait {
     Plugin { plugin: PluginName, since: Timestamp, message: String },
     /// The plugin has still to list its instances.
     Listing { plugin: PluginName },
+    /// The group was declared again: its plugin may still show members of before.
+    Known { plugin: PluginName, until: Timestamp },
     /// Calls are under way.
     Calls { open: usize },
     /// The outcome of an attempt is not known yet.
@@ -67,6 +69,7 @@ impl Wait {
             Wait::Validation { .. } => "PluginsHaveNotAccepted",
             Wait::Plugin { .. } => "PluginUnreachable",
             Wait::Listing { .. } => "ListingAwaited",
+            Wait::Known { .. } => "MembersOfBeforeAwaited",
             Wait::Calls { .. } => "CallsUnderWay",
             Wait::Settling { .. } => "OutcomeUnknown",
             Wait::Backoff { .. } => "SlotBackoff",
@@ -94,6 +97,7 @@ impl Wait {
             | Wait::Backoff { until, .. }
             | Wait::Label { until, .. }
             | Wait::Stray { until, .. }
+            | Wait::Known { until, .. }
             | Wait::Rate { until } => Some(*until),
             Wait::Start { until, .. } => *until,
             Wait::Paused { .. }
@@ -116,9 +120,10 @@ impl Wait {
     /// The slot, instance, intent or plugin that it is about; empty when it is about the whole group.
     pub fn subject(&self) -> String {
         match self {
-            Wait::Plugin { plugin, .. } | Wait::Listing { plugin } | Wait::Missing { plugin, .. } => {
-                plugin.to_string()
-            }
+            Wait::Plugin { plugin, .. }
+            | Wait::Listing { plugin }
+            | Wait::Known { plugin, .. }
+            | Wait::Missing { plugin, .. } => plugin.to_string(),
             Wait::Settling { intent, .. } => intent.to_string(),
             Wait::Backoff { slot, .. }
             | Wait::Operator { slot, .. }
@@ -166,6 +171,9 @@ impl fmt::Display for Wait {
                 write!(f, "plugin `{plugin}` is unreachable{}", because(message))
             }
             Wait::Listing { plugin } => write!(f, "plugin `{plugin}` is to list its instances"),
+            Wait::Known { plugin, .. } => {
+                write!(f, "declared again: plugin `{plugin}` may still show members that it had before")
+            }
             Wait::Calls { open: 1 } => f.write_str("1 call is under way"),
             Wait::Calls { open } => write!(f, "{open} calls are under way"),
             Wait::Settling { intent, message, .. } => {

@@ -57,8 +57,8 @@ pub struct GroupState {
     /// The rate limit: until when the instances created so far use up the rate at which the group may
     /// create them.
     pub paid_until: Timestamp,
-    /// When a group of this name was declared again, until all its members have been ready once: it knows nothing of
-    /// what the one before it made. Since feature level 2.
+    /// When a group of this name was declared again, until listings have shown all that it had before: it knows nothing
+    /// of that. Since feature level 2.
     pub declared_again: Option<Timestamp>,
 }
 

@@ -99,11 +99,11 @@ impl GroupState {
                     bounds.instances = bounds.instances.saturating_sub(1);
                 }
             }
+            Fact::MembersKnown => self.declared_again = None,
             Fact::AllReplaced(at) => {
                 let before = self.phase;
                 self.phase = self.phase.after(Turn::AllReplaced(*at));
                 if self.phase != before {
-                    self.declared_again = None;
                     let what = format!("all members are ready at the template of revision {at}");
                     context.emit(Some(id), Kind::RolloutSucceeded, what);
                 }

@@ -64,10 +64,13 @@ impl Hello {
         }
     }
 
-    /// The listing lag that the plugin reports; none if it reports nothing. With a fence, the default is no
-    /// lag.
+    /// The listing lag that the plugin reports; none if it reports nothing, or that it never lists everything. With a
+    /// fence, the default is no lag.
     pub fn lists_within(&self) -> Option<Millis> {
         let said = self.interfaces.get(interface::FENCE)?;
+        if said.iter().any(|it| it == fence::LISTS_NEVER) {
+            return None;
+        }
         let span = said.iter().find_map(|it| it.strip_prefix(fence::LISTS_WITHIN));
         Some(span.and_then(|span| Millis::parse_go(span).ok()).unwrap_or_default())
     }

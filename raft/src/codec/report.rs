@@ -134,6 +134,7 @@ fn fact(fact: &Fact) -> pb::Fact {
             }),
             Fact::Adopted(it) => Written::Adopted(adoption(it)),
             Fact::AllReplaced(at) => Written::AllReplaced(at.0),
+            Fact::MembersKnown => Written::MembersKnown(pb::Blank {}),
             Fact::Emptied => Written::Emptied(pb::Blank {}),
         }),
     }
@@ -159,6 +160,7 @@ fn from_fact(read: pb::Fact) -> Result<Fact, Corrupt> {
             since: Timestamp(it.since),
         },
         Written::Adopted(it) => from_adoption(it)?,
+        Written::MembersKnown(_) => Fact::MembersKnown,
         Written::AllReplaced(at) => Fact::AllReplaced(Revision(at)),
         Written::Emptied(_) => Fact::Emptied,
     })
@@ -205,7 +207,7 @@ pub(super) fn round(report: &Report) -> pb::Round {
             Fact::Adopted(it) => round.adopt.push(adoption(it)),
             Fact::AllReplaced(at) => round.replaced = Some(at.0),
             Fact::Emptied => round.finished = true,
-            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } => {
+            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } | Fact::MembersKnown => {
                 debug_assert!(false, "it is of level 2")
             }
         }

@@ -297,6 +297,8 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::SetVariable { key: "infrakit/max-instances".into(), value: "7".into() },
         Change::Report(of(2).with_facts([Fact::Started { instance: of_compute("i2") }])),
         Change::Duplicate { node: NodeId(1) },
+        commit(spec("api", "v2", Allocation::LogicalIds(vec!["a".into()])), None),
+        Change::Report(of(2).with_facts([Fact::MembersKnown])),
     ]
 }
 

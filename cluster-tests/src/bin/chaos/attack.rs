@@ -45,6 +45,8 @@ struct Attack {
     demoted: Option<(usize, Instant)>,
     /// Who was perhaps removed for good: it comes back with an empty disk, as somebody else.
     removed: Option<usize>,
+    /// Whose disks failed, or were full: such a manager may end.
+    bad_disks: [bool; 3],
     /// Whose clocks are days off.
     off_by_days: Vec<usize>,
     /// The first manager was replaced: it joins the others now.
@@ -103,6 +105,7 @@ pub(crate) async fn run(schedule: Schedule) -> Outcome {
         plugins_back: None,
         demoted: None,
         removed: None,
+        bad_disks: [false; 3],
         off_by_days: Vec::new(),
         has_joined: false,
         store: store.path().to_owned(),
@@ -191,6 +194,14 @@ impl Attack {
                 && self.cluster.manager_mut(i).ended().is_some()
             {
                 self.cluster.kill(i);
+                let expected = self.removed == Some(i)
+                    || self.off_by_days.contains(&i)
+                    || std::mem::take(&mut self.bad_disks[i]);
+                if !expected {
+                    let log = self.cluster.manager(i).log();
+                    let last: Vec<&str> = log.lines().rev().take(3).collect();
+                    self.violations.push(format!("m{} ended by itself: {}", i + 1, last.join("; ")));
+                }
                 if self.removed == Some(i) {
                     self.removed = None;
                     self.wipe(i);

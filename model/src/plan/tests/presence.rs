@@ -147,6 +147,38 @@ fn what_a_freed_group_made_right_before_is_awaited() {
 }
 
 #[test]
+fn a_group_that_is_declared_smaller_and_grows_at_once_finds_what_it_had() {
+    for size in [0, 1] {
+        let mut story = declared_again();
+        let key = ObjectKey::group(&web());
+        assert_eq!(story.apply(Change::Object { key, verb: Verb::Release }), Answer::Done);
+        let ids: Vec<LogicalId> = ["a", "b", "c"].map(LogicalId::from).into();
+        story.commit(spec("v1", Allocation::LogicalIds(ids[..size].to_vec())));
+        let late = story.provider.split_off(1);
+        told_for(&mut story, Millis::seconds(5));
+        story.commit(spec("v1", Allocation::LogicalIds(ids)));
+        assert!(told_for(&mut story, Millis::seconds(10)).is_empty(), "the others need not be listed yet");
+        story.provider.extend(late);
+        let story = story.settles();
+        assert_eq!((story.made, story.provider.len()), (3, 3), "of {size}");
+        story.is_as_declared();
+    }
+}
+
+#[test]
+fn where_members_of_before_may_be_is_looked_again_after_a_failure_and_by_a_new_leader() {
+    let mut story = declared_again();
+    story.provider.remove(1);
+    told_for(&mut story, Millis::seconds(22));
+    story.unbroken_since = story.now;
+    assert!(told_for(&mut story, Millis::seconds(4)).is_empty(), "a look failed meanwhile");
+    story.observed.first_look = None;
+    story.observed.leading_since = story.now;
+    assert!(told_for(&mut story, Millis::seconds(24)).is_empty(), "another leads");
+    assert_eq!(story.settles().made, 4);
+}
+
+#[test]
 fn what_lacks_some_of_its_tags_is_not_judged_before_they_have_had_their_time() {
     let all = [tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT, tags::LOGICAL_ID];
     for lacks in 1..1_usize << all.len() {

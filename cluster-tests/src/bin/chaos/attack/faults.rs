@@ -145,6 +145,7 @@ impl Attack {
         };
         self.count(name);
         self.cluster.disk(i).be(mood);
+        self.bad_disks[i] = true;
     }
 
     fn freeze(&mut self, leader: usize) {

@@ -1,5 +1,6 @@
 //! Faults of real networks and machines: disks that go back in time, copies of managers, clocks that are days off, new
-//! addresses, founders without their disks, and sizes that nobody can replicate. Each begins when all is well.
+//! addresses, founders without their disks, and sizes that nobody can replicate. All but the last begin when all is
+//! well.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,8 @@ use super::{Attack, GROUP, short};
 
 /// Within this time a manager that must not stay is to end by itself.
 const LEAVES_IN: Duration = Duration::from_secs(40);
+/// Within this time a manager is a voter again when nothing is in its way any more.
+const BACK_IN: Duration = Duration::from_secs(40);
 
 /// As `cp -a` does: whole, and with its times.
 fn copy(from: &Path, to: &Path) {
@@ -30,16 +33,19 @@ async fn leaves(mut ended: impl FnMut() -> bool) -> bool {
 }
 
 impl Attack {
-    /// Everybody votes and is reachable; false when something is broken still.
+    /// Everybody votes and is reachable, as a leader says.
+    async fn all_vote(&self) -> bool {
+        let client = short(&self.cluster);
+        let status = client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await;
+        let well = |node: &pb::Node| node.role != "Learner" && node.status == "Reachable";
+        status.is_ok_and(|it| it.outage.is_none() && it.nodes.len() == 3 && it.nodes.iter().all(well))
+    }
+
+    /// The same, and nothing is broken still.
     async fn is_well(&mut self) -> bool {
         let broken = !self.dead.is_empty() || !self.frozen.is_empty() || self.mended.is_some();
-        if broken || self.removed.is_some() || self.demoted.is_some() || !self.off_by_days.is_empty() {
-            return false;
-        }
-        let status =
-            short(&self.cluster).call(async |mut c| c.status(pb::StatusRequest::default()).await).await;
-        let well = |node: &pb::Node| node.role != "Learner" && node.status == "Reachable";
-        status.is_ok_and(|status| status.nodes.len() == 3 && status.nodes.iter().all(well))
+        let away = self.removed.is_some() || self.demoted.is_some() || !self.off_by_days.is_empty();
+        !broken && !away && self.all_vote().await
     }
 
     /// A copy of a manager's directory, taken while the manager is stopped for a moment.
@@ -64,11 +70,28 @@ impl Attack {
         self.cluster.until_voters(3).await;
     }
 
+    /// Waits until a manager has acknowledged what was written meanwhile.
+    async fn has_all_of_it(&self, i: usize) {
+        let name = format!("m{}", i + 1);
+        until("it has what is written now", async || {
+            self.cluster.set("now", "v").await.ok()?;
+            let status = self.cluster.status().await?;
+            let close = |lag: u64| lag < 20;
+            status.nodes.iter().any(|it| it.name == name && it.lag.is_some_and(close)).then_some(())
+        })
+        .await;
+    }
+
     /// Somebody else in the place of a manager whose disk is lost: as an operator would do it.
     async fn begin_again(&mut self, i: usize) {
         self.cluster.kill(i);
         until("the others remove it", async || {
-            self.set_member_role(i, pb::MemberRole::Removed).await.then_some(())
+            let removed = self.set_member_role(i, pb::MemberRole::Removed).await;
+            // An answer may have been lost.
+            let name = format!("m{}", i + 1);
+            let is_member =
+                async || Some(self.cluster.status().await?.nodes.iter().any(|it| it.name == name));
+            (removed || is_member().await == Some(false)).then_some(())
         })
         .await;
         self.wipe(i);
@@ -87,6 +110,7 @@ impl Attack {
         // The clients go on writing: it agrees to more than the copy has.
         let span = self.between(500, 2000);
         self.pass(Duration::from_millis(span)).await;
+        self.has_all_of_it(i).await;
         self.cluster.kill(i);
         self.wipe(i);
         std::fs::rename(&kept, self.cluster.data(i)).expect("a copy");
@@ -140,12 +164,19 @@ impl Attack {
     /// Ends the copy; if it was taken for the manager, somebody else comes in its place.
     async fn keep_one_of(&mut self, i: usize, copy: Process) {
         drop(copy);
-        if self.cluster.manager_mut(i).ended().is_some() {
+        // It finds back by itself, or it is told that the copy went on without it.
+        let began = Instant::now();
+        let back = until("it is a voter again, or has ended, or its time is over", async || {
+            let ended = self.cluster.manager_mut(i).ended().is_some();
+            let back = !ended && self.all_vote().await;
+            (ended || back || began.elapsed() > BACK_IN).then_some(back)
+        })
+        .await;
+        if !back && self.cluster.manager_mut(i).ended().is_none() {
+            self.broken("a manager does not come back after a copy of it was at work");
+        }
+        if !back {
             self.begin_again(i).await;
-        } else {
-            self.cluster.kill(i);
-            self.start(i);
-            self.is_back(i).await;
         }
     }
 
@@ -199,7 +230,10 @@ impl Attack {
         self.count("the founder without its disk");
         self.cluster.kill(0);
         self.wipe(0);
+        // The instances of the cluster would keep it from founding another one, too.
+        self.cluster.set_manager_arguments(&["--adopt", "none"]);
         self.cluster.start(0);
+        self.cluster.set_manager_arguments(&[]);
         if !leaves(|| self.cluster.manager_mut(0).ended().is_some()).await {
             self.broken("a founder that lost its disk founds another cluster");
         }
