@@ -370,13 +370,15 @@ async fn clocks_that_differ_are_told_and_a_newcomer_whose_clock_is_far_off_does_
     cluster.set_running_clock(other, "+90s");
     let told = until("doctor says so", async || {
         let told = said(&cluster.run(&["doctor"], b""));
-        told.contains(&format!("the clock of manager `{name}` is")).then_some(told)
+        told.contains(&format!("manager `{name}`: its clock is")).then_some(told)
     })
     .await;
     assert!(told.contains("ahead of that of the leader") && told.contains("NTP"), "{told}");
+    let inspected = said(&cluster.run(&["node", "inspect", &name], b""));
+    assert!(inspected.contains("ClockSkewed: its clock is"), "{inspected}");
     cluster.set_running_clock(other, "+0");
     until("it is right again", async || {
-        (!said(&cluster.run(&["doctor"], b"")).contains("the clock of manager")).then_some(())
+        (!said(&cluster.run(&["doctor"], b"")).contains("its clock is")).then_some(())
     })
     .await;
     // A day is what a certificate bears; whoever joins is to be nearer.

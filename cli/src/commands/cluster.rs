@@ -113,6 +113,9 @@ async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
     };
     if !output::object(global.output, "Node", node_json(node, status.term))? {
         output::table(&NODES, [node_row(node)])?;
+        for condition in &node.conditions {
+            output::line(&format!("{}: {}", condition.r#type, condition.message))?;
+        }
     }
     Ok(0)
 }
