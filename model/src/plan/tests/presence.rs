@@ -250,8 +250,9 @@ fn who_comes_back_takes_its_slot_again_from_one_that_was_never_ready() {
 
 #[test]
 fn what_an_attempt_left_behind_for_a_moment_is_never_a_member() {
-    for lists_within in [Some(Millis(0)), None] {
+    for (lists_within, level) in [(Some(Millis(0)), 2), (None, 2), (Some(Millis(0)), 1), (None, 1)] {
         let mut story = Story::of(1);
+        story.state.level = level;
         story.guarantees = Guarantees { class: PluginClass::C, lists_within };
         let (intent, hash) = claims_one(&mut story);
         let half = tags_of(&hash, Some(&Slot::Ordinal(0)), Some(intent));
