@@ -109,7 +109,7 @@ impl Peers {
     }
 }
 
-/// Without the process, which is said anew with every request.
+/// Without the process, which is said with every request.
 fn header(identity: &Identity, to: u64) -> pb::Header {
     pb::Header {
         cluster: identity.cluster.to_string(),

@@ -220,7 +220,9 @@ impl Attack {
 
     async fn demote(&mut self, i: usize) {
         self.count(DEMOTED);
-        if self.demoted.is_none() && self.set_member_role(i, pb::MemberRole::Learner).await {
+        // With another out for its clock, nobody could agree on anything.
+        let safe = self.demoted.is_none() && self.off_by_days.is_empty();
+        if safe && self.set_member_role(i, pb::MemberRole::Learner).await {
             let until = self.soon(1000, 15_000);
             self.demoted = Some((i, until));
         }
@@ -237,7 +239,7 @@ impl Attack {
     }
 
     async fn replace(&mut self, i: usize) {
-        let well = self.dead.is_empty() && self.frozen.is_empty();
+        let well = self.dead.is_empty() && self.frozen.is_empty() && self.off_by_days.is_empty();
         if !well || self.removed.is_some() || self.demoted.is_some() {
             return;
         }
