@@ -387,6 +387,18 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until a manager that was stopped answers again, and all vote: for a moment the others may not have missed it.
+    pub async fn until_back(&self, i: usize) {
+        let client = Self::client_of(&self.address(i));
+        until("it answers itself", async || {
+            let status =
+                client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok()?;
+            (status.outage.is_none() && status.leader > 0).then_some(())
+        })
+        .await;
+        self.until_voters(self.ports.len()).await;
+    }
+
     /// Commits a file as the command line would.
     pub async fn commit(&self, text: &str) -> Result<pb::CommitReply, api::Error> {
         self.commit_with(text, false).await

@@ -174,7 +174,7 @@ async fn a_copy_of_a_running_manager_is_refused_and_one_that_has_moved_is_not() 
     let (data, twin) = (cluster.data(other), cluster.path().join("twin"));
     copy(&data, &twin);
     cluster.start(other);
-    cluster.until_voters(3).await;
+    cluster.until_back(other).await;
     let listen = format!("127.0.0.1:{}", cluster_tests::free_ports(1)[0]);
     let (name, peers) = (format!("m{}", other + 1), cluster.addresses());
     let [dir, plugins] = [&twin, &cluster.plugins_dir()].map(|it| it.display().to_string());

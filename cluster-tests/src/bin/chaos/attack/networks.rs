@@ -54,20 +54,8 @@ impl Attack {
         self.cluster.kill(i);
         copy(&self.cluster.data(i), &to);
         self.start(i);
-        self.is_back(i).await;
+        self.cluster.until_back(i).await;
         to
-    }
-
-    /// Waits until a manager that was stopped answers again, and votes: for a moment the others may not have missed it.
-    async fn is_back(&self, i: usize) {
-        let client = Cluster::client_of(&self.cluster.address(i));
-        until("it answers itself", async || {
-            let status =
-                client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok()?;
-            (status.outage.is_none() && status.leader > 0).then_some(())
-        })
-        .await;
-        self.cluster.until_voters(3).await;
     }
 
     /// Waits until a manager has acknowledged what was written meanwhile.
