@@ -8,6 +8,7 @@ use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{ClusterId, GroupId, InstanceId, IntentId, LogIndex, LogicalId};
 use crate::lineage::Lineages;
 use crate::plugin::Guarantees;
+use crate::spec::Allocation;
 use crate::tags;
 use crate::time::Timestamp;
 
@@ -128,11 +129,13 @@ impl Seen {
         (!matches!(state.status, RunStatus::Running | RunStatus::Unknown)).then_some(state)
     }
 
-    /// Whether it has the tags that this cluster gives to everything it makes. A tag may be shown later than what it is
+    /// Whether it has the tags that this cluster gives to everything it makes for a group of this allocation. A tag may be shown later than what it is
     /// on.
-    pub fn has_all_tags(&self) -> bool {
+    pub fn has_all_tags(&self, of: &Allocation) -> bool {
+        let named = matches!(of, Allocation::LogicalIds(_)).then_some(tags::LOGICAL_ID);
         [tags::GROUP, tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT]
-            .iter()
+            .into_iter()
+            .chain(named)
             .all(|name| self.tag(name).is_some())
     }
 

@@ -202,8 +202,7 @@ impl<'a> Planner<'a> {
     /// come later than it.
     fn is_too_new(&mut self, instance: &InstanceRef, seen: &Seen) -> bool {
         let settled = seen.intent.is_none() || is_left_out(Protection::LateEvidence);
-        let named = !self.has_names() || seen.tag(tags::LOGICAL_ID).is_some();
-        let tagged = named && seen.has_all_tags() || is_left_out(Protection::LateTags);
+        let tagged = seen.has_all_tags(&self.group.spec.allocation) || is_left_out(Protection::LateTags);
         if settled && tagged {
             return false;
         }

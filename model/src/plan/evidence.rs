@@ -8,7 +8,6 @@ use crate::limits::{LISTINGS_LAG, MANY, MOST_LOST};
 use crate::observed::{Absence, Observed, Seen, View};
 use crate::plugin::PluginClass;
 use crate::state::{GroupState, Recorded};
-use crate::tags;
 use crate::time::{Millis, Timestamp};
 
 /// How long ago something was recorded, at least. What an earlier leader recorded is as old as this
@@ -88,7 +87,7 @@ fn see_members_of_before(observed: &mut Observed, plugin: &PluginName, view: &Vi
 /// a break.
 fn see_newcomers(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
     let newcomer = |instance: &InstanceId, seen: &Seen| {
-        let lacks_tags = || !seen.has_all_tags() || seen.tag(tags::LOGICAL_ID).is_none();
+        let lacks_tags = || !seen.has_all_tags(&group.spec.allocation);
         // What is being made is awaited by its intent, and judged from its end on.
         let new = seen.intent.map_or_else(lacks_tags, |intent| !group.intents.contains_key(&intent));
         new && !group.has(plugin, instance)
