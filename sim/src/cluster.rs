@@ -195,7 +195,8 @@ impl Cluster {
         for node in &self.nodes {
             node.disk.hold();
         }
-        for node in self.failed_disks() {
+        self.net.spare_voters();
+        for node in self.failed_disks().into_iter().chain(self.net.died()) {
             self.crash(node);
         }
         self.net.heal();

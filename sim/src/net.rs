@@ -67,6 +67,11 @@ impl Net {
         self.state().dooms_a_voter = true;
     }
 
+    /// Whoever votes keeps its power from now on.
+    pub(crate) fn spare_voters(&self) {
+        self.state().dooms_a_voter = false;
+    }
+
     /// Those whose power went as they voted.
     pub(crate) fn died(&self) -> Vec<usize> {
         std::mem::take(&mut self.state().died)

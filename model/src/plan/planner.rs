@@ -226,12 +226,15 @@ impl<'a> Planner<'a> {
         Some(until)
     }
 
-    /// Whether two listings, apart from each other, have shown all of it.
+    /// Whether two listings, apart from each other, have shown all of it, and all of it is recorded: the next listing may
+    /// be cut short.
     pub(super) fn knows_its_members(&self) -> bool {
         let Some(view) = self.view_of(self.group.target) else { return false };
         let confirmed = |(first, _): (Timestamp, usize)| view.taken_at >= first + MANY_GONE;
         self.group.declared_again.is_some()
             && !self.unplaced
+            && self.kept == 0
+            && self.plan.adopt.is_empty()
             && self.observed.first_look.is_some_and(confirmed)
     }
 

@@ -178,6 +178,31 @@ fn where_members_of_before_may_be_is_looked_again_after_a_failure_and_by_a_new_l
     assert_eq!(story.settles().made, 4);
 }
 
+/// All may be listed, and not judged yet: then the next listing may lack them, and nobody would know of them.
+#[test]
+fn what_a_freed_group_had_is_recorded_before_anything_is_made() {
+    for (two, one) in [(false, false), (true, false), (false, true)] {
+        let mut story = declared_again();
+        // Two came into view later than the third, so they are judged later.
+        let whole = story.provider.clone();
+        if two {
+            story.provider.truncate(1);
+        } else if one {
+            story.provider.remove(0);
+        }
+        told_for(&mut story, Millis::seconds(19));
+        story.provider = whole.clone();
+        told_for(&mut story, Millis::seconds(8));
+        // And the listing is cut short.
+        story.provider.clear();
+        assert!(told_for(&mut story, Millis::seconds(4)).is_empty());
+        story.provider = whole;
+        let story = story.settles();
+        assert_eq!((story.made, story.provider.len()), (3, 3), "{two} {one}");
+        story.is_as_declared();
+    }
+}
+
 #[test]
 fn what_lacks_some_of_its_tags_is_not_judged_before_they_have_had_their_time() {
     let all = [tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT, tags::LOGICAL_ID];
