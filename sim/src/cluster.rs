@@ -19,6 +19,9 @@ use crate::sight::Sight;
 
 pub(crate) const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
 
+/// In milliseconds.
+const DAY: u64 = 24 * 3600 * 1000;
+
 /// One manager: what survives it, and what is running of it.
 struct Node {
     disk: MemoryDisk,
@@ -85,9 +88,15 @@ impl Cluster {
         self.clock.now()
     }
 
-    /// A manager's clock: up to a minute ahead of the others', and another in every life of it.
+    /// A manager's clock: up to a minute ahead of the others', or days ahead or behind, and another in every life of it.
     fn wrong_clock(&self) -> Clock {
-        Clock::simulated(Timestamp(self.now().0 + raft::between(0, 60_000)))
+        let now = self.now().0;
+        let time = match raft::between(0, 11) {
+            0 => now + raft::between(1, 30) * DAY,
+            1 => now - raft::between(1, 10) * DAY,
+            _ => now + raft::between(0, 60_000),
+        };
+        Clock::simulated(Timestamp(time))
     }
 
     pub(crate) fn size(&self) -> usize {
