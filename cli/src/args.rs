@@ -96,16 +96,11 @@ pub(crate) enum Verb {
 #[derive(Subcommand)]
 pub(crate) enum PluginVerb {
     /// Start plugins in this process, in the foreground
-    ///
-    /// KIND is simulator, file, docker, vanilla or combo; NAME defaults to KIND. Any other KIND runs the
-    /// program infrakit-plugin-KIND.
+    #[command(long_about = crate::commands::plugin::kinds())]
     Start {
         #[arg(required = true, value_name = "KIND[:NAME]")]
         plugins: Vec<String>,
         /// An option for every plugin started here that supports it, as KEY=VALUE
-        ///
-        /// simulator: types, store (mem or file), dir, lab, describe-delay, provision-delay; file:
-        /// dir; docker: host, namespace; vanilla: scripts, commands.
         #[arg(long = "set", value_name = "KEY=VALUE")]
         options: Vec<String>,
     },

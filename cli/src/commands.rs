@@ -166,23 +166,6 @@ pub(crate) fn start_logging(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT, which are caught from this call on and not only while it is waited for.
-pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + 'static {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    async move {
-        let each = signals.into_iter().map(|signal| {
-            Box::pin(async move {
-                match signal {
-                    Ok(mut signal) => drop(signal.recv().await),
-                    Err(_) => std::future::pending().await,
-                }
-            })
-        });
-        futures_util::future::select_all(each).await;
-    }
-}
-
 pub(crate) fn version(global: &Global) -> Result<u8, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     if !output::object(global.output, "Version", serde_json::json!({ "version": version }))? {

@@ -9,7 +9,7 @@ use model::command::Machine;
 use model::{InstanceId, PluginName};
 use sd_notify::NotifyState;
 
-use super::{duration, plugins_dir, start_logging, stop_signal, unlock_key};
+use super::{duration, plugins_dir, start_logging, unlock_key};
 use crate::args::{ManagerStart, ManagerVerb, Profile};
 use crate::global::Global;
 use crate::output;
@@ -90,7 +90,7 @@ const EXTENDED: Duration = Duration::from_secs(10);
 
 /// Waits for the stop signal, and notifies the service manager.
 fn stop() -> impl Future<Output = ()> + Send + 'static {
-    let stopped = stop_signal();
+    let stopped = spi::stop_signal();
     async {
         stopped.await;
         if let Err(error) = sd_notify::notify(&[NotifyState::Stopping]) {

@@ -1,14 +1,12 @@
 //! `infrakit plugin`: runs, lists and tests plugins.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::Duration;
 
 use model::Opaque;
 use serde_json::json;
-use spi::{Directory, Plugin, interface};
+use spi::{CALLS_END, Directory, NotMade, interface, stop_signal};
 
-use super::{plugins_dir, start_logging, stop_signal};
+use super::{plugins_dir, start_logging};
 use crate::args::PluginVerb;
 use crate::global::{Format, Global};
 use crate::output;
@@ -42,22 +40,32 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
         if name.is_empty() || name.contains('/') {
             return Err(Failure::usage(format!("`{entry}`: NAME must be a file name without `/`")));
         }
+        let Some(kind) = builtin::kind(kind) else {
+            // What nobody here takes is for programs of others, which check it themselves.
+            let theirs: Vec<String> =
+                options.iter().filter(|it| !is_built_in(it, desired)).cloned().collect();
+            unused.retain(|key| {
+                !theirs.iter().any(|it| it.split_once('=').is_some_and(|(known, _)| known == *key))
+            });
+            others.spawn(external(kind.to_owned(), name.to_owned(), theirs, directory.clone()));
+            continue;
+        };
         let own: BTreeMap<String, String> = all
             .iter()
-            .filter(|(key, _)| known_options(kind).contains(&key.as_str()))
+            .filter(|(key, _)| kind.takes(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         unused.retain(|key| !own.contains_key(*key));
-        match make(kind, name, &own, &directory).await? {
-            Some(plugin) => {
-                let served = spi::serve(&directory, name, plugin).map_err(|error| {
-                    Failure::new(format!("plugin `{name}` cannot start")).cause(error.to_string())
-                })?;
-                tracing::info!(plugin = name, socket = %served.socket().display(), "serving");
-                running.push(served);
-            }
-            None => drop(others.spawn(external(kind.to_owned(), name.to_owned(), directory.clone()))),
-        }
+        let cannot_start = || format!("plugin `{name}` cannot start");
+        let made = kind.plugin(name, &directory, own, |name| std::env::var(name).ok()).await;
+        let plugin = made.map_err(|error| match error {
+            NotMade::Options(why) => Failure::usage(why),
+            NotMade::Failed(why) => Failure::new(cannot_start()).cause(why),
+        })?;
+        let served = spi::serve(&directory, name, plugin)
+            .map_err(|error| Failure::new(cannot_start()).cause(error.to_string()))?;
+        tracing::info!(plugin = name, socket = %served.socket().display(), "serving");
+        running.push(served);
     }
     if let Some(key) = unused.first() {
         return Err(Failure::usage(format!("--set {key}: no plugin started here has this option")));
@@ -76,59 +84,47 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
     failed.map_or(Ok(0), Err)
 }
 
-/// How long calls may take when the plugins are stopped.
-const CALLS_END: Duration = Duration::from_secs(10);
-
-fn known_options(kind: &str) -> &'static [&'static str] {
-    match kind {
-        "simulator" => &["types", "store", "dir", "lab", "describe-delay", "provision-delay"],
-        "file" => &["dir"],
-        "docker" => &["host", "namespace"],
-        "vanilla" => &["scripts", "commands"],
-        _ => &[],
-    }
+/// Whether an option is one of a kind that is built in and started here.
+fn is_built_in(option: &str, desired: &[String]) -> bool {
+    let key = option.split_once('=').map_or(option, |(key, _)| key);
+    let kinds = desired.iter().map(|entry| entry.split_once(':').map_or(entry.as_str(), |(kind, _)| kind));
+    kinds.filter_map(builtin::kind).any(|kind| kind.takes(key))
 }
 
-/// A built-in plugin; none if the kind is not built in.
-async fn make(
-    kind: &str,
-    name: &str,
-    options: &BTreeMap<String, String>,
-    directory: &Path,
-) -> Result<Option<Plugin>, Failure> {
-    let failed = |why: String| Failure::new(format!("plugin `{name}` cannot start")).cause(why);
-    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Ok(Some(match kind {
-        "simulator" => {
-            let config = simulator::configure(name, options, var).map_err(Failure::usage)?;
-            simulator::plugin(&config).map_err(|error| failed(error.to_string()))?
+fn names() -> String {
+    let names: Vec<&str> = builtin::KINDS.iter().map(|kind| kind.name).collect();
+    names.join(", ")
+}
+
+/// The built-in kinds and their options, for the help.
+pub(crate) fn kinds() -> String {
+    let mut text =
+        "Start plugins in this process, in the foreground\n\nKIND is one of these, and NAME defaults to it; \
+                    any other KIND runs the program infrakit-plugin-KIND.\n"
+            .to_owned();
+    for kind in builtin::KINDS {
+        text.push_str(&format!("\n{}: {}\n", kind.name, kind.summary));
+        for option in kind.options {
+            text.push_str(&format!("  --set {}=: {}\n", option.key, option.summary));
         }
-        "file" => {
-            let dir = options.get("dir").cloned().or_else(|| var("INFRAKIT_INSTANCE_FILE_DIR"));
-            let dir = dir.ok_or_else(|| {
-                Failure::usage("the file plugin requires a directory")
-                    .remedy("give --set dir=DIRECTORY or set INFRAKIT_INSTANCE_FILE_DIR")
-            })?;
-            file::plugin(dir).map_err(|error| failed(error.to_string()))?
-        }
-        "docker" => {
-            let config = docker::configure(options, var).map_err(Failure::usage)?;
-            docker::plugin(&config).await.map_err(failed)?
-        }
-        "vanilla" => vanilla::plugin(vanilla::configure(options).map_err(Failure::usage)?),
-        "combo" => combo::plugin(Directory::new(directory)),
-        _ => return Ok(None),
-    }))
+    }
+    text
 }
 
 /// Runs `infrakit-plugin-KIND`, beside this program or on the PATH.
-async fn external(kind: String, name: String, directory: std::path::PathBuf) -> Result<(), Failure> {
+async fn external(
+    kind: String,
+    name: String,
+    options: Vec<String>,
+    directory: std::path::PathBuf,
+) -> Result<(), Failure> {
     let program = format!("infrakit-plugin-{kind}");
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(&program)));
     let program = beside.filter(|path| path.exists()).unwrap_or_else(|| program.into());
     let status = tokio::process::Command::new(&program)
         .env("INFRAKIT_PLUGINS_DIR", directory)
         .arg(&name)
+        .args(options.iter().map(|it| format!("--set={it}")))
         .kill_on_drop(true)
         .status()
         .await;
@@ -137,7 +133,7 @@ async fn external(kind: String, name: String, directory: std::path::PathBuf) -> 
         Ok(status) => Err(Failure::new(format!("plugin `{name}` exited")).cause(status.to_string())),
         Err(error) => Err(Failure::usage(format!("unknown plugin kind `{kind}`"))
             .cause(format!("{}: {error}", program.display()))
-            .remedy("the built-in kinds are simulator, file, docker, vanilla and combo")),
+            .remedy(format!("the built-in kinds are {}", names()))),
     }
 }
 

@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod fence;
 mod json;
+mod kind;
 mod listing;
 mod reply;
 mod server;
@@ -28,6 +29,7 @@ pub use convert::{instance_spec_from_json, instance_spec_to_json};
 pub use directory::{Directory, Found};
 pub use error::{Class, Error};
 pub use events::{Event, Events};
+pub use kind::{CALLS_END, Kind, KindOption, NotMade, Setup, run, stop_signal};
 pub use server::{Plugin, Running, serve};
 
 /// The names and versions of the interfaces (plugin-protocol §5.2).

@@ -9,7 +9,15 @@ use async_trait::async_trait;
 use model::{Allocation, Description, Health, Opaque, PluginName};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use spi::{Directory, Error, Flavors, Index, InstanceSpec, Plugin, Verdict};
+use spi::{Directory, Error, Flavors, Index, InstanceSpec, Kind, Plugin, Verdict};
+
+/// The kind of this plugin.
+pub const KIND: Kind = Kind {
+    name: "combo",
+    summary: "combines several flavors into one",
+    options: &[],
+    make: |setup| Box::pin(async move { Ok(plugin(Directory::new(setup.directory))) }),
+};
 
 /// The plugin; its children are looked up in `directory`.
 pub fn plugin(directory: Directory) -> Plugin {

@@ -10,9 +10,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use model::{Allocation, Description, Millis, Opaque};
 use serde::Deserialize;
-use spi::{Attachment, Error, Flavors, Index, InstanceSpec, Plugin, Verdict};
+use spi::{Attachment, Error, Flavors, Index, InstanceSpec, Kind, KindOption, NotMade, Plugin, Verdict};
 
 use probe::{Probe, Watch};
+
+/// The kind of this plugin.
+pub const KIND: Kind = Kind {
+    name: "vanilla",
+    summary: "a boot script, tags, attachments and an optional health probe",
+    options: &[
+        KindOption {
+            key: "scripts",
+            summary: "directories and URL prefixes, separated by commas, from which groups may take scripts",
+            variable: None,
+        },
+        KindOption {
+            key: "commands",
+            summary: "true if health probes may run commands on this machine [default: false]",
+            variable: None,
+        },
+    ],
+    make: |setup| Box::pin(async move { configure(&setup.options).map(plugin).map_err(NotMade::Options) }),
+};
 
 /// The plugin.
 pub fn plugin(config: Config) -> Plugin {
@@ -215,20 +234,12 @@ impl Flavors for Vanilla {
     }
 }
 
-/// Parses the options of `infrakit plugin start vanilla --set KEY=VALUE`.
-pub fn configure(options: &BTreeMap<String, String>) -> Result<Config, String> {
-    let mut config = Config::default();
-    for (key, value) in options {
-        match key.as_str() {
-            "scripts" => config.scripts = value.split(',').map(str::to_owned).collect(),
-            "commands" => {
-                config.commands =
-                    value.parse().map_err(|_| format!("commands: `{value}` is not true or false"))?;
-            }
-            other => return Err(format!("unknown option `{other}` of vanilla; known: scripts, commands")),
-        }
-    }
-    Ok(config)
+fn configure(options: &BTreeMap<String, String>) -> Result<Config, String> {
+    let scripts = options.get("scripts").map(|it| it.split(',').map(str::to_owned).collect());
+    let commands = options
+        .get("commands")
+        .map(|it| it.parse().map_err(|_| format!("commands: `{it}` is not true or false")));
+    Ok(Config { scripts: scripts.unwrap_or_default(), commands: commands.transpose()?.unwrap_or_default() })
 }
 
 #[cfg(test)]

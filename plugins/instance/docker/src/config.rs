@@ -16,13 +16,12 @@ pub struct Config {
     pub docker_config: Option<PathBuf>,
 }
 
-/// Parses the options of `infrakit plugin start docker --set KEY=VALUE`.
+/// Reads the options, and what else Docker's own clients take from the environment.
 pub fn configure(
     options: &BTreeMap<String, String>,
     var: impl Fn(&str) -> Option<String>,
 ) -> Result<Config, String> {
-    let host = options.get("host").cloned().or_else(|| var("DOCKER_HOST"));
-    let host = host.map(|host| address(&host)).transpose()?;
+    let host = options.get("host").map(|host| address(host)).transpose()?;
     if host.as_ref().is_some_and(|host| host.starts_with("tcp:")) && var("DOCKER_TLS_VERIFY").is_some() {
         return Err("DOCKER_TLS_VERIFY is set, but the docker plugin speaks no TLS; \
                     reach the engine through a unix socket, such as one that ssh forwards"
@@ -31,8 +30,7 @@ pub fn configure(
     let home = || var("HOME").map(|home| PathBuf::from(home).join(".docker"));
     let docker_config = var("DOCKER_CONFIG").map(PathBuf::from).or_else(home);
     let mut config = Config { host, namespace: Tags::new(), docker_config };
-    let namespace = options.get("namespace").cloned().or_else(|| var("INFRAKIT_DOCKER_NAMESPACE_TAGS"));
-    for pair in namespace.iter().flat_map(|pairs| pairs.split(',')) {
+    for pair in options.get("namespace").iter().flat_map(|pairs| pairs.split(',')) {
         let (key, value) = pair.split_once('=').ok_or(format!("namespace: `{pair}` is not KEY=VALUE"))?;
         config.namespace.insert(key.to_owned(), value.to_owned());
     }
@@ -81,10 +79,8 @@ mod tests {
         for odd in ["", "docker", "unix://", "https://engine", "ssh://me@engine", "tcp://"] {
             assert!(address(odd).is_err(), "{odd}");
         }
-        let env = |name: &str| (name == "DOCKER_HOST").then(|| "tcp://engine".to_owned());
-        let config = configure(&BTreeMap::new(), env).expect("the environment decides");
-        assert_eq!(config.host.as_deref(), Some("tcp://engine:2375"));
-        let tls = |name: &str| (name != "INFRAKIT_DOCKER_NAMESPACE_TAGS").then(|| "tcp://engine".to_owned());
-        assert!(configure(&BTreeMap::new(), tls).expect_err("no TLS").contains("DOCKER_TLS_VERIFY"));
+        let options = BTreeMap::from([("host".to_owned(), "tcp://engine".to_owned())]);
+        let tls = |name: &str| (name == "DOCKER_TLS_VERIFY").then(|| "1".to_owned());
+        assert!(configure(&options, tls).expect_err("no TLS").contains("DOCKER_TLS_VERIFY"));
     }
 }

@@ -36,7 +36,9 @@ use bollard::models::ContainerSummaryStateEnum as Status;
 use futures_util::StreamExt;
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
-use spi::{Call, Class, Error, Events, InstanceSpec, Instances, Plugin, since_boot};
+use spi::{
+    Call, Class, Error, Events, InstanceSpec, Instances, Kind, KindOption, NotMade, Plugin, Setup, since_boot,
+};
 use tokio::time::Instant;
 
 use boot::Boot;
@@ -48,6 +50,31 @@ use making::Turns;
 use pull::Pulls;
 use state::States;
 use stop::Stops;
+
+/// The kind of this plugin.
+pub const KIND: Kind = Kind {
+    name: "docker",
+    summary: "containers, through the API of the Docker Engine",
+    options: &[
+        KindOption {
+            key: "host",
+            summary: "the engine: unix://PATH or tcp://HOST:PORT [default: unix:///var/run/docker.sock]",
+            variable: Some("DOCKER_HOST"),
+        },
+        KindOption {
+            key: "namespace",
+            summary: "tags of every container, as KEY=VALUE,...; others are not listed",
+            variable: Some("INFRAKIT_DOCKER_NAMESPACE_TAGS"),
+        },
+    ],
+    make: |setup| Box::pin(make_plugin(setup)),
+};
+
+async fn make_plugin(setup: Setup) -> Result<Plugin, NotMade> {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let config = configure(&setup.options, var).map_err(NotMade::Options)?;
+    plugin(&config).await.map_err(NotMade::Failed)
+}
 
 /// The plugin. The engine need not be there yet.
 pub async fn plugin(config: &Config) -> Result<Plugin, String> {

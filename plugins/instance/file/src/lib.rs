@@ -10,7 +10,27 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, InstanceState, Opaque, RunStatus};
-use spi::{Call, Error, InstanceSpec, Instances, Plugin};
+use spi::{Call, Error, InstanceSpec, Instances, Kind, KindOption, NotMade, Plugin, Setup};
+
+/// The kind of this plugin.
+pub const KIND: Kind = Kind {
+    name: "file",
+    summary: "keeps one file for each instance: the smallest instance plugin",
+    options: &[KindOption {
+        key: "dir",
+        summary: "the directory of the files; required",
+        variable: Some("INFRAKIT_INSTANCE_FILE_DIR"),
+    }],
+    make: |setup| Box::pin(async move { make(&setup) }),
+};
+
+fn make(setup: &Setup) -> Result<Plugin, NotMade> {
+    let dir = setup.options.get("dir").ok_or_else(|| {
+        let why = "the file plugin requires a directory; give --set dir=DIRECTORY or set INFRAKIT_INSTANCE_FILE_DIR";
+        NotMade::Options(why.into())
+    })?;
+    plugin(dir).map_err(|error| NotMade::Failed(format!("{dir}: {error}")))
+}
 
 /// The plugin, with its files in `dir`.
 pub fn plugin(dir: impl Into<PathBuf>) -> std::io::Result<Plugin> {

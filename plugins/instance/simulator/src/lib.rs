@@ -14,11 +14,53 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
-use spi::{Call, Class, Error, Event, Events, InstanceSpec, Instances, Plugin};
+use spi::{
+    Call, Class, Error, Event, Events, InstanceSpec, Instances, Kind, KindOption, NotMade, Plugin, Setup,
+};
 
 use faults::{Fault, Faults};
 use states::States;
 use store::{Kept, Store};
+
+/// The kind of this plugin.
+pub const KIND: Kind = Kind {
+    name: "simulator",
+    summary: "simulates instances, with delays and injected faults",
+    options: &[
+        KindOption {
+            key: "types",
+            summary: "the types that it serves [default: compute,disk,net]",
+            variable: Some("INFRAKIT_SIMULATOR_INSTANCE_TYPES"),
+        },
+        KindOption {
+            key: "store",
+            summary: "mem, or file for instances that outlive it [default: mem, or file if dir is given]",
+            variable: Some("INFRAKIT_SIMULATOR_STORE"),
+        },
+        KindOption {
+            key: "dir",
+            summary: "the directory of the instances",
+            variable: Some("INFRAKIT_SIMULATOR_DIR"),
+        },
+        KindOption { key: "lab", summary: "the directory of faults, states and the history", variable: None },
+        KindOption {
+            key: "describe-delay",
+            summary: "how long a listing takes, such as 200ms",
+            variable: Some("INFRAKIT_SIMULATOR_DESCRIBE_DELAY"),
+        },
+        KindOption {
+            key: "provision-delay",
+            summary: "how long it takes to create an instance",
+            variable: Some("INFRAKIT_SIMULATOR_PROVISION_DELAY"),
+        },
+    ],
+    make: |setup| Box::pin(async move { make(&setup) }),
+};
+
+fn make(setup: &Setup) -> Result<Plugin, NotMade> {
+    let config = configure(&setup.name, &setup.options).map_err(NotMade::Options)?;
+    plugin(&config).map_err(|error| NotMade::Failed(error.to_string()))
+}
 
 /// The options of a simulator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,39 +365,27 @@ impl Instances for Simulator {
     }
 }
 
-/// Parses the options of `infrakit plugin start simulator --set KEY=VALUE`, which take precedence over the
-/// environment (`INFRAKIT_SIMULATOR_*`).
-pub fn configure(
-    name: &str,
-    options: &BTreeMap<String, String>,
-    var: impl Fn(&str) -> Option<String>,
-) -> Result<Config, String> {
+fn configure(name: &str, options: &BTreeMap<String, String>) -> Result<Config, String> {
     let mut config = Config { name: name.to_owned(), ..Config::default() };
-    let known = ["types", "store", "dir", "lab", "describe-delay", "provision-delay"];
-    if let Some(other) = options.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(format!("unknown option `{other}` of the simulator; known: {}", known.join(", ")));
-    }
-    let read = |option: &str, variable: &str| options.get(option).cloned().or_else(|| var(variable));
-    let delay = |option: &str, variable: &str| match read(option, variable) {
+    let delay = |key: &str| match options.get(key) {
         None => Ok(Duration::ZERO),
-        Some(text) => model::Millis::parse_go(&text)
+        Some(text) => model::Millis::parse_go(text)
             .map(|span| Duration::from_millis(span.0))
-            .map_err(|why| format!("{option}: {why}")),
+            .map_err(|why| format!("{key}: {why}")),
     };
-    if let Some(types) = read("types", "INFRAKIT_SIMULATOR_INSTANCE_TYPES") {
+    if let Some(types) = options.get("types") {
         config.types =
             types.split(',').map(|kind| kind.trim().to_owned()).filter(|kind| !kind.is_empty()).collect();
     }
-    config.describe_delay = delay("describe-delay", "INFRAKIT_SIMULATOR_DESCRIBE_DELAY")?;
-    config.provision_delay = delay("provision-delay", "INFRAKIT_SIMULATOR_PROVISION_DELAY")?;
+    config.describe_delay = delay("describe-delay")?;
+    config.provision_delay = delay("provision-delay")?;
     config.lab = options.get("lab").map(PathBuf::from);
-    config.store =
-        match (read("store", "INFRAKIT_SIMULATOR_STORE").as_deref(), read("dir", "INFRAKIT_SIMULATOR_DIR")) {
-            (Some("mem") | None, None) | (Some("mem"), Some(_)) => None,
-            (Some("file") | None, Some(dir)) => Some(PathBuf::from(dir).join(name)),
-            (Some("file"), None) => return Err("store=file requires dir=DIRECTORY".into()),
-            (Some(other), _) => return Err(format!("store: `{other}` is not valid; use mem or file")),
-        };
+    config.store = match (options.get("store").map(String::as_str), options.get("dir")) {
+        (Some("mem") | None, None) | (Some("mem"), Some(_)) => None,
+        (Some("file") | None, Some(dir)) => Some(PathBuf::from(dir).join(name)),
+        (Some("file"), None) => return Err("store=file requires dir=DIRECTORY".into()),
+        (Some(other), _) => return Err(format!("store: `{other}` is not valid; use mem or file")),
+    };
     Ok(config)
 }
 
