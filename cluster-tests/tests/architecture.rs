@@ -29,11 +29,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Every plugin.
-const PLUGIN: &str = "infrakit-{plugin,instance,flavor}-*";
+const PLUGIN: &str = "infrakit-{instance,flavor}-*";
 
 /// The row of a crate.
 fn row(name: &str) -> &str {
-    let plugins = ["infrakit-plugin-", "infrakit-instance-", "infrakit-flavor-"];
+    let plugins = ["infrakit-instance-", "infrakit-flavor-"];
     if plugins.iter().any(|it| name.starts_with(it)) { PLUGIN } else { name }
 }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::contract::{Attachment, InstanceSpec};
 use crate::error::Error;
-use crate::{state, wire};
+use crate::{listing, state, wire};
 
 pub(crate) fn any(opaque: &Opaque) -> wire::Any {
     if opaque.is_null() {
@@ -111,6 +111,21 @@ pub fn instance_spec_from_json(json: &str) -> Result<InstanceSpec, Error> {
     let read: wire::Spec = serde_json::from_str(json)
         .map_err(|error| Error::invalid(format!("not a valid instance spec: {error}")))?;
     Ok(from_spec(read))
+}
+
+/// Writes the description of an instance as JSON.
+pub fn description_to_json(it: &Description) -> String {
+    serde_json::to_string(&described(it)).expect("a description holds strings and valid JSON only")
+}
+
+/// Reads the descriptions of a listing, each with the tolerance of a client. One without a usable id is an error.
+pub fn descriptions_from_json(items: &[String]) -> Result<Vec<Description>, Error> {
+    let items: Result<Vec<_>, _> = items.iter().map(|item| RawValue::from_string(item.clone())).collect();
+    let listed = listing::read(&items.map_err(Error::internal)?);
+    match listed.without_id.into_iter().next() {
+        Some(why) => Err(Error::internal(format!("an instance is listed without a usable id: {why}"))),
+        None => Ok(listed.known),
+    }
 }
 
 /// Writes an `instance.Spec` as JSON.

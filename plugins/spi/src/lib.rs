@@ -25,7 +25,9 @@ mod wire;
 pub use bounds::{LONGEST_ID, LONGEST_TEXT};
 pub use client::{Client, Hello};
 pub use contract::{Attachment, Call, Epoch, Flavors, Index, InstanceSpec, Instances, Verdict, since_boot};
-pub use convert::{instance_spec_from_json, instance_spec_to_json};
+pub use convert::{
+    description_to_json, descriptions_from_json, instance_spec_from_json, instance_spec_to_json,
+};
 pub use directory::{Directory, Found};
 pub use error::{Class, Error};
 pub use events::{Event, Events};
