@@ -1,15 +1,24 @@
 //! The commands, one file for each noun, and what they share.
 
-pub(crate) mod access;
-pub(crate) mod cluster;
+pub(crate) mod backup;
+pub(crate) mod ca;
+pub(crate) mod context;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod flavor;
 pub(crate) mod group;
 pub(crate) mod instance;
+pub(crate) mod login;
 pub(crate) mod manager;
+pub(crate) mod node;
+pub(crate) mod operator;
 pub(crate) mod plugin;
-pub(crate) mod recovery;
+pub(crate) mod recover;
+pub(crate) mod restore;
 pub(crate) mod secret;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod var;
 
 use std::future::Future;
 use std::io::{IsTerminal, Read, Write};
@@ -32,6 +41,11 @@ pub(crate) async fn interruptible(command: impl Future<Output = Result<u8, Failu
         result = command => result,
         _ = tokio::signal::ctrl_c() => Ok(report::INTERRUPTED),
     }
+}
+
+/// The id of a request: a repeated one gets the first reply.
+pub(crate) fn request_id() -> Vec<u8> {
+    api::request_id_bytes(model::RequestId(rand::random()))
 }
 
 /// The default addresses: managers on this machine.

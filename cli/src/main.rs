@@ -1,6 +1,5 @@
 //! `infrakit`: the manager, the plugins and the client commands, in one binary.
 
-mod args;
 mod commands;
 mod contexts;
 mod escape;
@@ -13,9 +12,13 @@ mod settings;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use args::{Cli, NodeVerb, OperatorVerb, RaftVerb, Verb};
+use commands::{
+    backup, ca, context, doctor, events, flavor, group, instance, interruptible, login, manager, node,
+    operator, plugin, recover, restore, secret, status, token, var, version,
+};
+use global::Global;
 use report::Failure;
 
 #[global_allocator]
@@ -53,40 +56,108 @@ fn main() -> ExitCode {
     }
 }
 
+/// Declare groups of instances; the managers create, heal and update them.
+#[derive(Parser)]
+#[command(name = "infrakit", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Run a manager
+    #[command(subcommand)]
+    Manager(manager::ManagerVerb),
+    /// Run, list and test plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginVerb),
+    /// Declare and inspect groups
+    #[command(subcommand, visible_alias = "groups")]
+    Group(group::GroupVerb),
+    /// Call an instance plugin directly, without the managers
+    #[command(subcommand)]
+    Instance(instance::InstanceVerb),
+    /// Call a flavor plugin directly, without the managers
+    #[command(subcommand)]
+    Flavor(flavor::FlavorVerb),
+    /// List and change the managers of the cluster
+    #[command(subcommand)]
+    Node(node::NodeVerb),
+    /// Show the cluster: leader, members, groups
+    Status,
+    /// Raft commands under the names that Consul and Nomad use
+    #[command(subcommand)]
+    Operator(operator::OperatorVerb),
+    /// Show the events of the cluster and who caused them
+    #[command(visible_alias = "history")]
+    Events(events::EventsArgs),
+    /// Diagnose problems and suggest remedies; exits with 1 if there is an error
+    Doctor,
+    /// Manage tokens for managers and users
+    #[command(subcommand, visible_alias = "tokens")]
+    Token(token::TokenVerb),
+    /// Log in to a remote cluster with a token
+    ///
+    /// The issued certificate is saved with the addresses as a context that --host can name. It is valid for
+    /// 90 days, or until the token is revoked.
+    Login(login::Login),
+    /// Manage saved logins
+    #[command(subcommand)]
+    Context(context::ContextVerb),
+    /// Show or rotate the certificate authority of the cluster
+    #[command(subcommand)]
+    Ca(ca::CaVerb),
+    /// Manage the secrets that specs reference as `secret://NAME`
+    ///
+    /// Values are stored encrypted, passed to the plugin whose properties reference them, and never printed.
+    #[command(subcommand, visible_alias = "secrets")]
+    Secret(secret::SecretVerb),
+    /// Write the whole state of the cluster to an encrypted file
+    Backup(backup::BackupArgs),
+    /// Create a data directory from a backup, after the loss of every manager
+    ///
+    /// It belongs to the only manager of a new lineage of the cluster: start that manager, then join others
+    /// to it. Managers of earlier lineages are rejected.
+    Restore(restore::RestoreArgs),
+    /// Recover the cluster from a survivor's disk, after the permanent loss of a majority
+    ///
+    /// Stop every survivor first. Name all of their data directories that are on this machine, or inspect
+    /// each one with --dry-run: the newest is the one to recover from. Its manager becomes the only one of a
+    /// new lineage of the cluster: start it with its old command, then join others to it. Managers of earlier
+    /// lineages are rejected.
+    Recover(recover::RecoverArgs),
+    /// Replicated key-value variables and cluster settings
+    #[command(subcommand)]
+    Var(var::VarVerb),
+    /// Print the version of this program
+    Version,
+}
+
 async fn run(cli: Cli) -> Result<u8, Failure> {
     let global = cli.global;
     match cli.verb {
-        Verb::Manager(verb) => commands::manager::run(verb, &global).await,
-        Verb::Plugin(verb) => commands::plugin::run(verb, &global).await,
-        Verb::Group(verb) => commands::interruptible(commands::group::run(verb, &global)).await,
-        Verb::Instance(verb) => commands::interruptible(commands::instance::run(verb, &global)).await,
-        Verb::Flavor(verb) => commands::interruptible(commands::flavor::run(verb, &global)).await,
-        Verb::Node(verb) => commands::interruptible(commands::cluster::nodes(verb, &global)).await,
-        Verb::Status => commands::interruptible(commands::cluster::status(&global)).await,
-        Verb::Operator(OperatorVerb::Raft(verb)) => {
-            let verb = match verb {
-                RaftVerb::ListPeers => NodeVerb::Ls,
-                RaftVerb::RemovePeer { manager, yes } => {
-                    NodeVerb::Rm { managers: vec![manager], force: false, yes }
-                }
-                RaftVerb::TransferLeader { manager } => NodeVerb::TransferLeadership { manager },
-                RaftVerb::Snapshot(args) => {
-                    return commands::interruptible(commands::recovery::backup(args, &global)).await;
-                }
-            };
-            commands::interruptible(commands::cluster::nodes(verb, &global)).await
-        }
-        Verb::Doctor => commands::interruptible(commands::doctor::run(&global)).await,
-        Verb::Events(events) => commands::interruptible(commands::cluster::events(events, &global)).await,
-        Verb::Token(verb) => commands::interruptible(commands::access::tokens(verb, &global)).await,
-        Verb::Login(login) => commands::interruptible(commands::access::login(login)).await,
-        Verb::Context(verb) => commands::access::contexts(verb, &global),
-        Verb::Ca(verb) => commands::interruptible(commands::access::authority(verb, &global)).await,
-        Verb::Secret(verb) => commands::interruptible(commands::secret::run(verb, &global)).await,
-        Verb::Backup(args) => commands::interruptible(commands::recovery::backup(args, &global)).await,
-        Verb::Restore(args) => commands::recovery::restore(args, &global).await,
-        Verb::Recover(args) => commands::recovery::recover(args, &global).await,
-        Verb::Var(verb) => commands::interruptible(commands::cluster::variables(verb, &global)).await,
-        Verb::Version => commands::version(&global),
+        Verb::Manager(verb) => manager::run(verb, &global).await,
+        Verb::Plugin(verb) => plugin::run(verb, &global).await,
+        Verb::Group(verb) => interruptible(group::run(verb, &global)).await,
+        Verb::Instance(verb) => interruptible(instance::run(verb, &global)).await,
+        Verb::Flavor(verb) => interruptible(flavor::run(verb, &global)).await,
+        Verb::Node(verb) => interruptible(node::run(verb, &global)).await,
+        Verb::Status => interruptible(status::run(&global)).await,
+        Verb::Operator(verb) => interruptible(operator::run(verb, &global)).await,
+        Verb::Events(args) => interruptible(events::run(args, &global)).await,
+        Verb::Doctor => interruptible(doctor::run(&global)).await,
+        Verb::Token(verb) => interruptible(token::run(verb, &global)).await,
+        Verb::Login(args) => interruptible(login::run(args)).await,
+        Verb::Context(verb) => context::run(verb, &global),
+        Verb::Ca(verb) => interruptible(ca::run(verb, &global)).await,
+        Verb::Secret(verb) => interruptible(secret::run(verb, &global)).await,
+        Verb::Backup(args) => interruptible(backup::run(args, &global)).await,
+        Verb::Restore(args) => restore::run(args, &global).await,
+        Verb::Recover(args) => recover::run(args, &global).await,
+        Verb::Var(verb) => interruptible(var::run(verb, &global)).await,
+        Verb::Version => version(&global),
     }
 }

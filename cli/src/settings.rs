@@ -161,7 +161,8 @@ mod tests {
     use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
-    use crate::args::{Cli, ManagerStart, ManagerVerb, Verb};
+    use crate::commands::manager::{ManagerStart, ManagerVerb};
+    use crate::{Cli, Verb};
 
     const EXAMPLE: &str = include_str!("../../deploy/infrakit.yaml");
 

@@ -1,5 +1,8 @@
 //! `infrakit flavor`: calls a flavor plugin directly, without the managers.
 
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 use model::spec::Allocation;
 use model::tags::Tags;
 use model::{Health, Opaque};
@@ -7,10 +10,40 @@ use serde_json::json;
 use spi::{Flavors, Index, InstanceSpec, interface};
 
 use super::{instance, plugin_of_kind, read_file};
-use crate::args::{FlavorArgs, FlavorVerb};
 use crate::global::Global;
 use crate::output;
 use crate::report::Failure;
+
+#[derive(Args)]
+pub(crate) struct FlavorArgs {
+    /// NAME or NAME/TYPE
+    pub(crate) plugin: String,
+    /// The flavor's properties, in JSON or YAML
+    pub(crate) file: PathBuf,
+    /// The size of the group
+    #[arg(long, default_value_t = 1, conflicts_with = "logical_ids")]
+    pub(crate) size: u32,
+    /// The logical ids of the group
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) logical_ids: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum FlavorVerb {
+    /// Validate the properties for a flavor
+    Validate(FlavorArgs),
+    /// Show the instance spec that a flavor prepares
+    Prepare(FlavorArgs),
+    /// Ask a flavor about the health of an instance
+    Healthy {
+        #[command(flatten)]
+        flavor: FlavorArgs,
+        /// The plugin of the instance
+        instance_plugin: String,
+        /// The id of the instance
+        id: String,
+    },
+}
 
 pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure> {
     match verb {

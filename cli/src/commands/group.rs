@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use api::{Code, proto as pb};
 use clap::Subcommand;
 use declare::{Files, commit, plan, print_committed, wait_for};
-use request::{Wait, about, new_request};
+use request::{Wait, about};
+
+use super::request_id;
 use show::{describe, inspect, list};
 
 pub(super) use show::{HEADER, brief_json, row};
@@ -147,7 +149,7 @@ async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8
     let deadline = duration(&wait.timeout)?;
     let client = client(global)?;
     let request =
-        pb::ScaleRequest { request_id: new_request(), group: name.to_owned(), size, if_revision: None };
+        pb::ScaleRequest { request_id: request_id(), group: name.to_owned(), size, if_revision: None };
     let reply = client.call(async |mut c| c.scale(request.clone()).await).await?;
     print_committed(&reply, global)?;
     if wait.wait {
@@ -163,7 +165,7 @@ async fn resolve(name: &str, slot: String, instance: Option<String>, global: &Gl
         || format!("{name}: slot {slot} is empty and will be filled again"),
         |instance| format!("{name}: slot {slot} is held by {instance}"),
     );
-    let request = pb::ResolveRequest { request_id: new_request(), group: name.to_owned(), slot, instance };
+    let request = pb::ResolveRequest { request_id: request_id(), group: name.to_owned(), slot, instance };
     client(global)?.call(async |mut c| c.resolve(request.clone()).await).await?;
     output::line(&resolved)?;
     Ok(0)

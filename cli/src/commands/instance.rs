@@ -1,15 +1,45 @@
 //! `infrakit instance`: calls an instance plugin directly, without the managers.
 
+use std::path::PathBuf;
+
+use clap::Subcommand;
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, InstanceState, Opaque};
 use serde_json::{Value, json};
 use spi::{Call, Directory, Instances, interface};
 
 use super::{confirm, plugin_of_kind, plugins_dir, read_file};
-use crate::args::InstanceVerb;
 use crate::global::Global;
 use crate::output;
 use crate::report::{self, Failure};
+
+#[derive(Subcommand)]
+pub(crate) enum InstanceVerb {
+    /// List instances
+    Ls {
+        /// NAME or NAME/TYPE; defaults to all instance plugins
+        plugins: Vec<String>,
+        /// Only instances with these tags
+        #[arg(long = "tag", value_name = "KEY=VALUE")]
+        tags: Vec<String>,
+    },
+    /// Show one instance with its properties
+    #[command(visible_alias = "show")]
+    Describe { plugin: String, id: String },
+    /// Create an instance from a spec {Properties, Tags, Init, LogicalID, Attachments}
+    Provision { plugin: String, file: PathBuf },
+    /// Validate the properties for an instance plugin
+    Validate { plugin: String, file: PathBuf },
+    /// Destroy instances
+    Destroy {
+        plugin: String,
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
 
 /// The fields of an instance spec (plugin-protocol §8.1).
 const SPEC: [&str; 5] = ["Properties", "Tags", "Init", "LogicalID", "Attachments"];

@@ -2,15 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use clap::Subcommand;
 use model::Opaque;
 use serde_json::json;
 use spi::{CALLS_END, Directory, NotMade, interface, stop_signal};
 
 use super::{plugins_dir, start_logging};
-use crate::args::PluginVerb;
 use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
+
+#[derive(Subcommand)]
+pub(crate) enum PluginVerb {
+    /// Start plugins in this process, in the foreground
+    #[command(long_about = kinds())]
+    Start {
+        #[arg(required = true, value_name = "KIND[:NAME]")]
+        plugins: Vec<String>,
+        /// An option for every plugin started here that supports it, as KEY=VALUE
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        options: Vec<String>,
+    },
+    /// List the plugins in the plugin directory, including those that do not answer
+    Ls,
+    /// Run the conformance tests against a plugin; creates and destroys instances
+    Test {
+        /// NAME or NAME/TYPE
+        plugin: String,
+        /// Properties for the test instances, as JSON
+        #[arg(long, default_value = "{}")]
+        properties: String,
+    },
+}
 
 pub(crate) async fn run(verb: PluginVerb, global: &Global) -> Result<u8, Failure> {
     match verb {

@@ -1,14 +1,36 @@
 //! `infrakit secret`: the values of `secret://NAME` in specs.
 
+use std::path::PathBuf;
+
 use api::proto as pb;
-use model::RequestId;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{client, confirm, read_file};
-use crate::args::SecretVerb;
+use super::{client, confirm, read_file, request_id};
 use crate::global::Global;
 use crate::output::{self, rfc3339};
 use crate::report::Failure;
+
+#[derive(Subcommand)]
+pub(crate) enum SecretVerb {
+    /// Store or replace a secret; existing members keep the old value until they are replaced
+    Set {
+        /// Letters, digits, `-`, `_` and `.`
+        name: String,
+        /// The file with the value; `-` reads the standard input. A trailing newline is removed
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
+    /// List the names of the secrets
+    Ls,
+    /// Remove a secret that no group references
+    Rm {
+        name: String,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
 
 pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
@@ -18,11 +40,7 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
             if value.last() == Some(&b'\n') {
                 value.pop();
             }
-            let request = pb::SetSecretRequest {
-                request_id: api::request_id_bytes(RequestId(rand::random())),
-                name,
-                value,
-            };
+            let request = pb::SetSecretRequest { request_id: request_id(), name, value };
             client(global)?.call(async |mut c| c.set_secret(request.clone()).await).await?;
         }
         SecretVerb::Ls => {
@@ -37,10 +55,7 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
         }
         SecretVerb::Rm { name, yes } => {
             confirm(yes, &format!("This removes the secret `{name}` permanently"), &name)?;
-            let request = pb::RemoveSecretRequest {
-                request_id: api::request_id_bytes(RequestId(rand::random())),
-                name,
-            };
+            let request = pb::RemoveSecretRequest { request_id: request_id(), name };
             client(global)?.call(async |mut c| c.remove_secret(request.clone()).await).await?;
         }
     }

@@ -32,10 +32,15 @@ async fn the_plugin_in_one_file_keeps_the_contract() {
         command
     };
     let help = start(&["--help"]).output().expect("it runs");
-    assert!(help.status.success() && String::from_utf8_lossy(&help.stdout).contains("keeps instances in memory"));
+    assert!(
+        help.status.success() && String::from_utf8_lossy(&help.stdout).contains("keeps instances in memory")
+    );
     let wrong = start(&["--set", "size=3"]).output().expect("it runs");
     assert_eq!(wrong.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown option `size` of minimal; known: it has none"));
+    assert!(
+        String::from_utf8_lossy(&wrong.stderr)
+            .contains("unknown option `size` of minimal; known: it has none")
+    );
 
     let mut running = Running(start(&["store"]).spawn().expect("it runs"));
     let name = PluginName::check("store").expect("a name");

@@ -10,7 +10,8 @@ use model::draft::{self, Draft, Spot};
 use serde_json::{Value, json};
 use tokio_stream::StreamExt;
 
-use super::request::{Wait, about, new_request};
+use super::request::{Wait, about};
+use crate::commands::request_id;
 use crate::commands::{client, duration, read_file};
 use crate::global::Global;
 use crate::output;
@@ -72,7 +73,7 @@ fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
         Some(failure) => Err(failure),
         None => Ok((
             pb::CommitRequest {
-                request_id: new_request(),
+                request_id: request_id(),
                 items,
                 allow_missing_plugins: files.allow_missing_plugins,
             },

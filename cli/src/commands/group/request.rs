@@ -2,7 +2,8 @@
 
 use api::proto as pb;
 use clap::Args;
-use model::RequestId;
+
+use crate::commands::request_id;
 
 #[derive(Args)]
 pub(crate) struct Wait {
@@ -14,10 +15,6 @@ pub(crate) struct Wait {
     pub(crate) timeout: String,
 }
 
-pub(super) fn new_request() -> Vec<u8> {
-    api::request_id_bytes(RequestId(rand::random()))
-}
-
 pub(super) fn about(name: &str) -> pb::GroupRequest {
-    pb::GroupRequest { request_id: new_request(), group: name.to_owned(), brief: false }
+    pb::GroupRequest { request_id: request_id(), group: name.to_owned(), brief: false }
 }

@@ -4,7 +4,8 @@ use api::proto as pb;
 use model::limits::LARGEST_BATCH;
 use serde_json::json;
 
-use super::request::{about, new_request};
+use super::request::about;
+use crate::commands::request_id;
 use crate::commands::{client, confirm};
 use crate::global::Global;
 use crate::output;
@@ -67,7 +68,7 @@ async fn settle(
     fate: pb::strays_request::Fate,
     global: &Global,
 ) -> Result<pb::StraysReply, Failure> {
-    let (request_id, group) = (new_request(), name.to_owned());
+    let (request_id, group) = (request_id(), name.to_owned());
     let request = pb::StraysRequest { request_id, group, fate: fate.into(), instances };
     Ok(client(global)?.call(async |mut c| c.settle_strays(request.clone()).await).await?)
 }

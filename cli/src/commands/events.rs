@@ -1,0 +1,117 @@
+//! `infrakit events`: who did what, and what the managers found.
+
+use std::time::Duration;
+
+use api::proto as pb;
+use clap::Args;
+use serde_json::json;
+use tokio_stream::StreamExt;
+
+use super::client;
+use crate::global::{Format, Global};
+use crate::output::{self, rfc3339};
+use crate::report::Failure;
+
+#[derive(Args)]
+pub(crate) struct EventsArgs {
+    /// Only events of this group
+    pub(crate) group: Option<String>,
+    /// Keep printing new events
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+pub(crate) async fn run(args: EventsArgs, global: &Global) -> Result<u8, Failure> {
+    let (client, group) = (client(global)?, args.group.unwrap_or_default());
+    let mut shown = Shown::default();
+    loop {
+        let after = shown.entry.saturating_sub(1);
+        let request = pb::EventsRequest { group: group.clone(), follow: args.follow, after };
+        let mut stream = client.call(async |mut c| c.events(request.clone()).await).await?;
+        shown.skips = shown.of_entry;
+        loop {
+            match stream.next().await {
+                Some(Ok(event)) if shown.is_new(event.index) => print_event(&event, global)?,
+                Some(Ok(_)) => {}
+                Some(Err(status)) if args.follow && api::goes_on_elsewhere(&status) => break,
+                None if args.follow => break,
+                Some(Err(status)) => return Err(api::Error::from(status).into()),
+                None => return Ok(0),
+            }
+        }
+        // Another manager has the same events: it goes on from there.
+        tokio::time::sleep(FOLLOWED_AGAIN).await;
+    }
+}
+
+/// Pause before events are followed at another manager.
+const FOLLOWED_AGAIN: Duration = Duration::from_millis(200);
+
+/// What has been shown of the events. An entry may have several, in the same order at every manager.
+#[derive(Default)]
+struct Shown {
+    /// The last entry, and how many of its events.
+    entry: u64,
+    of_entry: usize,
+    /// How many of them come again.
+    skips: usize,
+}
+
+impl Shown {
+    /// Whether the next event, of this entry, has not been shown.
+    fn is_new(&mut self, entry: u64) -> bool {
+        if entry == self.entry && self.skips > 0 {
+            self.skips -= 1;
+            return false;
+        }
+        if entry < self.entry {
+            // An older manager tells everything again.
+            return false;
+        }
+        if entry != self.entry {
+            (self.entry, self.of_entry, self.skips) = (entry, 0, 0);
+        }
+        self.of_entry += 1;
+        true
+    }
+}
+
+fn print_event(event: &pb::Event, global: &Global) -> Result<(), Failure> {
+    if global.output == Format::Table {
+        let group = if event.group.is_empty() { "-" } else { &event.group };
+        let (at, kind) = (rfc3339(event.at_ms), &event.kind);
+        output::line(&format!("{at}  {kind:<20} {group:<12} {} ({})", event.message, event.by))?;
+        return Ok(());
+    }
+    let value = json!({
+        "index": event.index,
+        "at": rfc3339(event.at_ms),
+        "group": event.group,
+        "by": event.by,
+        "type": event.kind,
+        "message": event.message,
+    });
+    output::object(global.output, "Event", value)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_come_again_are_shown_once() {
+        let mut shown = Shown::default();
+        let first = [3, 5, 5, 7];
+        assert!(first.iter().all(|entry| shown.is_new(*entry)));
+        // The next manager begins with the last entry, and with one more event of it than was shown.
+        shown.skips = shown.of_entry;
+        assert_eq!([7, 7, 8].map(|entry| shown.is_new(entry)), [false, true, true]);
+        // An older one begins with everything.
+        shown.skips = shown.of_entry;
+        assert_eq!(
+            [3, 5, 5, 7, 7, 8, 9].map(|entry| shown.is_new(entry)),
+            [false, false, false, false, false, false, true]
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! `infrakit node`: the managers of the cluster.
+
+use api::proto as pb;
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::status::{ask, outage_json, tell_outage};
+use super::{client, confirm, request_id};
+use crate::global::Global;
+use crate::output;
+use crate::report::{Failure, NOT_FOUND};
+
+#[derive(Subcommand)]
+pub(crate) enum NodeVerb {
+    /// List the managers
+    Ls,
+    /// Show one manager
+    Inspect {
+        /// Its name or id
+        manager: String,
+    },
+    /// Promote managers to voters, as soon as they have caught up
+    Promote {
+        /// Their names or ids
+        #[arg(required = true)]
+        managers: Vec<String>,
+    },
+    /// Demote managers to learners, which receive the log and do not vote
+    Demote {
+        /// Their names or ids
+        #[arg(required = true)]
+        managers: Vec<String>,
+        /// Proceed even if fault tolerance decreases
+        #[arg(long)]
+        force: bool,
+    },
+    /// Remove managers permanently; their data directories cannot join again
+    ///
+    /// Name all failed managers at once: the change is checked and made as one. A leader transfers leadership
+    /// first.
+    Rm {
+        /// Their names or ids
+        #[arg(required = true)]
+        managers: Vec<String>,
+        /// Proceed even if fault tolerance decreases
+        #[arg(long)]
+        force: bool,
+        /// Do not ask for confirmation
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Transfer leadership to another voter
+    #[command(visible_alias = "transfer-leader")]
+    TransferLeadership {
+        /// Its name or id [default: the most up-to-date voter]
+        manager: Option<String>,
+    },
+}
+
+pub(super) fn node_json(node: &pb::Node, term: u64) -> Value {
+    json!({
+        "id": node.id,
+        "name": node.name,
+        "address": node.address,
+        "role": node.role,
+        "status": node.status,
+        "lag": node.lag,
+        "lastAckMs": node.last_ack_ms,
+        "clockAheadMs": node.clock_ahead_ms,
+        "conditions": node.conditions.iter().map(output::condition_json).collect::<Vec<_>>(),
+        "term": term,
+        "version": node.version,
+        "instance": node.instance,
+        "instancePlugin": node.instance_plugin,
+    })
+}
+
+pub(super) fn node_row(node: &pb::Node) -> Vec<String> {
+    vec![
+        node.id.to_string(),
+        node.name.clone(),
+        node.status.clone(),
+        node.role.clone(),
+        node.address.clone(),
+        node.lag.map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
+        if node.version.is_empty() { "-".to_owned() } else { node.version.clone() },
+    ]
+}
+
+pub(super) const NODES: [&str; 7] = ["ID", "NAME", "STATUS", "ROLE", "ADDRESS", "LAG", "VERSION"];
+
+pub(crate) async fn run(verb: NodeVerb, global: &Global) -> Result<u8, Failure> {
+    match verb {
+        NodeVerb::Ls => list(global).await,
+        NodeVerb::Inspect { manager } => inspect(&manager, global).await,
+        NodeVerb::Promote { managers } => {
+            set_member_role(managers, pb::MemberRole::Voter, false, global).await
+        }
+        NodeVerb::Demote { managers, force } => {
+            set_member_role(managers, pb::MemberRole::Learner, force, global).await
+        }
+        NodeVerb::Rm { managers, force, yes } => {
+            let names = managers.join(" ");
+            confirm(yes, &format!("This removes `{names}` from the cluster permanently"), &names)?;
+            set_member_role(managers, pb::MemberRole::Removed, force, global).await
+        }
+        NodeVerb::TransferLeadership { manager } => transfer(manager, global).await,
+    }
+}
+
+/// Changes the role of managers, and prints the result.
+async fn set_member_role(
+    managers: Vec<String>,
+    role: pb::MemberRole,
+    force: bool,
+    global: &Global,
+) -> Result<u8, Failure> {
+    let request = pb::SetMemberRoleRequest { request_id: request_id(), managers, role: role.into(), force };
+    let reply = client(global)?.call(async |mut c| c.set_member_role(request.clone()).await).await?;
+    let (is, will) = match role {
+        pb::MemberRole::Voter => ("is a voter", "becomes a voter as soon as it has caught up"),
+        pb::MemberRole::Learner => ("is a learner", "becomes a learner as soon as another manager leads"),
+        pb::MemberRole::Removed => ("is removed", "will be removed as soon as that is safe for the quorum"),
+    };
+    for manager in &request.managers {
+        output::line(&format!("{manager}: {}", if reply.done { is } else { will }))?;
+    }
+    Ok(0)
+}
+
+async fn transfer(to: Option<String>, global: &Global) -> Result<u8, Failure> {
+    let request = pb::TransferLeadershipRequest { to: to.unwrap_or_default() };
+    let client = client(global)?.one_at_a_time();
+    let reply = client.call(async |mut c| c.transfer_leadership(request.clone()).await).await?;
+    output::line(&format!("{} leads", reply.leader))?;
+    Ok(0)
+}
+
+async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
+    let status = ask(global).await?;
+    let found = status.nodes.iter().find(|node| node.name == manager);
+    let found = found.or_else(|| status.nodes.iter().find(|node| node.id.to_string() == manager));
+    let Some(node) = found else {
+        return Err(Failure::new(format!("manager `{manager}` not found"))
+            .exit(NOT_FOUND)
+            .remedy("`infrakit node ls` lists the managers"));
+    };
+    if !output::object(global.output, "Node", node_json(node, status.term))? {
+        output::table(&NODES, [node_row(node)])?;
+        for condition in &node.conditions {
+            output::line(&format!("{}: {}", condition.r#type, condition.message))?;
+        }
+    }
+    Ok(0)
+}
+
+async fn list(global: &Global) -> Result<u8, Failure> {
+    let status = ask(global).await?;
+    let items: Vec<Value> = status.nodes.iter().map(|node| node_json(node, status.term)).collect();
+    let list = json!({ "items": items, "outage": status.outage.as_ref().map(outage_json) });
+    if !output::object(global.output, "NodeList", list)? {
+        output::table(&NODES, status.nodes.iter().map(node_row))?;
+    }
+    Ok(tell_outage(&status))
+}
