@@ -4,14 +4,22 @@ use std::fmt::Write;
 
 use prost_reflect::{DescriptorPool, Value};
 
+/// One file and one service for each.
+const NOUNS: [&str; 6] = ["access", "cluster", "group", "node", "secret", "variable"];
+
 type Failed = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failed> {
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_source_info(true).include_imports(true).open_file("infrakit/v1/manager.proto")?;
-    let roles = std::path::Path::new(&std::env::var("OUT_DIR")?).join("requires.rs");
-    std::fs::write(roles, requires(&compiler.descriptor_pool())?)?;
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(NOUNS.map(|noun| format!("infrakit/v1/{noun}.proto")))?;
+    let directory = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    let pool = compiler.descriptor_pool();
+    std::fs::write(directory.join("requires.rs"), requires(&pool)?)?;
+    std::fs::write(directory.join("anywhere.rs"), anywhere(&pool)?)?;
     tonic_prost_build::configure().compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }
@@ -42,4 +50,15 @@ fn requires(pool: &DescriptorPool) -> Result<String, Failed> {
     }
     arms.push_str("    _ => Some(Role::Admin),\n}\n");
     Ok(arms)
+}
+
+/// Whether the path is that of a call that any manager answers.
+fn anywhere(pool: &DescriptorPool) -> Result<String, Failed> {
+    let option =
+        pool.get_extension_by_name("infrakit.v1.anywhere").ok_or("the proto has no option `anywhere`")?;
+    let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+    let paths = methods
+        .filter(|method| method.options().get_extension(&option).as_ref() == &Value::Bool(true))
+        .map(|method| format!("\"/{}/{}\"", method.parent_service().full_name(), method.name()));
+    Ok(format!("matches!(path, {})", paths.collect::<Vec<_>>().join(" | ")))
 }

@@ -18,15 +18,13 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::credentials::{Credentials, Subject};
 use crate::error::{Code, Error, is_unauthenticated};
-use crate::proto::{self as pb, manager_client::ManagerClient};
+use crate::proto as pb;
+use crate::services::Services;
 use crate::{local, tls};
 
 /// Addresses of managers: `host:port` or paths of local sockets, one or more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses(Vec<String>);
-
-/// The largest reply: a group of 100,000 with its slots.
-const LARGEST_ANSWER: usize = 64 << 20;
 
 /// How long all addresses may refuse connections before the call fails: a restart takes less.
 const GONE: Duration = Duration::from_secs(4);
@@ -85,7 +83,7 @@ pub struct Client {
 #[derive(Clone)]
 struct Manager {
     address: String,
-    client: ManagerClient<Channel>,
+    services: Services,
     /// Whether it has said something on the present connection.
     is_connected: Arc<AtomicBool>,
 }
@@ -111,10 +109,8 @@ impl Client {
             .iter()
             .map(|address| {
                 let is_connected = Arc::new(AtomicBool::new(false));
-                let client = ManagerClient::new(channel(address, tls.clone(), is_connected.clone())?)
-                    .max_decoding_message_size(LARGEST_ANSWER)
-                    .max_encoding_message_size(LARGEST_ANSWER);
-                Ok(Manager { address: address.clone(), client, is_connected })
+                let services = Services::over(channel(address, tls.clone(), is_connected.clone())?);
+                Ok(Manager { address: address.clone(), services, is_connected })
             })
             .collect::<Result<_, Error>>()?;
         let is_one_cluster = Arc::default();
@@ -138,7 +134,7 @@ impl Client {
     /// `call` may run several times, so it must be a read, or a write with a request id.
     pub async fn call<T>(
         &self,
-        call: impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+        call: impl AsyncFn(Services) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, Error> {
         self.is_one_cluster.get_or_try_init(async || self.check_clusters().await).await?;
         let mut last = Error::new(Code::Unavailable, "no manager answers");
@@ -216,8 +212,8 @@ impl Client {
     /// newest that a manager knows, which then says so in `outage`.
     pub async fn status(&self) -> Result<pb::ClusterStatus, Error> {
         let (known, is_out) = (Mutex::new(BTreeMap::new()), Notify::new());
-        let from_leader = self.call(async |mut client| {
-            let reply = client.status(pb::StatusRequest { or_stale: true }).await?;
+        let from_leader = self.call(async |client| {
+            let reply = client.cluster().status(pb::StatusRequest { or_stale: true }).await?;
             if reply.get_ref().outage.is_none() {
                 return Ok(reply);
             }
@@ -258,9 +254,9 @@ impl Client {
 fn in_turn<'a, T: 'a>(
     managers: &'a [Manager],
     side_by_side: Duration,
-    call: &'a impl AsyncFn(ManagerClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    call: &'a impl AsyncFn(Services) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> impl Answers<Item = (&'a Manager, Result<tonic::Response<T>, tonic::Status>)> {
-    let ask = move |at: usize| async move { (at, call(managers[at].client.clone()).await) };
+    let ask = move |at: usize| async move { (at, call(managers[at].services.clone()).await) };
     let begin = (0, BTreeSet::new(), FuturesUnordered::new());
     stream::unfold(begin, move |(mut next, mut open, mut asked)| async move {
         loop {
@@ -385,7 +381,8 @@ mod tests {
             .expect("a client");
         let client = client.with_deadline(Duration::from_millis(300));
         let request = pb::StatusRequest::default();
-        let error = client.call(async |mut c| c.status(request).await).await.expect_err("nobody is there");
+        let error =
+            client.call(async |c| c.cluster().status(request).await).await.expect_err("nobody is there");
         assert_eq!(error.code, Code::Unavailable);
         assert!(error.cause.contains("127.0.0.1:1, /no/such.sock"), "{error:?}");
     }

@@ -7,6 +7,7 @@ mod credentials;
 mod error;
 mod join_token;
 pub mod local;
+mod services;
 pub mod tls;
 
 /// The generated messages, client and server of `infrakit.v1`.
@@ -22,6 +23,12 @@ pub fn required_role(path: &str) -> Option<model::Role> {
     include!(concat!(env!("OUT_DIR"), "/requires.rs"))
 }
 
+/// Whether any manager answers this call itself. It is the option `anywhere` of the call in the proto; every other call is
+/// forwarded to the leader.
+pub fn is_answered_anywhere(path: &str) -> bool {
+    include!(concat!(env!("OUT_DIR"), "/anywhere.rs"))
+}
+
 pub use client::{Addresses, Client, Stream, reach};
 pub use convert::{event, group, request_id, request_id_bytes, spec, spec_from};
 pub use credentials::{
@@ -29,3 +36,4 @@ pub use credentials::{
 };
 pub use error::{Code, Error, LOG_IN, goes_on_elsewhere, is_unauthenticated};
 pub use join_token::{Fingerprint, JoinToken, TokenFrom, token_id};
+pub use services::{LARGEST_MESSAGE, Services};

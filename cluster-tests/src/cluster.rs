@@ -365,7 +365,7 @@ impl Cluster {
     }
 
     pub async fn status(&self) -> Option<pb::ClusterStatus> {
-        self.client().call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok()
+        self.client().call(async |c| c.cluster().status(pb::StatusRequest::default()).await).await.ok()
     }
 
     /// Which manager leads: its place, by its address.
@@ -392,7 +392,7 @@ impl Cluster {
         let client = Self::client_of(&self.address(i));
         until("it answers itself", async || {
             let status =
-                client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok()?;
+                client.call(async |c| c.cluster().status(pb::StatusRequest::default()).await).await.ok()?;
             (status.outage.is_none() && status.leader > 0).then_some(())
         })
         .await;
@@ -419,19 +419,19 @@ impl Cluster {
     ) -> Result<pb::CommitReply, api::Error> {
         let request =
             pb::CommitRequest { items: items_of(text), allow_missing_plugins, ..Default::default() };
-        client.call(async |mut c| c.commit(request.clone()).await).await
+        client.call(async |c| c.groups().commit(request.clone()).await).await
     }
 
     /// Commits several files in one request.
     pub async fn commit_all_by(client: &Client, texts: &[String]) -> Result<pb::CommitReply, api::Error> {
         let items = texts.iter().flat_map(|text| items_of(text)).collect();
         let request = pb::CommitRequest { items, ..Default::default() };
-        client.call(async |mut c| c.commit(request.clone()).await).await
+        client.call(async |c| c.groups().commit(request.clone()).await).await
     }
 
     pub async fn describe(&self, name: &str) -> Option<pb::Group> {
         let request = pb::GroupRequest { group: name.to_owned(), ..pb::GroupRequest::default() };
-        self.client().call(async |mut c| c.describe_group(request.clone()).await).await.ok()
+        self.client().call(async |c| c.groups().describe(request.clone()).await).await.ok()
     }
 
     /// Makes a token of a role, as `infrakit token create` does.
@@ -450,7 +450,7 @@ impl Cluster {
             once,
             ..pb::CreateTokenRequest::default()
         };
-        let reply = self.client().call(async |mut c| c.create_token(request.clone()).await).await?;
+        let reply = self.client().call(async |c| c.access().create_token(request.clone()).await).await?;
         token.authority = Fingerprint::of(&reply.authority.into());
         Ok(token)
     }
@@ -463,7 +463,7 @@ impl Cluster {
             name: name.to_owned(),
             csr: request.der().to_vec(),
         };
-        let reply = self.client().call(async |mut c| c.login(asked.clone()).await).await?;
+        let reply = self.client().call(async |c| c.access().login(asked.clone()).await).await?;
         Ok(request.granted(reply.certificate, reply.trusted))
     }
 
@@ -476,7 +476,7 @@ impl Cluster {
     /// Stores a variable.
     pub async fn set(&self, key: &str, value: &str) -> Result<(), api::Error> {
         let request = pb::SetVariableRequest { key: key.into(), value: value.into(), ..Default::default() };
-        self.client().call(async |mut c| c.set_variable(request.clone()).await).await.map(drop)
+        self.client().call(async |c| c.variables().set(request.clone()).await).await.map(drop)
     }
 
     /// Asks that managers be so from now on.
@@ -492,10 +492,7 @@ impl Cluster {
             role: role.into(),
             force,
         };
-        self.client()
-            .call(async |mut c| c.set_member_role(request.clone()).await)
-            .await
-            .map(|reply| reply.done)
+        self.client().call(async |c| c.nodes().set_role(request.clone()).await).await.map(|reply| reply.done)
     }
 
     /// The names of the managers in a role: `Voter`, with the leader among them, or `Learner`.

@@ -13,7 +13,7 @@ async fn resolve(cluster: &Cluster, instance: Option<&str>) -> Result<(), api::E
         instance: instance.map(str::to_owned),
         ..Default::default()
     };
-    cluster.client().call(async |mut c| c.resolve(request.clone()).await).await.map(drop)
+    cluster.client().call(async |c| c.groups().resolve(request.clone()).await).await.map(drop)
 }
 
 /// Waits until the group says that it waits for this reason.

@@ -86,7 +86,7 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     let founded = newcomer(&cluster, "founded", port, &[]);
     let to_founded = Cluster::client_of(&format!("127.0.0.1:{port}"));
     let status =
-        async || to_founded.call(async |mut c| c.status(pb::StatusRequest::default()).await).await.ok();
+        async || to_founded.call(async |c| c.cluster().status(pb::StatusRequest::default()).await).await.ok();
     let status = until("it is founded", status).await;
     assert_ne!(status.cluster, id);
     drop(founded);
@@ -109,7 +109,7 @@ async fn a_cluster_is_not_founded_over_the_instances_of_another_unless_it_is_sai
     declare(&to_again, &group("web", 4, "v1")).await;
     until("three are taken in and one is made", async || (cluster.history().made("web") == 5).then_some(()))
         .await;
-    let status = to_again.call(async |mut c| c.status(pb::StatusRequest::default()).await).await;
+    let status = to_again.call(async |c| c.cluster().status(pb::StatusRequest::default()).await).await;
     let status = status.expect("a status");
     assert_eq!(status.cluster, id);
     assert!(status.lineage > 1, "another lineage of it");

@@ -6,12 +6,12 @@ use futures_util::future::join_all;
 
 async fn set(client: &Client, key: &str, value: u32) -> Result<(), api::Error> {
     let request = pb::SetVariableRequest { key: key.into(), value: value.to_string(), ..Default::default() };
-    client.call(async |mut c| c.set_variable(request.clone()).await).await.map(drop)
+    client.call(async |c| c.variables().set(request.clone()).await).await.map(drop)
 }
 
 async fn get(client: &Client, key: &str) -> u32 {
     let request = pb::GetVariableRequest { key: key.into() };
-    let read = client.call(async |mut c| c.get_variable(request.clone()).await).await;
+    let read = client.call(async |c| c.variables().get(request.clone()).await).await;
     read.map_or(0, |variable| variable.value.parse().expect("a number"))
 }
 

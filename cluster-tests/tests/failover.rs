@@ -55,7 +55,7 @@ async fn all_three_die_at_once_and_come_back_with_everything() {
     assert_eq!(instances(&after), instances(&before));
     assert_eq!(cluster.history().made("web"), 4, "nothing was made again");
     let request = pb::GetVariableRequest { key: "k".into() };
-    let read = cluster.client().call(async |mut c| c.get_variable(request.clone()).await).await;
+    let read = cluster.client().call(async |c| c.variables().get(request.clone()).await).await;
     assert_eq!(read.expect("it is there").value, "v");
 }
 
@@ -94,12 +94,11 @@ async fn any_manager_answers_any_command() {
             }],
             ..Default::default()
         };
-        client.call(async |mut c| c.commit(request.clone()).await).await.expect("it is accepted");
-        let listed =
-            client.call(async |mut c| c.list_groups(pb::ListRequest {}).await).await.expect("a list");
+        client.call(async |c| c.groups().commit(request.clone()).await).await.expect("it is accepted");
+        let listed = client.call(async |c| c.groups().list(pb::ListRequest {}).await).await.expect("a list");
         assert_eq!(listed.groups.len(), i + 1, "a read after a write sees it, whoever is asked");
         let watch = pb::GroupRequest { group: name.clone(), ..Default::default() };
-        let stream = client.call(async |mut c| c.watch_group(watch.clone()).await).await;
+        let stream = client.call(async |c| c.groups().watch(watch.clone()).await).await;
         let first = stream.expect("a stream").message().await.expect("a message").expect("a group");
         assert_eq!(first.id, name);
     }
@@ -123,7 +122,7 @@ async fn a_follower_that_missed_more_than_the_log_keeps_catches_up_by_a_snapshot
                     value: format!("{n}"),
                     ..Default::default()
                 };
-                client.call(async |mut c| c.set_variable(request.clone()).await).await.expect("it is stored");
+                client.call(async |c| c.variables().set(request.clone()).await).await.expect("it is stored");
             }
         }
     });
@@ -139,7 +138,7 @@ async fn a_follower_that_missed_more_than_the_log_keeps_catches_up_by_a_snapshot
     .await;
     cluster.kill(other);
     let request = pb::GetVariableRequest { key: "k63".into() };
-    let read = cluster.client().call(async |mut c| c.get_variable(request.clone()).await).await;
+    let read = cluster.client().call(async |c| c.variables().get(request.clone()).await).await;
     assert_eq!(read.expect("it is there").value, "329");
     cluster.settles("web", 3).await;
 }
@@ -154,7 +153,7 @@ async fn a_paused_leader_that_wakes_up_does_no_harm() {
     let others: Vec<String> = (0..3).filter(|i| *i != leader).map(|i| cluster.address(i)).collect();
     let client = Cluster::client_of(&others.join(",")).with_deadline(Duration::from_secs(30));
     let request = pb::ScaleRequest { group: "web".into(), size: 6, ..Default::default() };
-    client.call(async |mut c| c.scale(request.clone()).await).await.expect("a new leader accepts it");
+    client.call(async |c| c.groups().scale(request.clone()).await).await.expect("a new leader accepts it");
     cluster.manager(leader).signal(rustix::process::Signal::CONT);
     cluster.until_voters(3).await;
     cluster.settles("web", 6).await;

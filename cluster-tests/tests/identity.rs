@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use api::{Code, Credentials, JoinToken, proto as pb, tls};
+use api::{Code, Credentials, JoinToken, Services, proto as pb, tls};
 use cluster_tests::{Cluster, Process, Surroundings, free_ports, group, over_the_network, until};
 use model::Role;
-use pb::manager_client::ManagerClient;
-use tonic::transport::Channel;
 
 /// Somebody who asks as from another machine.
-async fn remote(address: &str, who: &Credentials) -> Result<ManagerClient<Channel>, String> {
+async fn remote(address: &str, who: &Credentials) -> Result<Services, String> {
     remote_by(address, tls::client(who).expect("credentials")).await
 }
 
-async fn remote_by(address: &str, tls: Arc<rustls::ClientConfig>) -> Result<ManagerClient<Channel>, String> {
-    over_the_network(address, tls).await.map(ManagerClient::new).map_err(|error| format!("{error:?}"))
+async fn remote_by(address: &str, tls: Arc<rustls::ClientConfig>) -> Result<Services, String> {
+    over_the_network(address, tls).await.map(Services::over).map_err(|error| format!("{error:?}"))
 }
 
 fn set(key: &str) -> pb::SetVariableRequest {
@@ -26,8 +24,8 @@ fn set(key: &str) -> pb::SetVariableRequest {
 
 /// What a call came to, for somebody who asks over the network.
 async fn ask_to_set(cluster: &Cluster, who: &Credentials, key: &str) -> Result<(), Code> {
-    let mut client = remote(&cluster.address(0), who).await.map_err(|_| Code::Forbidden)?;
-    client.set_variable(set(key)).await.map(drop).map_err(|status| api::Error::from(status).code)
+    let client = remote(&cluster.address(0), who).await.map_err(|_| Code::Forbidden)?;
+    client.variables().set(set(key)).await.map(drop).map_err(|status| api::Error::from(status).code)
 }
 
 /// A manager on a machine of its own, with a token or none.
@@ -115,20 +113,20 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     );
     // No certificate at all.
     let newcomer = tls::newcomer(token.authority).expect("a fingerprint");
-    let mut nobody = remote_by(&cluster.address(1), newcomer).await.expect("a connection");
-    let refused = nobody.status(pb::StatusRequest::default()).await.expect_err("it is not known");
+    let nobody = remote_by(&cluster.address(1), newcomer).await.expect("a connection");
+    let refused = nobody.cluster().status(pb::StatusRequest::default()).await.expect_err("it is not known");
     assert_eq!(api::Error::from(refused).code, Code::Forbidden);
     // Every manager names who asked, also the one that only passes it on.
     for i in 0..3 {
-        let mut client = remote(&cluster.address(i), &operator).await.expect("she is known");
+        let client = remote(&cluster.address(i), &operator).await.expect("she is known");
         let text = group(&format!("web{i}"), 1, "v1");
         let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
         let spec = Some(api::spec(&draft.specs[0], model::Revision(0)));
         let items = vec![pb::CommitItem { spec, if_revision: None }];
-        client.commit(pb::CommitRequest { items, ..Default::default() }).await.expect("she may");
+        client.groups().commit(pb::CommitRequest { items, ..Default::default() }).await.expect("she may");
         let found = until("the event is told", async || {
             let request = pb::EventsRequest { group: format!("web{i}"), follow: false, after: 0 };
-            let mut events = client.events(request).await.ok()?.into_inner();
+            let mut events = client.cluster().events(request).await.ok()?.into_inner();
             let event = events.message().await.ok()??;
             (event.kind == "GroupCommitted").then_some(event)
         });
@@ -144,18 +142,22 @@ async fn a_token_that_is_revoked_takes_everybody_with_it_who_came_by_it() {
     let operator = cluster.log_in_by(&token, "olga").await.expect("the token is good");
     let admin = cluster.log_in(Role::Admin, "ada").await;
     // On connections that are open too.
-    let mut open = remote(&cluster.address(2), &operator).await.expect("she is known");
-    open.set_variable(set("b")).await.expect("she may");
+    let open = remote(&cluster.address(2), &operator).await.expect("she is known");
+    open.variables().set(set("b")).await.expect("she may");
     let follow = pb::EventsRequest { group: String::new(), follow: true, after: 0 };
-    let events = open.events(follow).await.expect("she may").into_inner();
+    let events = open.cluster().events(follow).await.expect("she may").into_inner();
     let watch = pb::GroupRequest { group: "web".into(), ..Default::default() };
-    let mut watched = open.watch_group(watch).await.expect("she may").into_inner();
+    let mut watched = open.groups().watch(watch).await.expect("she may").into_inner();
     watched.message().await.expect("she is known").expect("there is such a group");
     let id = token.id().short().to_owned();
     let revoke = pb::RevokeTokenRequest { request_id: vec![7; 16], id };
-    cluster.client().call(async |mut c| c.revoke_token(revoke.clone()).await).await.expect("an admin asks");
+    cluster
+        .client()
+        .call(async |c| c.access().revoke_token(revoke.clone()).await)
+        .await
+        .expect("an admin asks");
     until("she is known no more", async || {
-        let refused = open.set_variable(set("c")).await.err()?;
+        let refused = open.variables().set(set("c")).await.err()?;
         (api::Error::from(refused).code == Code::Forbidden).then_some(())
     })
     .await;
@@ -197,15 +199,15 @@ async fn load(
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) -> (usize, Vec<String>) {
     let (mut asked, mut failed) = (0, Vec::new());
-    let mut kept = remote(&address, &who).await.expect("it is known");
+    let kept = remote(&address, &who).await.expect("it is known");
     while !*stop.borrow_and_update() {
         asked += 1;
         let key = format!("load-{address}");
         let result = if asked % 2 == 0 {
-            kept.set_variable(set(&key)).await.map_err(|status| status.to_string())
+            kept.variables().set(set(&key)).await.map_err(|status| status.to_string())
         } else {
             match remote(&address, &who).await {
-                Ok(mut fresh) => fresh.set_variable(set(&key)).await.map_err(|status| status.to_string()),
+                Ok(fresh) => fresh.variables().set(set(&key)).await.map_err(|status| status.to_string()),
                 Err(why) => Err(why),
             }
         };
@@ -237,18 +239,18 @@ async fn certificates_change_under_load_and_no_request_fails() {
     }
     let authority = async || {
         let client = cluster.client();
-        client.call(async |mut c| c.get_authority(pb::GetAuthorityRequest {}).await).await.ok()
+        client.call(async |c| c.access().get_authority(pb::GetAuthorityRequest {}).await).await.ok()
     };
     let before = authority().await.expect("it is told").fingerprint;
-    let mut open = remote(&cluster.address(2), &who).await.expect("she is known");
+    let open = remote(&cluster.address(2), &who).await.expect("she is known");
     let rotate = pb::RotateAuthorityRequest { request_id: vec![9; 16] };
     cluster
         .client()
-        .call(async |mut c| c.rotate_authority(rotate.clone()).await)
+        .call(async |c| c.access().rotate_authority(rotate.clone()).await)
         .await
         .expect("an admin asks");
     let twice = pb::RotateAuthorityRequest { request_id: vec![8; 16] };
-    let twice = cluster.client().call(async |mut c| c.rotate_authority(twice.clone()).await).await;
+    let twice = cluster.client().call(async |c| c.access().rotate_authority(twice.clone()).await).await;
     assert_eq!(twice.expect_err("one is under way").code, Code::Conflict);
     until("the new one signs", async || (authority().await?.rotation == "Retiring").then_some(())).await;
     goes_on().await;
@@ -261,7 +263,7 @@ async fn certificates_change_under_load_and_no_request_fails() {
     until("the former one is retired", async || authority().await?.rotation.is_empty().then_some(())).await;
     assert_ne!(authority().await.expect("it is told").fingerprint, before);
     assert_eq!(ask_to_set(&cluster, &who, "k").await, Err(Code::Forbidden), "it is trusted no more");
-    let refused = open.set_variable(set("k")).await.expect_err("nor over a connection that is open");
+    let refused = open.variables().set(set("k")).await.expect_err("nor over a connection that is open");
     assert_eq!(api::Error::from(refused).code, Code::Forbidden);
     let again = cluster.log_in(Role::Operator, "olga").await;
     assert_eq!(ask_to_set(&cluster, &again, "k").await, Ok(()));

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 async fn transfer(cluster: &Cluster, to: &str) -> Result<String, api::Error> {
     let request = pb::TransferLeadershipRequest { to: to.into() };
-    let reply = cluster.client().call(async |mut c| c.transfer_leadership(request.clone()).await).await;
+    let reply = cluster.client().call(async |c| c.nodes().transfer_leadership(request.clone()).await).await;
     reply.map(|reply| reply.leader)
 }
 

@@ -465,7 +465,7 @@ async fn addresses_of_two_clusters_are_refused() {
     let (cluster, other) = (Cluster::of(2).await, Cluster::of(1).await);
     let mixed = format!("{},{}", cluster.addresses(), other.address(0));
     let request = api::proto::SetVariableRequest { key: "k".into(), value: "v".into(), ..Default::default() };
-    let refused = Cluster::client_of(&mixed).call(async |mut c| c.set_variable(request.clone()).await).await;
+    let refused = Cluster::client_of(&mixed).call(async |c| c.variables().set(request.clone()).await).await;
     let error = refused.expect_err("it is not said which is meant");
     assert!(error.code == api::Code::Conflict && error.cause.contains(&other.address(0)), "{error:?}");
     let doctor = elsewhere(cluster.path(), &["-H", &mixed, "doctor"]);
@@ -474,7 +474,7 @@ async fn addresses_of_two_clusters_are_refused() {
     // One that does not answer is no reason.
     let nobody = format!("{},127.0.0.1:{}", cluster.addresses(), cluster_tests::free_ports(1)[0]);
     Cluster::client_of(&nobody)
-        .call(async |mut c| c.set_variable(request.clone()).await)
+        .call(async |c| c.variables().set(request.clone()).await)
         .await
         .expect("it is set");
 }

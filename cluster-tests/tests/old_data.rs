@@ -112,7 +112,7 @@ impl Left {
         }
         let client = self.cluster.client();
         until("there are no other groups", async || {
-            let list = client.call(async |mut c| c.list_groups(pb::ListRequest {}).await).await.ok()?;
+            let list = client.call(async |c| c.groups().list(pb::ListRequest {}).await).await.ok()?;
             list.groups.iter().all(|it| groups.contains_key(&it.id)).then_some(())
         })
         .await;

@@ -142,12 +142,12 @@ async fn free_leaves_the_instances_and_a_new_commit_takes_them_in_again() {
     cluster.commit(&group("web", 3, "v1")).await.expect("it is accepted");
     cluster.settles("web", 3).await;
     let about = pb::GroupRequest { group: "web".into(), ..Default::default() };
-    cluster.client().call(async |mut c| c.free(about.clone()).await).await.expect("it is freed");
+    cluster.client().call(async |c| c.groups().free(about.clone()).await).await.expect("it is freed");
     assert_eq!(cluster.simulator().describe(&Tags::new(), false).await.expect("a listing").len(), 3);
     cluster.commit(&group("web", 4, "v1")).await.expect("it is accepted");
     cluster.settles("web", 4).await;
     assert_eq!(cluster.history().made("web"), 4, "three were taken in, one was made");
-    cluster.client().call(async |mut c| c.destroy(about.clone()).await).await.expect("it is destroyed");
+    cluster.client().call(async |c| c.groups().destroy(about.clone()).await).await.expect("it is destroyed");
     until("nothing of it is left", async || cluster.describe("web").await.is_none().then_some(())).await;
     assert!(cluster.simulator().describe(&Tags::new(), false).await.expect("a listing").is_empty());
 }

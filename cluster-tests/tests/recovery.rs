@@ -221,7 +221,7 @@ async fn when_every_manager_is_gone_the_tags_say_what_there_is_and_nothing_is_de
             pb::CommitItem { spec: Some(api::spec(&draft.specs[0], model::Revision(0))), if_revision: None };
         let request = pb::CommitRequest { items: vec![item], ..pb::CommitRequest::default() };
         let plan = until("the plan takes in what is there", async || {
-            let reply = planned.call(async |mut c| c.plan(request.clone()).await).await.ok()?;
+            let reply = planned.call(async |c| c.groups().plan(request.clone()).await).await.ok()?;
             let verbs: Vec<String> = reply.planned[0].actions.iter().map(|it| it.verb.clone()).collect();
             (!verbs.is_empty()).then_some(verbs)
         })

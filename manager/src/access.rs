@@ -18,11 +18,10 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
-use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::accept::{Caller, PeerCertificate};
 
-/// Metadata of a forwarded call: the name and the role of the caller.
+/// Headers of a forwarded call: the name and the role of the caller.
 const ASKED_BY: &str = "infrakit-asked-by";
 const ASKED_AS: &str = "infrakit-asked-as";
 
@@ -41,13 +40,13 @@ pub(crate) struct Principal {
 }
 
 impl Principal {
-    /// Adds the caller to the metadata of a forwarded call.
-    pub(crate) fn mark(&self, metadata: &mut MetadataMap) {
+    /// Adds the caller to the headers of a forwarded call.
+    pub(crate) fn mark(&self, headers: &mut http::HeaderMap) {
         // Without a valid header value, the name of the forwarding manager is recorded.
-        if let Ok(name) = MetadataValue::try_from(&self.name) {
-            metadata.insert(ASKED_BY, name);
+        if let Ok(name) = http::HeaderValue::try_from(&self.name) {
+            headers.insert(ASKED_BY, name);
         }
-        metadata.insert(ASKED_AS, MetadataValue::from_static(self.role.as_str()));
+        headers.insert(ASKED_AS, http::HeaderValue::from_static(self.role.as_str()));
     }
 }
 
@@ -365,8 +364,9 @@ mod tests {
         ForwardedIdentity { name: None, role: None }
     }
 
+    /// The path of a method such as `Groups/Commit`.
     fn api(method: &str) -> String {
-        format!("/infrakit.v1.Manager/{method}")
+        format!("/infrakit.v1.{method}")
     }
 
     /// A person who is known, but for one thing.
@@ -380,9 +380,22 @@ mod tests {
 
     /// Every method that the public API has.
     fn methods() -> Vec<String> {
-        let proto = include_str!("../../api/proto/infrakit/v1/manager.proto");
-        let method = |line: &str| Some(line.trim().strip_prefix("rpc ")?.split('(').next()?.to_owned());
-        proto.lines().filter_map(method).collect()
+        let mut methods = Vec::new();
+        for proto in [
+            include_str!("../../api/proto/infrakit/v1/access.proto"),
+            include_str!("../../api/proto/infrakit/v1/cluster.proto"),
+            include_str!("../../api/proto/infrakit/v1/group.proto"),
+            include_str!("../../api/proto/infrakit/v1/node.proto"),
+            include_str!("../../api/proto/infrakit/v1/secret.proto"),
+            include_str!("../../api/proto/infrakit/v1/variable.proto"),
+        ] {
+            let named =
+                |line: &'static str, before: &str| line.trim().strip_prefix(before)?.split([' ', '(']).next();
+            let service = proto.lines().find_map(|line| named(line, "service ")).expect("one service a file");
+            let rpcs = proto.lines().filter_map(|line| named(line, "rpc "));
+            methods.extend(rpcs.map(|method| format!("{service}/{method}")));
+        }
+        methods
     }
 
     fn manager(cluster: &str, node: u64) -> Caller {
@@ -416,17 +429,19 @@ mod tests {
         let methods = methods();
         assert!(methods.len() > 20, "{methods:?}");
         for caller in &unauthenticated {
-            for method in methods.iter().filter(|it| *it != "Login") {
+            for method in methods.iter().filter(|it| *it != "Access/Login") {
                 let admitted = admit(&state, &[CA.to_vec()], caller, &api(method), not_forwarded());
                 assert_eq!(admitted.expect_err(method).code, Code::Forbidden, "{caller:?} {method}");
             }
             assert!(admit(&state, &[CA.to_vec()], caller, RAFT, not_forwarded()).is_err(), "{caller:?}");
         }
-        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Login"), not_forwarded()).is_ok());
+        assert!(
+            admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Access/Login"), not_forwarded()).is_ok()
+        );
         let join = "/infrakit.raft.v1.Peers/Join";
         let joins = admit(&state, &[CA.to_vec()], &Caller::Unknown, join, not_forwarded());
         assert_eq!(joins, Ok(Admitted::Peer(PeerIdentity::Unknown)));
-        for odd in ["", "/", "//", "/x", "/infrakit.v1.Manager/NoSuch", "/grpc.reflection/List"] {
+        for odd in ["", "/", "//", "/x", "/infrakit.v1.Groups/NoSuch", "/grpc.reflection/List"] {
             assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, odd, not_forwarded()).is_err(), "{odd}");
         }
     }
@@ -484,26 +499,27 @@ mod tests {
     fn a_manager_speaks_for_whoever_asked_it_and_one_that_is_gone_for_nobody() {
         let state = state();
         let forwarded = || ForwardedIdentity { name: Some("user:ann".into()), role: Some(Role::Viewer) };
-        let asked = admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Status"), forwarded());
+        let asked = admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Cluster/Status"), forwarded());
         assert_eq!(asked, Ok(Admitted::Principal(Principal { name: "user:ann".into(), role: Role::Viewer })));
         assert!(
-            admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Commit"), forwarded()).is_err(),
+            admit(&state, &[CA.to_vec()], &manager("ours", 1), &api("Groups/Commit"), forwarded()).is_err(),
             "she looks only"
         );
         assert!(
-            admit(&state, &[CA.to_vec()], &manager("ours", 9), &api("Status"), forwarded()).is_err(),
+            admit(&state, &[CA.to_vec()], &manager("ours", 9), &api("Cluster/Status"), forwarded()).is_err(),
             "it was removed"
         );
         // Nobody else is believed what they tell.
         let admin = || ForwardedIdentity { name: Some("user:root".into()), role: Some(Role::Admin) };
         let ann = person("ours", Role::Operator, "t");
-        assert!(admit(&state, &[CA.to_vec()], &ann, &api("CreateToken"), admin()).is_err());
-        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Status"), admin()).is_err());
+        assert!(admit(&state, &[CA.to_vec()], &ann, &api("Access/CreateToken"), admin()).is_err());
+        assert!(admit(&state, &[CA.to_vec()], &Caller::Unknown, &api("Cluster/Status"), admin()).is_err());
         let local = Caller::Local { user: "bob".into() };
-        let asked = admit(&state, &[CA.to_vec()], &local, &api("Status"), forwarded()).map(|it| match it {
-            Admitted::Principal(principal) => principal.name,
-            Admitted::Peer(_) => unreachable!("it is no peer's call"),
-        });
+        let asked =
+            admit(&state, &[CA.to_vec()], &local, &api("Cluster/Status"), forwarded()).map(|it| match it {
+                Admitted::Principal(principal) => principal.name,
+                Admitted::Peer(_) => unreachable!("it is no peer's call"),
+            });
         assert_eq!(asked, Ok("user:bob".to_owned()));
     }
 }

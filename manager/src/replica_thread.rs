@@ -48,6 +48,9 @@ impl Drop for ReplicaThread {
     }
 }
 
+/// The calls that are as cheap as the switch to another thread.
+const SMALL: &str = "/infrakit.v1.Variables/";
+
 /// Runs a service on another thread, except for calls that are as cheap as the switch: a call that visits
 /// every slot of a large group must not delay a heartbeat.
 #[derive(Clone)]
@@ -81,7 +84,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let small = request.uri().path().ends_with("Variable");
+        let small = request.uri().path().starts_with(SMALL);
         let answer = self.service.call(request);
         if small {
             return Box::pin(answer);

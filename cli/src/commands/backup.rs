@@ -49,7 +49,7 @@ pub(crate) async fn run(args: BackupArgs, global: &Global) -> Result<u8, Failure
     }
     // Checked first: a backup that cannot be encrypted is not taken.
     let key = key_of(&file, key_file, true)?;
-    let mut chunks = client(global)?.call(async |mut c| c.backup(pb::BackupRequest {}).await).await?;
+    let mut chunks = client(global)?.call(async |c| c.cluster().backup(pb::BackupRequest {}).await).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         bytes.extend(chunk.map_err(api::Error::from)?.data);

@@ -24,9 +24,9 @@ pub(crate) async fn run(verb: CaVerb, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     if let CaVerb::Rotate = verb {
         let request = pb::RotateAuthorityRequest { request_id: request_id() };
-        client.call(async |mut c| c.rotate_authority(request.clone()).await).await?;
+        client.call(async |c| c.access().rotate_authority(request.clone()).await).await?;
     }
-    let known = client.call(async |mut c| c.get_authority(pb::GetAuthorityRequest {}).await).await?;
+    let known = client.call(async |c| c.access().get_authority(pb::GetAuthorityRequest {}).await).await?;
     let rotation = match known.rotation.as_str() {
         "Announced" => "a new authority is trusted and will sign as soon as every manager has it",
         "Retiring" => "the previous authority is trusted until every manager has a new certificate",

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: EventsArgs, global: &Global) -> Result<u8, Failure
     loop {
         let after = shown.entry.saturating_sub(1);
         let request = pb::EventsRequest { group: group.clone(), follow: args.follow, after };
-        let mut stream = client.call(async |mut c| c.events(request.clone()).await).await?;
+        let mut stream = client.call(async |c| c.cluster().events(request.clone()).await).await?;
         shown.skips = shown.of_entry;
         loop {
             match stream.next().await {

@@ -150,7 +150,7 @@ async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8
     let client = client(global)?;
     let request =
         pb::ScaleRequest { request_id: request_id(), group: name.to_owned(), size, if_revision: None };
-    let reply = client.call(async |mut c| c.scale(request.clone()).await).await?;
+    let reply = client.call(async |c| c.groups().scale(request.clone()).await).await?;
     print_committed(&reply, global)?;
     if wait.wait {
         for committed in &reply.committed {
@@ -166,14 +166,14 @@ async fn resolve(name: &str, slot: String, instance: Option<String>, global: &Gl
         |instance| format!("{name}: slot {slot} is held by {instance}"),
     );
     let request = pb::ResolveRequest { request_id: request_id(), group: name.to_owned(), slot, instance };
-    client(global)?.call(async |mut c| c.resolve(request.clone()).await).await?;
+    client(global)?.call(async |c| c.groups().resolve(request.clone()).await).await?;
     output::line(&resolved)?;
     Ok(0)
 }
 
 async fn pause(name: &str, global: &Global) -> Result<u8, Failure> {
     let request = about(name);
-    client(global)?.call(async |mut c| c.pause_group(request.clone()).await).await?;
+    client(global)?.call(async |c| c.groups().pause(request.clone()).await).await?;
     output::line(&format!(
         "{name}: paused; no action of any kind is taken until `infrakit group resume {name}`"
     ))?;
@@ -182,7 +182,7 @@ async fn pause(name: &str, global: &Global) -> Result<u8, Failure> {
 
 async fn resume(name: &str, global: &Global) -> Result<u8, Failure> {
     let request = about(name);
-    client(global)?.call(async |mut c| c.resume_group(request.clone()).await).await?;
+    client(global)?.call(async |c| c.groups().resume(request.clone()).await).await?;
     output::line(&format!("{name}: resumed"))?;
     Ok(0)
 }
@@ -192,15 +192,15 @@ const RELEASED_WITHIN: Duration = Duration::from_secs(90);
 
 async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
-    let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
+    let group = client.call(async |c| c.groups().describe(about(name)).await).await?;
     confirm(yes, &format!("This stops managing `{name}`; its {} instances remain", group.running), name)?;
     let request = about(name);
-    client.call(async |mut c| c.free(request.clone()).await).await?;
+    client.call(async |c| c.groups().free(request.clone()).await).await?;
     // Calls that are under way are settled first, so that nobody who declares it again makes their instances twice.
     let mut told = false;
     let until = Instant::now() + RELEASED_WITHIN;
     let left = loop {
-        match client.call(async |mut c| c.describe_group(about(name)).await).await {
+        match client.call(async |c| c.groups().describe(about(name)).await).await {
             Err(error) if error.code == Code::NotFound => break group.running,
             Err(error) => return Err(error.into()),
             Ok(group) if group.lifecycle != "Releasing" => {
@@ -228,17 +228,17 @@ async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
 async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<u8, Failure> {
     let deadline = duration(&wait.timeout)?;
     let client = client(global)?;
-    let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
+    let group = client.call(async |c| c.groups().describe(about(name)).await).await?;
     confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.running), name)?;
     let request = about(name);
-    client.call(async |mut c| c.destroy(request.clone()).await).await?;
+    client.call(async |c| c.groups().destroy(request.clone()).await).await?;
     output::line(&format!("{name}: {} instances will be destroyed", group.running))?;
     if !wait.wait {
         return Ok(0);
     }
     let until = Instant::now() + deadline;
     loop {
-        match client.call(async |mut c| c.describe_group(about(name)).await).await {
+        match client.call(async |c| c.groups().describe(about(name)).await).await {
             Err(error) if error.code == Code::NotFound => {
                 output::line(&format!("{name}: destroyed"))?;
                 return Ok(0);

@@ -43,7 +43,7 @@ pub(crate) async fn run(login: Login) -> Result<u8, Failure> {
     };
     let reply = Client::with_tls(&managers, Some(tls))?
         .one_at_a_time()
-        .call(async |mut c| c.login(asked.clone()).await)
+        .call(async |c| c.access().login(asked.clone()).await)
         .await;
     let reply = reply.map_err(|error| match error.code {
         // The default remedy, to log in, does not help here.

@@ -116,7 +116,7 @@ async fn set_member_role(
     global: &Global,
 ) -> Result<u8, Failure> {
     let request = pb::SetMemberRoleRequest { request_id: request_id(), managers, role: role.into(), force };
-    let reply = client(global)?.call(async |mut c| c.set_member_role(request.clone()).await).await?;
+    let reply = client(global)?.call(async |c| c.nodes().set_role(request.clone()).await).await?;
     let (is, will) = match role {
         pb::MemberRole::Voter => ("is a voter", "becomes a voter as soon as it has caught up"),
         pb::MemberRole::Learner => ("is a learner", "becomes a learner as soon as another manager leads"),
@@ -131,7 +131,7 @@ async fn set_member_role(
 async fn transfer(to: Option<String>, global: &Global) -> Result<u8, Failure> {
     let request = pb::TransferLeadershipRequest { to: to.unwrap_or_default() };
     let client = client(global)?.one_at_a_time();
-    let reply = client.call(async |mut c| c.transfer_leadership(request.clone()).await).await?;
+    let reply = client.call(async |c| c.nodes().transfer_leadership(request.clone()).await).await?;
     output::line(&format!("{} leads", reply.leader))?;
     Ok(0)
 }

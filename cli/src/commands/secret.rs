@@ -41,11 +41,11 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
                 value.pop();
             }
             let request = pb::SetSecretRequest { request_id: request_id(), name, value };
-            client(global)?.call(async |mut c| c.set_secret(request.clone()).await).await?;
+            client(global)?.call(async |c| c.secrets().set(request.clone()).await).await?;
         }
         SecretVerb::Ls => {
             let list =
-                client(global)?.call(async |mut c| c.list_secrets(pb::ListSecretsRequest {}).await).await?;
+                client(global)?.call(async |c| c.secrets().list(pb::ListSecretsRequest {}).await).await?;
             let json = |it: &pb::Secret| json!({"name": it.name, "set": rfc3339(it.set_ms), "by": it.by});
             let items: Vec<Value> = list.secrets.iter().map(json).collect();
             if !output::object(global.output, "SecretList", json!({ "items": items }))? {
@@ -56,7 +56,7 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
         SecretVerb::Rm { name, yes } => {
             confirm(yes, &format!("This removes the secret `{name}` permanently"), &name)?;
             let request = pb::RemoveSecretRequest { request_id: request_id(), name };
-            client(global)?.call(async |mut c| c.remove_secret(request.clone()).await).await?;
+            client(global)?.call(async |c| c.secrets().remove(request.clone()).await).await?;
         }
     }
     Ok(0)

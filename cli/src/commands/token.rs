@@ -80,7 +80,7 @@ pub(crate) async fn run(verb: TokenVerb, global: &Global) -> Result<u8, Failure>
         }
         TokenVerb::Revoke { id } => {
             let request = pb::RevokeTokenRequest { request_id: request_id(), id };
-            client(global)?.call(async |mut c| c.revoke_token(request.clone()).await).await?;
+            client(global)?.call(async |c| c.access().revoke_token(request.clone()).await).await?;
             Ok(0)
         }
         TokenVerb::Ls => list(global).await,
@@ -94,7 +94,7 @@ async fn create(request: pb::CreateTokenRequest, global: &Global) -> Result<u8, 
     let mut token = JoinToken::draw(Fingerprint::of(&Vec::new().into()));
     let request =
         pb::CreateTokenRequest { request_id: request_id(), id: token.id().as_str().to_owned(), ..request };
-    let reply = client.call(async |mut c| c.create_token(request.clone()).await).await?;
+    let reply = client.call(async |c| c.access().create_token(request.clone()).await).await?;
     token.authority = Fingerprint::of(&reply.authority.into());
     let value = json!({ "id": token.id().short(), "token": token.expose() });
     if !output::object(global.output, "Token", value)? {
@@ -117,7 +117,7 @@ fn token_json(token: &pb::Token) -> Value {
 }
 
 async fn list(global: &Global) -> Result<u8, Failure> {
-    let list = client(global)?.call(async |mut c| c.list_tokens(pb::ListTokensRequest {}).await).await?;
+    let list = client(global)?.call(async |c| c.access().list_tokens(pb::ListTokensRequest {}).await).await?;
     let items: Vec<Value> = list.tokens.iter().map(token_json).collect();
     if output::object(global.output, "TokenList", json!({ "items": items }))? {
         return Ok(0);

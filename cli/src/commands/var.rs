@@ -36,7 +36,7 @@ pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
         VarVerb::Get { key } => {
             let request = pb::GetVariableRequest { key: key.clone() };
-            let found = client.call(async |mut c| c.get_variable(request.clone()).await).await?;
+            let found = client.call(async |c| c.variables().get(request.clone()).await).await?;
             let value = json!({"key": key, "value": found.value, "index": found.index});
             if !output::object(global.output, "Variable", value)? {
                 output::block(&found.value)?;
@@ -44,7 +44,7 @@ pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
         }
         VarVerb::Set { key, value } => {
             let request = pb::SetVariableRequest { request_id: request_id(), key, value };
-            client.call(async |mut c| c.set_variable(request.clone()).await).await?;
+            client.call(async |c| c.variables().set(request.clone()).await).await?;
         }
     }
     Ok(0)

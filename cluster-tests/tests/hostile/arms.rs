@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Credentials, proto as pb, tls};
+use api::{Credentials, Services, proto as pb, tls};
 use cluster_tests::{Cluster, over_the_network, until};
 use model::Role;
-use pb::manager_client::ManagerClient;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,13 +17,13 @@ use crate::wire::{self, unary};
 pub(crate) const KINDS: u64 = 11;
 
 const METHODS: [&str; 12] = [
-    "/infrakit.v1.Manager/Commit",
-    "/infrakit.v1.Manager/Destroy",
-    "/infrakit.v1.Manager/SetVariable",
-    "/infrakit.v1.Manager/SetMemberRole",
-    "/infrakit.v1.Manager/CreateToken",
-    "/infrakit.v1.Manager/Status",
-    "/infrakit.v1.Manager/NoSuch",
+    "/infrakit.v1.Groups/Commit",
+    "/infrakit.v1.Groups/Destroy",
+    "/infrakit.v1.Variables/Set",
+    "/infrakit.v1.Nodes/SetRole",
+    "/infrakit.v1.Access/CreateToken",
+    "/infrakit.v1.Cluster/Status",
+    "/infrakit.v1.Groups/NoSuch",
     "/infrakit.raft.v1.Peers/Append",
     "/infrakit.raft.v1.Peers/Vote",
     "/infrakit.raft.v1.Peers/TransferLeader",
@@ -208,7 +207,7 @@ impl Arms {
             name: "eve".into(),
             csr: if chance.random() { rubbish(chance) } else { self.csr.clone() },
         };
-        let told = ManagerClient::new(channel).login(request).await.expect_err("it lets nobody in");
+        let told = Services::over(channel).access().login(request).await.expect_err("it lets nobody in");
         let codes = [tonic::Code::PermissionDenied, tonic::Code::InvalidArgument];
         assert!(codes.contains(&told.code()), "{told:?}");
     }

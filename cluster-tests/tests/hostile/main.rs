@@ -36,7 +36,11 @@ async fn ten_thousand_hostile_requests_change_nothing_and_stop_nobody() {
     let gone = token(Role::Admin, false, None).await;
     let revoked = cluster.log_in_by(&gone, "eve").await.expect("the token is good");
     let revoke = pb::RevokeTokenRequest { request_id: vec![3; 16], id: gone.id().short().to_owned() };
-    cluster.client().call(async |mut c| c.revoke_token(revoke.clone()).await).await.expect("an admin asks");
+    cluster
+        .client()
+        .call(async |c| c.access().revoke_token(revoke.clone()).await)
+        .await
+        .expect("an admin asks");
     let secrets = [&expired, &used, &manager, &gone].map(|it| it.secret.expose().to_vec()).to_vec();
     let arms = Arms {
         address: cluster.address(1),

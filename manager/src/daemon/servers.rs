@@ -13,7 +13,7 @@ use super::parts::Parts;
 use crate::accept;
 use crate::access::AuthLayer;
 use crate::error::Error;
-use crate::replica_thread::{Away, ReplicaThread};
+use crate::replica_thread::ReplicaThread;
 
 /// How long open calls may take when the servers are closed; streams have no end of their own.
 const CALLS_END: Duration = Duration::from_secs(2);
@@ -41,7 +41,7 @@ impl Servers {
             let listening = async move { accept::remote(socket, tls, callers, work) };
             thread.run(listening).await.map_err(cannot_listen(&listen, "--listen"))?
         };
-        let service = parts.service();
+        let routes = parts.service().routes();
         let auth = AuthLayer::new(parts.replica.watch_state());
         let tcp = Server::builder()
             .layer(auth.clone())
@@ -49,15 +49,13 @@ impl Servers {
             .http2_keepalive_timeout(Some(Duration::from_secs(3)))
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
-            .add_service(parts.replica.peer_server(parts.members.clone()))
-            .add_service(Away::from_here(service.server()))
+            .add_routes(routes.clone().add_service(parts.replica.peer_server(parts.members.clone())))
             .serve_with_incoming_shutdown(remote, async move {
                 let _ = closed.changed().await;
             });
         let unix = Server::builder()
             .layer(auth)
-            .add_service(parts.replica.peer_server(parts.members.clone()))
-            .add_service(Away::from_here(service.server()))
+            .add_routes(routes.clone().add_service(parts.replica.peer_server(parts.members.clone())))
             .serve_with_incoming_shutdown(accept::local(local), async move {
                 let _ = closed_too.changed().await;
             });

@@ -1,14 +1,20 @@
-//! Forwards calls to the leader.
+//! Forwards calls to the leader, as they are: in a layer before the services.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use api::proto::manager_client::ManagerClient;
+use futures_util::future::BoxFuture;
 use model::NodeId;
 use raft::{Replica, Role};
 use tokio::sync::watch;
-use tonic::metadata::MetadataValue;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::service_fn;
@@ -16,44 +22,49 @@ use tower::service_fn;
 use crate::access::Principal;
 use crate::dial::Secure;
 
-/// Metadata of a forwarded call, which is not forwarded again.
+/// Header of a forwarded call, which is not forwarded again.
 const FORWARDED: &str = "infrakit-forwarded";
 
-/// Clients of the other managers.
+/// Connections to the other managers.
 #[derive(Clone)]
 pub(super) struct Forward {
     replica: Replica,
     role: watch::Receiver<Role>,
     dial: Secure,
-    clients: Arc<Mutex<Clients>>,
+    channels: Arc<Mutex<Channels>>,
 }
 
-/// A client for each manager, with its address.
-type Clients = BTreeMap<NodeId, (String, ManagerClient<Channel>)>;
+/// A channel for each manager, with its address.
+type Channels = BTreeMap<NodeId, (String, Channel)>;
 
 impl Forward {
     pub(super) fn new(replica: Replica, role: watch::Receiver<Role>, dial: Secure) -> Self {
-        Self { replica, role, dial, clients: Arc::default() }
+        Self { replica, role, dial, channels: Arc::default() }
     }
 
-    /// A client of the leader; none if this manager is the leader.
-    pub(super) fn leader<T>(&self, request: &Request<T>) -> Result<Option<ManagerClient<Channel>>, Status> {
+    /// Puts the layer before a service.
+    pub(super) fn before<S>(&self, service: S) -> AtLeader<S> {
+        AtLeader { service, forward: self.clone() }
+    }
+
+    /// A channel to the leader for a call with these headers; none if this manager is the leader.
+    pub(super) fn leader(&self, headers: &http::HeaderMap) -> Result<Option<Channel>, Status> {
         let leader = match *self.role.borrow() {
             Role::Leader { .. } => return Ok(None),
             Role::Other { leader, .. } => leader,
         };
-        let Some(leader) = leader.filter(|_| request.metadata().get(FORWARDED).is_none()) else {
+        let Some(leader) = leader.filter(|_| !headers.contains_key(FORWARDED)) else {
             return Err(Status::unavailable("there is no leader at the moment"));
         };
         let address = self
             .replica
             .address_of(leader)
             .ok_or_else(|| Status::unavailable("the leader's address is not known yet"))?;
-        let mut clients = self.clients.lock().expect("nobody panics while holding the clients");
-        if let Some((known, client)) = clients.get(&leader)
+        let mut channels = self.channels.lock().expect("nobody panics while holding the channels");
+        if let Some((known, channel)) = channels.get(&leader)
             && *known == address
         {
-            return Ok(Some(client.clone()));
+            return Ok(Some(channel.clone()));
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| Status::unavailable(format!("the leader's address `{address}`: {error}")))?
@@ -61,19 +72,75 @@ impl Forward {
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(2));
         let connector = service_fn(self.dial.connector(&address));
-        let client = ManagerClient::new(endpoint.connect_with_connector_lazy(connector))
-            .max_decoding_message_size(64 << 20)
-            .max_encoding_message_size(64 << 20);
-        clients.insert(leader, (address, client.clone()));
-        Ok(Some(client))
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        channels.insert(leader, (address, channel.clone()));
+        Ok(Some(channel))
+    }
+}
+
+/// Adds the headers of a forwarded call.
+fn mark(headers: &mut http::HeaderMap, principal: Option<&Principal>) {
+    if let Some(principal) = principal {
+        principal.mark(headers);
+    }
+    headers.insert(FORWARDED, http::HeaderValue::from_static("1"));
+}
+
+/// A request with the headers of a forwarded call.
+pub(super) fn marked<T>(mut request: Request<T>) -> Request<T> {
+    let mut headers = std::mem::take(request.metadata_mut()).into_headers();
+    mark(&mut headers, request.extensions().get::<Principal>());
+    *request.metadata_mut() = MetadataMap::from_headers(headers);
+    request
+}
+
+/// A service whose calls are answered by the leader: on another manager they are passed on to it, and its answers are
+/// passed back, as they come.
+#[derive(Clone)]
+pub(super) struct AtLeader<S> {
+    service: S,
+    forward: Forward,
+}
+
+impl<S: NamedService> NamedService for AtLeader<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for AtLeader<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
     }
 
-    /// Adds the metadata of a forwarded call.
-    pub(super) fn mark<T>(mut request: Request<T>) -> Request<T> {
-        if let Some(principal) = request.extensions().get::<Principal>().cloned() {
-            principal.mark(request.metadata_mut());
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if api::is_answered_anywhere(request.uri().path()) {
+            return Box::pin(self.service.call(request));
         }
-        request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
-        request
+        match self.forward.leader(request.headers()) {
+            Ok(None) => Box::pin(self.service.call(request)),
+            Ok(Some(leader)) => Box::pin(async { Ok(passed_on(leader, request).await) }),
+            Err(status) => Box::pin(async { Ok(status.into_http()) }),
+        }
     }
+}
+
+async fn passed_on(mut leader: Channel, mut request: http::Request<Body>) -> http::Response<Body> {
+    let principal = request.extensions().get::<Principal>().cloned();
+    mark(request.headers_mut(), principal.as_ref());
+    // The rest of the address is that of the channel.
+    if let Some(path) = request.uri().path_and_query().cloned() {
+        *request.uri_mut() = path.into();
+    }
+    let answer = async {
+        poll_fn(|cx| leader.poll_ready(cx)).await?;
+        leader.call(request).await
+    };
+    answer.await.unwrap_or_else(|error| Status::from_error(error.into()).into_http())
 }

@@ -101,7 +101,7 @@ fn placed(error: api::Error, parts: &Parts) -> Failure {
 
 pub(super) async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Failure> {
     let (request, parts) = read(files)?;
-    let reply = client(global)?.call(async |mut c| c.plan(request.clone()).await).await;
+    let reply = client(global)?.call(async |c| c.groups().plan(request.clone()).await).await;
     let reply = reply.map_err(|error| placed(error, &parts))?;
     let changes =
         reply.planned.iter().any(|planned| planned.summary != "Noop" || !planned.actions.is_empty());
@@ -160,7 +160,7 @@ pub(super) async fn commit(files: &Files, wait: &Wait, global: &Global) -> Resul
     let deadline = duration(&wait.timeout)?;
     let (request, parts) = read(files)?;
     let client = client(global)?;
-    let reply = client.call(async |mut c| c.commit(request.clone()).await).await;
+    let reply = client.call(async |c| c.groups().commit(request.clone()).await).await;
     let reply = reply.map_err(|error| placed(error, &parts))?;
     print_committed(&reply, global)?;
     if wait.wait {
@@ -215,7 +215,7 @@ pub(super) async fn wait_for(
     let follow = async {
         loop {
             let brief = || pb::GroupRequest { brief: true, ..about(name) };
-            let mut stream = client.call(async |mut c| c.watch_group(brief()).await).await?;
+            let mut stream = client.call(async |c| c.groups().watch(brief()).await).await?;
             while let Some(next) = stream.next().await {
                 match next {
                     Ok(group) => {

@@ -99,7 +99,7 @@ pub(crate) fn brief_json(group: &pb::Group) -> Value {
 }
 
 pub(super) async fn list(global: &Global) -> Result<u8, Failure> {
-    let groups = client(global)?.call(async |mut c| c.list_groups(pb::ListRequest {}).await).await?.groups;
+    let groups = client(global)?.call(async |c| c.groups().list(pb::ListRequest {}).await).await?.groups;
     let items: Vec<Value> = groups.iter().map(brief_json).collect();
     if !output::object(global.output, "GroupList", json!({ "items": items }))? {
         output::table(&HEADER, groups.iter().map(row))?;
@@ -110,12 +110,12 @@ pub(super) async fn list(global: &Global) -> Result<u8, Failure> {
 pub(super) async fn describe(name: &str, watch: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     if !watch {
-        let group = client.call(async |mut c| c.describe_group(about(name)).await).await?;
+        let group = client.call(async |c| c.groups().describe(about(name)).await).await?;
         print(&group, global)?;
         return Ok(0);
     }
     loop {
-        let mut stream = client.call(async |mut c| c.watch_group(about(name)).await).await?;
+        let mut stream = client.call(async |c| c.groups().watch(about(name)).await).await?;
         while let Some(next) = stream.next().await {
             match next {
                 Ok(group) => {
@@ -194,7 +194,7 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
 
 /// The stored spec in the form that `commit` reads.
 pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> {
-    let spec = client(global)?.call(async |mut c| c.inspect_group(about(name)).await).await?;
+    let spec = client(global)?.call(async |c| c.groups().inspect(about(name)).await).await?;
     let part = |part: Option<pb::Part>| -> Value {
         let part = part.unwrap_or_default();
         let properties: Value = serde_json::from_str(&part.properties).unwrap_or(Value::Null);

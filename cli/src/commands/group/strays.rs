@@ -45,7 +45,7 @@ pub(super) async fn destroy(name: &str, ids: Vec<String>, yes: bool, global: &Gl
 
 /// The strays that this cluster made, as far as they are known.
 async fn own_strays(name: &str, global: &Global) -> Result<Vec<String>, Failure> {
-    let group = client(global)?.call(async |mut c| c.describe_group(about(name)).await).await?;
+    let group = client(global)?.call(async |c| c.groups().describe(about(name)).await).await?;
     if group.own_strays.is_empty() && (group.lifecycle != "Managed" || group.observed_at_ms.is_none()) {
         return Err(Failure::new(format!("which strays `{name}` has is not known at the moment"))
             .cause(group.summary)
@@ -70,5 +70,5 @@ async fn settle(
 ) -> Result<pb::StraysReply, Failure> {
     let (request_id, group) = (request_id(), name.to_owned());
     let request = pb::StraysRequest { request_id, group, fate: fate.into(), instances };
-    Ok(client(global)?.call(async |mut c| c.settle_strays(request.clone()).await).await?)
+    Ok(client(global)?.call(async |c| c.groups().settle_strays(request.clone()).await).await?)
 }

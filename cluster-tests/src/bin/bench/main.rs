@@ -58,7 +58,7 @@ fn now_ms() -> u64 {
 async fn converged(cluster: &Cluster, name: &str, size: u64) {
     let brief = pb::GroupRequest { group: name.to_owned(), brief: true, ..Default::default() };
     let mut stream =
-        cluster.client().call(async |mut c| c.watch_group(brief.clone()).await).await.expect("a stream");
+        cluster.client().call(async |c| c.groups().watch(brief.clone()).await).await.expect("a stream");
     while let Ok(Some(group)) = stream.message().await {
         if group.converged && group.ready == size {
             return;
@@ -74,7 +74,7 @@ async fn until_looked_at_rest(cluster: &Cluster, name: &str) {
     let client = cluster.client();
     let mut last: Option<u64> = None;
     until("two looks are ten seconds apart", async || {
-        let group = client.call(async |mut c| c.describe_group(brief.clone()).await).await.ok()?;
+        let group = client.call(async |c| c.groups().describe(brief.clone()).await).await.ok()?;
         let at = group.observed_at_ms?;
         let before = last.replace(at)?;
         (at - before >= 9_500).then_some(())
@@ -191,7 +191,7 @@ async fn scale() -> Row {
 
 async fn scale_to(cluster: &Cluster, size: u32) {
     let request = pb::ScaleRequest { group: "web".into(), size, ..Default::default() };
-    cluster.client().call(async |mut c| c.scale(request.clone()).await).await.expect("accepted");
+    cluster.client().call(async |c| c.groups().scale(request.clone()).await).await.expect("accepted");
 }
 
 /// 0 → 10,000, and then at rest.
@@ -326,7 +326,7 @@ async fn transfer() -> Row {
     let writing = async {
         while !stop.load(Ordering::Relaxed) {
             let request = pb::SetVariableRequest { key: "k".into(), value: "v".into(), ..Default::default() };
-            client.call(async |mut c| c.set_variable(request.clone()).await).await.expect("it is stored");
+            client.call(async |c| c.variables().set(request.clone()).await).await.expect("it is stored");
             answered.lock().expect("nobody panics").push(Instant::now());
         }
     };
@@ -337,7 +337,7 @@ async fn transfer() -> Row {
             let request = pb::TransferLeadershipRequest::default();
             let giver = cluster.client();
             giver
-                .call(async |mut c| c.transfer_leadership(request.clone()).await)
+                .call(async |c| c.nodes().transfer_leadership(request.clone()).await)
                 .await
                 .expect("it is given away");
             let ended = Instant::now();

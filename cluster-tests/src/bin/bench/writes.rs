@@ -98,13 +98,13 @@ async fn load(peer: Peer, clients: usize) -> Measured {
                 let began = Instant::now();
                 match &peer {
                     Peer::Ours(_) => {
-                        let mut client = pb::manager_client::ManagerClient::new(channel.clone());
+                        let client = api::Services::over(channel.clone());
                         let request = pb::SetVariableRequest {
                             key: key.clone(),
                             value: value.clone(),
                             ..Default::default()
                         };
-                        client.set_variable(request).await.expect("it is written");
+                        client.variables().set(request).await.expect("it is written");
                     }
                     Peer::Etcd(_) => {
                         let mut client = etcd::kv_client::KvClient::new(channel.clone());

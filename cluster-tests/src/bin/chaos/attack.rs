@@ -217,7 +217,8 @@ impl Attack {
         for i in 0..3 {
             let client =
                 Cluster::client_of(&self.cluster.address(i)).with_deadline(Duration::from_millis(500));
-            let Ok(status) = client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await
+            let Ok(status) =
+                client.call(async |c| c.cluster().status(pb::StatusRequest::default()).await).await
             else {
                 continue;
             };
@@ -280,7 +281,7 @@ impl Attack {
             }
             let request = pb::GroupRequest { group: GROUP.into(), ..Default::default() };
             let client = short(&self.cluster);
-            let group = client.call(async |mut c| c.describe_group(request.clone()).await).await.ok()?;
+            let group = client.call(async |c| c.groups().describe(request.clone()).await).await.ok()?;
             let seen = group.converged && group.ready == self.size && group.observed_at_ms.is_some();
             (seen && self.strangers(&group).await?.is_empty()).then_some(())
         })

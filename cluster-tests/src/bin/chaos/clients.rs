@@ -70,12 +70,12 @@ async fn write(client: &Client, register: u64, value: u64) -> bool {
         // Whoever asks again for it does not write it again.
         request_id: api::request_id_bytes(RequestId(rand::random())),
     };
-    client.call(async |mut c| c.set_variable(request.clone()).await).await.is_ok()
+    client.call(async |c| c.variables().set(request.clone()).await).await.is_ok()
 }
 
 pub(crate) async fn read(client: &Client, register: u64) -> Option<u64> {
     let request = pb::GetVariableRequest { key: format!("r{register}") };
-    match client.call(async |mut c| c.get_variable(request.clone()).await).await {
+    match client.call(async |c| c.variables().get(request.clone()).await).await {
         Ok(variable) => variable.value.parse().ok(),
         Err(error) if error.code == api::Code::NotFound => Some(0),
         Err(_) => None,

@@ -215,7 +215,7 @@ impl Attack {
         let request = pb::TransferLeadershipRequest { to: format!("m{}", to + 1) };
         let client = short(&self.cluster);
         // Whoever is asked may be dead, and whoever is named.
-        let _ = client.call(async |mut c| c.transfer_leadership(request.clone()).await).await;
+        let _ = client.call(async |c| c.nodes().transfer_leadership(request.clone()).await).await;
     }
 
     async fn demote(&mut self, i: usize) {
@@ -273,7 +273,7 @@ impl Attack {
         };
         let client = short(&self.cluster);
         let began = Instant::now();
-        while client.call(async |mut c| c.scale(request.clone()).await).await.is_err() {
+        while client.call(async |c| c.groups().scale(request.clone()).await).await.is_err() {
             assert!(began.elapsed() < Duration::from_secs(60), "nobody could agree on a scale for a minute");
             self.bring_back(false);
         }

@@ -36,7 +36,7 @@ impl Attack {
     /// Everybody votes and is reachable, as a leader says.
     async fn all_vote(&self) -> bool {
         let client = short(&self.cluster);
-        let status = client.call(async |mut c| c.status(pb::StatusRequest::default()).await).await;
+        let status = client.call(async |c| c.cluster().status(pb::StatusRequest::default()).await).await;
         let well = |node: &pb::Node| node.role != "Learner" && node.status == "Reachable";
         status.is_ok_and(|it| it.outage.is_none() && it.nodes.len() == 3 && it.nodes.iter().all(well))
     }
@@ -279,10 +279,10 @@ impl Attack {
         until("it takes writes again", async || {
             self.bring_back(true);
             short(&self.cluster)
-                .call(async |mut c| {
+                .call(async |c| {
                     let request =
                         pb::SetVariableRequest { key: GROUP.into(), value: "v".into(), ..Default::default() };
-                    c.set_variable(request).await
+                    c.variables().set(request).await
                 })
                 .await
                 .ok()

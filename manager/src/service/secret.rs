@@ -1,14 +1,35 @@
 //! Secrets: set, listed without their values, removed.
 
+use api::proto::secrets_server::Secrets;
 use api::{Code, Error, proto as pb};
 use model::access::Secret;
 use model::secret::{LARGEST, SecretName};
 use model::{Actor, Change};
+use tonic::{Request, Response};
 
-use super::Service;
+use super::{Answered, Service, principal};
 
 fn name(text: &str) -> Result<SecretName, Error> {
     SecretName::check(text).map_err(|why| Error::new(Code::Invalid, why).remedy("nothing was changed"))
+}
+
+#[tonic::async_trait]
+impl Secrets for Service {
+    async fn set(&self, request: Request<pb::SetSecretRequest>) -> Answered<pb::Done> {
+        let by = principal(&request);
+        self.set_secret_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn remove(&self, request: Request<pb::RemoveSecretRequest>) -> Answered<pb::Done> {
+        let by = principal(&request);
+        self.remove_secret_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn list(&self, _: Request<pb::ListSecretsRequest>) -> Answered<pb::SecretList> {
+        Ok(Response::new(self.secrets().await?))
+    }
 }
 
 impl Service {

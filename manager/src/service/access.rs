@@ -2,18 +2,52 @@
 
 use std::time::Duration;
 
+use api::proto::access_server::Access;
 use api::{BadCertificate, Code, Error, Fingerprint, Subject, proto as pb};
 use model::access::{LONGEST_LOGIN, Newcomer, Rotation, Token, TokenId};
 use model::command::NewToken;
 use model::{Actor, Change, Millis, Refusal, RequestId, Role, State};
 use rustls::pki_types::CertificateDer;
+use tonic::{Request, Response};
 
-use super::Service;
 use super::answers::{is_done, refused};
+use super::{Answered, Service, principal};
 use crate::ca;
 
 /// The longest name of a user.
 const LONGEST_NAME: usize = 64;
+
+#[tonic::async_trait]
+impl Access for Service {
+    async fn create_token(&self, request: Request<pb::CreateTokenRequest>) -> Answered<pb::CreateTokenReply> {
+        let by = principal(&request);
+        Ok(Response::new(self.create_token_now(request.into_inner(), &by).await?))
+    }
+
+    async fn list_tokens(&self, _: Request<pb::ListTokensRequest>) -> Answered<pb::TokenList> {
+        Ok(Response::new(self.tokens().await?))
+    }
+
+    async fn revoke_token(&self, request: Request<pb::RevokeTokenRequest>) -> Answered<pb::Done> {
+        let by = principal(&request);
+        self.revoke_token_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Answered<pb::LoginReply> {
+        Ok(Response::new(self.log_in(request.into_inner()).await?))
+    }
+
+    async fn rotate_authority(&self, request: Request<pb::RotateAuthorityRequest>) -> Answered<pb::Done> {
+        let by = principal(&request);
+        self.rotate_now(request.into_inner(), &by).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn get_authority(&self, _: Request<pb::GetAuthorityRequest>) -> Answered<pb::Authority> {
+        Ok(Response::new(self.authority().await?))
+    }
+}
 
 impl Service {
     pub(super) async fn create_token_now(

@@ -1,22 +1,54 @@
-//! The status of the cluster, and streams of what changes: the status of a group, and events.
+//! The cluster as a whole: its status, its events, and backups.
 
-use std::time::Duration;
+use std::pin::Pin;
 
-use api::{Error, proto as pb};
+use api::proto::cluster_server::Cluster;
+use api::{Error, Services, proto as pb};
+use futures_util::Stream;
 use model::{GroupId, Millis, NodeId};
 use raft::{Published, Role};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
-use super::Service;
-use super::answers::no_group;
-use crate::leadership::leads;
+use super::forward::marked;
+use super::{Answered, Service};
 use crate::members::is_fresh;
 use crate::outage::{Outage, votes};
 
-/// The shortest time between two messages of a watched group.
-const WATCH_EVERY: Duration = Duration::from_millis(50);
+/// The size of one chunk of a backup.
+const BACKUP_CHUNK: usize = 1 << 20;
+
+#[tonic::async_trait]
+impl Cluster for Service {
+    type EventsStream = Pin<Box<dyn Stream<Item = Result<pb::Event, Status>> + Send>>;
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<pb::BackupChunk, Status>> + Send>>;
+
+    async fn status(&self, request: Request<pb::StatusRequest>) -> Answered<pb::ClusterStatus> {
+        let or_stale = request.get_ref().or_stale;
+        let of_leader = async {
+            match self.forward.leader(request.metadata().as_ref())? {
+                None => Ok(Response::new(self.cluster_status().await?)),
+                Some(leader) => Services::over(leader).cluster().status(marked(request)).await,
+            }
+        };
+        if or_stale { self.or_stale(of_leader).await } else { of_leader.await }
+    }
+
+    async fn events(&self, request: Request<pb::EventsRequest>) -> Answered<Self::EventsStream> {
+        Ok(Response::new(Box::pin(self.told(request.into_inner()))))
+    }
+
+    async fn backup(&self, _: Request<pb::BackupRequest>) -> Answered<Self::BackupStream> {
+        // It contains everything that was acknowledged before.
+        self.read().await?;
+        let bytes = crate::backup::take(&self.replica, &self.clock).encode();
+        let from = (0..bytes.len()).step_by(BACKUP_CHUNK);
+        let chunks = from.map(move |from| bytes.slice(from..bytes.len().min(from + BACKUP_CHUNK)));
+        let chunks = chunks.map(|data| Ok(pb::BackupChunk { data: data.to_vec() }));
+        Ok(Response::new(Box::pin(futures_util::stream::iter(chunks))))
+    }
+}
 
 impl Service {
     pub(super) async fn cluster_status(&self) -> Result<pb::ClusterStatus, Error> {
@@ -117,44 +149,6 @@ impl Service {
                 }
             }),
         }
-    }
-
-    /// A group's status now and at every change, as long as this manager leads.
-    pub(super) fn watched(&self, request: pb::GroupRequest) -> ReceiverStream<Result<pb::Group, Status>> {
-        let (id, with_slots) = (GroupId::new(&request.group), !request.brief);
-        let (groups, stream) = mpsc::channel(4);
-        let service = self.clone();
-        tokio::spawn(async move {
-            let (mut states, mut assessments) =
-                (service.replica.watch_declared(), service.assessments.watch());
-            let mut last = None;
-            loop {
-                let state = states.borrow_and_update().state.clone();
-                assessments.mark_unchanged();
-                let began = tokio::time::Instant::now();
-                let message = if leads(&service.role) {
-                    service.group(&state, &id, with_slots).ok_or_else(|| Status::from(no_group(id.as_str())))
-                } else {
-                    Err(Status::unavailable("this manager does not lead; watch again to reach the leader"))
-                };
-                let ends = message.is_err();
-                if message.as_ref().ok() != last.as_ref() || ends {
-                    last = message.as_ref().ok().cloned();
-                    if groups.send(message).await.is_err() || ends {
-                        return;
-                    }
-                }
-                // A status of ten thousand members takes milliseconds to compute.
-                tokio::time::sleep(WATCH_EVERY.max(began.elapsed() * 20)).await;
-                tokio::select! {
-                    _ = states.changed() => {}
-                    _ = assessments.changed() => {}
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = groups.closed() => return,
-                }
-            }
-        });
-        ReceiverStream::new(stream)
     }
 
     /// The events that are kept, and new ones as they happen if the request asks to follow them.

@@ -1,12 +1,29 @@
 //! Changes of membership and leadership that operators request.
 
+use api::proto::nodes_server::Nodes;
 use api::{Code, Error, proto as pb};
 use model::command::MemberRole;
 use model::quorum::Unsafe;
 use model::{Actor, Change, NodeId, State};
+use tonic::{Request, Response};
 
-use super::Service;
 use super::answers::{is_done, unavailable};
+use super::{Answered, Service, principal};
+
+#[tonic::async_trait]
+impl Nodes for Service {
+    async fn set_role(&self, request: Request<pb::SetMemberRoleRequest>) -> Answered<pb::SetMemberRoleReply> {
+        let by = principal(&request);
+        Ok(Response::new(self.set_member_role_now(request.into_inner(), &by).await?))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<pb::TransferLeadershipRequest>,
+    ) -> Answered<pb::TransferLeadershipReply> {
+        Ok(Response::new(self.transfer_now(request.get_ref()).await?))
+    }
+}
 
 impl Service {
     pub(super) async fn set_member_role_now(
