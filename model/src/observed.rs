@@ -17,6 +17,15 @@ pub use health::{Health, HealthSample};
 pub use listing::{Description, InstanceState, Listing, ListingHistory, RunStatus};
 pub use view::{Seen, View};
 
+/// A listing that may show all that a group had before it was declared again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstLook {
+    pub at: Timestamp,
+    /// How many instances its plugin has shown since: in all, and of this group. Fewer say that a listing lacks some.
+    pub total: usize,
+    pub seen: usize,
+}
+
 /// Everything the leader knows about the world, as far as one group is concerned.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
@@ -39,9 +48,8 @@ pub struct Observed {
     pub missing: BTreeMap<InstanceRef, Absence>,
     /// Members that this leader has seen lost: one of them may come back.
     pub lost: BTreeSet<InstanceRef>,
-    /// When a listing began first that may show all that the group had before it was declared again, and how many
-    /// instances of the plugin the ones since then had.
-    pub first_look: Option<(Timestamp, usize)>,
+    /// The first listing that may show all that the group had before it was declared again.
+    pub first_look: Option<FirstLook>,
     /// Since when instances with a token of a closed intent, or without some of our tags, have been listed without a
     /// break: what was being made when its intent was refused may be shown for a while, and tags come late.
     pub appeared: BTreeMap<InstanceRef, Timestamp>,

@@ -243,7 +243,10 @@ impl Fault<'_> {
     /// Whether the members of a group that was declared again may not be known yet. What it does not want any more then,
     /// stays.
     fn is_forgotten(&self) -> bool {
+        let waits = |state: &model::State| state.groups.values().any(|it| it.declared_again.is_some());
+        let leader = self.cluster.leader().and_then(|leader| self.cluster.replica(leader));
         self.cloud().freed.is_some_and(|at| at.elapsed() < FORGOTTEN)
+            || leader.is_some_and(|it| waits(&it.published().state))
     }
 
     /// Whether the leader has nothing to do for a group. One of the level before does not know whether a group was

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::ids::{InstanceId, InstanceRef, PluginName};
 use crate::limits::{LISTINGS_LAG, MANY, MOST_LOST};
-use crate::observed::{Absence, Observed, Seen, View};
+use crate::observed::{Absence, FirstLook, Observed, Seen, View};
 use crate::plugin::PluginClass;
 use crate::state::{GroupState, Recorded};
+use crate::tags;
 use crate::time::{Millis, Timestamp};
 
 /// How long ago something was recorded, at least. What an earlier leader recorded is as old as this
@@ -68,7 +69,7 @@ pub(super) fn shows_all_from(observed: &Observed, view: &View, group: &GroupStat
     Some(group.declared_again?.max(observed.leading_since) + lag)
 }
 
-/// Remembers the first such listing. One that is cut short, or a failure in between, begins it again.
+/// Remembers the first such listing. One that is cut short, one without tags, or a failure in between begins it again.
 fn see_members_of_before(observed: &mut Observed, plugin: &PluginName, view: &View, group: &GroupState) {
     let Some(from) = shows_all_from(observed, view, group) else {
         observed.first_look = None;
@@ -77,10 +78,15 @@ fn see_members_of_before(observed: &mut Observed, plugin: &PluginName, view: &Vi
     if *plugin != *group.plugin_of(group.target) || view.taken_at < from || view.after < group.list_from {
         return;
     }
-    observed.first_look = match observed.first_look {
-        Some((at, total)) if view.unbroken_since <= at && total <= view.total => Some((at, view.total)),
-        Some(_) | None => Some((view.taken_at, view.total)),
+    // Who is known is listed whatever its tags say, and nobody else is.
+    let mut known = view.seen.iter().filter(|(id, _)| group.has(plugin, id)).peekable();
+    let tags_are_out = known.peek().is_some() && known.all(|(_, seen)| seen.tag(tags::GROUP).is_none());
+    let now = FirstLook { at: view.taken_at, total: view.total, seen: view.seen.len() };
+    let goes_on = |first: &FirstLook| {
+        view.unbroken_since <= first.at && first.total <= now.total && first.seen <= now.seen
     };
+    let first = observed.first_look.filter(goes_on).map_or(now.at, |first| first.at);
+    observed.first_look = (!tags_are_out).then_some(FirstLook { at: first, ..now });
 }
 
 /// Since when instances that may have been left behind by a closed intent, or lack some of our tags, are shown without

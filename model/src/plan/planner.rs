@@ -9,7 +9,7 @@ use super::waiting::Wait;
 use crate::ids::{InstanceRef, PluginName, Revision, Slot};
 use crate::intent::Reason;
 use crate::limits::{HEALTH_EVERY, LARGEST_BATCH, MANY_GONE, MOST_OPEN};
-use crate::observed::{Backoff, Health, InstanceState, Observed, View};
+use crate::observed::{Backoff, FirstLook, Health, InstanceState, Observed, View};
 use crate::state::{GroupState, Paused, Verdict};
 use crate::time::Timestamp;
 
@@ -221,7 +221,7 @@ impl<'a> Planner<'a> {
     fn members_of_before(&mut self) -> Option<Timestamp> {
         let view = self.view_of(self.group.target)?;
         let from = evidence::shows_all_from(self.observed, view, self.group)?;
-        let until = self.observed.first_look.map_or(from, |(first, _)| first + MANY_GONE);
+        let until = self.observed.first_look.map_or(from, |first| first.at + MANY_GONE);
         self.wake(until);
         Some(until)
     }
@@ -230,7 +230,7 @@ impl<'a> Planner<'a> {
     /// be cut short.
     pub(super) fn knows_its_members(&self) -> bool {
         let Some(view) = self.view_of(self.group.target) else { return false };
-        let confirmed = |(first, _): (Timestamp, usize)| view.taken_at >= first + MANY_GONE;
+        let confirmed = |first: FirstLook| view.taken_at >= first.at + MANY_GONE;
         self.group.declared_again.is_some()
             && !self.unplaced
             && self.kept == 0

@@ -203,6 +203,27 @@ fn what_a_freed_group_had_is_recorded_before_anything_is_made() {
     }
 }
 
+/// Tags may be out for a while: all are listed then, and only who is known is known to be of the group.
+#[test]
+fn listings_without_tags_do_not_tell_what_a_freed_group_has() {
+    for (shown_after, out_after, out_for) in [(2, 25, 1), (2, 21, 8), (18, 21, 10), (18, 21, 30)] {
+        let mut story = declared_again();
+        // The first is known at once; the others have come into view later.
+        let late = story.provider.split_off(1);
+        told_for(&mut story, Millis::seconds(shown_after));
+        story.provider.extend(late);
+        told_for(&mut story, Millis::seconds(out_after - shown_after));
+        let tags: Vec<_> = story.provider.iter().map(|(_, tags, _)| tags.clone()).collect();
+        story.provider.iter_mut().for_each(|(_, tags, _)| tags.clear());
+        let made = told_for(&mut story, Millis::seconds(out_for));
+        assert!(made.is_empty(), "{shown_after} {out_after} {out_for}: {made:?}");
+        story.provider.iter_mut().zip(tags).for_each(|((_, now, _), tags)| *now = tags);
+        let story = story.settles();
+        assert_eq!((story.made, story.provider.len()), (3, 3), "{shown_after} {out_after} {out_for}");
+        story.is_as_declared();
+    }
+}
+
 #[test]
 fn what_lacks_some_of_its_tags_is_not_judged_before_they_have_had_their_time() {
     let all = [tags::CONFIG_HASH, tags::OWNER, tags::INTENT, tags::SLOT, tags::LOGICAL_ID];
