@@ -146,7 +146,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
 
 /// Asks for confirmation. Without a terminal and without --yes it fails.
 #[allow(clippy::print_stderr)]
-pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure> {
+pub(crate) async fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
@@ -157,12 +157,21 @@ pub(crate) fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), Failure
     }
     eprint!("{effect}.\nType `{name}` to continue: ");
     let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    if read.is_ok() && answer.trim() == name {
-        Ok(())
-    } else {
-        Err(refuse("not confirmed; nothing was changed"))
+    // Whoever is asked may press Ctrl-C instead, so the terminal is read on a thread of its own.
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map(|_| answer)
+    });
+    let answer = tokio::select! {
+        answer = reading => answer,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!();
+            return Err(refuse("interrupted; nothing was changed").exit(report::INTERRUPTED));
+        }
+    };
+    match answer {
+        Ok(Ok(answer)) if answer.trim() == name => Ok(()),
+        _ => Err(refuse("not confirmed; nothing was changed")),
     }
 }
 

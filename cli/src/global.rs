@@ -17,17 +17,33 @@ pub(crate) struct Global {
     /// Directory of the plugin sockets [default: $INFRAKIT_HOME/plugins, else ~/.infrakit/plugins]
     #[arg(long, global = true, env = "INFRAKIT_PLUGINS_DIR", hide_env_values = true)]
     pub(crate) plugins_dir: Option<PathBuf>,
-    /// Log level of the daemons: error, warn, info, debug or trace
-    #[arg(long, global = true, env = "INFRAKIT_LOG", default_value = "info", hide_default_value = true)]
+    /// Log level of the daemons: off, error, warn, info, debug or trace; or TARGET=LEVEL,...
+    #[arg(long, global = true, env = "INFRAKIT_LOG", default_value = "info", hide_default_value = true, value_parser = log_level)]
     pub(crate) log_level: String,
     /// Log format of the daemons
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, hide_default_value = true)]
     pub(crate) log_format: LogFormat,
 }
 
+/// A level by itself must be one: as a directive, any word would be the name of a target, and silence all others.
+fn log_level(text: &str) -> Result<String, String> {
+    let level = text.trim().to_ascii_lowercase();
+    match level.as_str() {
+        "off" | "error" | "warn" | "info" | "debug" | "trace" => Ok(level),
+        "warning" => Ok("warn".to_owned()),
+        _ if text.contains('=') => Ok(text.to_owned()),
+        _ => Err("write off, error, warn, info, debug or trace, or TARGET=LEVEL,...".to_owned()),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
+    /// Columns, for a terminal of 80
     Table,
+    /// Columns, with all there are
+    Wide,
+    /// Only the names
+    Name,
     Json,
     Yaml,
 }

@@ -4,12 +4,14 @@ mod commands;
 mod contexts;
 mod escape;
 mod global;
+mod manual;
 mod output;
 mod progress;
 mod report;
 mod settings;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -18,7 +20,7 @@ use commands::{
     backup, ca, context, doctor, events, flavor, group, instance, interruptible, login, manager, node,
     operator, plugin, recover, restore, secret, status, token, var, version,
 };
-use global::Global;
+use global::{Format, Global};
 use report::Failure;
 
 #[global_allocator]
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let command = match settings::configured(Cli::command(), &arguments) {
         Ok(command) => command,
-        Err(failure) => return report::print(&failure),
+        Err(failure) => return report::print(&failure, Format::Table),
     };
     let parsed = command.try_get_matches_from(arguments).and_then(|it| Cli::from_arg_matches(&it));
     let cli = match parsed {
@@ -41,10 +43,12 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    let format = cli.global.output;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return report::print(&Failure::new("the program cannot start").cause(error.to_string()));
+            let failure = Failure::new("the program cannot start").cause(error.to_string());
+            return report::print(&failure, format);
         }
     };
     let result = runtime.block_on(run(cli));
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => ExitCode::from(code),
-        Err(failure) => report::print(&failure),
+        Err(failure) => report::print(&failure, format),
     }
 }
 
@@ -132,6 +136,13 @@ pub(crate) enum Verb {
     /// Replicated key-value variables and cluster settings
     #[command(subcommand)]
     Var(var::VarVerb),
+    /// Print the completions for a shell, such as `infrakit completion bash > /etc/bash_completion.d/infrakit`
+    Completion { shell: clap_complete::Shell },
+    /// Write a manual page for every command into a directory
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Print the version of this program
     Version,
 }
@@ -158,6 +169,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Restore(args) => restore::run(args, &global).await,
         Verb::Recover(args) => recover::run(args, &global).await,
         Verb::Var(verb) => interruptible(var::run(verb, &global)).await,
+        Verb::Completion { shell } => manual::completion(shell),
+        Verb::Man { directory } => manual::pages(&directory),
         Verb::Version => version(&global),
     }
 }

@@ -10,7 +10,7 @@ use crate::global::Format;
 use crate::report::Failure;
 
 /// The version that every printed object carries.
-const API_VERSION: &str = "infrakit/v1";
+pub(crate) const API_VERSION: &str = "infrakit/v1";
 
 /// Writes one line, with everything escaped that would make it another one or control the terminal: ids and
 /// messages come from plugins.
@@ -20,11 +20,15 @@ pub(crate) fn line(text: &str) -> Result<(), Failure> {
 
 /// Writes lines; within them, what controls the terminal is escaped. If the reader has closed the pipe, the
 /// program exits quietly.
-#[allow(clippy::disallowed_methods)]
 pub(crate) fn block(text: &str) -> Result<(), Failure> {
-    let text = escape::lines(text);
+    raw(format!("{}\n", escape::lines(text)).as_bytes())
+}
+
+/// Writes text of this program, as it is.
+#[allow(clippy::disallowed_methods)]
+pub(crate) fn raw(text: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match out.write_all(text).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         result => {
             result.map_err(|error| Failure::new("the output cannot be written").cause(error.to_string()))
@@ -39,7 +43,7 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
         map.insert("kind".into(), json!(kind));
     }
     match format {
-        Format::Table => return Ok(false),
+        Format::Table | Format::Wide | Format::Name => return Ok(false),
         Format::Json if std::io::stdout().is_terminal() => block(&format!("{value:#}"))?,
         Format::Json => block(&value.to_string())?,
         Format::Yaml => {
@@ -52,12 +56,25 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
     Ok(true)
 }
 
-/// Prints aligned columns under a header.
-pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Result<(), Failure> {
-    block(&aligned(header, rows))
+/// Prints aligned columns under a header, or the names alone: the column `NAME`, else the first.
+pub(crate) fn table(
+    format: Format,
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Result<(), Failure> {
+    if format != Format::Name {
+        return block(&aligned(header, rows));
+    }
+    let at = header.iter().position(|it| *it == "NAME").unwrap_or_default();
+    rows.into_iter().try_for_each(|row| line(row.get(at).map_or("", String::as_str)))
 }
 
-fn aligned(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+/// Says what was done: a sentence for people, an object for programs.
+pub(crate) fn done(format: Format, text: &str) -> Result<(), Failure> {
+    if object(format, "Done", json!({ "message": text }))? { Ok(()) } else { line(text) }
+}
+
+pub(crate) fn aligned(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());

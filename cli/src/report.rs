@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use api::Code;
 
-use crate::escape;
+use crate::global::Format;
+use crate::{escape, output};
 
 /// A failure as it is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +116,11 @@ impl From<spi::Error> for Failure {
 
 /// Prints a failure to the standard error and gives its exit code.
 #[allow(clippy::print_stderr)]
-pub(crate) fn print(failure: &Failure) -> ExitCode {
+pub(crate) fn print(failure: &Failure, format: Format) -> ExitCode {
+    if format == Format::Json {
+        eprintln!("{}", as_json(failure));
+        return ExitCode::from(failure.exit);
+    }
     let what = escape::lines(&failure.what);
     match failure.number {
         Some(number) => eprintln!("error[E{number}]: {what}"),
@@ -128,6 +133,18 @@ pub(crate) fn print(failure: &Failure) -> ExitCode {
         eprintln!(" remedy: {}", escape::lines(&failure.remedy));
     }
     ExitCode::from(failure.exit)
+}
+
+fn as_json(failure: &Failure) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": output::API_VERSION,
+        "kind": "Error",
+        "code": failure.number.map(|number| format!("E{number}")),
+        "exitCode": failure.exit,
+        "message": failure.what,
+        "cause": failure.cause,
+        "remedy": failure.remedy,
+    })
 }
 
 /// Prints a warning to the standard error.

@@ -7,7 +7,7 @@ mod group;
 mod spot;
 mod tree;
 
-use crate::problem::{Problem, Problems};
+use crate::problem::{Place, Problem, Problems};
 use crate::spec::GroupSpec;
 
 pub use group::nearest;
@@ -93,6 +93,12 @@ fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {
             "give a JSON or YAML file",
         ))
     })?;
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with("{{") {
+        return Err(refuse(Problem {
+            place: Some(Place { line: 1, column: 1 }),
+            ..whole("the file is a template, and templates are not rendered", "render it first")
+        }));
+    }
     tree::parse(text).map_err(refuse)
 }
 

@@ -39,7 +39,7 @@ impl Millis {
         Self(seconds * 1000)
     }
 
-    /// Parses a Go duration (`300ms`, `1m30s`, `1.5h`), as in specs.
+    /// Parses a Go duration (`300ms`, `1m30s`, `1.5h`), as in specs: in whole nanoseconds, as Go does.
     ///
     /// Spans below a millisecond are rounded up, so that a positive wait never becomes none.
     pub fn parse_go(text: &str) -> Result<Self, String> {
@@ -51,33 +51,49 @@ impl Millis {
             return Err(format!("`{text}` is negative; a duration is zero or more"));
         }
         let mut rest = text.strip_prefix('+').unwrap_or(text);
-        let mut nanos = 0f64;
+        let mut nanos: u128 = 0;
         if rest.is_empty() {
             return Err(bad());
         }
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
-            let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
+            let number = &rest[..digits];
             rest = &rest[digits..];
             let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-            nanos += number
-                * match &rest[..unit_end] {
-                    "ns" => 1.0,
-                    "us" | "µs" | "μs" => 1e3,
-                    "ms" => 1e6,
-                    "s" => 1e9,
-                    "m" => 60e9,
-                    "h" => 3600e9,
-                    _ => return Err(bad()),
-                };
+            let unit = match &rest[..unit_end] {
+                "ns" => 1,
+                "us" | "µs" | "μs" => 1000,
+                "ms" => 1_000_000,
+                "s" => 1_000_000_000,
+                "m" => 60_000_000_000,
+                "h" => 3_600_000_000_000,
+                _ => return Err(bad()),
+            };
+            nanos = nanos.saturating_add(times(number, unit).ok_or_else(bad)?);
             rest = &rest[unit_end..];
         }
         // Go keeps durations in 63 bits of nanoseconds: about 292 years.
-        if nanos > i64::MAX as f64 {
+        if nanos > i64::MAX as u128 {
             return Err(format!("`{text}` is longer than a duration can be (292 years)"));
         }
-        Ok(Millis((nanos / 1e6).ceil() as u64))
+        Ok(Millis(nanos.div_ceil(1_000_000) as u64))
     }
+}
+
+/// So many times a unit, for a decimal such as `1`, `1.5`, `.5` or `1.`; what is less than one is dropped. None if it is
+/// none.
+fn times(number: &str, unit: u128) -> Option<u128> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let is_number = |text: &str| text.bytes().all(|it| it.is_ascii_digit());
+    if (whole.is_empty() && part.is_empty()) || !is_number(part) {
+        return None;
+    }
+    // More digits than this are too many for a span, or too small for one.
+    let digits =
+        |text: &str| text.parse::<u128>().unwrap_or(if text.is_empty() { 0 } else { u128::from(u64::MAX) });
+    let whole = digits(whole).min(u128::from(u64::MAX)) * unit;
+    let part = &part[..part.len().min(18)];
+    Some(whole + digits(part) * unit / 10_u128.pow(part.len() as u32))
 }
 
 impl fmt::Display for Millis {
@@ -106,6 +122,33 @@ impl fmt::Display for Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_millisecond_is_written_as_it_is_read() {
+        for ms in 0..200_000 {
+            let text = Millis(ms).to_string();
+            assert_eq!(Millis::parse_go(&text), Ok(Millis(ms)), "{text}");
+            let seconds = format!("{}.{:03}s", ms / 1000, ms % 1000);
+            assert_eq!(Millis::parse_go(&seconds), Ok(Millis(ms)), "{seconds}");
+        }
+        for (text, ms) in [
+            ("0.067s", 67),
+            ("1.068s", 1068),
+            ("1.s", 1000),
+            (".5s", 500),
+            ("0.0000000019s", 1),
+            ("0.0000000001s", 0),
+            ("0.33333333333333333333333333333333333333333h", 1_200_000),
+            ("9223372036.854775807s", 9_223_372_036_855),
+        ] {
+            assert_eq!(Millis::parse_go(text), Ok(Millis(ms)), "{text}");
+        }
+        for text in
+            [".s", "1.2.3s", "1..5s", "9223372036.9s", "99999999999999999999999999999999999999999999h"]
+        {
+            assert!(Millis::parse_go(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn go_durations_are_read_and_written_back() {

@@ -14,7 +14,7 @@ use tokio_stream::StreamExt;
 use super::client;
 use crate::global::Global;
 use crate::output::{self, rfc3339};
-use crate::report::{Failure, INVALID_FILE};
+use crate::report::{Failure, INVALID_FILE, REFUSED};
 
 #[derive(Args)]
 pub(crate) struct BackupArgs {
@@ -25,6 +25,9 @@ pub(crate) struct BackupArgs {
     /// The backup and the key together give full access to the cluster: keep them in different places.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Check an existing backup and show its header, instead of taking one
     #[arg(long)]
     pub(crate) check: bool,
@@ -42,10 +45,15 @@ pub(super) fn key_of(file: &Path, named: Option<PathBuf>, may_draw: bool) -> Res
 }
 
 pub(crate) async fn run(args: BackupArgs, global: &Global) -> Result<u8, Failure> {
-    let BackupArgs { file, key_file, check } = args;
+    let BackupArgs { file, key_file, force, check } = args;
     if check {
         let backup = read(&file, key_file)?;
         return show(&backup.head, global);
+    }
+    if !force && file.symlink_metadata().is_ok() {
+        return Err(Failure::new(format!("{} exists", file.display()))
+            .remedy(format!("name another file, or replace it with --force; {NOTHING}"))
+            .exit(REFUSED));
     }
     // Checked first: a backup that cannot be encrypted is not taken.
     let key = key_of(&file, key_file, true)?;

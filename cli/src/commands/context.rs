@@ -11,8 +11,10 @@ use crate::report::{Failure, NOT_FOUND};
 #[derive(Subcommand)]
 pub(crate) enum ContextVerb {
     /// List the saved contexts
+    #[command(alias = "list")]
     Ls,
     /// Remove a saved context and its certificate
+    #[command(aliases = ["delete", "remove"])]
     Rm { name: String },
 }
 
@@ -29,7 +31,11 @@ pub(crate) fn run(verb: ContextVerb, global: &Global) -> Result<u8, Failure> {
             let items: Vec<Value> = known.iter().map(item).collect();
             if !output::object(global.output, "ContextList", json!({ "items": items }))? {
                 let row = |(name, it): (String, Context)| vec![name, it.user, it.role, it.managers];
-                output::table(&["NAME", "USER", "ROLE", "MANAGERS"], known.into_iter().map(row))?;
+                output::table(
+                    global.output,
+                    &["NAME", "USER", "ROLE", "MANAGERS"],
+                    known.into_iter().map(row),
+                )?;
             }
         }
         ContextVerb::Rm { name } => {
@@ -38,6 +44,7 @@ pub(crate) fn run(verb: ContextVerb, global: &Global) -> Result<u8, Failure> {
                     .exit(NOT_FOUND)
                     .remedy("`infrakit context ls` lists them"));
             }
+            output::done(global.output, &format!("context `{name}` and its certificate are removed"))?;
         }
     }
     Ok(0)

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use tokio_stream::StreamExt;
 
-use super::client;
+use super::{client, duration};
 use crate::global::{Format, Global};
 use crate::output::{self, rfc3339};
 use crate::report::Failure;
@@ -19,11 +19,36 @@ pub(crate) struct EventsArgs {
     /// Keep printing new events
     #[arg(short, long)]
     pub(crate) follow: bool,
+    /// Only the last events
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+    /// Only events of the last time, such as 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
 }
 
 pub(crate) async fn run(args: EventsArgs, global: &Global) -> Result<u8, Failure> {
+    let since = args.since.as_deref().map(duration).transpose()?;
     let (client, group) = (client(global)?, args.group.unwrap_or_default());
+    let from = since.map(|span| jiff::Timestamp::now().as_millisecond() as u64 - span.as_millis() as u64);
     let mut shown = Shown::default();
+    if args.last.is_some() || from.is_some() {
+        let request = pb::EventsRequest { group: group.clone(), follow: false, after: 0 };
+        let mut stream = client.call(async |c| c.cluster().events(request.clone()).await).await?;
+        let mut kept = Vec::new();
+        while let Some(event) = stream.next().await {
+            kept.push(event.map_err(api::Error::from)?);
+        }
+        for event in &kept {
+            shown.is_new(event.index);
+        }
+        kept.retain(|event| from.is_none_or(|from| event.at_ms >= from));
+        let surplus = args.last.map_or(0, |last| kept.len().saturating_sub(last));
+        kept[surplus..].iter().try_for_each(|event| print_event(event, global))?;
+        if !args.follow {
+            return Ok(0);
+        }
+    }
     loop {
         let after = shown.entry.saturating_sub(1);
         let request = pb::EventsRequest { group: group.clone(), follow: args.follow, after };
@@ -77,7 +102,7 @@ impl Shown {
 }
 
 fn print_event(event: &pb::Event, global: &Global) -> Result<(), Failure> {
-    if global.output == Format::Table {
+    if !matches!(global.output, Format::Json | Format::Yaml) {
         let group = if event.group.is_empty() { "-" } else { &event.group };
         let (at, kind) = (rfc3339(event.at_ms), &event.kind);
         output::line(&format!("{at}  {kind:<20} {group:<12} {} ({})", event.message, event.by))?;

@@ -15,7 +15,7 @@ use request::{Wait, about};
 use super::request_id;
 use show::{describe, inspect, list};
 
-pub(super) use show::{HEADER, brief_json, row};
+pub(super) use show::{brief_json, header, row};
 
 use super::{client, confirm, duration};
 use crate::global::Global;
@@ -44,9 +44,11 @@ pub(crate) enum GroupVerb {
         wait: Wait,
     },
     /// List the groups
+    #[command(alias = "list")]
     Ls,
     /// Show a group: its members, its conditions and what it waits for
     #[command(visible_alias = "show")]
+    #[command(alias = "get")]
     Describe {
         name: String,
         /// Print the group again at every change
@@ -167,23 +169,24 @@ async fn resolve(name: &str, slot: String, instance: Option<String>, global: &Gl
     );
     let request = pb::ResolveRequest { request_id: request_id(), group: name.to_owned(), slot, instance };
     client(global)?.call(async |c| c.groups().resolve(request.clone()).await).await?;
-    output::line(&resolved)?;
+    output::done(global.output, &resolved)?;
     Ok(0)
 }
 
 async fn pause(name: &str, global: &Global) -> Result<u8, Failure> {
     let request = about(name);
     client(global)?.call(async |c| c.groups().pause(request.clone()).await).await?;
-    output::line(&format!(
-        "{name}: paused; no action of any kind is taken until `infrakit group resume {name}`"
-    ))?;
+    output::done(
+        global.output,
+        &format!("{name}: paused; no action of any kind is taken until `infrakit group resume {name}`"),
+    )?;
     Ok(0)
 }
 
 async fn resume(name: &str, global: &Global) -> Result<u8, Failure> {
     let request = about(name);
     client(global)?.call(async |c| c.groups().resume(request.clone()).await).await?;
-    output::line(&format!("{name}: resumed"))?;
+    output::done(global.output, &format!("{name}: resumed"))?;
     Ok(0)
 }
 
@@ -193,7 +196,8 @@ const RELEASED_WITHIN: Duration = Duration::from_secs(90);
 async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     let group = client.call(async |c| c.groups().describe(about(name)).await).await?;
-    confirm(yes, &format!("This stops managing `{name}`; its {} instances remain", group.running), name)?;
+    confirm(yes, &format!("This stops managing `{name}`; its {} instances remain", group.running), name)
+        .await?;
     let request = about(name);
     client.call(async |c| c.groups().free(request.clone()).await).await?;
     // Calls that are under way are settled first, so that nobody who declares it again makes their instances twice.
@@ -221,7 +225,7 @@ async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
             Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     };
-    output::line(&format!("{name}: no longer managed; {left} instances remain"))?;
+    output::done(global.output, &format!("{name}: no longer managed; {left} instances remain"))?;
     Ok(0)
 }
 
@@ -229,7 +233,8 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
     let deadline = duration(&wait.timeout)?;
     let client = client(global)?;
     let group = client.call(async |c| c.groups().describe(about(name)).await).await?;
-    confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.running), name)?;
+    confirm(yes, &format!("This drains and destroys the {} instances of `{name}`", group.running), name)
+        .await?;
     let request = about(name);
     client.call(async |c| c.groups().destroy(request.clone()).await).await?;
     output::line(&format!("{name}: {} instances will be destroyed", group.running))?;

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use spi::{Call, Directory, Instances, interface};
 
 use super::{confirm, plugin_of_kind, plugins_dir, read_file};
-use crate::global::Global;
+use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
 
 #[derive(Subcommand)]
 pub(crate) enum InstanceVerb {
     /// List instances
+    #[command(alias = "list")]
     Ls {
         /// NAME or NAME/TYPE; defaults to all instance plugins
         plugins: Vec<String>,
@@ -25,12 +26,14 @@ pub(crate) enum InstanceVerb {
     },
     /// Show one instance with its properties
     #[command(visible_alias = "show")]
+    #[command(alias = "get")]
     Describe { plugin: String, id: String },
     /// Create an instance from a spec {Properties, Tags, Init, LogicalID, Attachments}
     Provision { plugin: String, file: PathBuf },
     /// Validate the properties for an instance plugin
     Validate { plugin: String, file: PathBuf },
     /// Destroy instances
+    #[command(aliases = ["rm", "delete"])]
     Destroy {
         plugin: String,
         #[arg(required = true)]
@@ -73,7 +76,7 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
         }
         InstanceVerb::Destroy { plugin: name, ids, yes } => {
             let what = ids.join(", ");
-            confirm(yes, &format!("This destroys {what} of {name}"), &what)?;
+            confirm(yes, &format!("This destroys {what} of {name}"), &what).await?;
             for id in &ids {
                 find(global, &name, id).await?;
             }
@@ -136,7 +139,7 @@ async fn list(plugins: Vec<String>, desired: &[String], global: &Global) -> Resu
         }
     }
     if !output::object(global.output, "InstanceList", json!({ "items": items }))? {
-        print(rows)?;
+        print(global.output, rows)?;
     }
     // The failure of one hides none of the others.
     let last = failed.pop();
@@ -145,7 +148,7 @@ async fn list(plugins: Vec<String>, desired: &[String], global: &Global) -> Resu
 }
 
 /// The column of states is left out if no plugin reports any.
-fn print(rows: Vec<(Vec<String>, Option<String>)>) -> Result<(), Failure> {
+fn print(format: Format, rows: Vec<(Vec<String>, Option<String>)>) -> Result<(), Failure> {
     let mut header = vec!["ID", "PLUGIN", "LOGICALID", "GROUP", "SLOT"];
     let has_states = rows.iter().any(|(_, state)| state.is_some());
     if has_states {
@@ -157,7 +160,7 @@ fn print(rows: Vec<(Vec<String>, Option<String>)>) -> Result<(), Failure> {
         }
         row
     });
-    output::table(&header, rows)
+    output::table(format, &header, rows)
 }
 
 /// `Failed (137): out of memory`.

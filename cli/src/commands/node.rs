@@ -13,8 +13,10 @@ use crate::report::{Failure, NOT_FOUND};
 #[derive(Subcommand)]
 pub(crate) enum NodeVerb {
     /// List the managers
+    #[command(alias = "list")]
     Ls,
     /// Show one manager
+    #[command(aliases = ["get", "describe", "show"])]
     Inspect {
         /// Its name or id
         manager: String,
@@ -38,6 +40,7 @@ pub(crate) enum NodeVerb {
     ///
     /// Name all failed managers at once: the change is checked and made as one. A leader transfers leadership
     /// first.
+    #[command(aliases = ["delete", "remove"])]
     Rm {
         /// Their names or ids
         #[arg(required = true)]
@@ -101,7 +104,7 @@ pub(crate) async fn run(verb: NodeVerb, global: &Global) -> Result<u8, Failure> 
         }
         NodeVerb::Rm { managers, force, yes } => {
             let names = managers.join(" ");
-            confirm(yes, &format!("This removes `{names}` from the cluster permanently"), &names)?;
+            confirm(yes, &format!("This removes `{names}` from the cluster permanently"), &names).await?;
             set_member_role(managers, pb::MemberRole::Removed, force, global).await
         }
         NodeVerb::TransferLeadership { manager } => transfer(manager, global).await,
@@ -146,7 +149,7 @@ async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
             .remedy("`infrakit node ls` lists the managers"));
     };
     if !output::object(global.output, "Node", node_json(node, status.term))? {
-        output::table(&NODES, [node_row(node)])?;
+        output::table(global.output, &NODES, [node_row(node)])?;
         for condition in &node.conditions {
             output::line(&format!("{}: {}", condition.r#type, condition.message))?;
         }
@@ -159,7 +162,7 @@ async fn list(global: &Global) -> Result<u8, Failure> {
     let items: Vec<Value> = status.nodes.iter().map(|node| node_json(node, status.term)).collect();
     let list = json!({ "items": items, "outage": status.outage.as_ref().map(outage_json) });
     if !output::object(global.output, "NodeList", list)? {
-        output::table(&NODES, status.nodes.iter().map(node_row))?;
+        output::table(global.output, &NODES, status.nodes.iter().map(node_row))?;
     }
     Ok(tell_outage(&status))
 }

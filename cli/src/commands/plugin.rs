@@ -24,6 +24,7 @@ pub(crate) enum PluginVerb {
         options: Vec<String>,
     },
     /// List the plugins in the plugin directory, including those that do not answer
+    #[command(alias = "list")]
     Ls,
     /// Run the conformance tests against a plugin; creates and destroys instances
     Test {
@@ -195,7 +196,7 @@ async fn list(global: &Global) -> Result<u8, Failure> {
         }
     }
     if !output::object(global.output, "PluginList", json!({ "items": items }))? {
-        output::table(&["NAME", "INTERFACE", "STATUS", "ADDRESS"], rows)?;
+        output::table(global.output, &["NAME", "INTERFACE", "STATUS", "ADDRESS"], rows)?;
     }
     Ok(0)
 }
@@ -224,7 +225,7 @@ async fn test(name: &str, properties: &str, global: &Global) -> Result<u8, Failu
             .exit(report::NOT_FOUND));
     }
     let whole = spi::conformance::Report { checks, class };
-    if global.output == Format::Table {
+    if !matches!(global.output, Format::Json | Format::Yaml) {
         output::block(whole.to_string().trim_end())?;
     } else {
         let items: Vec<_> = whole

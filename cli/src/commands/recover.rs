@@ -68,7 +68,7 @@ fn survivor_row(survivor: &Survivor) -> Vec<String> {
 
 pub(crate) async fn run(args: RecoverArgs, global: &Global) -> Result<u8, Failure> {
     let survivors = survivors(&args).await?;
-    if args.dry_run || global.output == Format::Table {
+    if args.dry_run || !matches!(global.output, Format::Json | Format::Yaml) {
         show_survivors(&survivors, global)?;
     }
     check_same_cluster(&survivors)?;
@@ -85,7 +85,7 @@ pub(crate) async fn run(args: RecoverArgs, global: &Global) -> Result<u8, Failur
     if !args.force {
         check_nobody_answers(&survivor).await?;
     }
-    confirm(args.yes, &recovery_effect(&survivor, &me.name), &me.name)?;
+    confirm(args.yes, &recovery_effect(&survivor, &me.name), &me.name).await?;
     let dir = survivor.dir.clone();
     let identity = survivor.begin_anew().await?;
     print_next(&identity, &dir, global)
@@ -116,7 +116,7 @@ fn show_survivors(survivors: &[Survivor], global: &Global) -> Result<(), Failure
             "VOTERS",
             "STATE",
         ];
-        output::table(&header, survivors.iter().map(survivor_row))?;
+        output::table(global.output, &header, survivors.iter().map(survivor_row))?;
     }
     Ok(())
 }

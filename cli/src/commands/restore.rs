@@ -84,7 +84,7 @@ pub(crate) async fn run(args: RestoreArgs, global: &Global) -> Result<u8, Failur
         cluster.short(),
         rfc3339(head.at.0)
     );
-    confirm(args.yes, &effect, cluster.short())?;
+    confirm(args.yes, &effect, cluster.short()).await?;
     if held.is_some() {
         let aside = recovery::set_aside(dir).map_err(|error| {
             Failure::new(format!("the data in {} cannot be moved aside", dir.display()))

@@ -1,6 +1,7 @@
 //! `infrakit secret`: the values of `secret://NAME` in specs.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 
 use api::proto as pb;
 use clap::Subcommand;
@@ -17,13 +18,16 @@ pub(crate) enum SecretVerb {
     Set {
         /// Letters, digits, `-`, `_` and `.`
         name: String,
-        /// The file with the value; `-` reads the standard input. A trailing newline is removed
+        /// The file with the value; `-` reads the standard input, and asks on a terminal. One line ending at its end is
+        /// removed
         #[arg(long, value_name = "FILE", default_value = "-")]
         file: PathBuf,
     },
     /// List the names of the secrets
+    #[command(alias = "list")]
     Ls,
     /// Remove a secret that no group references
+    #[command(aliases = ["delete", "remove"])]
     Rm {
         name: String,
         /// Do not ask for confirmation
@@ -35,13 +39,11 @@ pub(crate) enum SecretVerb {
 pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
         SecretVerb::Set { name, file } => {
-            let (_, mut value) = read_file(&file)?;
-            // Shells and editors end a text with a newline.
-            if value.last() == Some(&b'\n') {
-                value.pop();
-            }
+            let value = read_value(&file, &name)?;
+            let done = format!("secret `{name}` is set; members get it when they are replaced");
             let request = pb::SetSecretRequest { request_id: request_id(), name, value };
             client(global)?.call(async |c| c.secrets().set(request.clone()).await).await?;
+            output::done(global.output, &done)?;
         }
         SecretVerb::Ls => {
             let list =
@@ -50,14 +52,57 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
             let items: Vec<Value> = list.secrets.iter().map(json).collect();
             if !output::object(global.output, "SecretList", json!({ "items": items }))? {
                 let row = |it: &pb::Secret| vec![it.name.clone(), output::ago(it.set_ms), it.by.clone()];
-                output::table(&["NAME", "SET", "BY"], list.secrets.iter().map(row))?;
+                output::table(global.output, &["NAME", "SET", "BY"], list.secrets.iter().map(row))?;
             }
         }
         SecretVerb::Rm { name, yes } => {
-            confirm(yes, &format!("This removes the secret `{name}` permanently"), &name)?;
+            confirm(yes, &format!("This removes the secret `{name}` permanently"), &name).await?;
+            let done = format!("secret `{name}` is removed");
             let request = pb::RemoveSecretRequest { request_id: request_id(), name };
             client(global)?.call(async |c| c.secrets().remove(request.clone()).await).await?;
+            output::done(global.output, &done)?;
         }
     }
     Ok(0)
+}
+
+/// The value of a secret: from a file, from a pipe, or typed without being shown.
+fn read_value(file: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+    if file.as_os_str() == "-" && std::io::stdin().is_terminal() {
+        let typed = rpassword::prompt_password(format!("Value of secret `{name}`: "));
+        return typed
+            .map(String::into_bytes)
+            .map_err(|error| Failure::new("the terminal cannot be read").cause(error.to_string()));
+    }
+    let (_, value) = read_file(file)?;
+    Ok(without_line_ending(value))
+}
+
+/// Shells and editors end a text with one, which is no part of it.
+fn without_line_ending(mut value: Vec<u8>) -> Vec<u8> {
+    if value.pop_if(|last| *last == b'\n').is_some() {
+        value.pop_if(|last| *last == b'\r');
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_loses_one_line_ending() {
+        for (file, value) in [
+            ("s", "s"),
+            ("s\n", "s"),
+            ("s\r\n", "s"),
+            ("s\n\n", "s\n"),
+            ("s\r\n\r\n", "s\r\n"),
+            ("s\r", "s\r"),
+            ("\n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(without_line_ending(file.as_bytes().to_vec()), value.as_bytes(), "{file:?}");
+        }
+    }
 }

@@ -4,9 +4,9 @@ use api::proto as pb;
 use serde_json::{Value, json};
 
 use super::client;
-use super::group::{HEADER, brief_json, row};
+use super::group::{brief_json, header, row};
 use super::node::{NODES, node_json, node_row};
-use crate::global::Global;
+use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
 
@@ -68,6 +68,7 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
     if output::object(global.output, "ClusterStatus", value)? {
         return Ok(tell_outage(&status));
     }
+    let format = if global.output == Format::Wide { Format::Wide } else { Format::Table };
     let leader = status.nodes.iter().find(|node| node.id == status.leader);
     let voters: Vec<_> = status.nodes.iter().filter(|node| node.role != "Learner").collect();
     let reachable = voters.iter().filter(|node| node.status == "Reachable").count();
@@ -81,10 +82,10 @@ pub(crate) async fn run(global: &Global) -> Result<u8, Failure> {
         status.groups.len(),
     ))?;
     output::line("")?;
-    output::table(&NODES, status.nodes.iter().map(node_row))?;
+    output::table(format, &NODES, status.nodes.iter().map(node_row))?;
     if !status.groups.is_empty() {
         output::line("")?;
-        output::table(&HEADER, status.groups.iter().map(row))?;
+        output::table(format, header(format), status.groups.iter().map(|group| row(group, format)))?;
     }
     for group in &status.groups {
         for condition in group.conditions.iter().filter(|it| it.is_trouble()) {

@@ -29,6 +29,7 @@ pub(crate) enum TokenVerb {
         instance: Option<String>,
     },
     /// List the tokens
+    #[command(alias = "list")]
     Ls,
     /// Replace a token: revoke it, with the sessions issued with it, and print a new one
     Rotate {
@@ -79,8 +80,10 @@ pub(crate) async fn run(verb: TokenVerb, global: &Global) -> Result<u8, Failure>
             create(pb::CreateTokenRequest { replaces: id, ..pb::CreateTokenRequest::default() }, global).await
         }
         TokenVerb::Revoke { id } => {
+            let done = format!("token {id} is revoked, with the sessions issued with it");
             let request = pb::RevokeTokenRequest { request_id: request_id(), id };
             client(global)?.call(async |c| c.access().revoke_token(request.clone()).await).await?;
+            output::done(global.output, &done)?;
             Ok(0)
         }
         TokenVerb::Ls => list(global).await,
@@ -137,6 +140,10 @@ async fn list(global: &Global) -> Result<u8, Failure> {
             token.instance.clone(),
         ]
     };
-    output::table(&["ID", "ROLE", "USES", "EXPIRES", "BY", "INSTANCE"], list.tokens.iter().map(row))?;
+    output::table(
+        global.output,
+        &["ID", "ROLE", "USES", "EXPIRES", "BY", "INSTANCE"],
+        list.tokens.iter().map(row),
+    )?;
     Ok(0)
 }

@@ -43,8 +43,10 @@ pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
             }
         }
         VarVerb::Set { key, value } => {
+            let done = format!("{key}: set to `{value}`");
             let request = pb::SetVariableRequest { request_id: request_id(), key, value };
             client.call(async |c| c.variables().set(request.clone()).await).await?;
+            output::done(global.output, &done)?;
         }
     }
     Ok(0)

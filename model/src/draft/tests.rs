@@ -209,6 +209,11 @@ fn what_is_no_spec_gets_one_clear_sentence() {
         ("Allocation: {Size: 1}\n", "without a name"),
         ("foo: bar\n", "it has neither `kind` nor `ID`"),
         ("? [a]\n: b\n", "a key is not a string"),
+        (
+            "{{/* a group */}}\n",
+            "web.yaml:1:1: the file is a template, and templates are not rendered; render it first",
+        ),
+        ("\n {{ $x := 1 }}{\"ID\": \"web\"}", "render it first"),
     ] {
         let told = problems(text);
         assert!(told.contains(said), "{text:?} gave {told}");

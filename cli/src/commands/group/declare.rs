@@ -1,6 +1,6 @@
 //! What files declare: planned, committed, and followed until it is there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Client, Code, proto as pb};
@@ -20,7 +20,7 @@ use crate::report::{self, Failure};
 
 #[derive(Args)]
 pub(crate) struct Files {
-    /// Files with groups, in JSON or YAML; `-` reads the standard input
+    /// Files with groups, in JSON or YAML, or directories of such; `-` reads the standard input
     #[arg(required_unless_present = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The same, as in kubectl
@@ -39,15 +39,40 @@ impl Files {
         self.files.iter().chain(&self.file)
     }
 }
+
 /// Where the instance and the flavor of each item of a request are: the file, and the spot in it.
 type Parts = Vec<(String, [Spot; 2])>;
+
+/// The file, or the JSON and YAML files of a directory, by name.
+fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let cannot = |why: String| {
+        Failure::new(format!("{} cannot be read", path.display())).cause(why).exit(report::INVALID_FILE)
+    };
+    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let is_spec =
+        |it: &PathBuf| it.extension().is_some_and(|kind| kind == "json" || kind == "yaml" || kind == "yml");
+    let entries = entries.map_err(|error| cannot(error.to_string()))?;
+    let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_spec).collect();
+    found.sort();
+    if found.is_empty() {
+        return Err(cannot("the directory has no file that ends with .yaml, .yml or .json".to_owned()));
+    }
+    Ok(found)
+}
 
 /// Reads every file; the problems of all files are reported together.
 fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
     let mut items = Vec::new();
     let mut places = Parts::new();
     let mut problems: Option<Failure> = None;
+    let mut paths = Vec::new();
     for path in files.all() {
+        paths.extend(expanded(path)?);
+    }
+    for path in &paths {
         let (name, bytes) = read_file(path)?;
         match draft::read(&name, &bytes) {
             Ok(Draft { specs, parts, warnings }) => {

@@ -36,9 +36,8 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         "observedAt": group.observed_at_ms.map(rfc3339),
     });
     if slots {
-        let slots: Vec<Value> = group
-            .slots
-            .iter()
+        let slots: Vec<Value> = in_order(&group.slots)
+            .into_iter()
             .map(|slot| {
                 json!({
                     "slot": slot.slot,
@@ -55,6 +54,33 @@ fn group_json(group: &pb::Group, slots: bool) -> Value {
         value["slots"] = json!(slots);
     }
     value
+}
+
+/// By name, with the numbers in it as numbers: `db-2` comes before `db-10`.
+fn in_order(slots: &[pb::Slot]) -> Vec<&pb::Slot> {
+    let mut all: Vec<&pb::Slot> = slots.iter().collect();
+    all.sort_by_cached_key(|slot| (natural(&slot.slot), slot.incoming));
+    all
+}
+
+/// The text in pieces, each with the number that follows it.
+fn natural(text: &str) -> Vec<(String, u64)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(number);
+        let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+        let (digits, after) = after.split_at(end);
+        // One that is too large for a number is compared as text.
+        let value = digits.parse();
+        pieces.push((
+            if value.is_err() { format!("{word}{digits}") } else { word.to_owned() },
+            value.unwrap_or_default(),
+        ));
+        rest = after;
+    }
+    pieces
 }
 
 fn wait_json(wait: &pb::Wait) -> Value {
@@ -74,9 +100,9 @@ fn age(group: &pb::Group) -> Option<String> {
     output::ago_if_longer(group.observed_at_ms?, OLD)
 }
 
-/// One row of a table of groups.
-pub(crate) fn row(group: &pb::Group) -> Vec<String> {
-    vec![
+/// One row of a table of groups: what fits on a narrow terminal, or all.
+pub(crate) fn row(group: &pb::Group, format: Format) -> Vec<String> {
+    let mut row = vec![
         group.id.clone(),
         match age(group) {
             None => format!("{}/{}", group.ready, group.desired),
@@ -85,14 +111,19 @@ pub(crate) fn row(group: &pb::Group) -> Vec<String> {
         format!("{}/{}", group.updated, group.desired),
         group.state.clone(),
         group.revision.to_string(),
-        group.instance_plugin.clone(),
-        group.flavor_plugin.clone(),
         ago(group.committed_at_ms),
-    ]
+    ];
+    if format == Format::Wide {
+        row.extend([group.instance_plugin.clone(), group.flavor_plugin.clone(), group.committed_by.clone()]);
+    }
+    row
 }
 
-pub(crate) const HEADER: [&str; 8] =
-    ["NAME", "READY", "UPDATED", "STATE", "REVISION", "INSTANCE", "FLAVOR", "COMMITTED"];
+/// The columns of the rows.
+pub(crate) fn header(format: Format) -> &'static [&'static str] {
+    let all = &["NAME", "READY", "UPDATED", "STATE", "REVISION", "COMMITTED", "INSTANCE", "FLAVOR", "BY"];
+    if format == Format::Wide { all } else { &all[..6] }
+}
 
 pub(crate) fn brief_json(group: &pb::Group) -> Value {
     group_json(group, false)
@@ -102,7 +133,8 @@ pub(super) async fn list(global: &Global) -> Result<u8, Failure> {
     let groups = client(global)?.call(async |c| c.groups().list(pb::ListRequest {}).await).await?.groups;
     let items: Vec<Value> = groups.iter().map(brief_json).collect();
     if !output::object(global.output, "GroupList", json!({ "items": items }))? {
-        output::table(&HEADER, groups.iter().map(row))?;
+        let rows = groups.iter().map(|group| row(group, global.output));
+        output::table(global.output, header(global.output), rows)?;
     }
     Ok(0)
 }
@@ -120,7 +152,7 @@ pub(super) async fn describe(name: &str, watch: bool, global: &Global) -> Result
             match next {
                 Ok(group) => {
                     print(&group, global)?;
-                    if global.output == Format::Table {
+                    if !matches!(global.output, Format::Json | Format::Yaml) {
                         output::line("")?;
                     }
                 }
@@ -138,6 +170,7 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
     if output::object(global.output, "Group", group_json(group, true))? {
         return Ok(());
     }
+    let slots = in_order(&group.slots);
     output::line(&format!("{}: {}", group.id, group.summary))?;
     output::line(&format!(
         "revision {} by {}, {}; {} with {}; template {}",
@@ -178,7 +211,7 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
             strays.join(", ")
         ))?;
     }
-    let rows = group.slots.iter().map(|slot| {
+    let rows = slots.iter().map(|slot| {
         vec![
             slot.slot.clone(),
             if slot.instance.is_empty() { "-".to_owned() } else { slot.instance.clone() },
@@ -189,7 +222,11 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
             slot.message.clone(),
         ]
     });
-    output::table(&["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "MESSAGE"], rows)
+    output::table(
+        global.output,
+        &["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "MESSAGE"],
+        rows,
+    )
 }
 
 /// The stored spec in the form that `commit` reads.
@@ -241,7 +278,7 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
     // The output is a spec that can be committed again, not a versioned object.
     match global.output {
         Format::Json => output::block(&format!("{value:#}"))?,
-        Format::Table | Format::Yaml => {
+        Format::Table | Format::Wide | Format::Name | Format::Yaml => {
             let yaml = serde_yaml_ng::to_string(&value).map_err(|error| {
                 Failure::new("the output cannot be written as YAML").cause(error.to_string())
             })?;
@@ -249,4 +286,42 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
         }
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_in_the_order_of_their_numbers() {
+        let slot = |name: &str| pb::Slot { slot: name.into(), ..pb::Slot::default() };
+        let order = |names: &[&str]| {
+            let slots: Vec<pb::Slot> = names.iter().map(|name| slot(name)).collect();
+            in_order(&slots).iter().map(|slot| slot.slot.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(&["10", "9", "0", "1"]), "0 1 9 10");
+        assert_eq!(
+            order(&["db-10", "db-2", "db", "app-3", "db-2-b", "db-2-a"]),
+            "app-3 db db-2 db-2-a db-2-b db-10"
+        );
+        let huge = "99999999999999999999999";
+        assert_eq!(order(&[huge, "1"]), format!("1 {huge}"));
+    }
+
+    #[test]
+    fn a_table_of_groups_fits_a_narrow_terminal() {
+        let group = pb::Group {
+            id: "sixteen-letters-".into(),
+            state: "PendingValidation".into(),
+            ready: 1000,
+            desired: 1000,
+            updated: 1000,
+            revision: 123,
+            ..pb::Group::default()
+        };
+        let table = output::aligned(header(Format::Table), [row(&group, Format::Table)]);
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+        assert_eq!(row(&group, Format::Table).len(), header(Format::Table).len());
+        assert_eq!(row(&group, Format::Wide).len(), header(Format::Wide).len());
+    }
 }

@@ -26,7 +26,7 @@ pub(super) async fn destroy(name: &str, ids: Vec<String>, yes: bool, global: &Gl
     let mut given_up = Vec::new();
     if !ids.is_empty() {
         // The requests name those that were shown, and no others.
-        confirm(yes, &format!("This drains and destroys {} of `{name}`", ids.join(", ")), name)?;
+        confirm(yes, &format!("This drains and destroys {} of `{name}`", ids.join(", ")), name).await?;
         for some in ids.chunks(LARGEST_BATCH) {
             let reply = settle(name, some.to_vec(), pb::strays_request::Fate::Destroy, global).await?;
             given_up.extend(reply.strays);

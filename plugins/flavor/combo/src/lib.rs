@@ -46,7 +46,7 @@ struct Ready<F> {
 
 impl Combo {
     fn children(&self, properties: &Opaque) -> Result<Vec<Ready<impl Flavors + use<>>>, Error> {
-        let children: Vec<Child> = serde_json::from_str(properties.as_json()).map_err(|error| {
+        let children = read(properties.as_json()).map_err(|error| {
             Error::invalid(format!("combo: the properties must be a list of {{Plugin, Properties}}: {error}"))
         })?;
         if children.is_empty() {
@@ -64,6 +64,20 @@ impl Combo {
             })
             .collect()
     }
+}
+
+/// The children: a list, or as `Flavors` of an object, which is the older form.
+fn read(properties: &str) -> serde_json::Result<Vec<Child>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Older {
+        #[serde(rename = "Flavors")]
+        flavors: Vec<Child>,
+    }
+    if properties.trim_start().starts_with('{') {
+        return serde_json::from_str(properties).map(|it: Older| it.flavors);
+    }
+    serde_json::from_str(properties)
 }
 
 fn of_child(name: &PluginName) -> impl Fn(Error) -> Error + '_ {
@@ -200,6 +214,12 @@ mod tests {
         let index = Index { group: "web".into(), sequence: 1 };
         let both = Opaque::from_json(r#"[{"Plugin":"A"},{"Plugin":"B"}]"#);
         let spec = combo.prepare(&both, base(), &Allocation::Size(1), &index).await.expect("a spec");
+        let older = Opaque::from_json(r#" {"Flavors": [{"Plugin":"A"},{"Plugin":"B"}]}"#);
+        let same = combo.prepare(&older, base(), &Allocation::Size(1), &index).await;
+        assert_eq!(same.as_ref(), Ok(&spec), "the older form");
+        assert!(
+            combo.validate(&Opaque::from_json(r#"{"Plugins": []}"#), &Allocation::Size(1)).await.is_err()
+        );
         assert_eq!(spec.init, "BASE\nA\nB");
         assert_eq!(
             spec.tags,

@@ -205,6 +205,7 @@ impl Flavors for Vanilla {
             (None, None) => String::new(),
         };
         // A `#!` must stay the first two bytes, so nothing ever comes before it.
+        let script = without_blanks_before(script);
         spec.init = match (spec.init.is_empty(), script.is_empty()) {
             (_, true) => spec.init,
             (true, false) => script,
@@ -240,6 +241,15 @@ fn configure(options: &BTreeMap<String, String>) -> Result<Config, String> {
         .get("commands")
         .map(|it| it.parse().map_err(|_| format!("commands: `{it}` is not true or false")));
     Ok(Config { scripts: scripts.unwrap_or_default(), commands: commands.transpose()?.unwrap_or_default() })
+}
+
+/// cloud-init looks at the first bytes of what it gets, so blanks before `#!` or `#cloud-config` would hide them.
+fn without_blanks_before(script: String) -> String {
+    let trimmed = script.trim_start();
+    match trimmed.starts_with('#') && trimmed.len() < script.len() {
+        true => trimmed.to_owned(),
+        false => script,
+    }
 }
 
 #[cfg(test)]

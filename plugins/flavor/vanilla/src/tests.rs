@@ -38,6 +38,22 @@ async fn prepare(vanilla: &Vanilla, properties: &str, spec: InstanceSpec) -> Res
 }
 
 #[tokio::test]
+async fn blanks_before_a_script_are_left_out() {
+    for (lines, init) in [
+        (r##"["", "#!/bin/sh", "echo"]"##, "#!/bin/sh\necho"),
+        (r##"["  #!/bin/sh"]"##, "#!/bin/sh"),
+        (r##"["", "\t", "#cloud-config", "a: 1"]"##, "#cloud-config\na: 1"),
+        (r##"["", "echo"]"##, "\necho"),
+    ] {
+        let it = Vanilla { config: Config::default(), watch: Watch::default() };
+        let made =
+            prepare(&it, &format!("{{\"Init\":{lines}}}"), InstanceSpec { init: String::new(), ..base() })
+                .await;
+        assert_eq!(made.expect("it is prepared").init, init, "{lines}");
+    }
+}
+
+#[tokio::test]
 async fn it_adds_its_lines_tags_and_attachments_and_keeps_the_rest() {
     let it = vanilla(&[]);
     let properties = r##"{"Init":["#!/bin/sh","echo hi"],"Tags":{"tier":"web"},"Attachments":[{"ID":"v","Type":"volume"}]}"##;
