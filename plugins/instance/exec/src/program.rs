@@ -28,7 +28,7 @@ pub(crate) struct Program {
     turns: Arc<Semaphore>,
 }
 
-/// What became of a run.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// None when a signal ended it.
