@@ -1,6 +1,7 @@
 //! The program as a person meets it: what it says, and how it exits.
 
-use std::process::Output;
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
 
 use cluster_tests::{Cluster, group};
 
@@ -154,4 +155,90 @@ async fn what_is_printed_for_programs_is_one_versioned_object() {
     let spec = shell.run(&["group", "inspect", "web"]).stdout;
     let again = shell.feed(&["group", "commit", "-"], &spec);
     assert_eq!(text(&again.stdout), "web: unchanged\n", "{}", text(&again.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_is_told_and_can_be_read_by_people_and_programs() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    let dir = shell.cluster.path().join("specs");
+    std::fs::create_dir(&dir).expect("a directory");
+    for name in ["b.yaml", "a.yml", "note.txt"] {
+        let text = group(name.split('.').next().unwrap_or_default(), 1, "v1");
+        std::fs::write(dir.join(name), text).expect("a file");
+    }
+    let path = dir.display().to_string();
+    let committed = shell.run(&["group", "commit", "--wait", &path]);
+    let told = text(&committed.stdout);
+    assert!(told.starts_with("a: committed") && told.contains("\nb: committed"), "{told}");
+    let names = |args: &[&str]| text(&shell.run(args).stdout);
+    assert_eq!(names(&["-o", "name", "group", "ls"]), "a\nb\n");
+    assert_eq!(names(&["group", "list", "-o", "name"]), "a\nb\n");
+    assert!(
+        names(&["-o", "wide", "group", "ls"]).lines().next().is_some_and(|it| it.ends_with("FLAVOR   BY"))
+    );
+    for (args, told) in [
+        (&["secret", "set", "db"][..], "secret `db` is set"),
+        (&["var", "set", "k", "v"], "k: set to `v`"),
+        (&["group", "pause", "a"], "a: paused"),
+        (&["group", "resume", "a"], "a: resumed"),
+    ] {
+        let done = shell.feed(args, b"value\r\n");
+        let (said, errors) = (text(&done.stdout), text(&done.stderr));
+        assert!(
+            done.status.success() && said.starts_with(told) && said.lines().count() == 1,
+            "{said}{errors}"
+        );
+        let done = shell.feed(&[&["-o", "json"], args].concat(), b"value");
+        let value: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one object");
+        assert_eq!(value["kind"], "Done", "{args:?}");
+    }
+    let failed = shell.run(&["-o", "json", "group", "describe", "nosuch"]);
+    let value: serde_json::Value = serde_json::from_slice(&failed.stderr).expect("one object");
+    assert_eq!(
+        (&value["kind"], &value["exitCode"], failed.status.code()),
+        (&"Error".into(), &4.into(), Some(4))
+    );
+    let last = names(&["events", "--last", "1", "--since", "1h"]);
+    assert!(last.lines().count() == 1 && last.contains("GroupResumed"), "{last}");
+    let file = shell.cluster.path().join("cluster.backup").display().to_string();
+    assert_eq!(shell.run(&["backup", &file]).status.code(), Some(0));
+    let before = std::fs::read(&file).expect("a backup");
+    let again = shell.run(&["backup", &file]);
+    assert!(
+        again.status.code() == Some(6) && text(&again.stderr).contains("--force"),
+        "{}",
+        text(&again.stderr)
+    );
+    assert_eq!(std::fs::read(&file).expect("a backup"), before, "it is as it was");
+    assert_eq!(shell.run(&["backup", "--force", &file]).status.code(), Some(0));
+}
+
+/// On a terminal of its own: `script` makes one, and passes on what is typed.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    assert!(shell.feed(&["secret", "set", "db"], b"v").status.success());
+    let program = cluster_tests::program().display().to_string();
+    for (typed, code, left) in [("\u{3}", 130, "db"), ("no\n", 6, "db"), ("db\n", 0, "")] {
+        let command = format!("{program} -H {} secret rm db", shell.cluster.addresses());
+        let mut child = Command::new("script")
+            .args(["-qefc", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`script` is a part of every Debian");
+        let (mut keys, mut screen) =
+            (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+        let mut shown = String::new();
+        while !shown.contains("to continue: ") {
+            let mut piece = [0; 256];
+            let n = screen.read(&mut piece).expect("it shows something");
+            assert!(n > 0, "it asks for nothing: {shown}");
+            shown.push_str(&String::from_utf8_lossy(&piece[..n]));
+        }
+        keys.write_all(typed.as_bytes()).expect("it reads");
+        screen.read_to_string(&mut shown).expect("it ends");
+        assert_eq!(child.wait().expect("it ends").code(), Some(code), "{typed:?}: {shown}");
+        assert_eq!(text(&shell.run(&["secret", "ls", "-o", "name"]).stdout).trim(), left, "{typed:?}");
+    }
 }

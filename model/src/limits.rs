@@ -37,6 +37,10 @@ pub const HEAVIEST_PART: usize = 1 << 20;
 /// committed, and a limit on what a failing leader can leave in doubt.
 pub const MOST_OPEN: usize = 1000;
 
+/// How long listings in which no member has its tags do not count for what a group had before it was declared again: longer
+/// than a tag service is out.
+pub const TAGS_OUT: Millis = Millis::seconds(600);
+
 /// How long a group remembers destroyed instances: longer than the lag of listings.
 pub const LISTINGS_LAG: Millis = Millis::seconds(120);
 

@@ -38,7 +38,7 @@ use crate::time::Timestamp;
 pub use group::{Accepted, GroupState, Lifecycle, Paused, Recorded, TemplateRecord};
 pub use invariants::Broken;
 pub use records::{StoredSecret, Variable};
-pub use settings::RESERVED;
+pub use settings::{RESERVED, setting_defaults};
 pub use slot::{Incarnation, Member, Occupied, Roster, Verdict};
 
 /// Everything the managers agree on.

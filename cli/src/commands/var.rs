@@ -2,7 +2,7 @@
 
 use api::proto as pb;
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{client, request_id};
 use crate::global::Global;
@@ -11,6 +11,9 @@ use crate::report::Failure;
 
 #[derive(Subcommand)]
 pub(crate) enum VarVerb {
+    /// List the variables, and the cluster settings with their defaults
+    #[command(alias = "list")]
+    Ls,
     /// Print a variable
     Get { key: String },
     /// Store a variable
@@ -34,6 +37,19 @@ pub(crate) enum VarVerb {
 pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
     let client = client(global)?;
     match verb {
+        VarVerb::Ls => {
+            let list = client.call(async |c| c.variables().list(pb::ListVariablesRequest {}).await).await?;
+            let items: Vec<Value> = list.variables.iter().map(as_json).collect();
+            if !output::object(global.output, "VariableList", json!({ "items": items }))? {
+                let row = |it: &pb::Variable| {
+                    let value = it.value.lines().next().unwrap_or_default();
+                    let value =
+                        if value.len() < it.value.len() { format!("{value} …") } else { value.to_owned() };
+                    vec![it.key.clone(), value, if it.default { "default".to_owned() } else { String::new() }]
+                };
+                output::table(global.output, &["NAME", "VALUE", ""], list.variables.iter().map(row))?;
+            }
+        }
         VarVerb::Get { key } => {
             let request = pb::GetVariableRequest { key: key.clone() };
             let found = client.call(async |c| c.variables().get(request.clone()).await).await?;
@@ -50,4 +66,8 @@ pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
         }
     }
     Ok(0)
+}
+
+fn as_json(it: &pb::Variable) -> Value {
+    json!({ "key": it.key, "value": it.value, "index": it.index, "default": it.default })
 }

@@ -3,6 +3,7 @@
 use api::proto::variables_server::Variables;
 use api::{Code, Error, proto as pb};
 use model::Change;
+use model::state::{Variable, setting_defaults};
 use tonic::{Request, Response};
 
 use super::{Answered, Service, principal, role};
@@ -33,10 +34,33 @@ impl Variables for Service {
         let key = request.into_inner().key;
         let state = self.read().await?.state;
         match state.variables.get(&key) {
-            Some(variable) => {
-                Ok(Response::new(pb::Variable { value: variable.value.to_string(), index: variable.index.0 }))
-            }
-            None => Err(Error::new(Code::NotFound, format!("variable `{key}` not found")).into()),
+            Some(known) => Ok(Response::new(variable(&key, known))),
+            None => Err(Error::new(Code::NotFound, format!("variable `{key}` not found"))
+                .remedy("`infrakit var ls` lists the variables, and the defaults of the settings")
+                .into()),
         }
     }
+
+    async fn list(&self, _: Request<pb::ListVariablesRequest>) -> Answered<pb::VariableList> {
+        let state = self.read().await?.state;
+        let default = |(key, value): (&str, String)| pb::Variable {
+            key: key.to_owned(),
+            value,
+            index: 0,
+            default: true,
+        };
+        let defaults = setting_defaults().into_iter().filter(|(key, _)| !state.variables.contains_key(*key));
+        let mut variables: Vec<pb::Variable> = state
+            .variables
+            .iter()
+            .map(|(key, known)| variable(key, known))
+            .chain(defaults.map(default))
+            .collect();
+        variables.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Response::new(pb::VariableList { variables }))
+    }
+}
+
+fn variable(key: &str, known: &Variable) -> pb::Variable {
+    pb::Variable { key: key.to_owned(), value: known.value.to_string(), index: known.index.0, default: false }
 }

@@ -116,6 +116,7 @@ impl<'a> Planner<'a> {
         self.taken.insert(slot);
         self.present += 1;
         self.kept += 1;
+        self.unrecorded += 1;
         self.wait_once(Wait::Listing { plugin: plugin.clone() });
     }
 
@@ -157,6 +158,7 @@ impl<'a> Planner<'a> {
             Some(slot) if seen.bootstrap => {
                 self.taken.insert(slot);
                 self.present += 1;
+                self.unrecorded += 1;
                 self.label(instance);
             }
             Some(_) if self.is_adopted_elsewhere(instance) => {}
@@ -245,6 +247,7 @@ impl<'a> Planner<'a> {
             self.present += 1;
             self.kept += 1;
         }
+        self.unrecorded += 1;
         true
     }
 

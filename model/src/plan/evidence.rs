@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ids::{InstanceId, InstanceRef, PluginName};
-use crate::limits::{LISTINGS_LAG, MANY, MOST_LOST};
+use crate::limits::{LISTINGS_LAG, MANY, MOST_LOST, TAGS_OUT};
 use crate::observed::{Absence, FirstLook, Observed, Seen, View};
 use crate::plugin::PluginClass;
 use crate::state::{GroupState, Recorded};
@@ -80,7 +80,9 @@ fn see_members_of_before(observed: &mut Observed, plugin: &PluginName, view: &Vi
     }
     // Who is known is listed whatever its tags say, and nobody else is.
     let mut known = view.seen.iter().filter(|(id, _)| group.has(plugin, id)).peekable();
-    let tags_are_out = known.peek().is_some() && known.all(|(_, seen)| seen.tag(tags::GROUP).is_none());
+    let without_tags = known.peek().is_some() && known.all(|(_, seen)| seen.tag(tags::GROUP).is_none());
+    // For so long, somebody has taken them away.
+    let tags_are_out = without_tags && view.taken_at < from + TAGS_OUT;
     let now = FirstLook { at: view.taken_at, total: view.total, seen: view.seen.len() };
     let goes_on = |first: &FirstLook| {
         view.unbroken_since <= first.at && first.total <= now.total && first.seen <= now.seen

@@ -48,6 +48,8 @@ pub(super) struct Planner<'a> {
     pub(super) kept: usize,
     /// Something is listed whose tags are still to tell which member it is.
     pub(super) unplaced: bool,
+    /// Newcomers that are there, and recorded only later: they are judged, or labelled, first.
+    pub(super) unrecorded: usize,
     /// No instance says that it does not run.
     pub(super) all_run: bool,
     /// Plugins whose latest listing lacks more members than can have gone at once.
@@ -76,6 +78,7 @@ impl<'a> Planner<'a> {
             replacing: 0,
             kept: 0,
             unplaced: false,
+            unrecorded: 0,
             all_run: observed.views.values().all(|view| view.not_running.is_empty()),
             suspicious: evidence::suspicious(group, observed),
             open: group.intents.len(),
@@ -233,7 +236,7 @@ impl<'a> Planner<'a> {
         let confirmed = |first: FirstLook| view.taken_at >= first.at + MANY_GONE;
         self.group.declared_again.is_some()
             && !self.unplaced
-            && self.kept == 0
+            && self.unrecorded == 0
             && self.plan.adopt.is_empty()
             && self.observed.first_look.is_some_and(confirmed)
     }

@@ -36,6 +36,17 @@ const CERTIFICATE: &str = "infrakit/certificate-life";
 const CERTIFICATE_USUAL: Millis = Millis::seconds(30 * 24 * 3600);
 const CERTIFICATE_SHORTEST: Millis = Millis::seconds(60);
 
+/// The settings that have a default, with it as one would write it.
+pub fn setting_defaults() -> [(&'static str, String); 4] {
+    let seconds = |span: Millis| format!("{}s", span.0 / 1000);
+    [
+        (MOST_INSTANCES, "none".to_owned()),
+        (DEAD_MANAGER, seconds(DEAD_MANAGER_USUAL)),
+        (START_MANAGERS, seconds(START_MANAGERS_USUAL)),
+        (CERTIFICATE, seconds(CERTIFICATE_USUAL)),
+    ]
+}
+
 /// Checks the value of a variable; the error says why it is refused. It is part of the replicated answer: its words are
 /// those of every version.
 fn check(key: &str, value: &str) -> Result<(), String> {

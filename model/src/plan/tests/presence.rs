@@ -203,6 +203,27 @@ fn what_a_freed_group_had_is_recorded_before_anything_is_made() {
     }
 }
 
+/// Neither one that has failed for good, nor tags that somebody has taken away, keeps a group from what it lacks for ever.
+#[test]
+fn a_group_that_is_declared_again_does_not_wait_for_one_member_or_for_tags_for_ever() {
+    let mut story = declared_again();
+    let mut spec = spec("v1", Allocation::LogicalIds(vec!["a".into(), "b".into(), "c".into()]));
+    spec.healing.absent_for = Some(Millis::seconds(24 * 3600));
+    story.commit(spec);
+    story.provider.remove(2);
+    told_for(&mut story, Millis::seconds(21));
+    // The first two are members now, and one of them dies; the third is made all the same.
+    story.provider.remove(1);
+    assert!(!told_for(&mut story, Millis::seconds(60)).is_empty(), "the third is made");
+
+    let mut story = declared_again();
+    story.provider.truncate(1);
+    told_for(&mut story, Millis::seconds(21));
+    story.provider[0].1.clear();
+    assert!(told_for(&mut story, Millis::seconds(300)).is_empty(), "tags may be out");
+    assert!(!told_for(&mut story, Millis::seconds(400)).is_empty(), "they are gone");
+}
+
 /// Tags may be out for a while: all are listed then, and only who is known is known to be of the group.
 #[test]
 fn listings_without_tags_do_not_tell_what_a_freed_group_has() {
