@@ -1,6 +1,6 @@
 #!/bin/sh
 # A flavor whose members are configured by Puppet: they run the agent at first boot, are healthy once PuppetDB has a report
-# of them that did not fail, and leave Puppet when they are drained.
+# of them that succeeded, and leave Puppet when they are drained.
 #   PUPPET_SERVER=puppet.example.com infrakit plugin start exec:puppet --set program=/path/to/puppet.sh
 # Properties: none. It needs python3, curl and, for the drain, `puppet`.
 set -eu
@@ -18,27 +18,31 @@ case "$1 ${2:-}" in
     ;;
 "flavor prepare")
     : "${PUPPET_SERVER:?the Puppet server}"
-    python3 -c 'import json, os, sys
+    python3 -c 'import json, os, shlex, sys
 about = json.load(sys.stdin)
 spec = about["Spec"]
-agent = "#!/bin/sh\npuppet agent --server %s --onetime --no-daemonize --waitforcert 60" % os.environ["PUPPET_SERVER"]
+agent = "#!/bin/sh\npuppet agent --server %s --onetime --no-daemonize --waitforcert 60" % shlex.quote(os.environ["PUPPET_SERVER"])
 if spec.get("LogicalID"):
-    agent += " --certname " + spec["LogicalID"]
+    agent += " --certname " + shlex.quote(spec["LogicalID"])
 spec["Init"] = "\n".join(part for part in (spec.get("Init"), agent) if part)
 print(json.dumps(spec))'
     ;;
 "flavor healthy")
     name=$(certname)
-    report=$(curl -fsS --max-time 5 "${PUPPETDB:-http://localhost:8080}/pdb/query/v4/nodes/$name") || exit 75
-    case $report in
-    *'"latest_report_status":"failed"'* | *'"latest_report_status" : "failed"'*)
-        echo "the last run of Puppet failed on $name" >&2
-        exit 1
-        ;;
-    esac
+    node=$(curl -fsS --max-time 5 "${PUPPETDB:-http://localhost:8080}/pdb/query/v4/nodes/$name") || exit 75
+    # One that was drained has the report of the machine before.
+    printf '%s' "$node" | python3 -c 'import json, sys
+node = json.load(sys.stdin)
+status = node.get("latest_report_status")
+if node.get("deactivated") or status is None:
+    sys.exit(75)
+if status not in ("changed", "unchanged"):
+    print("the last run of Puppet on %s: %s" % (node["certname"], status), file=sys.stderr)
+    sys.exit(1)'
     ;;
 "flavor drain")
-    puppet node deactivate "$(certname)" >&2
+    name=$(certname)
+    puppet node deactivate "$name" >&2
     ;;
 *)
     exit 64

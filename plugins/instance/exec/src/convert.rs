@@ -34,20 +34,27 @@ pub(crate) fn about_instance(properties: &Opaque, instance: &Description) -> Str
     json!({ "Properties": value(properties.as_json()), "Instance": instance }).to_string()
 }
 
-/// The id that `provision` says: alone in its last line, so that a program may chat before, or as `{"ID": …}`.
+/// The id that `provision` says last, so that a program may chat before: alone in a line, or as `{"ID": …}`.
 pub(crate) fn id(output: &str) -> Result<InstanceId, Error> {
-    let last = output.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    let said = match serde_json::from_str::<Value>(output.trim()) {
-        Ok(Value::Object(said)) => said.get("ID").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        Ok(Value::String(said)) => said,
-        Ok(_) | Err(_) => last.to_owned(),
+    let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let ends = (0..lines.len()).rev().take(MOST_LINES).map(|at| lines[at..].join("\n"));
+    let json = ends.filter_map(|end| serde_json::from_str::<Value>(&end).ok());
+    let json = json.filter(|it| it.is_object() || it.is_string()).last();
+    let said = match json {
+        Some(Value::Object(said)) => said.get("ID").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        Some(Value::String(said)) => said,
+        Some(_) | None => lines.last().copied().unwrap_or_default().to_owned(),
     };
-    if said.is_empty() || said.len() > spi::LONGEST_ID || said.chars().any(char::is_control) {
+    let is_part = said.starts_with(['{', '[', '"']) || said.ends_with(['}', ']', '"', ',']);
+    if said.is_empty() || is_part || said.len() > spi::LONGEST_ID || said.chars().any(char::is_control) {
         let why = format!("the program says no id of at most {} bytes: {said:.80}", spi::LONGEST_ID);
         return Err(Error::unsure(why));
     }
     Ok(InstanceId::new(said))
 }
+
+/// How many lines an id may have as JSON.
+const MOST_LINES: usize = 100;
 
 /// The descriptions that `describe` says: JSON objects and lists of such, one after another. One that cannot be read is
 /// an error, because what is not listed is taken to be gone.
@@ -61,35 +68,39 @@ pub(crate) fn descriptions(output: &str) -> Result<Vec<Description>, Error> {
     }
     let whole = |item| match item {
         Value::Object(item) => whole(item),
-        other => other,
+        other => Ok(other),
     };
-    let all: Vec<String> = all.into_iter().map(|item| whole(item).to_string()).collect();
-    spi::descriptions_from_json(&all)
+    let all: Result<Vec<String>, Error> =
+        all.into_iter().map(|item| whole(item).map(|item| item.to_string())).collect();
+    spi::descriptions_from_json(&all?)
 }
 
 /// A description that may have the spec and the labels in the form in which the program got them.
-fn whole(mut item: Map<String, Value>) -> Value {
-    let (spec, labels) = (item.remove("Spec"), item.remove("Labels"));
-    if let Some(Value::Object(spec)) = spec {
-        for (key, value) in
-            spec.into_iter().filter(|(key, _)| ["LogicalID", "Tags", "Properties"].contains(&&**key))
-        {
-            item.entry(key).or_insert(value);
+fn whole(mut item: Map<String, Value>) -> Result<Value, Error> {
+    let wrong = |what: &str| Error::internal(format!("it lists {what}"));
+    match item.remove("Spec") {
+        Some(Value::Object(spec)) => {
+            let known = ["LogicalID", "Tags", "Properties"];
+            for (key, value) in spec.into_iter().filter(|(key, _)| known.contains(&&**key)) {
+                item.entry(key).or_insert(value);
+            }
         }
+        Some(Value::Null) | None => {}
+        Some(_) => return Err(wrong("a Spec that is no object")),
     }
-    let labels = match labels {
+    let labels = match item.remove("Labels") {
         Some(Value::Array(labels)) => labels,
-        Some(one @ Value::Object(_)) => vec![one],
-        Some(_) | None => Vec::new(),
+        Some(Value::Null) | None => Vec::new(),
+        Some(one) => vec![one],
     };
-    for label in labels.into_iter().filter(|it| it.is_object()) {
+    for label in labels {
+        let Value::Object(label) = label else { return Err(wrong("Labels that are no objects")) };
         let tags = item.entry("Tags").or_insert_with(|| json!({}));
         if tags.is_null() {
             *tags = json!({});
         }
-        if let (Value::Object(tags), Value::Object(label)) = (tags, label) {
-            tags.extend(label);
-        }
+        let Value::Object(tags) = tags else { return Err(wrong("Tags that are no object")) };
+        tags.extend(label);
     }
-    Value::Object(item)
+    Ok(Value::Object(item))
 }

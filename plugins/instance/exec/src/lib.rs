@@ -32,7 +32,11 @@
 //! | 65 | what it was given is invalid |
 //! | 66 | there is no such instance |
 //! | 69, 75 | nothing was done; try again later. For `healthy`: unknown |
-//! | any other | for `provision`, `label`, `destroy` and `start`: it may have been done. For `healthy`: unhealthy. For `validate`: invalid |
+//! | 126, 127, or ended by a signal | the program has told nothing. For `healthy`: unknown |
+//! | any other | for `healthy`: unhealthy. For `validate`: invalid |
+//!
+//! For `provision`, `label`, `destroy` and `start`, whatever is not said to be undone may have been done. A plugin that is
+//! killed, and not stopped, cannot end its programs.
 //!
 //! What it says on its standard error is the reason, and is logged.
 
@@ -61,16 +65,20 @@ pub const KIND: Kind = Kind {
         KindOption { key: "program", summary: "the program; required", variable: None },
         KindOption {
             key: "deadline",
-            summary: "how long one call may take, until the program is killed [default: 30s]",
+            summary: "how long one call may take, until the program is killed [default: 15s]",
             variable: None,
         },
-        KindOption { key: "parallel", summary: "how many run at once [default: 16]", variable: None },
+        KindOption {
+            key: "parallel",
+            summary: "how many run at once that change something, and as many that only tell [default: 16]",
+            variable: None,
+        },
     ],
     make: |setup| Box::pin(make(setup)),
 };
 
-/// How long a call takes at most, unless it is said.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a call takes at most, unless it is said: managers wait for no reply longer than that.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// How many programs run at once, unless it is said.
 const PARALLEL: usize = 16;
@@ -101,7 +109,7 @@ async fn plugin(program: Program) -> Result<Plugin, NotMade> {
     let said = said.map_err(|error| NotMade::Failed(format!("`{program} interfaces`: {error}")))?;
     let exec = Arc::new(Exec { program });
     let mut plugin = Plugin::default();
-    let mut serves = false;
+    let (mut serves, mut tokens, mut late) = (false, false, false);
     for word in said.split_whitespace() {
         plugin = match word {
             "instance" => plugin.with_instances("", exec.clone()),
@@ -122,6 +130,15 @@ async fn plugin(program: Program) -> Result<Plugin, NotMade> {
             }
         };
         serves |= matches!(word, "instance" | "flavor");
+        tokens |= word == "tokens";
+        late |= word.starts_with("lists-within=") && word != "lists-within=never";
+    }
+    if late && !tokens {
+        return Err(NotMade::Failed(format!(
+            "`{} interfaces` says lists-within without tokens: what is not listed yet would be made twice; say \
+             lists-within=never, or look for the token",
+            exec.program
+        )));
     }
     if !serves {
         return Err(NotMade::Failed(format!(
@@ -146,6 +163,8 @@ impl Exec {
 const UNKNOWN: i32 = 64;
 /// Nothing was done, and it may be tried again (`EX_UNAVAILABLE`, `EX_TEMPFAIL`).
 const LATER: [i32; 2] = [69, 75];
+/// What a shell says when it cannot run a program, or when a signal ended it.
+const SHELL: std::ops::RangeInclusive<i32> = 126..=255;
 
 impl Ended {
     /// What it said, or why it failed: `odd` is the class of what is not told by the exit code.
@@ -156,9 +175,25 @@ impl Ended {
             Some(65) => Class::InvalidSpec,
             Some(66) => Class::NotFound,
             Some(code) if LATER.contains(&code) => Class::Exhausted,
+            Some(code) if !SHELL.contains(&code) => odd,
+            // It has told nothing: what is certain otherwise, such as that a spec is invalid, is not.
+            Some(_) | None if odd == Class::InvalidSpec => Class::Unavailable,
             Some(_) | None => odd,
         };
         Err(Error::new(class, self.why(instead)))
+    }
+
+    /// Whether the properties are valid: who does not know the words has nothing against them.
+    fn valid(self) -> Result<(), Error> {
+        if self.is_unknown() {
+            return Ok(());
+        }
+        let refused = self.done("it refuses the properties", Class::InvalidSpec);
+        refused.map(drop).map_err(|error| match error.class {
+            // It is as if the plugin did not answer.
+            Class::Exhausted => Error::new(Class::Unavailable, error.message),
+            _ => error,
+        })
     }
 
     fn is_unknown(&self) -> bool {
@@ -169,11 +204,7 @@ impl Ended {
 #[async_trait]
 impl Instances for Exec {
     async fn validate(&self, properties: &Opaque) -> Result<(), Error> {
-        let ended = self.call(&["instance", "validate"], properties.as_json(), &Call::default()).await?;
-        if ended.is_unknown() {
-            return Ok(());
-        }
-        ended.done("it refuses the properties", Class::InvalidSpec).map(drop)
+        self.call(&["instance", "validate"], properties.as_json(), &Call::default()).await?.valid()
     }
 
     async fn provision(&self, spec: &InstanceSpec, call: &Call) -> Result<InstanceId, Error> {
@@ -219,11 +250,7 @@ impl Instances for Exec {
 impl Flavors for Exec {
     async fn validate(&self, properties: &Opaque, allocation: &Allocation) -> Result<(), Error> {
         let input = convert::about_group(properties, allocation, None);
-        let ended = self.call(&["flavor", "validate"], &input, &Call::default()).await?;
-        if ended.is_unknown() {
-            return Ok(());
-        }
-        ended.done("it refuses the properties", Class::InvalidSpec).map(drop)
+        self.call(&["flavor", "validate"], &input, &Call::default()).await?.valid()
     }
 
     async fn prepare(
@@ -239,7 +266,11 @@ impl Flavors for Exec {
             return Ok(spec);
         }
         let said = ended.done("it prepares nothing", Class::Internal)?;
-        if said.trim().is_empty() { Ok(spec) } else { spi::instance_spec_from_json(&said) }
+        if said.trim().is_empty() {
+            return Ok(spec);
+        }
+        // It is the program that is wrong, and not what somebody declared.
+        spi::instance_spec_from_json(&said).map_err(|error| Error::internal(error.message))
     }
 
     async fn healthy(&self, properties: &Opaque, instance: &Description) -> Result<Verdict, Error> {
@@ -251,10 +282,9 @@ impl Flavors for Exec {
                 return Ok(Verdict { health: Health::Healthy, message: ended.output.trim().to_owned() });
             }
             Some(UNKNOWN) => return Ok(Verdict { health: Health::Unknown, message: String::new() }),
-            Some(code) if LATER.contains(&code) => Health::Unknown,
-            // It was killed, so it has told nothing.
-            None => return Err(Error::internal(ended.why(""))),
+            Some(code) if LATER.contains(&code) || SHELL.contains(&code) => Health::Unknown,
             Some(_) => Health::Unhealthy,
+            None => Health::Unknown,
         };
         Ok(Verdict { health, message: ended.why("it says no reason") })
     }

@@ -11,7 +11,8 @@ use spi::{Call, Class, Error, since_boot};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 
 /// The most that is read of what a program says: a listing of 100,000 instances.
 const LARGEST_OUTPUT: u64 = 64 << 20;
@@ -19,13 +20,17 @@ const LARGEST_OUTPUT: u64 = 64 << 20;
 /// How much of its standard error is kept, from the end.
 const LAST_WORDS: usize = 2000;
 
+/// The second words of what changes something.
+const CHANGE: [&str; 4] = ["provision", "label", "destroy", "start"];
+
 /// How long after its end what it has left running may hold its output open.
 const LINGERS: Duration = Duration::from_millis(500);
 
 pub(crate) struct Program {
     path: PathBuf,
     deadline: Duration,
-    turns: Arc<Semaphore>,
+    /// For what changes something, and for what only tells: neither waits for the other.
+    turns: [Arc<Semaphore>; 2],
 }
 
 /// The outcome of a run.
@@ -69,17 +74,34 @@ impl Drop for Group {
     }
 }
 
+/// A task that ends with whoever waits for it: something that was left running may hold its pipe open.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Program {
     pub(crate) fn new(path: PathBuf, deadline: Duration, parallel: usize) -> Self {
-        Self { path, deadline, turns: Arc::new(Semaphore::new(parallel)) }
+        Self { path, deadline, turns: [(); 2].map(|()| Arc::new(Semaphore::new(parallel))) }
     }
 
     /// Runs it once. It is an error when it does not start, which is certain to have done nothing, or when it does not
     /// end in time, which may have done anything.
     pub(crate) async fn run(&self, words: &[&str], input: &str, call: &Call) -> Result<Ended, Error> {
-        let _turn = self.turns.acquire().await.map_err(Error::internal)?;
+        let began = Instant::now();
         let left = call.not_after.map(|until| until.saturating_sub(since_boot()));
-        let deadline = left.map_or(self.deadline, |left| left.min(self.deadline));
+        let whole = left.map_or(self.deadline, |left| left.min(self.deadline));
+        // Half of the time is for the program: it is not begun only to be killed.
+        let changes = words.get(1).is_some_and(|it| CHANGE.contains(it));
+        let turn = timeout(whole / 2, self.turns[usize::from(changes)].acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            let why = "as many of its programs run as may; nothing was done";
+            return Err(Error::new(Class::Exhausted, why));
+        };
+        let deadline = whole.saturating_sub(began.elapsed());
         if deadline.is_zero() {
             return Err(Error::new(Class::Exhausted, "the deadline of the call is over"));
         }
@@ -99,22 +121,21 @@ impl Program {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let input = input.as_bytes().to_vec();
         // One that does not read its input closes it.
-        let writing = tokio::spawn(async move {
+        let _writing = Task(tokio::spawn(async move {
             if let Some(mut stdin) = stdin {
                 let _ = stdin.write_all(&input).await;
             }
-        });
-        let output = tokio::spawn(read(stdout, LARGEST_OUTPUT));
-        let errors = tokio::spawn(last_words(stderr));
+        }));
+        let mut output = Task(tokio::spawn(read(stdout, LARGEST_OUTPUT)));
+        let mut errors = Task(tokio::spawn(last_words(stderr)));
         let ended = timeout(deadline, child.wait()).await;
         // Whatever it has left behind ends too; then both ends of its output are closed.
         drop(group);
-        writing.abort();
         let status = match ended {
             Ok(status) => status.map_err(Error::unsure)?,
             Err(_) => {
                 let errors =
-                    timeout(LINGERS, errors).await.map(Result::unwrap_or_default).unwrap_or_default();
+                    timeout(LINGERS, &mut errors.0).await.map(Result::unwrap_or_default).unwrap_or_default();
                 let errors = if errors.is_empty() { errors } else { format!(": {errors}") };
                 return Err(Error::unsure(format!(
                     "`{}` was killed after {deadline:?}{errors}",
@@ -122,10 +143,10 @@ impl Program {
                 )));
             }
         };
-        let output = timeout(LINGERS, output)
+        let output = timeout(LINGERS, &mut output.0)
             .await
             .map_err(|_| Error::unsure("something that it left running holds its output open"))?;
-        let errors = timeout(LINGERS, errors).await.map(Result::unwrap_or_default).unwrap_or_default();
+        let errors = timeout(LINGERS, &mut errors.0).await.map(Result::unwrap_or_default).unwrap_or_default();
         let output = output.map_err(Error::unsure)?.map_err(Error::unsure)?;
         if !errors.trim().is_empty() {
             tracing::info!(program = %self, words = words.join(" "), "{}", errors.trim());

@@ -24,6 +24,11 @@ fn example(dir: &Path, name: &str, variables: &str) -> PathBuf {
     script(dir, name, &format!("#!/bin/sh\nexport {variables}\nexec {path} \"$@\"\n"))
 }
 
+fn directories(dir: &Path) -> PathBuf {
+    std::fs::create_dir(dir.join("all")).expect("a directory");
+    example(dir, "directories.sh", &format!("DIRECTORIES={}/all", dir.display()))
+}
+
 fn exec(path: PathBuf, deadline: Duration) -> Exec {
     Exec { program: Program::new(path, deadline, 4) }
 }
@@ -45,7 +50,7 @@ fn spec(tags: &[(&str, &str)]) -> InstanceSpec {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_script_is_held_to_the_contract_and_is_of_the_class_that_knows_tokens() {
     let dir = TempDir::new().expect("a directory");
-    let path = example(dir.path(), "directories.sh", &format!("DIRECTORIES={}/all", dir.path().display()));
+    let path = directories(dir.path());
     let made = plugin(Program::new(path, DEADLINE, PARALLEL)).await.expect("it says what it is");
     let _running = spi::serve(dir.path(), "dirs", made).expect("it is served");
     let found = spi::Directory::new(dir.path()).find(&model::PluginName::check("dirs").expect("a name"));
@@ -58,7 +63,7 @@ async fn a_shell_script_is_held_to_the_contract_and_is_of_the_class_that_knows_t
 #[tokio::test]
 async fn what_went_in_comes_out_as_it_was_with_every_label() {
     let dir = TempDir::new().expect("a directory");
-    let path = example(dir.path(), "directories.sh", &format!("DIRECTORIES={}/all", dir.path().display()));
+    let path = directories(dir.path());
     let exec = exec(path, DEADLINE);
     assert!(exec.describe(&Tags::new(), true).await.expect("none yet").is_empty());
     let spec = spec(&[("infrakit.group", "db"), (INTENT, "t-1")]);
@@ -77,6 +82,12 @@ async fn what_went_in_comes_out_as_it_was_with_every_label() {
     assert_eq!(all[0].state.as_ref().map(|it| it.status), Some(RunStatus::Running));
     let other: Tags = [("infrakit.group".to_owned(), "web".to_owned())].into();
     assert!(exec.describe(&other, true).await.expect("a listing").is_empty());
+    std::fs::create_dir(dir.path().join("victim")).expect("a directory");
+    let outside = InstanceId::from(format!("{id}/../../victim"));
+    exec.destroy(&outside, "terminate", &Call::default()).await.expect("there is no such instance");
+    assert!(dir.path().join("victim").exists());
+    let odd = InstanceSpec { tags: [(INTENT.to_owned(), "a/b".to_owned())].into(), ..spec.clone() };
+    assert!(exec.provision(&odd, &Call::default()).await.is_err());
     exec.destroy(&id, "terminate", &Call::default()).await.expect("it goes");
     exec.destroy(&id, "terminate", &Call::default()).await.expect("it is gone");
     let error = exec.label(&id, &Tags::new(), &Call::default()).await.expect_err("it is gone");
@@ -100,7 +111,8 @@ async fn an_exit_code_says_what_may_be_done_next() {
         (66, Class::NotFound, Class::NotFound, Some(Health::Unhealthy)),
         (69, Class::Exhausted, Class::Exhausted, Some(Health::Unknown)),
         (75, Class::Exhausted, Class::Exhausted, Some(Health::Unknown)),
-        (126, Class::Unsure, Class::Internal, Some(Health::Unhealthy)),
+        (127, Class::Unsure, Class::Internal, Some(Health::Unknown)),
+        (137, Class::Unsure, Class::Internal, Some(Health::Unknown)),
     ] {
         let exec = saying(&dir, &format!("echo 'why {code}' >&2; exit {code}"));
         let none = (Call::default(), Opaque::null(), Allocation::Size(1));
@@ -114,7 +126,10 @@ async fn an_exit_code_says_what_may_be_done_next() {
         let verdict = exec.healthy(&none.1, &about).await;
         assert_eq!(verdict.ok().map(|it| it.health), health, "{code}");
         // Whoever does not know the words has nothing to refuse.
-        assert_eq!(Instances::validate(&exec, &none.1).await.is_ok(), code == 64);
+        let valid = Instances::validate(&exec, &none.1).await;
+        assert_eq!(valid.is_ok(), code == 64);
+        let told_nothing = matches!(code, 69 | 75 | 127 | 137);
+        assert!(valid.err().is_none_or(|it| (it.class == Class::Unavailable) == told_nothing), "{code}");
         assert_eq!(Flavors::validate(&exec, &none.1, &none.2).await.is_ok(), code == 64);
         assert_eq!(exec.drain(&none.1, &about).await.is_ok(), code == 64);
         let gone = exec.destroy(&id, "terminate", &none.0).await;
@@ -176,6 +191,9 @@ fn ids_and_descriptions_are_read_as_programs_write_them() {
         ("{}", None),
         (r#"{"ID": 7}"#, None),
         ("a\tb", None),
+        ("making…\n{\"ID\": \"i-1\"}", Some("i-1")),
+        ("making…\n{\n  \"ID\": \"i-1\"\n}\n", Some("i-1")),
+        ("{\n  \"ID\": \n}", None),
     ] {
         assert_eq!(convert::id(said).ok(), id.map(InstanceId::from), "{said:?}");
     }
@@ -189,7 +207,15 @@ fn ids_and_descriptions_are_read_as_programs_write_them() {
         Ok(vec!["a".into(), "b".into(), "c".into()])
     );
     // What is not listed would be taken to be gone.
-    for wrong in [r#"{"ID": "a"} oops"#, r#"{"ID": "a"} {"ID""#, r#"{"ID": "a"} {}"#, "7", r#"["a"]"#] {
+    for wrong in [
+        r#"{"ID": "a"} oops"#,
+        r#"{"ID": "a"} {"ID""#,
+        r#"{"ID": "a"} {}"#,
+        "7",
+        r#"["a"]"#,
+        r#"{"ID": "a", "Spec": "x"}"#,
+        r#"{"ID": "a", "Labels": ["x"]}"#,
+    ] {
         assert!(ids(wrong).is_err(), "{wrong}");
     }
     let all = convert::descriptions(
@@ -209,6 +235,7 @@ async fn what_a_program_is_it_says_itself() {
         ("echo instance", None),
         ("echo flavor instance start tokens lists-within=3s", None),
         ("echo instance lists-within=never", None),
+        ("echo instance lists-within=3s", Some("without tokens")),
         ("echo tokens", Some("neither instance nor flavor")),
         ("echo instance teleport", Some("`teleport`")),
         ("echo 'no licence' >&2; exit 1", Some("no licence")),
@@ -258,8 +285,14 @@ async fn puppet_configures_the_members_of_a_group() {
         properties: None,
         state: None,
     };
-    for (reply, health) in [("changed", Health::Healthy), ("failed", Health::Unhealthy)] {
-        let text = format!(r#"{{"certname":"db-1","latest_report_status":"{reply}"}}"#);
+    for (reply, health) in [
+        (r#""changed","deactivated":null"#, Health::Healthy),
+        (r#""unchanged","deactivated":null"#, Health::Healthy),
+        (r#""failed","deactivated":null"#, Health::Unhealthy),
+        (r#"null,"deactivated":null"#, Health::Unknown),
+        (r#""changed","deactivated":"2030-01-01T00:00:00Z""#, Health::Unknown),
+    ] {
+        let text = format!(r#"{{"certname":"db-1","latest_report_status":{reply}}}"#);
         std::fs::write(dir.path().join("asked.reply"), text).expect("a file");
         let verdict = exec.healthy(&Opaque::null(), &instance).await.expect("a verdict");
         assert_eq!(verdict.health, health, "{verdict:?}");
