@@ -150,7 +150,9 @@ impl Client {
                     match answer {
                         Ok(response) => return Ok(response.into_inner()),
                         Err(status) => {
-                            let (gone, unknown) = (is_refused(&status), is_unauthenticated(&status));
+                            let gone = is_refused(&status);
+                            // One of another version may be beside others that know the call.
+                            let unknown = is_unauthenticated(&status) || is_not_supported(&status);
                             all_are_gone &= gone;
                             let mut error = Error::from(status);
                             if unknown {
@@ -285,6 +287,11 @@ fn in_turn<'a, T: 'a>(
             next += 1;
         }
     })
+}
+
+/// Whether the program of the manager, or of the leader that it asked, does not know the call.
+fn is_not_supported(status: &tonic::Status) -> bool {
+    status.code() == tonic::Code::Unimplemented
 }
 
 /// Whether nothing listens at the address.

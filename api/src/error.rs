@@ -159,9 +159,9 @@ impl From<Status> for Error {
         }
         if status.code() == tonic::Code::Unimplemented {
             return Error::new(Code::Conflict, "not supported by the program of the manager that was asked")
-                .cause("it is older than this one, or another")
+                .cause("it, or the leader that it passes calls on to, is of another version than this one")
                 .remedy(
-                    "start every manager with the newer program: `infrakit node ls`; nothing was changed",
+                    "upgrade every manager, or ask the leader with the program of its version; nothing was changed",
                 );
         }
         let code = match status.code() {

@@ -38,6 +38,8 @@ use crate::report::{self, Failure};
 /// Runs a command until it ends or Ctrl-C is pressed.
 pub(crate) async fn interruptible(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
     tokio::select! {
+        // A command that waits for Ctrl-C itself says what it means.
+        biased;
         result = command => result,
         _ = tokio::signal::ctrl_c() => Ok(report::INTERRUPTED),
     }

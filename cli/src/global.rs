@@ -27,13 +27,17 @@ pub(crate) struct Global {
 
 /// A level by itself must be one: as a directive, any word would be the name of a target, and silence all others.
 fn log_level(text: &str) -> Result<String, String> {
-    let level = text.trim().to_ascii_lowercase();
-    match level.as_str() {
-        "off" | "error" | "warn" | "info" | "debug" | "trace" => Ok(level),
+    let part = |part: &str| match part.trim().to_ascii_lowercase().as_str() {
+        "" => Ok("info".to_owned()),
         "warning" => Ok("warn".to_owned()),
-        _ if text.contains('=') => Ok(text.to_owned()),
-        _ => Err("write off, error, warn, info, debug or trace, or TARGET=LEVEL,...".to_owned()),
-    }
+        level @ ("off" | "error" | "warn" | "info" | "debug" | "trace" | "0" | "1" | "2" | "3" | "4"
+        | "5") => Ok(level.to_owned()),
+        _ if part.contains('=') => Ok(part.trim().to_owned()),
+        _ => Err(format!(
+            "`{part}` is no level: write off, error, warn, info, debug or trace, or TARGET=LEVEL,..."
+        )),
+    };
+    text.split(',').map(part).collect::<Result<Vec<_>, _>>().map(|parts| parts.join(","))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,4 +56,26 @@ pub(crate) enum Format {
 pub(crate) enum LogFormat {
     Text,
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_level;
+
+    #[test]
+    fn a_word_that_is_no_level_silences_nothing() {
+        for (written, read) in [
+            ("", "info"),
+            ("warning", "warn"),
+            ("WARN", "warn"),
+            ("3", "3"),
+            ("debug,openraft=trace", "debug,openraft=trace"),
+            ("manager=debug", "manager=debug"),
+        ] {
+            assert_eq!(log_level(written).as_deref(), Ok(read), "{written}");
+        }
+        for wrong in ["loud", "loud,x=debug", "debug,infrakit"] {
+            assert!(log_level(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -28,9 +28,15 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // Also when they cannot be parsed.
+    let words: Vec<&str> = arguments.iter().filter_map(|it| it.to_str()).collect();
+    let asks_for_json = words.windows(2).any(|it| matches!(it, ["-o" | "--output", "json"]))
+        || words.iter().any(|it| matches!(*it, "-ojson" | "--output=json"));
     let command = match settings::configured(Cli::command(), &arguments) {
         Ok(command) => command,
-        Err(failure) => return report::print(&failure, Format::Table),
+        Err(failure) => {
+            return report::print(&failure, if asks_for_json { Format::Json } else { Format::Table });
+        }
     };
     let parsed = command.try_get_matches_from(arguments).and_then(|it| Cli::from_arg_matches(&it));
     let cli = match parsed {
@@ -38,6 +44,11 @@ fn main() -> ExitCode {
         // Help and version are answers; anything else is wrong usage (exit code 64).
         Err(error) => {
             let code = if error.use_stderr() { report::USAGE } else { 0 };
+            if code != 0 && asks_for_json {
+                let text = error.to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                return report::print(&Failure::usage(text), Format::Json);
+            }
             // A closed pipe is the reader's choice.
             let _ = error.print();
             return ExitCode::from(code);
@@ -161,7 +172,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Events(args) => interruptible(events::run(args, &global)).await,
         Verb::Doctor => interruptible(doctor::run(&global)).await,
         Verb::Token(verb) => interruptible(token::run(verb, &global)).await,
-        Verb::Login(args) => interruptible(login::run(args)).await,
+        Verb::Login(args) => interruptible(login::run(args, &global)).await,
         Verb::Context(verb) => context::run(verb, &global),
         Verb::Ca(verb) => interruptible(ca::run(verb, &global)).await,
         Verb::Secret(verb) => interruptible(secret::run(verb, &global)).await,

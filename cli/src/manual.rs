@@ -23,5 +23,6 @@ pub(crate) fn pages(directory: &Path) -> Result<u8, Failure> {
     written.map_err(|error| {
         Failure::new(format!("{} cannot be written", directory.display())).cause(error.to_string())
     })?;
+    output::line(&format!("the manual pages are in {}: read them with man -l", directory.display()))?;
     Ok(0)
 }

@@ -69,9 +69,9 @@ pub(crate) fn table(
     rows.into_iter().try_for_each(|row| line(row.get(at).map_or("", String::as_str)))
 }
 
-/// Says what was done: a sentence for people, an object for programs.
+/// Says what was done: a sentence or a few for people, one object for programs.
 pub(crate) fn done(format: Format, text: &str) -> Result<(), Failure> {
-    if object(format, "Done", json!({ "message": text }))? { Ok(()) } else { line(text) }
+    if object(format, "Done", json!({ "message": text }))? { Ok(()) } else { block(text) }
 }
 
 pub(crate) fn aligned(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {

@@ -219,8 +219,15 @@ async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
     let shell = Shell { cluster: Cluster::of(1).await };
     assert!(shell.feed(&["secret", "set", "db"], b"v").status.success());
     let program = cluster_tests::program().display().to_string();
-    for (typed, code, left) in [("\u{3}", 130, "db"), ("no\n", 6, "db"), ("db\n", 0, "")] {
-        let command = format!("{program} -H {} secret rm db", shell.cluster.addresses());
+    for (verb, typed, code, left) in [
+        ("rm db", "\u{3}", 130, "db"),
+        ("rm db", "no\n", 6, "db"),
+        ("rm db", "db\n", 0, ""),
+        ("set new", "\u{3}", 130, ""),
+        ("set new", "hidden\n", 0, "new"),
+    ] {
+        let command =
+            format!("{program} -H {} secret {verb}; code=$?; stty -a; exit $code", shell.cluster.addresses());
         let mut child = Command::new("script")
             .args(["-qefc", &command, "/dev/null"])
             .stdin(Stdio::piped())
@@ -230,7 +237,7 @@ async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
         let (mut keys, mut screen) =
             (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
         let mut shown = String::new();
-        while !shown.contains("to continue: ") {
+        while !shown.contains("to continue: ") && !shown.contains("Value of secret `new`: ") {
             let mut piece = [0; 256];
             let n = screen.read(&mut piece).expect("it shows something");
             assert!(n > 0, "it asks for nothing: {shown}");
@@ -239,6 +246,7 @@ async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
         keys.write_all(typed.as_bytes()).expect("it reads");
         screen.read_to_string(&mut shown).expect("it ends");
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{typed:?}: {shown}");
+        assert!(shown.contains(" echo ") && !shown.contains("hidden"), "the terminal is as it was: {shown}");
         assert_eq!(text(&shell.run(&["secret", "ls", "-o", "name"]).stdout).trim(), left, "{typed:?}");
     }
 }

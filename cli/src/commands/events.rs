@@ -30,7 +30,8 @@ pub(crate) struct EventsArgs {
 pub(crate) async fn run(args: EventsArgs, global: &Global) -> Result<u8, Failure> {
     let since = args.since.as_deref().map(duration).transpose()?;
     let (client, group) = (client(global)?, args.group.unwrap_or_default());
-    let from = since.map(|span| jiff::Timestamp::now().as_millisecond() as u64 - span.as_millis() as u64);
+    let from = since
+        .map(|span| (jiff::Timestamp::now().as_millisecond() as u64).saturating_sub(span.as_millis() as u64));
     let mut shown = Shown::default();
     if args.last.is_some() || from.is_some() {
         let request = pb::EventsRequest { group: group.clone(), follow: false, after: 0 };

@@ -50,7 +50,7 @@ pub(crate) async fn run(verb: FlavorVerb, global: &Global) -> Result<u8, Failure
         FlavorVerb::Validate(args) => {
             let (flavor, properties, allocation) = open(&args, global).await?;
             flavor.validate(&properties, &allocation).await?;
-            output::line("valid")?;
+            output::done(global.output, "valid")?;
         }
         FlavorVerb::Prepare(args) => {
             let (flavor, properties, allocation) = open(&args, global).await?;

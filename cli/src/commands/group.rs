@@ -18,7 +18,7 @@ use show::{describe, inspect, list};
 pub(super) use show::{brief_json, header, row};
 
 use super::{client, confirm, duration};
-use crate::global::Global;
+use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
 
@@ -237,15 +237,19 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
         .await?;
     let request = about(name);
     client.call(async |c| c.groups().destroy(request.clone()).await).await?;
-    output::line(&format!("{name}: {} instances will be destroyed", group.running))?;
+    let begun = format!("{name}: {} instances will be destroyed", group.running);
     if !wait.wait {
+        output::done(global.output, &begun)?;
         return Ok(0);
+    }
+    if !matches!(global.output, Format::Json | Format::Yaml) {
+        output::line(&begun)?;
     }
     let until = Instant::now() + deadline;
     loop {
         match client.call(async |c| c.groups().describe(about(name)).await).await {
             Err(error) if error.code == Code::NotFound => {
-                output::line(&format!("{name}: destroyed"))?;
+                output::done(global.output, &format!("{name}: destroyed"))?;
                 return Ok(0);
             }
             Err(error) => return Err(error.into()),

@@ -64,14 +64,16 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
                 .map_err(|error| Failure::new(format!("{file}: {error}")).exit(report::INVALID_FILE))?;
             let instances = instances(global, &name).await?;
             let id = instances.provision(&spec, &Call::default()).await?;
-            output::line(id.as_str())?;
+            if !output::object(global.output, "InstanceId", json!({ "id": id.as_str() }))? {
+                output::line(id.as_str())?;
+            }
             Ok(0)
         }
         InstanceVerb::Validate { plugin: name, file } => {
             let (file, bytes) = read_file(&file)?;
             let json = model::draft::to_json(&file, &bytes)?;
             instances(global, &name).await?.validate(&Opaque::from_json(json)).await?;
-            output::line("valid")?;
+            output::done(global.output, "valid")?;
             Ok(0)
         }
         InstanceVerb::Destroy { plugin: name, ids, yes } => {
@@ -81,10 +83,17 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
                 find(global, &name, id).await?;
             }
             let instances = instances(global, &name).await?;
+            let mut told = Vec::new();
             for id in ids {
-                instances.destroy(&InstanceId::from(id.as_str()), "terminate", &Call::default()).await?;
-                output::line(&format!("destroyed {id}"))?;
+                let gone =
+                    instances.destroy(&InstanceId::from(id.as_str()), "terminate", &Call::default()).await;
+                if gone.is_err() && !told.is_empty() {
+                    output::done(global.output, &told.join("\n"))?;
+                }
+                gone?;
+                told.push(format!("destroyed {id}"));
             }
+            output::done(global.output, &told.join("\n"))?;
             Ok(0)
         }
     }

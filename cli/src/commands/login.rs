@@ -6,6 +6,7 @@ use clap::Args;
 use super::addresses;
 use super::token::TokenArg;
 use crate::contexts::{self, Context};
+use crate::global::Global;
 use crate::output;
 use crate::report::Failure;
 
@@ -23,7 +24,7 @@ pub(crate) struct Login {
     pub(crate) context: String,
 }
 
-pub(crate) async fn run(login: Login) -> Result<u8, Failure> {
+pub(crate) async fn run(login: Login, global: &Global) -> Result<u8, Failure> {
     let remedy =
         "give --token-file FILE, --token, or INFRAKIT_TOKEN, with what `infrakit token create` printed";
     let none = |why: String| Failure::usage("no token to log in with").cause(why).remedy(remedy);
@@ -54,11 +55,14 @@ pub(crate) async fn run(login: Login) -> Result<u8, Failure> {
     let context =
         Context { managers: login.managers, user: name.clone(), role: reply.role.clone(), credentials };
     let file = contexts::save(&login.context, &context)?;
-    output::line(&format!(
-        "logged in as {name} with the role {}; saved as context `{}` in {}",
-        reply.role,
-        login.context,
-        file.display()
-    ))?;
+    output::done(
+        global.output,
+        &format!(
+            "logged in as {name} with the role {}; saved as context `{}` in {}",
+            reply.role,
+            login.context,
+            file.display()
+        ),
+    )?;
     Ok(0)
 }

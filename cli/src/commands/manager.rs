@@ -140,7 +140,13 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
         ManagerVerb::Lock { data_dir, unlock_key_file } => {
             let unlock = unlock_key(unlock_key_file.as_deref())?;
             let unlocking = keyfile::lock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
-            output::line(&unlocking)?;
+            if !output::object(
+                global.output,
+                "UnlockKey",
+                serde_json::json!({ "unlockKey": unlocking.trim() }),
+            )? {
+                output::line(&unlocking)?;
+            }
             return Ok(0);
         }
         ManagerVerb::Unlock { data_dir, unlock_key_file } => {

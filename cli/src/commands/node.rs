@@ -125,9 +125,11 @@ async fn set_member_role(
         pb::MemberRole::Learner => ("is a learner", "becomes a learner as soon as another manager leads"),
         pb::MemberRole::Removed => ("is removed", "will be removed as soon as that is safe for the quorum"),
     };
+    let mut told = Vec::new();
     for manager in &request.managers {
-        output::line(&format!("{manager}: {}", if reply.done { is } else { will }))?;
+        told.push(format!("{manager}: {}", if reply.done { is } else { will }));
     }
+    output::done(global.output, &told.join("\n"))?;
     Ok(0)
 }
 
@@ -135,7 +137,7 @@ async fn transfer(to: Option<String>, global: &Global) -> Result<u8, Failure> {
     let request = pb::TransferLeadershipRequest { to: to.unwrap_or_default() };
     let client = client(global)?.one_at_a_time();
     let reply = client.call(async |c| c.nodes().transfer_leadership(request.clone()).await).await?;
-    output::line(&format!("{} leads", reply.leader))?;
+    output::done(global.output, &format!("{} leads", reply.leader))?;
     Ok(0)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use futures_util::FutureExt;
 use model::Opaque;
 use serde_json::json;
 use spi::{CALLS_END, Directory, NotMade, interface, stop_signal};
@@ -47,7 +48,7 @@ pub(crate) async fn run(verb: PluginVerb, global: &Global) -> Result<u8, Failure
 async fn start(desired: &[String], options: &[String], global: &Global) -> Result<u8, Failure> {
     start_logging(global)?;
     // Before there is anything to clean up.
-    let stopped = stop_signal();
+    let mut stopped = std::pin::pin!(stop_signal());
     let directory = plugins_dir(global)?;
     let mut all = BTreeMap::new();
     for option in options {
@@ -81,7 +82,11 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
             .collect();
         unused.retain(|key| !own.contains_key(*key));
         let cannot_start = || format!("plugin `{name}` cannot start");
-        let made = kind.plugin(name, &directory, own, |name| std::env::var(name).ok()).await;
+        let making = kind.plugin(name, &directory, own, |name| std::env::var(name).ok());
+        let made = tokio::select! {
+            made = making => made,
+            () = &mut stopped => return Ok(0),
+        };
         let plugin = made.map_err(|error| match error {
             NotMade::Options(why) => Failure::usage(why),
             NotMade::Failed(why) => Failure::new(cannot_start()).cause(why),
@@ -95,16 +100,14 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
         return Err(Failure::usage(format!("--set {key}: no plugin started here has this option")));
     }
     let failed = tokio::select! {
-        () = stopped => None,
+        () = &mut stopped => None,
         Some(Ok(Err(failure))) = others.join_next() => Some(failure),
     };
     // Together: a call of one may wait for another.
-    let stopping = futures_util::future::join_all(running.into_iter().map(|plugin| plugin.stop(CALLS_END)));
-    tokio::select! {
-        _ = stopping => {}
-        // Whoever says so twice does not wait.
-        () = stop_signal() => {}
-    }
+    // Whoever says so twice does not wait.
+    let again = stop_signal();
+    let patience = async move { drop(tokio::time::timeout(CALLS_END, again).await) }.shared();
+    futures_util::future::join_all(running.into_iter().map(|plugin| plugin.stop(patience.clone()))).await;
     failed.map_or(Ok(0), Err)
 }
 
@@ -124,7 +127,7 @@ fn names() -> String {
 pub(crate) fn kinds() -> String {
     let mut text =
         "Start plugins in this process, in the foreground\n\nKIND is one of these, and NAME defaults to it; \
-                    any other KIND runs the program infrakit-plugin-KIND.\n"
+                    any other KIND runs the program infrakit-plugin-KIND, with the options that no other kind started here takes.\n"
             .to_owned();
     for kind in builtin::KINDS {
         text.push_str(&format!("\n{}: {}\n", kind.name, kind.summary));

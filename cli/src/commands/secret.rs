@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{client, confirm, read_file, request_id};
 use crate::global::Global;
 use crate::output::{self, rfc3339};
-use crate::report::Failure;
+use crate::report::{self, Failure};
 
 #[derive(Subcommand)]
 pub(crate) enum SecretVerb {
@@ -39,7 +39,7 @@ pub(crate) enum SecretVerb {
 pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure> {
     match verb {
         SecretVerb::Set { name, file } => {
-            let value = read_value(&file, &name)?;
+            let value = read_value(&file, &name).await?;
             let done = format!("secret `{name}` is set; members get it when they are replaced");
             let request = pb::SetSecretRequest { request_id: request_id(), name, value };
             client(global)?.call(async |c| c.secrets().set(request.clone()).await).await?;
@@ -67,15 +67,34 @@ pub(crate) async fn run(verb: SecretVerb, global: &Global) -> Result<u8, Failure
 }
 
 /// The value of a secret: from a file, from a pipe, or typed without being shown.
-fn read_value(file: &Path, name: &str) -> Result<Vec<u8>, Failure> {
+async fn read_value(file: &Path, name: &str) -> Result<Vec<u8>, Failure> {
     if file.as_os_str() == "-" && std::io::stdin().is_terminal() {
-        let typed = rpassword::prompt_password(format!("Value of secret `{name}`: "));
-        return typed
-            .map(String::into_bytes)
-            .map_err(|error| Failure::new("the terminal cannot be read").cause(error.to_string()));
+        return typed(format!("Value of secret `{name}`: ")).await;
     }
     let (_, value) = read_file(file)?;
     Ok(without_line_ending(value))
+}
+
+async fn typed(prompt: String) -> Result<Vec<u8>, Failure> {
+    let cannot = |why: String| Failure::new("the terminal cannot be read").cause(why);
+    let before = rustix::termios::tcgetattr(std::io::stdin()).map_err(|error| cannot(error.to_string()))?;
+    let interrupted = tokio::signal::ctrl_c();
+    let reading = tokio::task::spawn_blocking(|| rpassword::prompt_password(prompt));
+    let value = tokio::select! {
+        biased;
+        _ = interrupted => Err(Failure::new("interrupted; nothing was changed").exit(report::INTERRUPTED)),
+        value = reading => match value {
+            Ok(Ok(value)) => Ok(value.into_bytes()),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {
+                Err(Failure::new("interrupted; nothing was changed").exit(report::INTERRUPTED))
+            }
+            Ok(Err(error)) => Err(cannot(error.to_string())),
+            Err(error) => Err(cannot(error.to_string())),
+        },
+    };
+    // Whoever is interrupted still sees what is typed next.
+    let _ = rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, &before);
+    value
 }
 
 /// Shells and editors end a text with one, which is no part of it.

@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
 use model::NodeId;
 use raft::{Replica, Role};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -44,7 +46,11 @@ impl Forward {
 
     /// Puts the layer before a service.
     pub(super) fn before<S>(&self, service: S) -> AtLeader<S> {
-        AtLeader { service, forward: self.clone() }
+        AtLeader { service, forward: self.clone(), work: Handle::current() }
+    }
+
+    fn leads(&self) -> bool {
+        matches!(*self.role.borrow(), Role::Leader { .. })
     }
 
     /// A channel to the leader for a call with these headers; none if this manager is the leader.
@@ -100,6 +106,8 @@ pub(super) fn marked<T>(mut request: Request<T>) -> Request<T> {
 pub(super) struct AtLeader<S> {
     service: S,
     forward: Forward,
+    /// What is passed on runs here, with the connection to the leader: it may be large.
+    work: Handle,
 }
 
 impl<S: NamedService> NamedService for AtLeader<S> {
@@ -108,7 +116,10 @@ impl<S: NamedService> NamedService for AtLeader<S> {
 
 impl<S> Service<http::Request<Body>> for AtLeader<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = http::Response<Body>;
@@ -123,16 +134,35 @@ where
         if api::is_answered_anywhere(request.uri().path()) {
             return Box::pin(self.service.call(request));
         }
-        match self.forward.leader(request.headers()) {
-            Ok(None) => Box::pin(self.service.call(request)),
-            Ok(Some(leader)) => Box::pin(async { Ok(passed_on(leader, request).await) }),
-            Err(status) => Box::pin(async { Ok(status.into_http()) }),
+        if self.forward.leads() {
+            return Box::pin(self.service.call(request));
         }
+        let (forward, mut service) = (self.forward.clone(), self.service.clone());
+        let answer = self.work.spawn(async move {
+            match forward.leader(request.headers()) {
+                // It has been elected meanwhile.
+                Ok(None) => service.call(request).await,
+                Ok(Some(leader)) => Ok(passed_on(leader, request).await),
+                Err(status) => Ok(status.into_http()),
+            }
+        });
+        Box::pin(async move {
+            // It is cancelled only when the manager stops.
+            answer.await.unwrap_or_else(|error| Ok(Status::unavailable(error.to_string()).into_http()))
+        })
     }
 }
 
 async fn passed_on(mut leader: Channel, mut request: http::Request<Body>) -> http::Response<Body> {
     let principal = request.extensions().get::<Principal>().cloned();
+    if principal.as_ref().is_none_or(Principal::is_anonymous) {
+        // What is left unfinished by somebody who is not known is left here; it is small.
+        let (parts, body) = request.into_parts();
+        match body.collect().await {
+            Ok(body) => request = http::Request::from_parts(parts, Body::new(Full::from(body.to_bytes()))),
+            Err(error) => return Status::from_error(error.into()).into_http(),
+        }
+    }
     mark(request.headers_mut(), principal.as_ref());
     // The rest of the address is that of the channel.
     if let Some(path) = request.uri().path_and_query().cloned() {

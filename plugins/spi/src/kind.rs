@@ -199,10 +199,16 @@ fn serve_until_stopped(kind: &Kind, name: &str, given: BTreeMap<String, String>)
     runtime.block_on(async {
         // Before there is anything to clean up.
         let stopped = stop_signal();
-        let plugin = kind.plugin(name, &directory, given, var).await?;
+        let mut stopped = std::pin::pin!(stopped);
+        let plugin = tokio::select! {
+            plugin = kind.plugin(name, &directory, given, var) => plugin?,
+            () = &mut stopped => return Ok(()),
+        };
         let running = serve(&directory, name, plugin).map_err(failed)?;
         stopped.await;
-        running.stop(CALLS_END).await;
+        // Whoever says so twice does not wait.
+        let again = stop_signal();
+        running.stop(async { drop(tokio::time::timeout(CALLS_END, again).await) }).await;
         Ok(())
     })
 }

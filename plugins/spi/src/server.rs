@@ -9,7 +9,6 @@ use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -36,6 +35,8 @@ const LARGEST_REQUEST: usize = 4 << 20;
 pub struct Running {
     name: socket::Name,
     stop: watch::Sender<()>,
+    /// Dropped by itself, it cuts nothing: only [`Running::stop`] says so.
+    cut: watch::Sender<()>,
     serving: JoinHandle<()>,
 }
 
@@ -45,13 +46,19 @@ impl Running {
         self.name.socket()
     }
 
-    /// Frees the name, accepts nothing more, and waits for the calls that are under way, at most so long.
-    pub async fn stop(self, within: Duration) {
+    /// Frees the name, accepts nothing more, and waits for the calls that are under way, until `patience` ends: then they
+    /// are cut, with all that their plugin drops with them.
+    pub async fn stop(mut self, patience: impl Future<Output = ()>) {
         self.name.withdraw();
         drop(self.stop);
         // Whoever is started under this name meanwhile is to find what these calls have done: the lock is kept.
-        if tokio::time::timeout(within, self.serving).await.is_err() {
-            tracing::warn!("calls were still under way after {within:?}, and are cut");
+        tokio::select! {
+            _ = &mut self.serving => {}
+            () = patience => {
+                tracing::warn!("calls are still under way, and are cut");
+                let _ = self.cut.send(());
+                let _ = self.serving.await;
+            }
         }
         drop(self.name);
     }
@@ -62,6 +69,7 @@ impl Running {
 pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running> {
     let (listener, name) = socket::bind(directory, name)?;
     let (stop, mut stopped) = watch::channel(());
+    let (cut, mut is_cut) = watch::channel(());
     let plugin = Arc::new(plugin);
     let serving = tokio::spawn(async move {
         let mut connections = JoinSet::new();
@@ -95,9 +103,13 @@ pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running
             });
         }
         drop(listener);
-        while connections.join_next().await.is_some() {}
+        tokio::select! {
+            () = async { while connections.join_next().await.is_some() {} } => return,
+            Ok(()) = is_cut.changed() => {}
+        }
+        connections.shutdown().await;
     });
-    Ok(Running { name, stop, serving })
+    Ok(Running { name, stop, cut, serving })
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;

@@ -52,8 +52,12 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
         Failure::new(format!("{} cannot be read", path.display())).cause(why).exit(report::INVALID_FILE)
     };
     let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let is_spec =
-        |it: &PathBuf| it.extension().is_some_and(|kind| kind == "json" || kind == "yaml" || kind == "yml");
+    // Editors leave hidden files beside what they edit.
+    let is_spec = |it: &PathBuf| {
+        let is_kind = it.extension().is_some_and(|kind| kind == "json" || kind == "yaml" || kind == "yml");
+        let is_hidden = it.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        is_kind && !is_hidden && it.is_file()
+    };
     let entries = entries.map_err(|error| cannot(error.to_string()))?;
     let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_spec).collect();
     found.sort();

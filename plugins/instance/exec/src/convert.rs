@@ -37,10 +37,11 @@ pub(crate) fn about_instance(properties: &Opaque, instance: &Description) -> Str
 /// The id that `provision` says last, so that a program may chat before: alone in a line, or as `{"ID": …}`.
 pub(crate) fn id(output: &str) -> Result<InstanceId, Error> {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let ends = (0..lines.len()).rev().take(MOST_LINES).map(|at| lines[at..].join("\n"));
-    let json = ends.filter_map(|end| serde_json::from_str::<Value>(&end).ok());
-    let json = json.filter(|it| it.is_object() || it.is_string()).last();
-    let said = match json {
+    let from = lines.len().saturating_sub(MOST_LINES);
+    let json =
+        (from..lines.len()).filter_map(|at| serde_json::from_str::<Value>(&lines[at..].join("\n")).ok());
+    let mut json = json.filter(|it| it.is_object() || it.is_string());
+    let said = match json.next() {
         Some(Value::Object(said)) => said.get("ID").and_then(Value::as_str).unwrap_or_default().to_owned(),
         Some(Value::String(said)) => said,
         Some(_) | None => lines.last().copied().unwrap_or_default().to_owned(),

@@ -307,3 +307,39 @@ async fn puppet_configures_the_members_of_a_group() {
             && asked.contains("puppet node deactivate db-1")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_end_with_the_plugin_that_is_stopped() {
+    let dir = TempDir::new().expect("a directory");
+    let noted = dir.path().join("pid");
+    let text = format!(
+        "#!/bin/sh\n[ $1 != interfaces ] || {{ echo instance; exit; }}\necho $$ >{}.new\nmv {0}.new {0}\nsleep 1000\n",
+        noted.display()
+    );
+    let program = Program::new(script(dir.path(), "program", &text), DEADLINE, 4);
+    let running = spi::serve(dir.path(), "slow", plugin(program).await.expect("it says what it is"));
+    let running = running.expect("it is served");
+    let found = spi::Directory::new(dir.path()).find(&model::PluginName::check("slow").expect("a name"));
+    let client = found.expect("it is there").client();
+    let call =
+        tokio::spawn(async move { client.instances("").provision(&spec(&[]), &Call::default()).await });
+    let began = Instant::now();
+    let pid = loop {
+        if let Ok(pid) = std::fs::read_to_string(&noted) {
+            break pid.trim().to_owned();
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "the program is not started");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    running.stop(async {}).await;
+    let error = call.await.expect("it ends").expect_err("it was cut");
+    assert_eq!(error.class, Class::Unsure, "{error}");
+    let runs = || {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !state.is_empty() && !state.contains(") Z")
+    };
+    while runs() {
+        assert!(began.elapsed() < Duration::from_secs(30), "the program goes on without its plugin");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
