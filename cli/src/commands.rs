@@ -12,6 +12,7 @@ pub(crate) mod login;
 pub(crate) mod manager;
 pub(crate) mod node;
 pub(crate) mod operator;
+pub(crate) mod outage;
 pub(crate) mod plugin;
 pub(crate) mod recover;
 pub(crate) mod restore;

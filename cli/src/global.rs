@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+/// The version that every printed object carries.
+pub(crate) const API_VERSION: &str = "infrakit/v1";
+
 #[derive(Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {

@@ -180,8 +180,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Restore(args) => restore::run(args, &global).await,
         Verb::Recover(args) => recover::run(args, &global).await,
         Verb::Var(verb) => interruptible(var::run(verb, &global)).await,
-        Verb::Completion { shell } => manual::completion(shell),
-        Verb::Man { directory } => manual::pages(&directory),
+        Verb::Completion { shell } => manual::completion(Cli::command(), shell),
+        Verb::Man { directory } => manual::pages(Cli::command(), &directory),
         Verb::Version => version(&global),
     }
 }

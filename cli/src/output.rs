@@ -6,11 +6,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
 use crate::escape;
-use crate::global::Format;
+use crate::global::{API_VERSION, Format};
 use crate::report::Failure;
-
-/// The version that every printed object carries.
-pub(crate) const API_VERSION: &str = "infrakit/v1";
 
 /// Writes one line, with everything escaped that would make it another one or control the terminal: ids and
 /// messages come from plugins.

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use api::Code;
 
-use crate::global::Format;
-use crate::{escape, output};
+use crate::escape;
+use crate::global::{API_VERSION, Format};
 
 /// A failure as it is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,7 @@ pub(crate) fn print(failure: &Failure, format: Format) -> ExitCode {
 
 fn as_json(failure: &Failure) -> serde_json::Value {
     serde_json::json!({
-        "apiVersion": output::API_VERSION,
+        "apiVersion": API_VERSION,
         "kind": "Error",
         "code": failure.number.map(|number| format!("E{number}")),
         "exitCode": failure.exit,

@@ -6,7 +6,7 @@ use api::proto as pb;
 use serde_json::{Value, json};
 use spi::Directory;
 
-use super::status::{NO_LEADER, describe_outage};
+use super::outage::{NO_LEADER, describe_outage};
 use super::{client, plugins_dir};
 use crate::global::Global;
 use crate::output;

@@ -4,7 +4,7 @@ use api::proto as pb;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::status::{ask, outage_json, tell_outage};
+use super::outage::{ask, outage_json, tell_outage};
 use super::{client, confirm, request_id};
 use crate::global::Global;
 use crate::output;
