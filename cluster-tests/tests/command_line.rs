@@ -213,7 +213,8 @@ async fn what_is_done_is_told_and_can_be_read_by_people_and_programs() {
     assert_eq!(shell.run(&["backup", "--force", &file]).status.code(), Some(0));
 }
 
-/// On a terminal of its own: `script` makes one, and passes on what is typed.
+/// On a terminal of its own: `script` makes one, and passes on what is typed. The shell in it survives Ctrl-C, and says how
+/// the terminal was left.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
     let shell = Shell { cluster: Cluster::of(1).await };
@@ -226,8 +227,10 @@ async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
         ("set new", "\u{3}", 130, ""),
         ("set new", "hidden\n", 0, "new"),
     ] {
-        let command =
-            format!("{program} -H {} secret {verb}; code=$?; stty -a; exit $code", shell.cluster.addresses());
+        let command = format!(
+            "trap : INT; {program} -H {} secret {verb}; code=$?; stty -a; exit $code",
+            shell.cluster.addresses()
+        );
         let mut child = Command::new("script")
             .args(["-qefc", &command, "/dev/null"])
             .stdin(Stdio::piped())
