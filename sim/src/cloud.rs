@@ -19,6 +19,8 @@ const BLIND: Millis = Millis::seconds(60);
 
 /// How long an operator's word waits for a drain that is refused, at least.
 const WAITED_FOR_DRAIN: Duration = Duration::from_secs(60);
+/// How long a call that has waited so may take to take effect, when drains are granted again meanwhile.
+const GOES_ON: Duration = Duration::from_secs(30);
 
 /// One instance, as the provider knows it.
 #[derive(Debug, Clone)]
@@ -96,7 +98,7 @@ pub(crate) struct Cloud {
     /// Whether flavors refuse to drain anybody; who has been drained, and since when whose drain is refused.
     pub(crate) drains_refused: bool,
     pub(crate) drained: BTreeSet<InstanceRef>,
-    pub(crate) undrained_since: BTreeMap<InstanceRef, Instant>,
+    pub(crate) undrained_since: BTreeMap<InstanceRef, (Instant, Option<Instant>)>,
     /// Instances that were not listed for a while, and until when.
     pub(crate) hidden: BTreeMap<InstanceRef, Instant>,
     /// An instance that does not run, whatever its flavor says.
@@ -219,7 +221,11 @@ impl Cloud {
     /// Whether the flavor lets it go: drained is drained, whatever is refused later.
     pub(crate) fn drain(&mut self, instance: &InstanceRef) -> bool {
         if self.drains_refused && !self.drained.contains(instance) {
-            self.undrained_since.entry(instance.clone()).or_insert_with(Instant::now);
+            let since = self.undrained_since.entry(instance.clone()).or_insert((Instant::now(), None));
+            if since.1.take().is_some() {
+                // It was well in between.
+                since.0 = Instant::now();
+            }
             *self.faults.entry("a drain refused").or_default() += 1;
             return false;
         }
@@ -233,7 +239,8 @@ impl Cloud {
             return None;
         }
         let since = self.undrained_since.get(instance);
-        let waited = since.is_some_and(|since| since.elapsed() >= WAITED_FOR_DRAIN);
+        let goes_on = |well: &Option<Instant>| well.is_none_or(|well| well.elapsed() < GOES_ON);
+        let waited = since.is_some_and(|(since, well)| since.elapsed() >= WAITED_FOR_DRAIN && goes_on(well));
         let due = reason != Reason::RollingUpdate && waited;
         (!due).then(|| format!("{instance} was destroyed ({}) without its drain", reason.as_str()))
     }
@@ -289,7 +296,10 @@ impl Cloud {
         self.tags_lost = false;
         self.one_name = None;
         self.drains_refused = false;
-        self.undrained_since.clear();
+        // Whoever has been refused for long enough may be about to go on without.
+        let now = Instant::now();
+        self.undrained_since.retain(|_, (_, well)| well.is_none_or(|well| well + GOES_ON > now));
+        self.undrained_since.values_mut().for_each(|(_, well)| *well = well.or(Some(now)));
         self.frozen.clear();
     }
 
