@@ -280,10 +280,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_an_older_manager_does_not_know_says_so() {
+    fn a_call_that_a_manager_of_another_version_does_not_know_says_so() {
         let error = Error::from(Status::unimplemented(""));
         assert_eq!(error.code, Code::Conflict);
-        assert!(error.what.contains("not supported") && error.remedy.contains("node ls"), "{error:?}");
+        assert!(error.what.contains("not supported") && error.remedy.contains("upgrade"), "{error:?}");
     }
 
     #[test]
