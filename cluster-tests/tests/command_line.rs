@@ -192,6 +192,13 @@ async fn what_is_done_is_told_and_can_be_read_by_people_and_programs() {
         let value: serde_json::Value = serde_json::from_slice(&done.stdout).expect("one object");
         assert_eq!(value["kind"], "Done", "{args:?}");
     }
+    let variables = names(&["var", "ls"]);
+    let listed =
+        |words: &[&str]| variables.lines().any(|line| line.split_whitespace().eq(words.iter().copied()));
+    assert!(
+        listed(&["k", "v"]) && listed(&["infrakit/dead-manager-after", "300s", "default"]),
+        "{variables}"
+    );
     let failed = shell.run(&["-o", "json", "group", "describe", "nosuch"]);
     let value: serde_json::Value = serde_json::from_slice(&failed.stderr).expect("one object");
     assert_eq!(

@@ -39,14 +39,7 @@ pub(crate) struct Principal {
     pub(crate) role: Role,
 }
 
-/// The name of a caller who is not known.
-const ANONYMOUS: &str = "anonymous";
-
 impl Principal {
-    pub(crate) fn is_anonymous(&self) -> bool {
-        self.name == ANONYMOUS
-    }
-
     /// Adds the caller to the headers of a forwarded call.
     pub(crate) fn mark(&self, headers: &mut http::HeaderMap) {
         // Without a valid header value, the name of the forwarding manager is recorded.
@@ -269,7 +262,7 @@ fn admit(
                 None => Principal { name: format!("manager:{node}"), role: Role::Viewer },
             },
         },
-        Caller::Unknown => Principal { name: ANONYMOUS.into(), role: Role::Viewer },
+        Caller::Unknown => Principal { name: "anonymous".into(), role: Role::Viewer },
     };
     let Some(needed) = api::required_role(path) else { return Ok(Admitted::Principal(principal)) };
     if *caller == Caller::Unknown {

@@ -103,8 +103,7 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
         () = &mut stopped => None,
         Some(Ok(Err(failure))) = others.join_next() => Some(failure),
     };
-    // Together: a call of one may wait for another.
-    // Whoever says so twice does not wait.
+    // Together: a call of one may wait for another. Whoever says so twice does not wait.
     let again = stop_signal();
     let patience = async move { drop(tokio::time::timeout(CALLS_END, again).await) }.shared();
     futures_util::future::join_all(running.into_iter().map(|plugin| plugin.stop(patience.clone()))).await;
@@ -125,14 +124,15 @@ fn names() -> String {
 
 /// The built-in kinds and their options, for the help.
 pub(crate) fn kinds() -> String {
-    let mut text =
-        "Start plugins in this process, in the foreground\n\nKIND is one of these, and NAME defaults to it; \
-                    any other KIND runs the program infrakit-plugin-KIND, with the options that no other kind started here takes.\n"
-            .to_owned();
+    let mut text = "Start plugins in this process, in the foreground\n\n\
+                    KIND is one of those below, and NAME defaults to it; any other KIND runs the program \
+                    infrakit-plugin-KIND, with the options that no kind below that is started here takes. Below each \
+                    kind are its options, for --set.\n"
+        .to_owned();
     for kind in builtin::KINDS {
         text.push_str(&format!("\n{}: {}\n", kind.name, kind.summary));
         for option in kind.options {
-            text.push_str(&format!("  --set {}=: {}\n", option.key, option.summary));
+            text.push_str(&format!("  {}: {}\n", option.key, option.summary));
         }
     }
     text

@@ -21,6 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tower::service_fn;
 
+use crate::accept::Caller;
 use crate::access::Principal;
 use crate::dial::Secure;
 
@@ -155,7 +156,7 @@ where
 
 async fn passed_on(mut leader: Channel, mut request: http::Request<Body>) -> http::Response<Body> {
     let principal = request.extensions().get::<Principal>().cloned();
-    if principal.as_ref().is_none_or(Principal::is_anonymous) {
+    if request.extensions().get::<Caller>() == Some(&Caller::Unknown) {
         // What is left unfinished by somebody who is not known is left here; it is small.
         let (parts, body) = request.into_parts();
         match body.collect().await {

@@ -185,3 +185,27 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_what_holds_while_nothing_is_set() {
+        let holds = |state: &State| {
+            (
+                state.ceiling(),
+                state.dead_manager_after(),
+                state.start_managers_after(),
+                state.certificate_life(),
+            )
+        };
+        let mut state = State::default();
+        let before = holds(&state);
+        for (key, value) in setting_defaults() {
+            assert_eq!(check(key, &value), Ok(()), "{key}");
+            state.variables.insert(key.to_owned(), Variable { value: Arc::from(value), index: LogIndex(1) });
+        }
+        assert_eq!(holds(&state), before);
+    }
+}

@@ -29,6 +29,24 @@ fn directories(dir: &Path) -> PathBuf {
     example(dir, "directories.sh", &format!("DIRECTORIES={}/all", dir.display()))
 }
 
+/// Waits until `there` gives something, or fails with the sentence.
+async fn until<T>(sentence: &str, mut there: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = there() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain until {sentence}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Nothing while this process runs.
+fn has_ended(pid: &str) -> Option<()> {
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    (state.is_empty() || state.contains(") Z")).then_some(())
+}
+
 fn exec(path: PathBuf, deadline: Duration) -> Exec {
     Exec { program: Program::new(path, deadline, 4) }
 }
@@ -148,19 +166,11 @@ async fn what_is_not_done_in_time_ends_with_all_that_it_has_started() {
     let noted = dir.path().join("pid");
     let text = format!("#!/bin/sh\nsleep 1000 &\necho $! >{}\necho 'waits' >&2\nwait\n", noted.display());
     let exec = exec(script(dir.path(), "program", &text), Duration::from_millis(1500));
-    let began = Instant::now();
     let error = exec.provision(&spec(&[]), &Call::default()).await.expect_err("it takes for ever");
     assert_eq!(error.class, Class::Unsure, "it may have been made: {error}");
     assert!(error.message.contains("was killed after") && error.message.contains("waits"), "{error}");
     let child = std::fs::read_to_string(&noted).expect("it was started");
-    let is_gone = || {
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        state.is_empty() || state.contains(") Z")
-    };
-    while !is_gone() {
-        assert!(began.elapsed() < Duration::from_secs(30), "what it has started goes on");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("what it has started has ended", || has_ended(&child)).await;
     // A call whose deadline is over is not begun.
     let late = Call { not_after: Some(Duration::from_nanos(1)), ..Call::default() };
     std::fs::remove_file(&noted).expect("it is there");
@@ -323,23 +333,9 @@ async fn programs_end_with_the_plugin_that_is_stopped() {
     let client = found.expect("it is there").client();
     let call =
         tokio::spawn(async move { client.instances("").provision(&spec(&[]), &Call::default()).await });
-    let began = Instant::now();
-    let pid = loop {
-        if let Ok(pid) = std::fs::read_to_string(&noted) {
-            break pid.trim().to_owned();
-        }
-        assert!(began.elapsed() < Duration::from_secs(30), "the program is not started");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+    let pid = until("the program is started", || std::fs::read_to_string(&noted).ok()).await;
     running.stop(async {}).await;
     let error = call.await.expect("it ends").expect_err("it was cut");
     assert_eq!(error.class, Class::Unsure, "{error}");
-    let runs = || {
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        !state.is_empty() && !state.contains(") Z")
-    };
-    while runs() {
-        assert!(began.elapsed() < Duration::from_secs(30), "the program goes on without its plugin");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("the program has ended with its plugin", || has_ended(&pid)).await;
 }
