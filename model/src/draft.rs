@@ -4,8 +4,11 @@
 //! Docker's InfraKit (semantics §1.1): `v1` (`kind: group`), legacy (`ID`, `Properties`) and the list form.
 
 mod group;
+mod json;
+mod scalar;
 mod spot;
 mod tree;
+mod yaml;
 
 use crate::problem::{Place, Problem, Problems};
 use crate::spec::GroupSpec;
@@ -99,7 +102,18 @@ fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {
             ..whole("the file is a template, and templates are not rendered", "render it first")
         }));
     }
-    tree::parse(text).map_err(refuse)
+    parse(text).map_err(refuse)
+}
+
+/// Parses `text` as JSON when it looks like JSON, otherwise as YAML; one tree a document.
+fn parse(text: &str) -> Result<Vec<tree::Tree>, Problem> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if !text.trim_start().starts_with(['{', '[']) {
+        return yaml::parse(text);
+    }
+    // A YAML flow mapping may begin with a brace too. When neither parser takes it, the author
+    // most likely meant JSON.
+    json::parse(text).or_else(|problem| yaml::parse(text).map_err(|_| problem))
 }
 
 fn whole(what: impl Into<String>, remedy: impl Into<String>) -> Problem {
