@@ -49,9 +49,10 @@ need_rust() {
         || fail "Rust $have is too old; $want or newer is needed" "run 'rustup update'"
 }
 
-# Builds RocksDB once, in a few large pieces: its headers are most of the work, so compiling twelve
-# files as one takes a quarter of the time.
-need_rocksdb() {
+# Builds RocksDB once, in a few large pieces: its headers are most of what a compiler reads, so two pieces for each
+# processor are compiled, of up to ninety files. What tests and the first run need is not optimised, which takes a quarter of the time; releases are (-O2).
+need_rocksdb() { # optimisation
+    local level=${1:--O0}
     cd "$top"
     cargo fetch --locked --quiet
     local manifest source version
@@ -60,21 +61,24 @@ import json, sys
 print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "librocksdb-sys"))')
     source=$(dirname "$manifest")
     version=$(basename "$source")
-    local dir=$cache/$version
+    local dir=$cache/$version$level
     export ROCKSDB_LIB_DIR=$dir ROCKSDB_STATIC=1
     [ ! -f "$dir/librocksdb.a" ] || return 0
-    say "building RocksDB once, into $dir"
-    note "this is C++ and takes about five minutes on two cores; it is reused by every later build"
+    say "building RocksDB once ($level), into $dir"
+    note "this is C++ and takes minutes; it is reused by every later build"
     local work=$dir/work-$$
     mkdir -p "$work"
     (
         cd "$work"
+        local files=$((360 / ($(nproc) * 2)))
+        [ "$files" -ge 12 ] || files=12
         grep -v 'util/build_version.cc' "$source/rocksdb_lib_sources.txt" \
-            | awk -v root="$source/rocksdb/" '{ printf "#include \"%s%s\"\n", root, $0 > sprintf("unity_%02d.cc", (NR - 1) / 12) }'
+            | awk -v root="$source/rocksdb/" -v files="$files" \
+                '{ printf "#include \"%s%s\"\n", root, $0 > sprintf("unity_%02d.cc", (NR - 1) / files) }'
         cp "$source/build_version.cc" unity_version.cc
         local cpu=()
         [ "$(uname -m)" != x86_64 ] || cpu=(-msse4.2 -mpclmul)
-        local flags=(-std=c++20 -O2 -fPIC -fno-rtti -ffunction-sections -fdata-sections -w "${cpu[@]}"
+        local flags=(-std=c++20 "$level" -fPIC -fno-rtti -ffunction-sections -fdata-sections -w "${cpu[@]}"
             -DNDEBUG -DHAVE_ALIGNED_NEW -DHAVE_UINT128_EXTENSION -DOS_LINUX -DROCKSDB_PLATFORM_POSIX
             -DROCKSDB_LIB_IO_POSIX -DROCKSDB_SCHED_GETCPU_PRESENT -DROCKSDB_AUXV_GETAUXVAL_PRESENT
             -DROCKSDB_FALLOCATE_PRESENT -DROCKSDB_RANGESYNC_PRESENT -include cstdint
@@ -89,8 +93,25 @@ print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["na
     rm -rf "$work"
 }
 
+# Where the time goes: `took STEP` ends a step, `told_times` prints all of them.
+SECONDS=0
+ended=0
+times=()
+took() {
+    times+=("$(printf '%6d s  %s' $((SECONDS - ended)) "$1")")
+    ended=$SECONDS
+}
+told_times() {
+    say "time: $SECONDS s"
+    local line
+    for line in "${times[@]}"; do note "$line"; done
+}
+
 prepare() {
     install_packages "$@"
+    took "packages"
     need_rust
-    need_rocksdb
+    took "Rust"
+    need_rocksdb "${rocksdb:--O0}"
+    took "RocksDB"
 }

@@ -16,6 +16,7 @@ use opentelemetry::trace::{
     Span, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState, Tracer,
 };
 use opentelemetry::{Context, KeyValue, global};
+#[cfg(feature = "otlp")]
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
 use sha2::{Digest, Sha256};
@@ -37,6 +38,7 @@ thread_local! {
 
 /// Random ids, except for spans whose ids are derived from a revision.
 #[derive(Debug, Default)]
+#[cfg_attr(not(feature = "otlp"), allow(dead_code))]
 struct Ids(RandomIdGenerator);
 
 impl IdGenerator for Ids {
@@ -57,6 +59,17 @@ impl Telemetry {
         if !said("OTEL_EXPORTER_OTLP_ENDPOINT") && !said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
             return None;
         }
+        Self::exporting(said("OTEL_SERVICE_NAME"))
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    fn exporting(_: bool) -> Option<Self> {
+        tracing::error!("traces are not exported: this build is without the feature `otlp`");
+        None
+    }
+
+    #[cfg(feature = "otlp")]
+    fn exporting(is_named: bool) -> Option<Self> {
         let exporter = match opentelemetry_otlp::SpanExporter::builder().with_tonic().build() {
             Ok(exporter) => exporter,
             Err(error) => {
@@ -65,7 +78,7 @@ impl Telemetry {
             }
         };
         let mut resource = Resource::builder();
-        if !said("OTEL_SERVICE_NAME") {
+        if !is_named {
             resource = resource.with_service_name(SCOPE);
         }
         let resource = resource.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
