@@ -67,3 +67,49 @@ fn every_crate_imports_only_what_its_room_may() {
         }
     }
 }
+
+/// Named by no source of ours: by code that is generated, or by the list of kinds.
+const NAMED_ELSEWHERE: [&str; 1] = ["tonic-prost"];
+
+#[test]
+fn every_dependency_is_named_by_a_source() {
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .exec()
+        .expect("cargo metadata");
+    let lib_of = |name: &str| {
+        let package = metadata.packages.iter().find(|it| it.name.as_str() == name);
+        let lib =
+            package.and_then(|it| it.targets.iter().find(|target| target.is_lib() || target.is_proc_macro()));
+        lib.map_or_else(|| name.replace('-', "_"), |lib| lib.name.replace('-', "_"))
+    };
+    let mut idle = Vec::new();
+    for package in metadata.workspace_packages() {
+        let mut sources = String::new();
+        let dir = package.manifest_path.parent().expect("a directory").as_std_path();
+        read(dir, &mut sources);
+        let words: BTreeSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for dependency in &package.dependencies {
+            let name =
+                dependency.rename.clone().unwrap_or_else(|| lib_of(&dependency.name)).replace('-', "_");
+            let is_kind = package.name.as_str() == "infrakit-builtin" && row(&dependency.name) == PLUGIN;
+            let is_named = words.contains(name.as_str());
+            if !is_named && !is_kind && !NAMED_ELSEWHERE.contains(&dependency.name.as_str()) {
+                idle.push(format!("{}: {}", package.name, dependency.name));
+            }
+        }
+    }
+    assert!(idle.is_empty(), "remove these from the manifests: {idle:#?}");
+}
+
+/// Appends every Rust source below a directory.
+fn read(dir: &std::path::Path, sources: &mut String) {
+    for entry in std::fs::read_dir(dir).expect("a directory of ours").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            read(&path, sources);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            sources.push_str(&std::fs::read_to_string(&path).expect("a source"));
+        }
+    }
+}

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use super::parts::Parts;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::monitor::{self, Probe};
-use crate::{backup, bootstrap, keys, leadership, outage, reconcile, restart_managers};
+use crate::monitor::Probe;
+use crate::{backup, bootstrap, http, keys, leadership, metrics, outage, reconcile, restart_managers};
 
 /// How long a new leader tries to announce its instance before it continues.
 const ANNOUNCED_IN: Duration = Duration::from_secs(5);
@@ -37,9 +37,9 @@ pub(super) fn spawn(
         move |term| lead(term, parts.clone(), bootstrap.clone())
     }));
     tasks.spawn(keys::keep(tls.clone(), replica.clone(), metrics.clone()));
-    tasks.spawn(monitor::count(replica.clone(), metrics.clone()));
+    tasks.spawn(metrics::count(replica.clone(), metrics.clone()));
     if let Some((listener, probe)) = monitor {
-        tasks.spawn(monitor::serve(listener, probe));
+        tasks.spawn(http::serve(listener, probe));
     }
     if let Some(schedule) = config.backups.clone() {
         tasks.spawn(backup::keep(schedule, replica.clone(), clock.clone(), metrics.clone()));
