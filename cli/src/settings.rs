@@ -2,10 +2,11 @@
 //! and the environment take precedence over it.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::PathBuf;
 
 use clap::Command;
-use serde_yaml_ng::{Mapping, Value};
+use clap::parser::ValueSource;
+use model::draft::{self, Setting};
 
 use crate::report::{Failure, INVALID_FILE};
 
@@ -17,31 +18,32 @@ const GLOBAL: [&str; 3] = ["plugins-dir", "log-level", "log-format"];
 
 /// The command with the values of the configuration file as defaults, if a manager is started with one.
 pub(crate) fn configured(command: Command, arguments: &[OsString]) -> Result<Command, Failure> {
-    let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let manager = words.iter().position(|word| word == "manager");
-    let start =
-        manager.and_then(|from| words[from..].iter().position(|word| word == "start").map(|at| from + at));
-    let Some(at) = start else { return Ok(command) };
-    let given = |option: &str| {
-        let flag = format!("--{option}");
-        let said = words[at..].iter().any(|word| *word == flag || word.starts_with(&format!("{flag}=")));
-        // As for the other options, the environment takes precedence over the file.
-        said || option == "token" && std::env::var_os("INFRAKIT_TOKEN").is_some_and(|it| !it.is_empty())
+    // What the file provides may be missing yet. Whatever else is wrong is told by the reading that follows.
+    let Ok(seen) = command.clone().ignore_errors(true).try_get_matches_from(arguments) else {
+        return Ok(command);
     };
-    let named = words.iter().enumerate().find_map(|(at, word)| match word.strip_prefix("--config") {
-        Some("") => words.get(at + 1).cloned(),
-        Some(rest) => rest.strip_prefix('=').map(str::to_owned),
-        None => None,
-    });
-    let named = named.or_else(|| std::env::var("INFRAKIT_CONFIG").ok().filter(|path| !path.is_empty()));
-    let Some(path) = named else { return Ok(command) };
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::new(format!("{path} cannot be read"))
+    let manager = seen.subcommand_matches("manager");
+    let Some(start) = manager.and_then(|manager| manager.subcommand_matches("start")) else {
+        return Ok(command);
+    };
+    let Some(path) = start.get_one::<PathBuf>("config").filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(command);
+    };
+    // The environment takes precedence over the file, as the command line does.
+    let given = |option: &str| {
+        let id = option.replace('-', "_");
+        let said =
+            matches!(start.value_source(&id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        said && start.get_raw(&id).is_some_and(|mut all| all.any(|value| !value.is_empty()))
+    };
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::new(format!("{name} cannot be read"))
             .cause(error.to_string())
             .remedy("name another file with --config, or omit it")
             .exit(INVALID_FILE)
     })?;
-    let mut settings = read(Path::new(&path), &text, &command)?;
+    let mut settings = read(&name, &bytes, &command)?;
     for either in EITHER {
         if either.iter().any(|option| given(option)) {
             settings.retain(|(option, _)| !either.contains(&option.as_str()));
@@ -69,30 +71,20 @@ fn renamed<'a>(command: &'a Command, name: &str) -> Option<&'a str> {
 }
 
 /// Reads a file: each option with its values. All problems are reported together, each with its line.
-fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<String>)>, Failure> {
-    let path = path.display();
+fn read(path: &str, bytes: &[u8], command: &Command) -> Result<Vec<(String, Vec<String>)>, Failure> {
     let invalid = |what: String| {
         Failure::new(what).remedy("fix the file; deploy/infrakit.yaml shows every option").exit(INVALID_FILE)
     };
-    let map: Mapping = match serde_yaml_ng::from_str(text) {
-        Ok(Value::Mapping(map)) => map,
-        Ok(Value::Null) => Mapping::new(),
-        Ok(_) => return Err(invalid(format!("{path}:1: write OPTION: VALUE on each line"))),
-        Err(error) => {
-            let line = error.location().map_or(1, |at| at.line());
-            return Err(invalid(format!("{path}:{line}: not valid YAML")).cause(error.to_string()));
-        }
-    };
+    let found = draft::options(path, bytes)?;
     let known = known(command);
-    let line_of = |key: &str| {
-        let begins = |line: &str| line.trim_start_matches(['"', '\'']).starts_with(key);
-        text.lines().position(begins).map_or(1, |at| at + 1)
+    let line_of = |option: &str| {
+        let means = |it: &&Setting| renamed(command, &it.key).unwrap_or(&it.key) == option;
+        found.iter().find(means).map_or(1, |it| it.place.line)
     };
     let (mut settings, mut problems) = (Vec::new(), Vec::new());
-    for (key, value) in &map {
-        let written = key.as_str().unwrap_or_default();
+    for Setting { place, key: written, values } in &found {
         let key = renamed(command, written).unwrap_or(written);
-        let at = format!("{path}:{}", line_of(written));
+        let at = format!("{path}:{}", place.line);
         if !known.iter().any(|option| option == key) {
             let nearest = known.iter().map(|option| (strsim::damerau_levenshtein(option, key), option)).min();
             let meant = nearest.filter(|(distance, _)| *distance <= 3);
@@ -100,10 +92,10 @@ fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<S
             problems.push(format!("{at}: unknown option `{written}`{meant}"));
             continue;
         }
-        match values(value) {
-            Some(values) => settings.push((key.to_owned(), values)),
+        match values {
+            Some(values) => settings.push((key.to_owned(), values.clone())),
             None => problems
-                .push(format!("{at}: `{key}` takes a string, a number, true, false, or a list of strings")),
+                .push(format!("{at}: `{key}` takes a string, a number, true, false, or a list of such")),
         }
     }
     for either in EITHER {
@@ -123,17 +115,6 @@ fn read(path: &Path, text: &str, command: &Command) -> Result<Vec<(String, Vec<S
         [] => Ok(settings),
         [one] => Err(invalid(one.clone())),
         all => Err(invalid(format!("{} problems\n{}", all.len(), all.join("\n")))),
-    }
-}
-
-fn values(value: &Value) -> Option<Vec<String>> {
-    match value {
-        Value::Null => Some(Vec::new()),
-        Value::Bool(it) => Some(vec![it.to_string()]),
-        Value::Number(it) => Some(vec![it.to_string()]),
-        Value::String(it) => Some(vec![it.clone()]),
-        Value::Sequence(all) => all.iter().map(|it| it.as_str().map(str::to_owned)).collect(),
-        Value::Mapping(_) | Value::Tagged(_) => None,
     }
 }
 
@@ -159,6 +140,8 @@ fn with_defaults(command: Command, settings: Vec<(String, Vec<String>)>) -> Comm
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, FromArgMatches};
+
+    use std::path::Path;
 
     use super::*;
     use crate::commands::manager::{ManagerStart, ManagerVerb};
@@ -233,6 +216,24 @@ mod tests {
         let both = reported("name: m1\ndata-dir: /d\njoin: [a:1]\nbootstrap: true\n");
         assert!(both.contains("infrakit.yaml:4: bootstrap and join exclude each other"), "{both}");
         assert!(reported("name: [").contains("not valid YAML"));
-        assert!(reported("- m1\n").contains(":1: write OPTION: VALUE"));
+        assert!(reported("- m1\n").contains(":1:1: expected options, found a list; write OPTION: VALUE"));
+        assert!(reported("bootstrap: yes\n").contains("`yes` is true in YAML 1.1 and the text"));
+    }
+
+    #[test]
+    fn a_file_is_read_when_a_manager_is_started_and_at_no_other_word() {
+        for words in [
+            &["instance", "describe", "manager", "start"][..],
+            &["group", "describe", "manager", "--host", "start"],
+            &["manager", "--help"],
+        ] {
+            let words = ["infrakit"].iter().chain(words).chain(&["--config", "/nonexistent"]);
+            let words: Vec<OsString> = words.map(OsString::from).collect();
+            assert!(configured(Cli::command(), &words).is_ok(), "{words:?}");
+        }
+        let started =
+            ["infrakit", "-o", "json", "manager", "start", "--config=/nonexistent"].map(OsString::from);
+        let failure = configured(Cli::command(), &started).expect_err("it cannot be read");
+        assert!(failure.what.contains("/nonexistent cannot be read"), "{}", failure.what);
     }
 }

@@ -86,7 +86,8 @@ pub fn group(name: &str, size: u32, image: &str) -> String {
 
 /// What a file declares, as it is committed.
 fn items_of(text: &str) -> Vec<pb::CommitItem> {
-    let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
+    let draft =
+        model::draft::read("test.yaml", text.as_bytes(), model::draft::Yaml::Unsaid).expect("a valid file");
     let item = |spec: &model::GroupSpec| pb::CommitItem {
         spec: Some(api::spec(spec, model::Revision(0))),
         if_revision: None,

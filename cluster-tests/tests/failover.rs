@@ -86,7 +86,8 @@ async fn any_manager_answers_any_command() {
     for i in 0..3 {
         let client = Cluster::client_of(&cluster.address(i));
         let name = format!("g{i}");
-        let draft = model::draft::read("f", group(&name, 1, "v1").as_bytes()).expect("a valid file");
+        let draft = model::draft::read("f", group(&name, 1, "v1").as_bytes(), model::draft::Yaml::Unsaid)
+            .expect("a valid file");
         let request = pb::CommitRequest {
             items: vec![pb::CommitItem {
                 spec: Some(api::spec(&draft.specs[0], model::Revision(0))),

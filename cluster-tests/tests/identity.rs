@@ -120,7 +120,8 @@ async fn who_asks_over_the_network_needs_a_role_and_is_named_in_what_they_did() 
     for i in 0..3 {
         let client = remote(&cluster.address(i), &operator).await.expect("she is known");
         let text = group(&format!("web{i}"), 1, "v1");
-        let draft = model::draft::read("test.yaml", text.as_bytes()).expect("a valid file");
+        let draft = model::draft::read("test.yaml", text.as_bytes(), model::draft::Yaml::Unsaid)
+            .expect("a valid file");
         let spec = Some(api::spec(&draft.specs[0], model::Revision(0)));
         let items = vec![pb::CommitItem { spec, if_revision: None }];
         client.groups().commit(pb::CommitRequest { items, ..Default::default() }).await.expect("she may");

@@ -216,7 +216,8 @@ async fn when_every_manager_is_gone_the_tags_say_what_there_is_and_nothing_is_de
         until("it is founded again", async || cluster.status().await.filter(|it| it.cluster == id)).await;
         // The plan comes first.
         let planned = Cluster::client_of(&address);
-        let draft = model::draft::read("web.yaml", web.as_bytes()).expect("a valid file");
+        let draft =
+            model::draft::read("web.yaml", web.as_bytes(), model::draft::Yaml::Unsaid).expect("a valid file");
         let item =
             pb::CommitItem { spec: Some(api::spec(&draft.specs[0], model::Revision(0))), if_revision: None };
         let request = pb::CommitRequest { items: vec![item], ..pb::CommitRequest::default() };

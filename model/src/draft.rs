@@ -1,20 +1,24 @@
 //! Spec files, parsed into specs: all problems are reported together, each with its place.
 //!
-//! Accepts JSON and YAML 1.2, which are distinguished automatically, and the three forms of a group of
+//! Accepts JSON and YAML, which are distinguished automatically, and the three forms of a group of
 //! Docker's InfraKit (semantics §1.1): `v1` (`kind: group`), legacy (`ID`, `Properties`) and the list form.
 
 mod group;
 mod json;
+mod options;
 mod scalar;
 mod spot;
 mod tree;
+mod version;
 mod yaml;
 
 use crate::problem::{Place, Problem, Problems};
 use crate::spec::GroupSpec;
 
 pub use group::nearest;
+pub use options::Setting;
 pub use spot::Spot;
+pub use version::Yaml;
 
 /// The largest accepted file: eight of the largest specs.
 pub const LARGEST_FILE: usize = 8 * GroupSpec::LARGEST;
@@ -30,9 +34,18 @@ pub struct Draft {
     pub warnings: Problems,
 }
 
+/// A document as JSON, for a plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// One JSON value.
+    pub json: String,
+    /// Accepted, but probably not intended.
+    pub warnings: Problems,
+}
+
 /// Reads group specs from `bytes`; `file` only names them in messages.
-pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
-    let trees = documents(file, bytes)?;
+pub fn read(file: &str, bytes: &[u8], yaml: Yaml) -> Result<Draft, Problems> {
+    let trees = documents(file, bytes, yaml)?;
     let mut notes = group::Notes::default();
     let mut specs = Vec::new();
     for tree in &trees {
@@ -41,37 +54,58 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Draft, Problems> {
     if specs.is_empty() && notes.problems.is_empty() {
         notes.problems.push(whole("the file has no group", "declare one with `kind: group`"));
     }
-    let named = |list| Problems { file: file.to_owned(), list };
-    if notes.problems.is_empty() {
-        // Every spec that is valid has one of each, in this order.
-        let parts = notes.parts.as_chunks().0.to_vec();
-        Ok(Draft { specs, parts, warnings: named(notes.warnings) })
-    } else {
-        notes.problems.sort_by_key(|problem| problem.place);
-        Err(named(notes.problems))
-    }
+    // Every spec that is valid has one of each, in this order.
+    let parts = notes.parts.as_chunks().0.to_vec();
+    let warnings = finish(file, notes)?;
+    Ok(Draft { specs, parts, warnings })
 }
 
 /// Converts a JSON or YAML document to JSON, for commands that pass a file to a plugin.
-pub fn to_json(file: &str, bytes: &[u8]) -> Result<String, Problems> {
-    let tree = document(file, bytes)?;
-    Ok(tree.json(&tree.root))
+pub fn to_json(file: &str, bytes: &[u8], yaml: Yaml) -> Result<Converted, Problems> {
+    let tree = document(file, bytes, yaml)?;
+    let mut notes = group::Notes::default();
+    notes.opaque(&tree.root, "");
+    let warnings = finish(file, notes)?;
+    Ok(Converted { json: tree.json(&tree.root), warnings })
 }
 
 /// The same for a map with these fields only.
-pub fn map_to_json(file: &str, bytes: &[u8], known: &[&'static str]) -> Result<String, Problems> {
-    let tree = document(file, bytes)?;
+pub fn map_to_json(
+    file: &str,
+    bytes: &[u8],
+    yaml: Yaml,
+    known: &[&'static str],
+) -> Result<Converted, Problems> {
+    let tree = document(file, bytes, yaml)?;
     let mut notes = group::Notes::default();
     let json = group::decode_map(&tree, known, &mut notes);
-    if notes.problems.is_empty() {
-        Ok(json)
-    } else {
-        Err(Problems { file: file.to_owned(), list: notes.problems })
-    }
+    let warnings = finish(file, notes)?;
+    Ok(Converted { json, warnings })
 }
 
-fn document(file: &str, bytes: &[u8]) -> Result<tree::Tree, Problems> {
-    let mut trees = documents(file, bytes)?;
+/// Reads a file of options; an empty one has none.
+pub fn options(file: &str, bytes: &[u8]) -> Result<Vec<Setting>, Problems> {
+    let trees = documents(file, bytes, Yaml::Unsaid)?;
+    let read = match &trees[..] {
+        [] => return Ok(Vec::new()),
+        [tree] => options::decode(tree),
+        _ => return document(file, bytes, Yaml::Unsaid).map(|_| Vec::new()),
+    };
+    read.map_err(|list| Problems { file: file.to_owned(), list })
+}
+
+/// The warnings, if there is no problem.
+fn finish(file: &str, mut notes: group::Notes) -> Result<Problems, Problems> {
+    let named = |list| Problems { file: file.to_owned(), list };
+    if notes.problems.is_empty() {
+        return Ok(named(notes.warnings));
+    }
+    notes.problems.sort_by_key(|problem| problem.place);
+    Err(named(notes.problems))
+}
+
+fn document(file: &str, bytes: &[u8], yaml: Yaml) -> Result<tree::Tree, Problems> {
+    let mut trees = documents(file, bytes, yaml)?;
     if trees.len() == 1 {
         return Ok(trees.remove(0));
     }
@@ -82,7 +116,7 @@ fn document(file: &str, bytes: &[u8]) -> Result<tree::Tree, Problems> {
     Err(Problems { file: file.to_owned(), list: vec![problem] })
 }
 
-fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {
+fn documents(file: &str, bytes: &[u8], yaml: Yaml) -> Result<Vec<tree::Tree>, Problems> {
     let refuse = |problem| Problems { file: file.to_owned(), list: vec![problem] };
     if bytes.len() > LARGEST_FILE {
         return Err(refuse(whole(
@@ -102,18 +136,25 @@ fn documents(file: &str, bytes: &[u8]) -> Result<Vec<tree::Tree>, Problems> {
             ..whole("the file is a template, and templates are not rendered", "render it first")
         }));
     }
-    parse(text).map_err(refuse)
+    parse(text, yaml).map_err(refuse)
 }
 
 /// Parses `text` as JSON when it looks like JSON, otherwise as YAML; one tree a document.
-fn parse(text: &str) -> Result<Vec<tree::Tree>, Problem> {
+fn parse(text: &str, yaml: Yaml) -> Result<Vec<tree::Tree>, Problem> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if !text.trim_start().starts_with(['{', '[']) {
-        return yaml::parse(text);
+        return Ok(yaml::parse(text, yaml)?.0);
     }
-    // A YAML flow mapping may begin with a brace too. When neither parser takes it, the author
-    // most likely meant JSON.
-    json::parse(text).or_else(|problem| yaml::parse(text).map_err(|_| problem))
+    let problem = match json::parse(text) {
+        Ok(trees) => return Ok(trees),
+        Err(problem) => problem,
+    };
+    // A YAML flow mapping may begin with a brace too, and comments and last commas are YAML. When neither parser
+    // takes it, or it has numbers or words that JSON has not, the author most likely meant JSON.
+    match yaml::parse(text, yaml) {
+        Ok((trees, false)) => Ok(trees),
+        Ok((_, true)) | Err(_) => Err(problem),
+    }
 }
 
 fn whole(what: impl Into<String>, remedy: impl Into<String>) -> Problem {

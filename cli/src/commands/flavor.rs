@@ -9,7 +9,8 @@ use model::{Health, Opaque};
 use serde_json::json;
 use spi::{Flavors, Index, InstanceSpec, interface};
 
-use super::{instance, plugin_of_kind, read_file};
+use super::{instance, plugin_of_kind};
+use crate::files::Reading;
 use crate::global::Global;
 use crate::output;
 use crate::report::Failure;
@@ -18,7 +19,7 @@ use crate::report::Failure;
 pub(crate) struct FlavorArgs {
     /// NAME or NAME/TYPE
     pub(crate) plugin: String,
-    /// The flavor's properties, in JSON or YAML
+    /// The flavor's properties, in JSON or YAML: a file, a URL, or `-`
     pub(crate) file: PathBuf,
     /// The size of the group
     #[arg(long, default_value_t = 1, conflicts_with = "logical_ids")]
@@ -26,6 +27,8 @@ pub(crate) struct FlavorArgs {
     /// The logical ids of the group
     #[arg(long, value_delimiter = ',')]
     pub(crate) logical_ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
 }
 
 #[derive(Subcommand)]
@@ -93,8 +96,7 @@ async fn open(
     args: &FlavorArgs,
     global: &Global,
 ) -> Result<(impl Flavors + use<>, Opaque, Allocation), Failure> {
-    let (file, bytes) = read_file(&args.file)?;
-    let properties = Opaque::from_json(model::draft::to_json(&file, &bytes)?);
+    let properties = Opaque::from_json(args.reading.json(&args.file).await?);
     let allocation = if args.logical_ids.is_empty() {
         Allocation::Size(args.size)
     } else {

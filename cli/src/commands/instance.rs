@@ -8,7 +8,8 @@ use model::{Description, InstanceId, InstanceState, Opaque};
 use serde_json::{Value, json};
 use spi::{Call, Directory, Instances, interface};
 
-use super::{confirm, plugin_of_kind, plugins_dir, read_file};
+use super::{confirm, plugin_of_kind, plugins_dir};
+use crate::files::Reading;
 use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
@@ -27,15 +28,36 @@ pub(crate) enum InstanceVerb {
     /// Show one instance with its properties
     #[command(visible_alias = "show")]
     #[command(alias = "get")]
-    Describe { plugin: String, id: String },
+    Describe {
+        /// NAME or NAME/TYPE
+        plugin: String,
+        /// The id of the instance
+        id: String,
+    },
     /// Create an instance from a spec {Properties, Tags, Init, LogicalID, Attachments}
-    Provision { plugin: String, file: PathBuf },
+    Provision {
+        /// NAME or NAME/TYPE
+        plugin: String,
+        /// The spec, in JSON or YAML: a file, a URL, or `-`
+        file: PathBuf,
+        #[command(flatten)]
+        reading: Reading,
+    },
     /// Validate the properties for an instance plugin
-    Validate { plugin: String, file: PathBuf },
+    Validate {
+        /// NAME or NAME/TYPE
+        plugin: String,
+        /// The properties, in JSON or YAML: a file, a URL, or `-`
+        file: PathBuf,
+        #[command(flatten)]
+        reading: Reading,
+    },
     /// Destroy instances
     #[command(aliases = ["rm", "delete"])]
     Destroy {
+        /// NAME or NAME/TYPE
         plugin: String,
+        /// The ids of the instances
         #[arg(required = true)]
         ids: Vec<String>,
         /// Do not ask for confirmation
@@ -57,9 +79,8 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
             }
             Ok(0)
         }
-        InstanceVerb::Provision { plugin: name, file } => {
-            let (file, bytes) = read_file(&file)?;
-            let json = model::draft::map_to_json(&file, &bytes, &SPEC)?;
+        InstanceVerb::Provision { plugin: name, file, reading } => {
+            let (file, json) = reading.map(&file, &SPEC).await?;
             let spec = spi::instance_spec_from_json(&json)
                 .map_err(|error| Failure::new(format!("{file}: {error}")).exit(report::INVALID_FILE))?;
             let instances = instances(global, &name).await?;
@@ -69,9 +90,8 @@ pub(crate) async fn run(verb: InstanceVerb, global: &Global) -> Result<u8, Failu
             }
             Ok(0)
         }
-        InstanceVerb::Validate { plugin: name, file } => {
-            let (file, bytes) = read_file(&file)?;
-            let json = model::draft::to_json(&file, &bytes)?;
+        InstanceVerb::Validate { plugin: name, file, reading } => {
+            let json = reading.json(&file).await?;
             instances(global, &name).await?.validate(&Opaque::from_json(json)).await?;
             output::done(global.output, "valid")?;
             Ok(0)

@@ -1,7 +1,9 @@
 //! The three forms of a group, decoded from a tree (semantics §1.1, §1.2).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::spot::Spot;
-use super::tree::{Node, Tree, Value};
+use super::tree::{Key, Node, Tree, Value};
 use crate::ids::{GroupId, LogicalId, PluginName};
 use crate::part::{Opaque, Part};
 use crate::problem::{Place, Problem};
@@ -25,6 +27,59 @@ impl Notes {
     fn warn(&mut self, place: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
         self.warnings.push(note(place, path, what, remedy));
     }
+
+    /// Tells what readers do not agree on within properties: they are taken as InfraKit took them.
+    pub(super) fn opaque(&mut self, node: &Node, path: &str) {
+        let mut told = BTreeSet::new();
+        self.opaque_within(node, path, &mut told);
+    }
+
+    /// A value that stands behind an alias is told once; `told` has the places, and what is told of them.
+    fn opaque_within(&mut self, node: &Node, path: &str, told: &mut BTreeSet<(Place, &'static str)>) {
+        if let Some(remark) = &node.remark
+            && told.insert((remark.place, "value"))
+        {
+            let what = format!("{}: {}", remark.what, remark.taken);
+            self.warn(remark.place, path, what, "write it as it is meant, or say `--yaml 1.1` or `1.2`");
+        }
+        match node.taken() {
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            Value::Sequence(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.opaque_within(item, &format!("{path}[{i}]"), told);
+                }
+            }
+            Value::Mapping(entries) => {
+                let mut before: BTreeMap<String, &Key> = BTreeMap::new();
+                for (key, item) in entries {
+                    let name = key.taken();
+                    let path = join(path, name);
+                    if key.older.is_some() && told.insert((key.place, "key")) {
+                        let what = format!(
+                            "the key `{}` is `{name}` in YAML 1.1 and `{0}` in YAML 1.2: read as `{name}`",
+                            key.name
+                        );
+                        self.warn(key.place, &path, what, "quote it, or say `--yaml 1.1` or `1.2`");
+                    }
+                    let Some(other) = before.insert(name.to_lowercase(), key) else {
+                        self.opaque_within(item, &path, told);
+                        continue;
+                    };
+                    if told.insert((key.place, "twice")) {
+                        let same = if other.taken() == name { "twice" } else { "twice, but for its case" };
+                        let what = format!("the key `{name}` stands here {same}, first at {}", other.place);
+                        self.warn(
+                            key.place,
+                            &path,
+                            what,
+                            "keep one of them: readers differ in which they take",
+                        );
+                    }
+                    self.opaque_within(item, &path, told);
+                }
+            }
+        }
+    }
 }
 
 fn note(place: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
@@ -36,6 +91,7 @@ pub(super) fn decode(tree: &Tree, notes: &mut Notes, specs: &mut Vec<GroupSpec>)
     let mut reader = Reader { tree, notes };
     match &tree.root.value {
         Value::Sequence(items) => {
+            reader.agrees(&tree.root, "");
             for (i, item) in items.iter().enumerate() {
                 reader.any_form(item, &format!("[{i}]"), specs);
             }
@@ -48,10 +104,16 @@ pub(super) fn decode(tree: &Tree, notes: &mut Notes, specs: &mut Vec<GroupSpec>)
 pub(super) fn decode_map(tree: &Tree, known: &[&'static str], notes: &mut Notes) -> String {
     let mut reader = Reader { tree, notes };
     let found = reader.fields(&tree.root, "", known).map(|fields| fields.found).unwrap_or_default();
+    for (name, value) in &found {
+        reader.notes.opaque(value, name);
+    }
     let fields: Vec<String> =
         found.iter().map(|(name, value)| format!("\"{name}\":{}", tree.json(value))).collect();
     format!("{{{}}}", fields.join(","))
 }
+
+/// Fields whose values only plugins read.
+const OPAQUE: [&str; 3] = ["Properties", "Options", "Tags"];
 
 struct Reader<'a> {
     tree: &'a Tree,
@@ -81,6 +143,17 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Refuses what readers of YAML do not agree on in a field of ours; a merge is only told.
+    fn agrees(&mut self, node: &Node, path: &str) {
+        let Some(remark) = &node.remark else { return };
+        let remedy = "write it as it is meant, or say `--yaml 1.1` or `--yaml 1.2`";
+        if remark.is_refused {
+            self.notes.wrong(remark.place, path, remark.what.clone(), remedy);
+        } else {
+            self.notes.warn(remark.place, path, format!("{}: {}", remark.what, remark.taken), remedy);
+        }
+    }
+
     fn any_form(&mut self, node: &'a Node, path: &str, specs: &mut Vec<GroupSpec>) {
         let Value::Mapping(entries) = &node.value else {
             self.notes.wrong(
@@ -289,6 +362,7 @@ impl<'a> Reader<'a> {
         };
         let mut ids: Vec<LogicalId> = Vec::new();
         for (i, item) in items.iter().enumerate() {
+            self.agrees(item, &format!("{path}[{i}]"));
             match &item.value {
                 Value::String(text) => ids.push(LogicalId::new(text)),
                 _ => self.mistyped(item, &format!("{path}[{i}]"), "a string"),
@@ -311,7 +385,10 @@ impl<'a> Reader<'a> {
         let text = self.text(&fields, path, "Plugin")?;
         let properties = match fields.get("Properties") {
             None => Opaque::null(),
-            Some(node) => Opaque::from_json(self.tree.json(node)),
+            Some(node) => {
+                self.notes.opaque(node, &join(path, "Properties"));
+                Opaque::from_json(self.tree.json(node))
+            }
         };
         match PluginName::check(text) {
             Ok(plugin) => Some(Part { plugin, properties }),
@@ -452,6 +529,9 @@ impl<'a> Reader<'a> {
             self.mistyped(node, path, "a map");
             return None;
         };
+        if path.is_empty() || path.ends_with(']') {
+            self.agrees(node, path);
+        }
         let mut found: Vec<(&'static str, &'a Node)> = Vec::new();
         for (key, value) in entries {
             let here = join(path, &key.name);
@@ -476,6 +556,9 @@ impl<'a> Reader<'a> {
             if found.iter().any(|(other, _)| *other == name) {
                 self.notes.wrong(key.place, &here, format!("`{name}` is repeated"), "keep one of them");
                 continue;
+            }
+            if !OPAQUE.contains(&name) {
+                self.agrees(value, &here);
             }
             found.push((name, value));
         }

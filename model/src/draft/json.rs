@@ -25,11 +25,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Tree>, Problem> {
         remedy: String::new(),
     })?;
     let lines = Lines::of(text);
-    let root = parsed
-        .value
-        .map_or(Node { place: Place { line: 1, column: 1 }, value: Value::Null, range: 0..0 }, |value| {
-            from_json(value, &lines)
-        });
+    let root = parsed.value.map_or(
+        Node { place: Place { line: 1, column: 1 }, value: Value::Null, range: 0..0, remark: None },
+        |value| from_json(value, &lines),
+    );
     Ok(vec![Tree { root, source: Some(text.to_owned()) }])
 }
 
@@ -51,6 +50,7 @@ fn from_json(value: ast::Value<'_>, lines: &Lines<'_>) -> Node {
                         let key = Key {
                             place: lines.place(property.range.start),
                             name: property.name.into_string(),
+                            older: None,
                         };
                         (key, from_json(property.value, lines))
                     })
@@ -58,7 +58,7 @@ fn from_json(value: ast::Value<'_>, lines: &Lines<'_>) -> Node {
             ),
         ),
     };
-    Node { place: lines.place(range.start), value, range: range.start..range.end }
+    Node { place: lines.place(range.start), value, range: range.start..range.end, remark: None }
 }
 
 /// Where the lines of a text begin.

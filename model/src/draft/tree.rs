@@ -16,7 +16,24 @@ pub(super) struct Tree {
 pub(super) struct Node {
     pub(super) place: Place,
     pub(super) value: Value,
+    /// Where its text stands; for JSON only.
     pub(super) range: Range<usize>,
+    /// What readers of YAML do not agree on.
+    pub(super) remark: Option<Box<Remark>>,
+}
+
+/// What YAML 1.1, as InfraKit read it, and YAML 1.2 make of a node.
+#[derive(Clone)]
+pub(super) struct Remark {
+    pub(super) place: Place,
+    /// Both meanings, in a sentence.
+    pub(super) what: String,
+    /// Which of them is taken within properties.
+    pub(super) taken: String,
+    /// The value by YAML 1.1, if it is another one.
+    pub(super) older: Option<Value>,
+    /// Whether it is refused in a field of ours.
+    pub(super) is_refused: bool,
 }
 
 #[derive(Clone)]
@@ -34,9 +51,36 @@ pub(super) enum Value {
 pub(super) struct Key {
     pub(super) place: Place,
     pub(super) name: String,
+    /// The name by YAML 1.1, if it is another one.
+    pub(super) older: Option<String>,
+}
+
+impl Key {
+    /// The name that it has within properties.
+    pub(super) fn taken(&self) -> &str {
+        self.older.as_ref().unwrap_or(&self.name)
+    }
+}
+
+impl Node {
+    /// The value that it has within properties.
+    pub(super) fn taken(&self) -> &Value {
+        self.remark.as_ref().and_then(|remark| remark.older.as_ref()).unwrap_or(&self.value)
+    }
 }
 
 impl Value {
+    /// The value in a message.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Value::Null => "null".to_owned(),
+            Value::Bool(it) => it.to_string(),
+            Value::Number(number) => number.clone(),
+            Value::String(text) => format!("the text {text:?}"),
+            Value::Sequence(_) | Value::Mapping(_) => self.kind().to_owned(),
+        }
+    }
+
     /// Its type, for messages such as "found a string".
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -51,7 +95,7 @@ impl Value {
 }
 
 impl Tree {
-    /// The JSON text of `node`: cut from the source where that was JSON, so that the digits and
+    /// The JSON text of `node`, as properties have it: cut from the source where that was JSON, so that the digits and
     /// escapes stay the author's; only insignificant white space goes.
     pub(super) fn json(&self, node: &Node) -> String {
         match &self.source {
@@ -83,7 +127,7 @@ fn without_blanks(json: &str) -> String {
 }
 
 fn write_json(out: &mut String, node: &Node) {
-    match &node.value {
+    match node.taken() {
         Value::Null => out.push_str("null"),
         Value::Bool(yes) => out.push_str(if *yes { "true" } else { "false" }),
         Value::Number(number) => out.push_str(number),
@@ -104,7 +148,7 @@ fn write_json(out: &mut String, node: &Node) {
                 if i > 0 {
                     out.push(',');
                 }
-                write_string(out, &key.name);
+                write_string(out, key.taken());
                 out.push(':');
                 write_json(out, item);
             }
