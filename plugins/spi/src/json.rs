@@ -11,6 +11,13 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::Error;
 use serde_json::value::RawValue;
 
+/// Reads one JSON value as Go's decoder does, but an unknown field is an error if the type says so. Raw values
+/// keep their digits.
+pub fn read_strict<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
+    let raw: &RawValue = serde_json::from_str(text)?;
+    T::deserialize(Json { text: raw.get(), in_map: false, is_strict: true })
+}
+
 /// Reads one JSON value.
 pub(crate) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
     read_raw(serde_json::from_str(text)?)
@@ -18,7 +25,7 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
 
 /// Reads what is known to be one JSON value: a listing may have many megabytes, and is not checked again.
 pub(crate) fn read_raw<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Error> {
-    T::deserialize(Json { text: raw.get(), in_map: false })
+    T::deserialize(Json { text: raw.get(), in_map: false, is_strict: false })
 }
 
 /// A field that does not spoil the others: its value, or why it cannot be read.
@@ -43,6 +50,8 @@ struct Json<'de> {
     text: &'de str,
     /// Whether it is the value of a key that is not a field.
     in_map: bool,
+    /// Whether a type is told of what it does not know.
+    is_strict: bool,
 }
 
 impl<'de> Json<'de> {
@@ -163,13 +172,16 @@ impl<'de> Deserializer<'de> for Json<'de> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let items: Vec<&RawValue> =
             if self.is_null() { Vec::new() } else { Deserialize::deserialize(&mut self.strict())? };
-        let items = items.into_iter().map(|item| Json { text: item.get(), in_map: false });
+        let items =
+            items.into_iter().map(|item| Json { text: item.get(), in_map: false, is_strict: self.is_strict });
         visitor.visit_seq(SeqDeserializer::new(items))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let entries = self.entries()?.into_iter();
-        visitor.visit_map(MapDeserializer::new(entries.map(|(key, text)| (key, Json { text, in_map: true }))))
+        let is_strict = self.is_strict;
+        let entries = entries.map(|(key, text)| (key, Json { text, in_map: true, is_strict }));
+        visitor.visit_map(MapDeserializer::new(entries))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -183,10 +195,15 @@ impl<'de> Deserializer<'de> for Json<'de> {
             let exact = fields.iter().position(|field| *field == key);
             if let Some(at) = exact.or_else(|| fields.iter().position(|field| names(&key, field))) {
                 found[at] = Some(text);
+            } else if self.is_strict {
+                return Err(serde::de::Error::unknown_field(&key, fields));
             }
         }
         let found = fields.iter().zip(found);
-        let found = found.filter_map(|(field, text)| Some((*field, Json { text: text?, in_map: false })));
+        let found = found.filter_map(|(field, text)| {
+            let text = text?;
+            Some((*field, Json { text, in_map: false, is_strict: self.is_strict }))
+        });
         visitor.visit_map(MapDeserializer::new(found))
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::{Directory, Plugin, serve};
+use crate::{Directory, Plugin, serve_soon};
 
 /// How long calls may take that are under way when a plugin is stopped.
 pub const CALLS_END: Duration = Duration::from_secs(10);
@@ -204,7 +204,7 @@ fn serve_until_stopped(kind: &Kind, name: &str, given: BTreeMap<String, String>)
             plugin = kind.plugin(name, &directory, given, var) => plugin?,
             () = &mut stopped => return Ok(()),
         };
-        let running = serve(&directory, name, plugin).map_err(failed)?;
+        let running = serve_soon(&directory, name, plugin).await.map_err(failed)?;
         stopped.await;
         // Whoever says so twice does not wait.
         let again = stop_signal();

@@ -12,9 +12,11 @@ mod directory;
 mod error;
 mod events;
 mod fence;
+pub mod http;
 mod json;
 mod kind;
 mod listing;
+pub mod properties;
 mod reply;
 mod server;
 mod socket;
@@ -31,8 +33,9 @@ pub use convert::{
 pub use directory::{Directory, Found};
 pub use error::{Class, Error};
 pub use events::{Event, Events};
+pub use json::read_strict;
 pub use kind::{CALLS_END, Kind, KindOption, NotMade, Setup, run, stop_signal};
-pub use server::{Plugin, Running, serve};
+pub use server::{Plugin, Running, serve, serve_soon};
 
 /// The names and versions of the interfaces (plugin-protocol §5.2).
 pub mod interface {

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -19,6 +20,7 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::net::UnixListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -67,7 +69,28 @@ impl Running {
 /// Serves `plugin` under `name` in `directory`. A stale socket of a dead process is replaced; the name of a
 /// running one is an error.
 pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running> {
-    let (listener, name) = socket::bind(directory, name)?;
+    Ok(served(socket::bind(directory, name)?, plugin))
+}
+
+/// How long [`serve_soon`] waits.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The same, but an earlier plugin of that name which is about to end is waited for, for ten seconds.
+pub async fn serve_soon(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running> {
+    let until = tokio::time::Instant::now() + ENDS_WITHIN;
+    loop {
+        match socket::bind(directory, name) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && tokio::time::Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            bound => return Ok(served(bound?, plugin)),
+        }
+    }
+}
+
+fn served((listener, name): (UnixListener, socket::Name), plugin: Plugin) -> Running {
     let (stop, mut stopped) = watch::channel(());
     let (cut, mut is_cut) = watch::channel(());
     let plugin = Arc::new(plugin);
@@ -81,7 +104,7 @@ pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running
             };
             let Ok((stream, _)) = accepted else {
                 // Probably too many open files: wait for some to close.
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
             let plugin = plugin.clone();
@@ -109,7 +132,7 @@ pub fn serve(directory: &Path, name: &str, plugin: Plugin) -> io::Result<Running
         }
         connections.shutdown().await;
     });
-    Ok(Running { name, stop, cut, serving })
+    Running { name, stop, cut, serving }
 }
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;

@@ -19,7 +19,8 @@ pub(crate) struct Name {
     _lock: File,
 }
 
-/// Binds `name` in the directory, replacing the files of a dead process.
+/// Binds `name` in the directory, replacing the files of a dead process. The name of a running plugin is
+/// `AddrInUse`, that of one that is about to end `WouldBlock`.
 pub(crate) fn bind(directory: &Path, name: &str) -> io::Result<(UnixListener, Name)> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // A leading dot and no socket: listings of the directory pass it over.
@@ -31,12 +32,13 @@ pub(crate) fn bind(directory: &Path, name: &str) -> io::Result<(UnixListener, Na
             format!("a plugin named `{name}` is already running, on {}", socket.display()),
         )
     };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Err(taken());
-    }
-    // We hold the lock, so none of our own kind lives; a foreign plugin may, and takes no lock.
+    // A foreign plugin takes no lock, and one that ends listens no more.
     if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
         return Err(taken());
+    }
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let ending = format!("the calls of an earlier plugin named `{name}` have not ended yet");
+        return Err(io::Error::new(io::ErrorKind::WouldBlock, ending));
     }
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

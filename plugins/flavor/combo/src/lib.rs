@@ -1,7 +1,10 @@
 //! Combines several flavors into one: each prepares its own copy, and the additions are merged.
 //!
-//! The result has the base `Init` once, followed by the additions in order; later tags win; attachments are
+//! The result has the base `Init` once, followed by the additions in order (a MIME archive where a script meets a
+//! cloud-config); later tags win; attachments are
 //! collected (flavors-cli §A.2, without its defect of repeating the base).
+
+mod boot;
 
 use std::sync::Arc;
 
@@ -29,12 +32,11 @@ struct Combo {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Child {
+struct Child<'a> {
     #[serde(rename = "Plugin")]
     plugin: String,
-    #[serde(rename = "Properties", default)]
-    properties: Option<Box<RawValue>>,
+    #[serde(rename = "Properties", default, borrow)]
+    properties: Option<&'a RawValue>,
 }
 
 /// A child and its client.
@@ -67,17 +69,17 @@ impl Combo {
 }
 
 /// The children: a list, or as `Flavors` of an object, which is the older form.
-fn read(properties: &str) -> serde_json::Result<Vec<Child>> {
+fn read(properties: &str) -> serde_json::Result<Vec<Child<'_>>> {
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Older {
+    struct Older<'a> {
         #[serde(rename = "Flavors")]
-        flavors: Vec<Child>,
+        #[serde(borrow)]
+        flavors: Vec<Child<'a>>,
     }
     if properties.trim_start().starts_with('{') {
-        return serde_json::from_str(properties).map(|it: Older| it.flavors);
+        return spi::read_strict(properties).map(|it: Older<'_>| it.flavors);
     }
-    serde_json::from_str(properties)
+    spi::read_strict(properties)
 }
 
 fn of_child(name: &PluginName) -> impl Fn(Error) -> Error + '_ {
@@ -101,6 +103,7 @@ impl Flavors for Combo {
         index: &Index,
     ) -> Result<InstanceSpec, Error> {
         let mut whole = spec.clone();
+        let mut added_by = Vec::new();
         for child in self.children(properties)? {
             let part = child
                 .flavor
@@ -110,17 +113,16 @@ impl Flavors for Combo {
             // Only the additions of the child: everything else is from the base.
             let added = part.init.strip_prefix(&spec.init).unwrap_or(&part.init);
             let added = if spec.init.is_empty() { added } else { added.strip_prefix('\n').unwrap_or(added) };
-            if !added.is_empty() {
-                if !whole.init.is_empty() {
-                    whole.init.push('\n');
-                }
-                whole.init.push_str(added);
-            }
+            added_by.push((child.name.to_string(), added.to_owned()));
             whole.tags.extend(part.tags.into_iter().filter(|(key, value)| spec.tags.get(key) != Some(value)));
             whole
                 .attachments
                 .extend(part.attachments.into_iter().filter(|it| !spec.attachments.contains(it)));
         }
+        let base = std::iter::once(("the base", spec.init.as_str()));
+        let added = added_by.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let parts: Vec<(&str, &str)> = base.chain(added).collect();
+        whole.init = boot::join(&parts).map_err(|why| Error::invalid(format!("combo: {why}")))?;
         Ok(whole)
     }
 
@@ -249,6 +251,9 @@ mod tests {
             checked.expect_err(properties).message
         };
         assert!(told("{}").await.contains("a list of"));
+        assert!(told(r#"[{"Plugin":"A","Propertys":{}}]"#).await.contains("unknown field `Propertys`"));
+        let any_case = Opaque::from_json(r#"{"flavors":[{"plugin":"A"}]}"#);
+        assert_eq!(combo.validate(&any_case, &Allocation::Size(1)).await, Ok(()));
         assert!(told("[]").await.contains("the list is empty"));
         assert!(told(r#"[{"Plugin":"nosuch"}]"#).await.contains("plugin not found:nosuch"));
         assert!(

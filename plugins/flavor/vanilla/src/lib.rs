@@ -13,6 +13,7 @@ use serde::Deserialize;
 use spi::{Attachment, Error, Flavors, Index, InstanceSpec, Kind, KindOption, NotMade, Plugin, Verdict};
 
 use probe::{Probe, Watch};
+use spi::http::{self, Trust};
 
 /// The kind of this plugin.
 pub const KIND: Kind = Kind {
@@ -50,7 +51,7 @@ pub struct Config {
 
 /// The properties, as in Docker's InfraKit, and `Health`.
 #[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Properties {
     #[serde(rename = "Init")]
     init: Option<Vec<String>>,
@@ -65,7 +66,6 @@ struct Properties {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Attached {
     #[serde(rename = "ID")]
     id: String,
@@ -75,7 +75,7 @@ struct Attached {
 
 /// The health probe of an instance.
 #[derive(Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct HealthSpec {
     /// A `host:port` that must accept a connection.
     #[serde(rename = "TCP")]
@@ -96,6 +96,8 @@ struct HealthSpec {
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most that is read of a script.
+const LARGEST_SCRIPT: usize = 1 << 20;
 
 struct Vanilla {
     config: Config,
@@ -106,8 +108,7 @@ fn read(properties: &Opaque) -> Result<Properties, Error> {
     if properties.is_null() {
         return Ok(Properties::default());
     }
-    let read: Properties = serde_json::from_str(properties.as_json())
-        .map_err(|error| Error::invalid(format!("vanilla properties: {error}")))?;
+    let read: Properties = spi::properties::read_opaque("vanilla properties", properties)?;
     if read.init.is_some() && read.script.is_some() {
         return Err(Error::invalid("vanilla: Init and InitScriptTemplateURL exclude each other"));
     }
@@ -158,12 +159,16 @@ impl Vanilla {
         if let Some(script) = url.strip_prefix("str://") {
             return Ok(script.to_owned());
         }
-        if url.starts_with("http://") {
-            let below = |prefix: &&String| url.starts_with(prefix.as_str()) && prefix.starts_with("http://");
+        if http::is_url(url) {
+            let below = |prefix: &&String| url.starts_with(prefix.as_str()) && http::is_url(prefix);
             self.config.scripts.iter().find(below).ok_or_else(allowed)?;
-            return probe::get(url, LONGEST_TIMEOUT)
-                .await
-                .map_err(|why| Error::internal(format!("{url}: {why}")));
+            let failed = |why| Error::internal(format!("vanilla: {url}: {why}"));
+            let response =
+                http::get(url, Trust::System, LARGEST_SCRIPT, LONGEST_TIMEOUT).await.map_err(failed)?;
+            if response.status != 200 {
+                return Err(failed(format!("status {}", response.status)));
+            }
+            return String::from_utf8(response.body).map_err(|_| failed("not UTF-8 text".to_owned()));
         }
         let path = url.strip_prefix("file://").unwrap_or(url);
         // Resolved first, so that neither `..` nor a link leads out of the allowed directory.

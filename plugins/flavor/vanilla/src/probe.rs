@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use model::{Description, Health, InstanceId};
 use spi::Verdict;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use spi::http::{self, Trust};
 use tokio::net::TcpStream;
 
 /// A probe. Its texts may contain `{ID}`, `{LogicalID}` and `{IP}`.
@@ -16,9 +16,6 @@ pub(crate) enum Probe {
     Http(String),
     Command(Vec<String>),
 }
-
-/// How much of a response is read.
-const HEAD: usize = 64 * 1024;
 
 impl Probe {
     pub(crate) fn tcp(address: &str) -> Result<Self, String> {
@@ -31,10 +28,9 @@ impl Probe {
     }
 
     pub(crate) fn http(url: &str) -> Result<Self, String> {
-        if url.starts_with("http://") && url.len() > "http://".len() {
-            Ok(Probe::Http(url.to_owned()))
-        } else {
-            Err(format!("HTTP: `{url}` is not an http:// URL"))
+        match http::is_url(url) {
+            true => Ok(Probe::Http(url.to_owned())),
+            false => Err(format!("HTTP: `{url}` is not an http:// or https:// URL")),
         }
     }
 
@@ -58,7 +54,12 @@ impl Probe {
                 }
                 Probe::Http(url) => {
                     let url = fill(url, instance)?;
-                    get(&url, timeout).await.map(drop).map_err(|why| format!("{url}: {why}"))
+                    // The status line is the answer; what follows may be an endless stream.
+                    match http::get(&url, Trust::Anybody, 0, timeout).await {
+                        Ok(response) if response.status < 400 => Ok(()),
+                        Ok(response) => Err(format!("{url}: status {}", response.status)),
+                        Err(why) => Err(format!("{url}: {why}")),
+                    }
                 }
                 Probe::Command(command) => {
                     let words =
@@ -115,36 +116,6 @@ fn address_of(instance: &Description) -> Option<String> {
         let id = instance.logical_id.as_ref()?.as_str();
         id.parse::<std::net::IpAddr>().is_ok().then(|| id.to_owned())
     })
-}
-
-/// The body of a plain HTTP response; a status of 400 or more is an error.
-///
-/// A probe needs one request and the status line, for which a complete HTTP client would be too much.
-pub(crate) async fn get(url: &str, timeout: Duration) -> Result<String, String> {
-    let rest = url.strip_prefix("http://").ok_or("only http:// is supported")?;
-    let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let exchange = async {
-        let mut stream = TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-        let mut answer = Vec::new();
-        let mut limited = stream.take(HEAD as u64 + (1 << 20));
-        limited.read_to_end(&mut answer).await.map_err(|error| error.to_string())?;
-        Ok::<_, String>(answer)
-    };
-    let answer = tokio::time::timeout(timeout, exchange)
-        .await
-        .map_err(|_| format!("no response within {timeout:?}"))??;
-    let text = String::from_utf8_lossy(&answer);
-    let status = text.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());
-    match status {
-        Some(code) if code < 400 => {
-            Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
-        }
-        Some(code) => Err(format!("status {code}")),
-        None => Err("the response is not HTTP".into()),
-    }
 }
 
 /// The time of the first probe of each instance, for the grace period.

@@ -79,13 +79,18 @@ async fn what_is_wrong_with_its_properties_is_said_at_the_door() {
         (r#"{"Attachments":[{"ID":"","Type":"ebs"}]}"#, "needs an ID and a Type"),
         (r#"{"Health":{}}"#, "exactly one of"),
         (r#"{"Health":{"TCP":"x"}}"#, "is not HOST:PORT"),
-        (r#"{"Health":{"HTTP":"ftp://x"}}"#, "is not an http:// URL"),
+        (r#"{"Health":{"HTTP":"ftp://x"}}"#, "is not an http:// or https:// URL"),
         (r#"{"Health":{"TCP":"h:1","Timeout":"1h"}}"#, "at most 10s"),
         (r#"{"Health":{"TCP":"h:1","Grace":"soon"}}"#, "is not a duration"),
     ] {
         let error = it.validate(&json(properties), &Allocation::Size(1)).await.expect_err(properties);
         assert!(error.message.contains(said), "{properties}: {error}");
     }
+    let odd =
+        it.validate(&json(r#"{"Health":{"TCPs":"h:1"}}"#), &Allocation::Size(1)).await.expect_err("odd");
+    assert!(odd.message.contains("Health.TCPs: unknown field `TCPs`; did you mean `TCP`?"), "{odd}");
+    let any_case = json(r#"{"init":["x"],"health":{"tcp":"h:1"},"ATTACHMENTS":[{"id":"a","type":"b"}]}"#);
+    assert_eq!(it.validate(&any_case, &Allocation::Size(1)).await, Ok(()), "as Docker's InfraKit read them");
     let careful = Vanilla { config: Config::default(), watch: Watch::default() };
     let command = json(r#"{"Health":{"Command":["true"]}}"#);
     assert!(
@@ -114,6 +119,31 @@ async fn a_script_comes_only_from_where_the_operator_allows() {
     assert!(prepare(&it, r#"{"InitScriptTemplateURL":"http://127.0.0.1:1/x"}"#, base()).await.is_err());
 }
 
+/// A server whose certificate nobody vouches for, as instances have it.
+async fn https() -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let own = rcgen::generate_simple_self_signed(vec!["elsewhere".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).expect("a key");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .expect("a configuration");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 512]).await;
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+        }
+    });
+    port
+}
+
 #[tokio::test]
 async fn a_probe_finds_out_by_tcp_http_and_command() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -123,11 +153,25 @@ async fn a_probe_finds_out_by_tcp_http_and_command() {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 512];
             let n = stream.read(&mut request).await.unwrap_or(0);
-            let well = String::from_utf8_lossy(&request[..n]).contains("/well");
+            let head = String::from_utf8_lossy(&request[..n]).into_owned();
+            // A probe by TCP says nothing.
+            if head.is_empty() {
+                continue;
+            }
+            assert!(
+                head.contains(" HTTP/1.1\r\n") && head.to_lowercase().contains("\r\nhost: 127.0.0.1:"),
+                "{head}"
+            );
+            let well = ["/well", "/endless"].iter().any(|path| head.contains(path));
             let status = if well { "200 OK" } else { "503 Sick" };
-            let _ = stream.write_all(format!("HTTP/1.0 {status}\r\n\r\n").as_bytes()).await;
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await;
+            if head.contains("/endless") {
+                // The body goes on as long as anybody listens.
+                tokio::spawn(async move { while stream.write_all(b"more").await.is_ok() {} });
+            }
         }
     });
+    let tls_port = https().await;
     let it = vanilla(&[]);
     let ask = async |health: String| {
         let properties = json(&format!("{{\"Health\":{health}}}"));
@@ -139,6 +183,9 @@ async fn a_probe_finds_out_by_tcp_http_and_command() {
         (r#"{"TCP":"127.0.0.1:1"}"#.to_owned(), Health::Unhealthy),
         (format!(r#"{{"HTTP":"http://{{IP}}:{port}/well"}}"#), Health::Healthy),
         (format!(r#"{{"HTTP":"http://{{IP}}:{port}/ill"}}"#), Health::Unhealthy),
+        (format!(r#"{{"HTTP":"http://{{IP}}:{port}/endless"}}"#), Health::Healthy),
+        (format!(r#"{{"HTTP":"https://{{IP}}:{tls_port}/well"}}"#), Health::Healthy),
+        (format!(r#"{{"HTTP":"https://{{IP}}:{port}/well","Timeout":"1s"}}"#), Health::Unhealthy),
         (r#"{"Command":["test","{ID}","=","i"]}"#.to_owned(), Health::Healthy),
         (r#"{"Command":["false"]}"#.to_owned(), Health::Unhealthy),
         (r#"{"Command":["sleep","60"],"Timeout":"50ms"}"#.to_owned(), Health::Unhealthy),

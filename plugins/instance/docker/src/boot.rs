@@ -101,6 +101,11 @@ pub(crate) async fn begin(docker: &Docker, id: &str) -> Result<(), Error> {
     docker.start_exec(&exec, Some(options)).await.map(drop).map_err(engine::failed)
 }
 
+/// The exit code of what was killed.
+const KILLED: i64 = 137;
+/// How much later than its processes a container is told as stopped.
+const STOPS_WITHIN: Duration = Duration::from_millis(500);
+
 /// Waits for the end of Init, as long as there is time.
 pub(crate) async fn wait(docker: &Docker, id: &str, until: Instant) -> Result<Boot, Error> {
     let mut pause = Duration::from_millis(20);
@@ -132,6 +137,10 @@ pub(crate) async fn look(docker: &Docker, id: &str) -> Result<Boot, Error> {
         Err(error) if engine::status(&error) == Some(404) => None,
         Err(error) => return Err(engine::failed(error)),
     };
+    if code == Some(KILLED) {
+        // With its container, which is told as stopped a moment later, or alone.
+        tokio::time::sleep(STOPS_WITHIN).await;
+    }
     let goes_on = started_at(docker, id).await?.is_some_and(|at| at == started);
     // It may have ended since the first look.
     match (exit_code(docker, id).await?, code) {

@@ -25,7 +25,6 @@ mod properties;
 mod pull;
 mod state;
 mod stop;
-mod strict;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,8 +8,6 @@ use model::tags::Tags;
 use serde::Deserialize;
 use spi::Error;
 
-use crate::strict;
-
 /// The parsed properties of an instance.
 pub(crate) struct Properties {
     pub(crate) tags: Tags,
@@ -49,7 +47,7 @@ pub(crate) fn read(properties: &Opaque) -> Result<Properties, Error> {
     let refused = |why: String| Error::invalid(format!("docker properties: {why}"));
     let value = serde_json::from_str(properties.as_json()).map_err(|error| refused(error.to_string()))?;
     let written: Written =
-        strict::read(value, &place).map_err(|problems: Vec<String>| refused(problems.join("; ")))?;
+        spi::properties::read(value, &place).map_err(|problems: Vec<String>| refused(problems.join("; ")))?;
     if written.config.host_config.is_some() {
         return Err(refused(
             "Config.HostConfig: it belongs beside `Config`, and would be ignored in it".to_owned(),
@@ -73,9 +71,9 @@ pub(crate) fn read(properties: &Opaque) -> Result<Properties, Error> {
 /// Where a field belongs that stands at a wrong place.
 fn place(path: &str, field: &str) -> Option<String> {
     let homes = [
-        ("", strict::fields_of::<Written>()),
-        ("Config", strict::fields_of::<ContainerCreateBody>()),
-        ("HostConfig", strict::fields_of::<HostConfig>()),
+        ("", spi::properties::fields_of::<Written>()),
+        ("Config", spi::properties::fields_of::<ContainerCreateBody>()),
+        ("HostConfig", spi::properties::fields_of::<HostConfig>()),
     ];
     if !homes.iter().any(|(home, _)| *home == path) {
         return None;
@@ -101,8 +99,8 @@ mod tests {
             ("{}", "missing field `Config`"),
             (r#"{"Config":{}}"#, "Config.Image is missing"),
             (
-                r#"{"Config":{"Image":"x"},"Hostconfig":{}}"#,
-                "unknown field `Hostconfig`; did you mean `HostConfig`?",
+                r#"{"Config":{"Image":"x"},"HostConfigs":{}}"#,
+                "unknown field `HostConfigs`; did you mean `HostConfig`?",
             ),
             (r#"{"Config":{"Image":"x"},"NetworkAttachments":[{"Name":""}]}"#, "needs a Name"),
             (
@@ -126,7 +124,7 @@ mod tests {
                 "HostConfig.Env: unknown field `Env`; it belongs in `Config`",
             ),
             (r#"{"Config":{"Image":"x"},"Env":[]}"#, "Env: unknown field `Env`; it belongs in `Config`"),
-            (r#"{"Config":{"Image":"x"},"HostConfig":{"memory":1}}"#, "did you mean `Memory`?"),
+            (r#"{"Config":{"Image":"x"},"HostConfig":{"memry":1}}"#, "did you mean `Memory`?"),
             (
                 r#"{"Config":{"Image":"x"},"HostConfig":{"RestartPolicy":{"Nam":"always"}}}"#,
                 "HostConfig.RestartPolicy.Nam: unknown field `Nam`; did you mean `Name`?",

@@ -1,9 +1,12 @@
-//! Reads JSON into a type whose own reader drops what it does not know, and refuses that here.
+//! Reads the properties of an instance or a flavor into a type: names in any case, as Docker's InfraKit took
+//! them, every problem with the path of its field, and nothing that is unknown is dropped.
 //!
 //! The known names come from the type itself: its reader tells them to the deserializer that it reads from.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
+use model::Opaque;
 use model::draft::nearest;
 use serde::de::value::StringDeserializer;
 use serde::de::{
@@ -12,9 +15,31 @@ use serde::de::{
 use serde::{Deserializer, forward_to_deserialize_any};
 use serde_json::{Error, Value};
 
+/// The properties as a value, or everything that is wrong with them in one error; `whose` names the plugin.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// #[serde(rename_all = "PascalCase")]
+/// struct Properties {
+///     size: u32,
+/// }
+/// let properties = model::Opaque::from_json(r#"{"size": "3", "Colour": "red"}"#);
+/// let error = spi::properties::read_opaque::<Properties>("boxes", &properties).err().unwrap();
+/// assert_eq!(
+///     error.message,
+///     "boxes: Colour: unknown field `Colour`; no field has a name like it; \
+///      size: invalid type: string \"3\", expected u32"
+/// );
+/// ```
+pub fn read_opaque<T: DeserializeOwned>(whose: &str, properties: &Opaque) -> Result<T, crate::Error> {
+    let refused = |why: String| crate::Error::invalid(format!("{whose}: {why}"));
+    let value = serde_json::from_str(properties.as_json()).map_err(|error| refused(error.to_string()))?;
+    read(value, &|_, _| None).map_err(|problems| refused(problems.join("; ")))
+}
+
 /// The value, or everything that is wrong with it. `elsewhere` tells where a field belongs that is unknown at
 /// a path.
-pub(crate) fn read<T: DeserializeOwned>(
+pub fn read<T: DeserializeOwned>(
     value: Value,
     elsewhere: &dyn Fn(&str, &str) -> Option<String>,
 ) -> Result<T, Vec<String>> {
@@ -29,7 +54,7 @@ pub(crate) fn read<T: DeserializeOwned>(
 }
 
 /// The names of the fields of a struct.
-pub(crate) fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
+pub fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let found = Cell::new(&[] as &[&str]);
     // It fails once it has told its fields.
     let _ = T::deserialize(Probe(&found));
@@ -81,7 +106,8 @@ impl<'de> Deserializer<'de> for Strict<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.value {
             Value::Object(map) => {
-                let entries = map.into_iter().collect::<Vec<_>>().into_iter();
+                let entries = map.into_iter().map(|(key, value)| (key.clone(), key, value));
+                let entries = entries.collect::<Vec<_>>().into_iter();
                 visitor.visit_map(Entries { entries, next: None, path: self.path, notes: self.notes })
             }
             Value::Array(list) => visitor.visit_seq(Elements {
@@ -101,13 +127,26 @@ impl<'de> Deserializer<'de> for Strict<'_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         if let Value::Object(map) = &mut self.value {
-            map.retain(|key, _| {
-                let known = fields.contains(&key.as_str());
-                if !known {
+            // The type sees the names that it knows; a path shows what is written.
+            let mut written: BTreeMap<&'static str, String> = BTreeMap::new();
+            for key in map.keys() {
+                let exact = fields.iter().find(|field| **field == key);
+                let Some(field) = exact.or_else(|| fields.iter().find(|it| it.eq_ignore_ascii_case(key)))
+                else {
                     self.notes.unknown(&self.path, key, fields);
+                    continue;
+                };
+                if let Some(other) = written.insert(field, key.clone()) {
+                    let problem = format!("{}: `{other}` and `{key}` are one field", join(&self.path, field));
+                    self.notes.problems.borrow_mut().push(problem);
                 }
-                known
-            });
+            }
+            let entries: Vec<Entry> = written
+                .into_iter()
+                .filter_map(|(field, key)| map.remove(&key).map(|value| (field.to_owned(), key, value)))
+                .collect();
+            let entries = entries.into_iter();
+            return visitor.visit_map(Entries { entries, next: None, path: self.path, notes: self.notes });
         }
         // A list in place of a struct would be read field by field.
         if self.value.is_array() {
@@ -143,9 +182,12 @@ impl<'de> Deserializer<'de> for Strict<'_> {
     }
 }
 
+/// A name, as it is written, and its value.
+type Entry = (String, String, Value);
+
 struct Entries<'a> {
-    entries: std::vec::IntoIter<(String, Value)>,
-    next: Option<(String, Value)>,
+    entries: std::vec::IntoIter<Entry>,
+    next: Option<Entry>,
     path: String,
     notes: &'a Notes<'a>,
 }
@@ -155,13 +197,13 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         self.next = self.entries.next();
-        let Some((key, _)) = &self.next else { return Ok(None) };
+        let Some((key, _, _)) = &self.next else { return Ok(None) };
         let key: StringDeserializer<Error> = key.clone().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        let (key, value) = self.next.take().expect("a value is asked for after its key");
+        let (_, key, value) = self.next.take().expect("a value is asked for after its key");
         let path = join(&self.path, &key);
         seed.deserialize(Strict { value, path: path.clone(), notes: self.notes })
             .map_err(|error| self.notes.failed(&path, error))
