@@ -168,7 +168,7 @@ impl pb::Condition {
     /// Whether it needs the attention of an operator.
     pub fn is_trouble(&self) -> bool {
         match self.r#type.as_str() {
-            "UnexpectedInstance" | "Duplicated" => true,
+            "UnexpectedInstance" | "Duplicated" | "Stalled" => true,
             "Healthy" => self.status == "False",
             _ => false,
         }

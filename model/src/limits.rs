@@ -41,6 +41,9 @@ pub const MOST_OPEN: usize = 1000;
 /// than a tag service is out.
 pub const TAGS_OUT: Millis = Millis::seconds(600);
 
+/// What a group does not get on for this long, it is said to be stalled by: the longest pause between two attempts.
+pub const STALLED_AFTER: Millis = Millis::seconds(30);
+
 /// How long a group remembers destroyed instances: longer than the lag of listings.
 pub const LISTINGS_LAG: Millis = Millis::seconds(120);
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
-use crate::observed::{Health, HealthSample, InstanceState, Observed, RunStatus};
+use crate::limits::STALLED_AFTER;
+use crate::observed::{Backoff, Health, HealthSample, InstanceState, Observed, RunStatus};
 use crate::plan::{Anomaly, Plan, Wait, is_own_stray};
 use crate::rollout::Phase;
 use crate::spec::Allocation;
@@ -72,6 +73,8 @@ pub enum GroupProgress {
     Converging,
     /// Members are being replaced by those of another template.
     RollingOut,
+    /// It does not get on, and nothing shows that it will; see [`ConditionType::Stalled`].
+    Stalled,
     Paused,
     PendingValidation,
     Destroying,
@@ -84,6 +87,7 @@ impl GroupProgress {
             GroupProgress::Converged => "Converged",
             GroupProgress::Converging => "Converging",
             GroupProgress::RollingOut => "RollingOut",
+            GroupProgress::Stalled => "Stalled",
             GroupProgress::Paused => "Paused",
             GroupProgress::PendingValidation => "PendingValidation",
             GroupProgress::Destroying => "Destroying",
@@ -92,15 +96,17 @@ impl GroupProgress {
     }
 }
 
-fn progress(group: &GroupState, converged: bool) -> GroupProgress {
+fn progress(group: &GroupState, converged: bool, stalled: bool) -> GroupProgress {
     match (group.lifecycle, group.phase) {
         _ if group.paused.is_some() => GroupProgress::Paused,
         (Lifecycle::PendingValidation, _) => GroupProgress::PendingValidation,
         (Lifecycle::Destroying, _) => GroupProgress::Destroying,
         (Lifecycle::Releasing, _) => GroupProgress::Releasing,
         (Lifecycle::Managed, _) if converged => GroupProgress::Converged,
-        (Lifecycle::Managed, Phase::Running { .. }) => GroupProgress::RollingOut,
-        (Lifecycle::Managed, Phase::Succeeded { .. }) => GroupProgress::Converging,
+        (Lifecycle::Managed, _) if stalled => GroupProgress::Stalled,
+        // The first members of a group replace nobody.
+        (Lifecycle::Managed, Phase::Running { .. }) if group.templates.len() > 1 => GroupProgress::RollingOut,
+        (Lifecycle::Managed, _) => GroupProgress::Converging,
     }
 }
 
@@ -126,6 +132,9 @@ pub enum ConditionType {
     Paused,
     /// An instance carries this cluster's tags, and this cluster cannot have created it.
     UnexpectedInstance,
+    /// It does not get on, and nothing shows that it will: what failed fails again, a plugin stays away, or
+    /// somebody has to act.
+    Stalled,
 }
 
 /// Why a condition has its status.
@@ -155,6 +164,7 @@ impl ConditionType {
             ConditionType::Healthy => "Healthy",
             ConditionType::Paused => "Paused",
             ConditionType::UnexpectedInstance => "UnexpectedInstance",
+            ConditionType::Stalled => "Stalled",
         }
     }
 }
@@ -163,7 +173,7 @@ impl Condition {
     /// Whether it needs the attention of an operator.
     pub fn is_trouble(&self) -> bool {
         match self.kind {
-            ConditionType::UnexpectedInstance => true,
+            ConditionType::UnexpectedInstance | ConditionType::Stalled => true,
             ConditionType::Healthy => self.status == Some(false),
             ConditionType::Converged | ConditionType::Paused => false,
         }
@@ -269,8 +279,13 @@ impl SlotState {
     }
 }
 
-/// The status of a group. A manager that does not lead has no observations and no plan: `seen` is none.
-pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>) -> GroupStatus {
+/// The status of a group at `now`. A manager that does not lead has no observations and no plan: `seen` is none.
+pub fn status(
+    id: &GroupId,
+    group: &GroupState,
+    seen: Option<(&Observed, &Plan)>,
+    now: Timestamp,
+) -> GroupStatus {
     let mut slots: Vec<SlotStatus> = group
         .roster
         .iter()
@@ -280,7 +295,7 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         })
         .map(|(slot, it, incoming)| slot_status(slot, it, incoming, group, seen))
         .collect();
-    slots.extend(unfilled(group));
+    slots.extend(unfilled(group, seen.map(|(observed, _)| observed)));
     // An incoming instance counts when it has become the current one.
     let running: Vec<_> = slots
         .iter()
@@ -299,6 +314,8 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
     let all = seen.map_or(&[][..], |(_, plan)| &plan.waits[..]);
     let waits: Vec<Wait> = all.iter().take(MOST_REASONS).cloned().collect();
     let observed_at = seen.and_then(|(observed, _)| observed.views.values().map(|view| view.taken_at).min());
+    let conditions = conditions(group, &slots, converged, seen, now);
+    let is_stalled = conditions.iter().any(|it| it.kind == ConditionType::Stalled);
     GroupStatus {
         id: id.clone(),
         revision: group.revision,
@@ -314,7 +331,7 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
         updated,
         converged,
         summary: summary(group, (running, ready, updated), converged),
-        conditions: conditions(group, &slots, converged, seen),
+        conditions,
         slots,
         more_waits: all.len() - waits.len(),
         waits,
@@ -323,7 +340,7 @@ pub fn status(id: &GroupId, group: &GroupState, seen: Option<(&Observed, &Plan)>
             let own = plan.strays.iter().filter(|it| is_own_stray(observed, it));
             own.map(|it| it.id.clone()).collect()
         }),
-        state: progress(group, converged),
+        state: progress(group, converged, is_stalled),
         observed_at,
     }
 }
@@ -333,6 +350,7 @@ fn conditions(
     slots: &[SlotStatus],
     converged: bool,
     seen: Option<(&Observed, &Plan)>,
+    now: Timestamp,
 ) -> Vec<Condition> {
     let first = seen.and_then(|(_, plan)| plan.waits.first().cloned());
     let why_not = if seen.is_none() { Reason::NotObserved } else { Reason::InProgress };
@@ -360,7 +378,45 @@ fn conditions(
         reason: Reason::Anomaly(anomaly.clone()),
         since: None,
     }));
+    if let Some((observed, plan)) = seen
+        && group.paused.is_none()
+        && let Some((wait, since)) = stalled(group, slots, observed, plan, now)
+    {
+        let (kind, reason) = (ConditionType::Stalled, Reason::Waiting(wait));
+        all.push(Condition { kind, status: Some(true), reason, since });
+    }
     all
+}
+
+/// What the group does not get on for, and since when that is known.
+fn stalled(
+    group: &GroupState,
+    slots: &[SlotStatus],
+    observed: &Observed,
+    plan: &Plan,
+    now: Timestamp,
+) -> Option<(Wait, Option<Timestamp>)> {
+    let is_long = |since: &Timestamp| now.since(*since) >= STALLED_AFTER;
+    let waits = plan.waits.iter().find_map(|wait| match wait {
+        Wait::Ceiling | Wait::Operator { .. } => Some((wait.clone(), None)),
+        Wait::Plugin { since, .. } | Wait::Start { since, .. } if is_long(since) => {
+            Some((wait.clone(), Some(*since)))
+        }
+        Wait::Validation { .. } if is_long(&group.committed_at) => {
+            Some((wait.clone(), Some(group.committed_at)))
+        }
+        _ => None,
+    });
+    // While the next attempt is under way, the plan waits for its call.
+    let failing = || {
+        let due = slots.iter().filter(|it| it.state != SlotState::Ready);
+        due.filter_map(|it| Some((&it.slot, observed.backoff.get(&it.slot)?)))
+            .find(|(_, it)| it.template == group.target && it.failures > 1 && is_long(&it.since))
+    };
+    waits.or_else(|| {
+        let (slot, Backoff { since, until, message, .. }) = failing()?;
+        Some((Wait::Backoff { slot: slot.clone(), until: *until, message: message.clone() }, Some(*since)))
+    })
 }
 
 /// The maximal number of reasons: about a screenful; a group of thousands of members could have thousands.
@@ -446,7 +502,7 @@ fn state_of(
 }
 
 /// Desired slots without an instance.
-fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
+fn unfilled(group: &GroupState, observed: Option<&Observed>) -> Vec<SlotStatus> {
     let empty = |slot: &Slot| group.roster.get(slot).is_none_or(Member::is_free);
     let slots: Vec<Slot> = match &group.spec.allocation {
         _ if matches!(group.lifecycle, Lifecycle::Destroying | Lifecycle::Releasing) => Vec::new(),
@@ -456,15 +512,19 @@ fn unfilled(group: &GroupState) -> Vec<SlotStatus> {
             (0..).map(Slot::Ordinal).filter(empty).take(missing).collect()
         }
     };
-    let pending = |slot: Slot| SlotStatus {
-        generation: group.roster.get(&slot).map_or(Generation(0), |member| member.generation),
-        slot,
-        instance: None,
-        state: SlotState::Pending,
-        template: group.target,
-        since: None,
-        message: String::new(),
-        incoming: false,
+    let pending = |slot: Slot| {
+        let failed = observed.and_then(|observed| observed.backoff.get(&slot));
+        let failed = failed.filter(|it| it.template == group.target);
+        SlotStatus {
+            generation: group.roster.get(&slot).map_or(Generation(0), |member| member.generation),
+            slot,
+            instance: None,
+            state: SlotState::Pending,
+            template: group.target,
+            since: failed.map(|it| it.since),
+            message: failed.map_or_else(String::new, |it| it.message.clone()),
+            incoming: false,
+        }
     };
     slots.into_iter().map(pending).collect()
 }

@@ -179,10 +179,24 @@ fn groups(status: &pb::ClusterStatus, findings: &mut Vec<Finding>) {
     findings.push(Finding::good(format!("{converged} of {} groups have converged", status.groups.len())));
     for group in &status.groups {
         for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
-            let what = format!("group `{}`: {}", group.id, condition.message);
-            findings.push(Finding::bad(what, format!("`infrakit group describe {}`", group.id)));
+            let (ready, desired) = (group.ready, group.desired);
+            let what = format!("group `{}` ({ready} of {desired} ready): {}", group.id, condition.message);
+            let remedy =
+                format!("`infrakit group describe {}` shows its members and what they wait for", group.id);
+            findings.push(Finding::bad(what, remedy));
         }
-        if !group.converged {
+        if group.state == "Paused" {
+            findings.push(Finding::warning(
+                format!(
+                    "group `{}` is paused, with {} of {} members ready",
+                    group.id, group.ready, group.desired
+                ),
+                format!("`infrakit group resume {}` lets the managers act for it again", group.id),
+            ));
+            continue;
+        }
+        let is_told = group.conditions.iter().any(|it| it.r#type == "Stalled");
+        if !group.converged && !is_told {
             let why = group.waits.first().map_or(group.summary.as_str(), |wait| wait.message.as_str());
             findings.push(Finding::warning(
                 format!("group `{}` has {} of {} members ready: {why}", group.id, group.ready, group.desired),

@@ -51,8 +51,6 @@ pub(super) struct Reconciler<W> {
     doubts: BTreeMap<IntentId, Timestamp>,
     /// Instances whose end is refused again and again.
     refused: BTreeMap<InstanceRef, Refused>,
-    /// How often each slot failed in a row.
-    failures: BTreeMap<Slot, u32>,
     /// How often each instance without a slot failed in a row.
     strays: BTreeMap<InstanceRef, u32>,
     asked_at: BTreeMap<InstanceRef, Timestamp>,
@@ -93,7 +91,6 @@ impl<W: World> Reconciler<W> {
             remarks: Vec::new(),
             doubts: BTreeMap::new(),
             refused: BTreeMap::new(),
-            failures: BTreeMap::new(),
             strays: BTreeMap::new(),
             asked_at: BTreeMap::new(),
             asking: BTreeSet::new(),
@@ -146,6 +143,12 @@ impl<W: World> Reconciler<W> {
         self.observed.views.retain(|plugin, _| needed.contains(plugin));
         self.observed.troubles.retain(|plugin, _| needed.contains(plugin));
         self.observed.bounds = published.state.bounds(published.index, &self.id);
+        // What failed in a slot that is no longer wanted says nothing of the next one with its number.
+        let is_full = group.roster.present() >= group.desired();
+        self.observed.backoff.retain(|slot, _| {
+            let is_held = group.roster.get(slot).is_some_and(|member| !member.is_free());
+            is_held || !is_full && group.wants(slot)
+        });
         self.observed.held_off.retain(|_, backoff| now < backoff.until + LAST_PAUSE);
         self.strays.retain(|instance, _| self.observed.held_off.contains_key(instance));
         self.refused.retain(|_, refused| now < refused.last + LAST_PAUSE + LAST_PAUSE);

@@ -1,10 +1,17 @@
 //! What failed, and when it is tried again.
 
+use crate::ids::Revision;
 use crate::time::Timestamp;
 
 /// A slot, or an instance, that failed, and when it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backoff {
+    /// When the first of the failures in a row was.
+    pub since: Timestamp,
+    /// How many there were in a row.
+    pub failures: u32,
+    /// The template of the group that failed: another one is tried at once.
+    pub template: Revision,
     pub until: Timestamp,
     pub message: String,
 }

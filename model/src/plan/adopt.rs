@@ -264,7 +264,7 @@ impl<'a> Planner<'a> {
             // The group has no template of its plugin any more, by which it could be destroyed.
             return;
         }
-        if let Some(Backoff { until, message }) = self.held_off(instance) {
+        if let Some(Backoff { until, message, .. }) = self.held_off(instance) {
             self.plan.waits.push(Wait::Stray { instance: instance.id.clone(), until, message });
             return;
         }
@@ -289,7 +289,7 @@ impl<'a> Planner<'a> {
             return;
         }
         match self.held_off(instance) {
-            Some(Backoff { until, message }) => {
+            Some(Backoff { until, message, .. }) => {
                 self.plan.waits.push(Wait::Label { instance: instance.id.clone(), until, message });
             }
             None => self.plan.actions.push(Action::Label { instance: instance.id.clone() }),

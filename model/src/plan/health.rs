@@ -69,7 +69,7 @@ impl Planner<'_> {
     /// Starts it, unless that was tried a moment ago.
     fn start(&mut self, slot: Slot, instance: InstanceRef, since: Timestamp, state: &InstanceState) {
         let (until, message) = match self.held_off(&instance) {
-            Some(Backoff { until, message }) => (Some(until), message),
+            Some(Backoff { until, message, .. }) => (Some(until), message),
             None => {
                 self.plan.start.push(instance.clone());
                 (None, String::new())

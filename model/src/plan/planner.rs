@@ -192,10 +192,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether the last attempt for this slot failed a moment ago; if so, the plan says why it waits.
+    /// Whether the last attempt for this slot failed a moment ago; if so, the plan says why it waits. What a template
+    /// failed at says nothing about the one that replaced it, such as that of before.
     pub(super) fn is_held_back(&mut self, slot: &Slot) -> bool {
-        let backoff = self.observed.backoff.get(slot).filter(|backoff| self.now < backoff.until);
-        let Some(Backoff { until, message }) = backoff.cloned() else { return false };
+        let holds = |it: &&Backoff| self.now < it.until && it.template == self.group.target;
+        let backoff = self.observed.backoff.get(slot).filter(holds);
+        let Some(Backoff { until, message, .. }) = backoff.cloned() else { return false };
         self.wake(until);
         self.plan.waits.push(Wait::Backoff { slot: slot.clone(), until, message });
         true

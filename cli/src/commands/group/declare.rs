@@ -1,6 +1,6 @@
 //! What files declare: planned, committed, and followed until it is there.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{Client, Code, proto as pb};
@@ -12,7 +12,8 @@ use tokio_stream::StreamExt;
 
 use super::request::{Wait, about};
 use crate::commands::request_id;
-use crate::commands::{client, duration, read_file};
+use crate::commands::{client, duration, watching};
+use crate::files::{self, Reading};
 use crate::global::Global;
 use crate::output;
 use crate::progress::Progress;
@@ -20,7 +21,7 @@ use crate::report::{self, Failure};
 
 #[derive(Args)]
 pub(crate) struct Files {
-    /// Files with groups, in JSON or YAML, or directories of such; `-` reads the standard input
+    /// Files with groups, in JSON or YAML, directories of such, or URLs; `-` reads the standard input
     #[arg(required_unless_present = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The same, as in kubectl
@@ -32,6 +33,8 @@ pub(crate) struct Files {
     /// Fail unless the stored revision is N; 0 means that the group must not exist yet
     #[arg(long, value_name = "N")]
     pub(crate) if_revision: Option<u64>,
+    #[command(flatten)]
+    reading: Reading,
 }
 
 impl Files {
@@ -43,46 +46,20 @@ impl Files {
 /// Where the instance and the flavor of each item of a request are: the file, and the spot in it.
 type Parts = Vec<(String, [Spot; 2])>;
 
-/// The file, or the JSON and YAML files of a directory, by name.
-fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let cannot = |why: String| {
-        Failure::new(format!("{} cannot be read", path.display())).cause(why).exit(report::INVALID_FILE)
-    };
-    let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    // Editors leave hidden files beside what they edit.
-    let is_spec = |it: &PathBuf| {
-        let is_kind = it.extension().is_some_and(|kind| kind == "json" || kind == "yaml" || kind == "yml");
-        let is_hidden = it.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        is_kind && !is_hidden && it.is_file()
-    };
-    let entries = entries.map_err(|error| cannot(error.to_string()))?;
-    let mut found: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(is_spec).collect();
-    found.sort();
-    if found.is_empty() {
-        return Err(cannot("the directory has no file that ends with .yaml, .yml or .json".to_owned()));
-    }
-    Ok(found)
-}
-
 /// Reads every file; the problems of all files are reported together.
-fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
+async fn read(files: &Files) -> Result<(pb::CommitRequest, Parts), Failure> {
     let mut items = Vec::new();
     let mut places = Parts::new();
     let mut problems: Option<Failure> = None;
     let mut paths = Vec::new();
     for path in files.all() {
-        paths.extend(expanded(path)?);
+        paths.extend(files::expanded(path)?);
     }
     for path in &paths {
-        let (name, bytes) = read_file(path)?;
-        match draft::read(&name, &bytes) {
+        let (name, bytes) = files::read(path).await?;
+        match draft::read(&name, &bytes, files.reading.version()) {
             Ok(Draft { specs, parts, warnings }) => {
-                for warning in warnings.to_string().lines() {
-                    report::warn(warning);
-                }
+                files::warn(&warnings);
                 items.extend(specs.iter().map(|spec| pb::CommitItem {
                     spec: Some(api::spec(spec, Revision(0))),
                     if_revision: files.if_revision,
@@ -129,7 +106,7 @@ fn placed(error: api::Error, parts: &Parts) -> Failure {
 }
 
 pub(super) async fn plan(files: &Files, detailed: bool, global: &Global) -> Result<u8, Failure> {
-    let (request, parts) = read(files)?;
+    let (request, parts) = read(files).await?;
     let reply = client(global)?.call(async |c| c.groups().plan(request.clone()).await).await;
     let reply = reply.map_err(|error| placed(error, &parts))?;
     let changes =
@@ -187,7 +164,7 @@ fn planned_json(planned: &pb::Planned) -> Value {
 
 pub(super) async fn commit(files: &Files, wait: &Wait, global: &Global) -> Result<u8, Failure> {
     let deadline = duration(&wait.timeout)?;
-    let (request, parts) = read(files)?;
+    let (request, parts) = read(files).await?;
     let client = client(global)?;
     let reply = client.call(async |c| c.groups().commit(request.clone()).await).await;
     let reply = reply.map_err(|error| placed(error, &parts))?;
@@ -249,6 +226,15 @@ pub(super) async fn wait_for(
                 match next {
                     Ok(group) => {
                         progress.show(&group);
+                        if group.state == "Paused" {
+                            return Err(Failure::new(format!(
+                                "group `{name}` is paused: nothing is done for it"
+                            ))
+                            .cause(group.summary)
+                            .remedy(format!(
+                                "`infrakit group resume {name}`; what was committed is stored"
+                            )));
+                        }
                         let there = group.converged && group.revision >= revision;
                         last = Some(group);
                         if there {
@@ -265,7 +251,12 @@ pub(super) async fn wait_for(
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    match tokio::time::timeout(deadline, follow).await {
+    let waited = watching(name, async { Ok(tokio::time::timeout(deadline, follow).await) }).await;
+    let waited = waited.map_err(|failure| match last.as_ref().and_then(|group| group.waits.first()) {
+        Some(wait) => Failure { cause: format!("{}; it waits: {}", failure.cause, wait.message), ..failure },
+        None => failure,
+    })?;
+    match waited {
         Ok(result) => {
             result?;
             progress.done(&last.map(|group| group.summary).unwrap_or_default());

@@ -8,6 +8,7 @@ use tokio_stream::StreamExt;
 
 use super::request::about;
 use crate::commands::client;
+use crate::escape;
 use crate::global::{Format, Global};
 use crate::output::{self, ago, from_now, rfc3339};
 use crate::report::Failure;
@@ -151,9 +152,8 @@ pub(super) async fn describe(name: &str, watch: bool, global: &Global) -> Result
         while let Some(next) = stream.next().await {
             match next {
                 Ok(group) => {
-                    print(&group, global)?;
-                    if !matches!(global.output, Format::Json | Format::Yaml) {
-                        output::line("")?;
+                    if !output::object(global.output, "Group", group_json(&group, true))? {
+                        output::redraw(&text(&group, global.output))?;
                     }
                 }
                 Err(status) => match api::Error::from(status) {
@@ -170,9 +170,17 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
     if output::object(global.output, "Group", group_json(group, true))? {
         return Ok(());
     }
+    if global.output == Format::Name {
+        return output::line(&group.id);
+    }
+    output::block(&text(group, global.output))
+}
+
+/// The group, its conditions and waits, and its slots: one line each.
+fn text(group: &pb::Group, format: Format) -> String {
     let slots = in_order(&group.slots);
-    output::line(&format!("{}: {}", group.id, group.summary))?;
-    output::line(&format!(
+    let mut lines = vec![format!("{}: {}", group.id, group.summary)];
+    lines.push(format!(
         "revision {} by {}, {}; {} with {}; template {}",
         group.revision,
         group.committed_by,
@@ -180,22 +188,19 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
         group.instance_plugin,
         group.flavor_plugin,
         group.config_hash
-    ))?;
+    ));
     if let Some(age) = age(group) {
-        output::line(&format!("observed {age}: what follows may have changed since"))?;
+        lines.push(format!("observed {age}: what follows may have changed since"));
     }
     for condition in group.conditions.iter().filter(|it| it.is_trouble()) {
-        output::line(&format!(
-            "condition {} ({}): {}",
-            condition.r#type, condition.reason, condition.message
-        ))?;
+        lines.push(format!("condition {} ({}): {}", condition.r#type, condition.reason, condition.message));
     }
     for wait in &group.waits {
         let until = wait.until_ms.and_then(from_now).map(|left| format!(" (in {left})")).unwrap_or_default();
-        output::line(&format!("waits: {}{until}", wait.message))?;
+        lines.push(format!("waits: {}{until}", wait.message));
     }
     if group.more_waits > 0 {
-        output::line(&format!("waits: {} more like these", group.more_waits))?;
+        lines.push(format!("waits: {} more like these", group.more_waits));
     }
     if !group.strays.is_empty() {
         let strays: Vec<String> = group
@@ -206,10 +211,10 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
                 if own { it.clone() } else { format!("{it} (not made by this cluster)") }
             })
             .collect();
-        output::line(&format!(
+        lines.push(format!(
             "strays (they carry the group's tag, hold no slot and are not managed): {}",
             strays.join(", ")
-        ))?;
+        ));
     }
     let rows = slots.iter().map(|slot| {
         vec![
@@ -222,11 +227,13 @@ fn print(group: &pb::Group, global: &Global) -> Result<(), Failure> {
             slot.message.clone(),
         ]
     });
-    output::table(
-        global.output,
+    let lines: Vec<String> = lines.iter().map(|line| escape::line(line)).collect();
+    let table = output::rows_of(
+        format,
         &["SLOT", "INSTANCE", "STATE", "TEMPLATE", "GENERATION", "SINCE", "MESSAGE"],
         rows,
-    )
+    );
+    format!("{}\n{table}", lines.join("\n"))
 }
 
 /// The stored spec in the form that `commit` reads.
@@ -279,9 +286,7 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
     match global.output {
         Format::Json => output::block(&format!("{value:#}"))?,
         Format::Table | Format::Wide | Format::Name | Format::Yaml => {
-            let yaml = serde_yaml_ng::to_string(&value).map_err(|error| {
-                Failure::new("the output cannot be written as YAML").cause(error.to_string())
-            })?;
+            let yaml = crate::yaml::write(&value);
             output::block(&format!("# revision {}\n{}", spec.revision, yaml.trim_end()))?;
         }
     }

@@ -9,7 +9,8 @@ use model::intent::Task;
 use model::observed::{Backoff, HealthSample, Unsure};
 use model::report::{Claim, Fact};
 use model::{
-    Change, GroupState, InstanceId, InstanceRef, IntentId, Millis, ObjectKey, Outcome, Slot, Timestamp,
+    Change, GroupState, InstanceId, InstanceRef, IntentId, Millis, ObjectKey, Outcome, Revision, Slot,
+    Timestamp,
 };
 
 use super::{Completion, FIRST_PAUSE, LAST_PAUSE, Reconciler, Refused};
@@ -57,7 +58,7 @@ impl<W: World> Reconciler<W> {
                 }
                 self.shared.observers.poke(&instance.plugin);
                 let message = ended.err().unwrap_or_else(|| "it was started a moment ago".into());
-                self.hold_off(instance, now, &message);
+                self.hold_off(instance, group.target, now, &message);
             }
             Completion::Validated(revision, rejections) => self.on_validation(revision, &rejections, now),
         }
@@ -112,14 +113,16 @@ impl<W: World> Reconciler<W> {
                             .or_insert(Refused { since: now, last: now })
                             .last = now;
                         match slot {
-                            Some(slot) => self.slot_failed(slot, now, message.clone()),
-                            None => self.hold_off(instance, now, message),
+                            Some(slot) => self.slot_failed(slot, group.target, now, message.clone()),
+                            None => self.hold_off(instance, group.target, now, message),
                         }
                     }
-                    Some(Task::Provision { slot, .. }) => self.slot_failed(slot, now, message.clone()),
+                    Some(Task::Provision { slot, .. }) => {
+                        self.slot_failed(slot, group.target, now, message.clone())
+                    }
                     Some(Task::Label { instance, template }) => {
                         let instance = InstanceRef::new(group.plugin_of(template), &instance);
-                        self.hold_off(instance, now, message);
+                        self.hold_off(instance, group.target, now, message);
                     }
                     None => {}
                 }
@@ -145,15 +148,14 @@ impl<W: World> Reconciler<W> {
         match task {
             Task::Provision { slot, .. } if group.roster.slot_of(&instance).is_some() => {
                 let message = format!("its plugin answered with {instance}, which holds a slot already");
-                self.slot_failed(slot, now, message);
+                self.slot_failed(slot, group.target, now, message);
             }
             Task::Provision { slot, .. } | Task::Destroy { slot: Some(slot), .. } => {
-                self.failures.remove(&slot);
                 self.observed.backoff.remove(&slot);
                 self.refused.remove(&instance);
             }
             // Some plugins say so and do nothing.
-            Task::Label { .. } => self.hold_off(instance, now, "its label is not listed yet"),
+            Task::Label { .. } => self.hold_off(instance, group.target, now, "its label is not listed yet"),
             Task::Destroy { slot: None, .. } => drop(self.refused.remove(&instance)),
         }
     }
@@ -176,10 +178,17 @@ impl<W: World> Reconciler<W> {
     }
 
     /// Backs off from an instance without a slot, longer after each failure in a row.
-    fn hold_off(&mut self, instance: InstanceRef, now: Timestamp, message: &str) {
+    fn hold_off(&mut self, instance: InstanceRef, template: Revision, now: Timestamp, message: &str) {
         let failures = self.strays.entry(instance.clone()).or_default();
         *failures += 1;
-        let backoff = Backoff { until: now + pause_after(*failures), message: message.to_owned() };
+        let before = self.observed.held_off.get(&instance);
+        let backoff = Backoff {
+            since: before.map_or(now, |before| before.since),
+            failures: *failures,
+            template,
+            until: now + pause_after(*failures),
+            message: message.to_owned(),
+        };
         self.observed.held_off.insert(instance, backoff);
     }
 
@@ -220,29 +229,46 @@ impl<W: World> Reconciler<W> {
             Claim::Provision { slot } | Claim::Replace { slot } | Claim::Destroy { slot: Some(slot), .. },
         ) = (&why, claim)
         {
-            self.observed.backoff.insert(slot.clone(), Backoff { until: now + FIRST_PAUSE, message });
+            let template = group.target;
+            let before = self.observed.backoff.get(slot).filter(|before| before.template == template);
+            let (since, failures) = before.map_or((now, 0), |before| (before.since, before.failures));
+            let until = now + FIRST_PAUSE;
+            self.observed.backoff.insert(slot.clone(), Backoff { since, failures, template, until, message });
             return;
         }
         match claim {
             Claim::Provision { slot } | Claim::Replace { slot } => {
-                self.slot_failed(slot.clone(), now, message)
+                self.slot_failed(slot.clone(), group.target, now, message)
             }
-            Claim::Destroy { slot: Some(slot), .. } => self.slot_failed(slot.clone(), now, message),
+            Claim::Destroy { slot: Some(slot), .. } => {
+                self.slot_failed(slot.clone(), group.target, now, message)
+            }
             Claim::Destroy { instance, slot: None, template, .. } => {
-                self.hold_off(InstanceRef::new(group.plugin_of(*template), instance), now, &message);
+                self.hold_off(
+                    InstanceRef::new(group.plugin_of(*template), instance),
+                    group.target,
+                    now,
+                    &message,
+                );
             }
             Claim::Label { instance } => {
-                self.hold_off(InstanceRef::new(group.plugin_of(group.target), instance), now, &message);
+                self.hold_off(
+                    InstanceRef::new(group.plugin_of(group.target), instance),
+                    group.target,
+                    now,
+                    &message,
+                );
             }
         }
     }
 
     /// Backs off from a slot, longer after each failure in a row.
-    fn slot_failed(&mut self, slot: Slot, now: Timestamp, message: String) {
-        let failures = self.failures.entry(slot.clone()).or_default();
-        *failures += 1;
-        let until = now + pause_after(*failures);
-        self.observed.backoff.insert(slot, Backoff { until, message });
+    fn slot_failed(&mut self, slot: Slot, template: Revision, now: Timestamp, message: String) {
+        let before = self.observed.backoff.get(&slot).filter(|before| before.template == template);
+        let failures = before.map_or(0, |before| before.failures) + 1;
+        let since = before.map_or(now, |before| before.since);
+        let until = now + pause_after(failures);
+        self.observed.backoff.insert(slot, Backoff { since, failures, template, until, message });
     }
 
     /// For how long the end of the same instance was refused before.

@@ -138,8 +138,12 @@ async fn a_member_that_is_not_ready_by_the_deadline_has_failed_until_it_is() {
     let told = || {
         let assessment = manager.assessments.of(&"web".into()).expect("it is looked after");
         let group = manager.group("web");
-        let status =
-            model::status::status(&"web".into(), &group, Some((&assessment.observed, &assessment.plan)));
+        let status = model::status::status(
+            &"web".into(),
+            &group,
+            Some((&assessment.observed, &assessment.plan)),
+            model::Timestamp(0),
+        );
         (status.slots[0].state, status.conditions.iter().any(model::status::Condition::is_trouble))
     };
     pass(50).await;

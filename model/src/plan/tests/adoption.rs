@@ -63,7 +63,16 @@ fn a_label_that_was_refused_is_tried_again_after_a_pause() {
             .with_facts([Fact::Outcome(intent, refused)]),
     ));
     let until = story.now + Millis(2000);
-    story.observed.held_off.insert("seed".into(), Backoff { until, message: "read-only".into() });
+    story.observed.held_off.insert(
+        "seed".into(),
+        Backoff {
+            since: story.now,
+            failures: 1,
+            template: story.group().target,
+            until,
+            message: "read-only".into(),
+        },
+    );
     story.look();
     assert!(story.told().is_empty());
     assert!(matches!(&story.plan().waits[0], Wait::Label { .. }), "{:?}", story.plan().waits);
@@ -165,7 +174,16 @@ fn strays_are_destroyed_when_an_operator_says_so_and_only_those() {
     story.look();
     let (at, message) = (story.now + Millis::seconds(20), "busy".to_owned());
     for name in ["s1", "s3"] {
-        story.observed.held_off.insert(name.into(), Backoff { until: at, message: message.clone() });
+        story.observed.held_off.insert(
+            name.into(),
+            Backoff {
+                since: story.now,
+                failures: 1,
+                template: story.group().target,
+                until: at,
+                message: message.clone(),
+            },
+        );
     }
     assert!(story.plan().actions.is_empty(), "{:?}", story.plan());
     assert_eq!(story.plan().strays.len(), 3, "and is a stray until it is gone");

@@ -403,7 +403,16 @@ fn the_end_of_a_stray_that_was_refused_is_asked_for_again_after_a_pause() {
     story.look();
     assert_eq!(story.told(), ["destroy duplicate: terminate"]);
     let until = story.now + Millis(500);
-    story.observed.held_off.insert("duplicate".into(), Backoff { until, message: "no".into() });
+    story.observed.held_off.insert(
+        "duplicate".into(),
+        Backoff {
+            since: story.now,
+            failures: 1,
+            template: story.group().target,
+            until,
+            message: "no".into(),
+        },
+    );
     let plan = story.plan();
     assert!(plan.actions.is_empty() && plan.wake_at == Some(until), "{plan:?}");
     assert!(plan.waits.iter().any(|it| matches!(it, Wait::Stray { .. })), "{plan:?}");

@@ -384,7 +384,7 @@ fn a_member_that_does_not_run_is_not_ready_whatever_its_flavor_says() {
         ));
         let plan = story.plan();
         assert!(matches!(&plan.waits[..], [Wait::NotRunning { state: it, .. }] if *it == state), "{plan:?}");
-        let status = crate::status::status(&web(), story.group(), Some((&story.observed, &plan)));
+        let status = crate::status::status(&web(), story.group(), Some((&story.observed, &plan)), story.now);
         assert!(!status.converged && status.ready == 1, "{status:?}");
         assert!(status.slots[0].message.contains("exit code 7"), "{status:?}");
         // It runs again.
@@ -418,7 +418,7 @@ fn a_group_that_is_freed_settles_its_calls_first_and_makes_nothing_twice_when_it
     let key = ObjectKey::group(&web());
     assert_eq!(story.apply(Change::Object { key: key.clone(), verb: Verb::Release }), Answer::Done);
     assert_eq!(story.group().lifecycle, Lifecycle::Releasing);
-    let status = crate::status::status(&web(), story.group(), None);
+    let status = crate::status::status(&web(), story.group(), None, story.now);
     assert!(status.summary.contains("3 calls are under way"), "{}", status.summary);
     let mut declared = story.clone();
     // Whoever declares it again meanwhile has the calls that are under way.
