@@ -26,8 +26,10 @@ use crate::{local, tls};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses(Vec<String>);
 
-/// How long all addresses may refuse connections before the call fails: a restart takes less.
+/// How long all addresses may refuse connections before the call fails, once one has answered: a restart takes less.
 const GONE: Duration = Duration::from_secs(4);
+/// The same before: nothing may be there, or a manager that was started a moment ago.
+const ABSENT: Duration = Duration::from_secs(1);
 
 /// Pauses between rounds: a leadership transfer takes milliseconds, an election longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -45,21 +47,40 @@ impl Addresses {
         self.0.iter().map(String::as_str)
     }
 
-    /// Parses `host:port[,host:port…]`; a part with a `/` is the path of a socket.
+    /// Parses `host:port[,host:port…]`; a part with a `/` is the path of a socket. Such an address may also be written
+    /// as a URL: `https://`, `http://` and `tcp://` name the same host and port, `unix://` a path.
+    ///
+    /// ```
+    /// let addresses = api::Addresses::parse("https://one:7701/, two:7701,unix:///run/infrakit.sock").unwrap();
+    /// assert_eq!(addresses.to_string(), "one:7701,two:7701,/run/infrakit.sock");
+    /// assert!(api::Addresses::parse("https://one:7701/api").is_err());
+    /// ```
     pub fn parse(text: &str) -> Result<Self, Error> {
         let parts: Vec<String> =
             text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect();
         if parts.is_empty() {
             return Err(Error::new(Code::Invalid, "no manager address was given"));
         }
-        for part in &parts {
-            let port = part.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-            if !part.contains('/') && port.is_none() {
-                return Err(Error::new(Code::Invalid, format!("`{part}` is not a manager address"))
-                    .remedy("write HOST:PORT[,HOST:PORT...], such as 127.0.0.1:7701"));
-            }
-        }
-        Ok(Self(parts))
+        let address = |part: &String| {
+            Self::of_part(part).ok_or_else(|| {
+                Error::new(Code::Invalid, format!("`{part}` is not a manager address"))
+                    .remedy("write HOST:PORT[,HOST:PORT...], such as 127.0.0.1:7701")
+            })
+        };
+        parts.iter().map(address).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn of_part(part: &str) -> Option<String> {
+        let address = match part.split_once("://") {
+            Some(("unix", path)) => return path.starts_with('/').then(|| path.to_owned()),
+            Some(("http" | "https" | "tcp", rest)) => rest.strip_suffix('/').unwrap_or(rest),
+            Some(_) => return None,
+            None if part.contains('/') => return Some(part.to_owned()),
+            None => part,
+        };
+        let (host, port) = address.rsplit_once(':')?;
+        let fits = !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0);
+        fits.then(|| address.to_owned())
     }
 }
 
@@ -78,6 +99,8 @@ pub struct Client {
     side_by_side: Duration,
     /// Whether all addresses were found to be of one cluster.
     is_one_cluster: Arc<OnceCell<()>>,
+    /// Whether anybody has answered a call.
+    has_answered: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -113,8 +136,13 @@ impl Client {
                 Ok(Manager { address: address.clone(), services, is_connected })
             })
             .collect::<Result<_, Error>>()?;
-        let is_one_cluster = Arc::default();
-        Ok(Self { managers, deadline: Self::DEADLINE, side_by_side: SIDE_BY_SIDE, is_one_cluster })
+        Ok(Self {
+            managers,
+            deadline: Self::DEADLINE,
+            side_by_side: SIDE_BY_SIDE,
+            is_one_cluster: Arc::default(),
+            has_answered: Arc::default(),
+        })
     }
 
     /// With another deadline for each call.
@@ -148,7 +176,10 @@ impl Client {
                 let mut answers = pin!(in_turn(&self.managers, self.side_by_side, &call));
                 while let Some((manager, answer)) = answers.next().await {
                     match answer {
-                        Ok(response) => return Ok(response.into_inner()),
+                        Ok(response) => {
+                            self.has_answered.store(true, Ordering::Relaxed);
+                            return Ok(response.into_inner());
+                        }
                         Err(status) => {
                             let gone = is_refused(&status);
                             // One of another version may be beside others that know the call.
@@ -172,8 +203,9 @@ impl Client {
                 if let Some(error) = unauthenticated.filter(|_| !reachable) {
                     return Err(error);
                 }
-                if all_are_gone && began.elapsed() > GONE {
-                    return Err(self.in_vain(GONE, last.clone()));
+                let patience = if self.has_answered.load(Ordering::Relaxed) { GONE } else { ABSENT };
+                if all_are_gone && began.elapsed() > patience {
+                    return Err(self.in_vain(patience, last.clone()));
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -294,12 +326,14 @@ fn is_not_supported(status: &tonic::Status) -> bool {
     status.code() == tonic::Code::Unimplemented
 }
 
-/// Whether nothing listens at the address.
+/// Whether nothing listens at the address, or its name is not known.
 fn is_refused(status: &tonic::Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
+            let is_gone = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
+            // The standard library has no kind for it.
+            return is_gone || error.to_string().starts_with("failed to lookup address information");
         }
         cause = error.source();
     }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use model::access::Secret;
@@ -21,6 +21,9 @@ const DAMAGED: &str = "check the disk of this machine: stored data were lost or 
                        could break what this manager has acknowledged; let it join again under another \
                        name with an empty --data-dir";
 
+/// How long another process that has the database open is waited for.
+const LEFT_WITHIN: Duration = Duration::from_secs(10);
+
 /// Opens the database in the data directory, with its key.
 pub(crate) async fn open(data_dir: &Path, unlock: Option<&Secret>) -> Result<Disk, Error> {
     let (dir, unlock) = (data_dir.to_owned(), unlock.cloned());
@@ -28,7 +31,16 @@ pub(crate) async fn open(data_dir: &Path, unlock: Option<&Secret>) -> Result<Dis
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let key = keyfile::key(&dir, !Disk::exists(&dir.join(DB)), unlock.as_ref())?;
-        Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique()))
+        let until = Instant::now() + LEFT_WITHIN;
+        loop {
+            // An earlier manager may be about to end.
+            match Disk::open(&dir.join(DB), &key, || format!("{:032x}", raft::unique())) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                opened => return opened,
+            }
+        }
     });
     let failed = |cause: String, remedy| {
         Error::new(format!("the data directory {} cannot be opened", data_dir.display()), cause, remedy)

@@ -1,5 +1,6 @@
 //! The manager daemon as a library: it connects the model, the Raft replica, the plugins and the API.
 
+mod about;
 mod accept;
 mod access;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod daemon;
 mod dial;
 mod disk;
 mod error;
+mod http;
 mod join;
 pub mod keyfile;
 mod keys;

@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::about::About;
 use crate::access::Principal;
 use crate::clock::Clock;
 use crate::dial::Secure;
@@ -58,6 +59,7 @@ pub(crate) struct Service {
     members: Arc<Members>,
     forward: Forward,
     outages: watch::Receiver<Option<Outage>>,
+    about: About,
     waiting: Arc<Semaphore>,
 }
 
@@ -65,7 +67,7 @@ type Answered<T> = Result<Response<T>, Status>;
 
 impl Service {
     pub(crate) fn new(
-        replica: Replica,
+        about: About,
         world: Arc<Plugins>,
         assessments: Assessments,
         clock: Clock,
@@ -73,6 +75,7 @@ impl Service {
         dial: Secure,
         outages: watch::Receiver<Option<Outage>>,
     ) -> Self {
+        let replica = about.replica().clone();
         let role = replica.watch_role();
         let forward = Forward::new(replica.clone(), role.clone(), dial);
         Self {
@@ -84,6 +87,7 @@ impl Service {
             members,
             forward,
             outages,
+            about,
             waiting: Arc::new(Semaphore::new(WAITING)),
         }
     }

@@ -121,6 +121,10 @@ pub enum Refusal {
     NoSecret {
         name: SecretName,
     },
+    /// There is no such variable.
+    NoVariable {
+        key: String,
+    },
     /// A group's spec refers to it.
     SecretInUse {
         name: SecretName,
@@ -185,6 +189,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the cluster is at feature level {level}, and this program is older")
             }
             Refusal::NoSecret { name } => write!(f, "there is no secret `{name}`"),
+            Refusal::NoVariable { key } => write!(f, "variable `{key}` is not set"),
             Refusal::SecretInUse { name, group } => {
                 write!(f, "group `{group}` refers to the secret `{name}`")
             }

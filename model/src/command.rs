@@ -108,6 +108,10 @@ pub enum Change {
     RemoveSecret {
         name: SecretName,
     },
+    /// Remove a variable; a cluster setting gets its default again.
+    RemoveVariable {
+        key: String,
+    },
 }
 
 /// What is done to a declared object.
@@ -158,7 +162,10 @@ impl Change {
             Change::Report(report) => report.level(),
             Change::Declare { items } => items.iter().map(|item| item.spec.level()).max().unwrap_or(0),
             Change::SetSecret { .. } | Change::RemoveSecret { .. } => 1,
-            Change::Strays(_) | Change::Lead { .. } | Change::Duplicate { .. } => 2,
+            Change::Strays(_)
+            | Change::Lead { .. }
+            | Change::Duplicate { .. }
+            | Change::RemoveVariable { .. } => 2,
             Change::Bootstrap { .. }
             | Change::Join { .. }
             | Change::SetVariable { .. }

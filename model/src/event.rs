@@ -59,6 +59,7 @@ pub enum Kind {
     LeaderElected,
     ClusterRecovered,
     VariableSet,
+    VariableRemoved,
 }
 
 impl Kind {
@@ -102,6 +103,7 @@ impl Kind {
             Kind::LeaderElected => "LeaderElected",
             Kind::ClusterRecovered => "ClusterRecovered",
             Kind::VariableSet => "VariableSet",
+            Kind::VariableRemoved => "VariableRemoved",
         }
     }
 
@@ -114,7 +116,7 @@ impl Kind {
 }
 
 /// All kinds but those of verbs.
-const KINDS: [Kind; 37] = [
+const KINDS: [Kind; 38] = [
     Kind::ClusterBootstrapped,
     Kind::ManagerJoined,
     Kind::ManagerPromoted,
@@ -152,6 +154,7 @@ const KINDS: [Kind; 37] = [
     Kind::LeaderElected,
     Kind::ClusterRecovered,
     Kind::VariableSet,
+    Kind::VariableRemoved,
 ];
 
 #[cfg(test)]

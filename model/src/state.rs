@@ -121,6 +121,7 @@ impl State {
             Change::StepRotation { after } => self.step_rotation(&mut context, *after),
             Change::SetSecret { name, value } => self.set_secret(&mut context, name, value),
             Change::RemoveSecret { name } => self.remove_secret(&mut context, name),
+            Change::RemoveVariable { key } => self.remove_variable(&mut context, key),
         };
         if !matches!(command.change, Change::Report(_)) {
             self.keep_answer(command.id, &answer);

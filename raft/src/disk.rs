@@ -29,7 +29,8 @@ impl Disk {
         path.join("CURRENT").exists()
     }
 
-    /// Opens the data of a replica, encrypted with `key`. Fails if another process has it open. Blocks.
+    /// Opens the data of a replica, encrypted with `key`. If another process has it open,
+    /// that is `WouldBlock`. Blocks.
     ///
     /// `fresh` generates the identity of a new disk.
     pub fn open(path: &Path, key: &Key, fresh: impl FnOnce() -> String) -> io::Result<Self> {

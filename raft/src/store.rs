@@ -146,6 +146,12 @@ impl Watermark {
     }
 }
 
+/// Whether another database has the lock: RocksDB says so in words only.
+fn is_locked(error: &io::Error) -> bool {
+    let text = error.to_string();
+    text.contains("lock hold by current process") || text.contains("While lock file")
+}
+
 impl Rocks {
     /// Opens the database, creating it when the directory is new.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
@@ -166,7 +172,10 @@ impl Rocks {
             options.set_write_buffer_size(4 << 20);
             ColumnFamilyDescriptor::new(name, options)
         });
-        let db = DB::open_cf_descriptors(&options, path, columns).map_err(failed)?;
+        let db = DB::open_cf_descriptors(&options, path, columns).map_err(|error| match failed(error) {
+            error if is_locked(&error) => io::Error::new(io::ErrorKind::WouldBlock, error),
+            error => error,
+        })?;
         let watermark = Watermark::open(path, db.latest_sequence_number())?;
         // The directory entry itself must survive a power loss.
         if let Some(parent) = path.parent() {

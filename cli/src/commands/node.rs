@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use super::outage::{ask, outage_json, tell_outage};
 use super::{client, confirm, request_id};
-use crate::global::Global;
+use crate::global::{Format, Global};
 use crate::output;
-use crate::report::{Failure, NOT_FOUND};
+use crate::report::{self, Failure, NOT_FOUND};
 
 #[derive(Subcommand)]
 pub(crate) enum NodeVerb {
     /// List the managers
     #[command(alias = "list")]
     Ls,
-    /// Show one manager
+    /// Show one manager: its role, its certificate, its disk, and how far its log is
     #[command(aliases = ["get", "describe", "show"])]
     Inspect {
         /// Its name or id
@@ -150,13 +150,78 @@ async fn inspect(manager: &str, global: &Global) -> Result<u8, Failure> {
             .exit(NOT_FOUND)
             .remedy("`infrakit node ls` lists the managers"));
     };
-    if !output::object(global.output, "Node", node_json(node, status.term))? {
+    let request = pb::InspectNodeRequest { manager: node.id.to_string() };
+    let details = client(global)?.call(async |c| c.nodes().inspect(request.clone()).await).await;
+    let mut value = node_json(node, status.term);
+    if let Ok(details) = &details {
+        value["details"] = details_json(details);
+    }
+    if !output::object(global.output, "Node", value)? {
         output::table(global.output, &NODES, [node_row(node)])?;
+        if global.output == Format::Name {
+            return Ok(0);
+        }
         for condition in &node.conditions {
             output::line(&format!("{}: {}", condition.r#type, condition.message))?;
         }
+        if let Ok(details) = &details {
+            for (name, value) in details_lines(details) {
+                output::line(&format!("{name:<12} {value}"))?;
+            }
+        }
+    }
+    if let Err(error) = details {
+        report::warn(&format!("manager `{}` does not describe itself: {}", node.name, error.what));
     }
     Ok(0)
+}
+
+fn details_json(it: &pb::NodeDetails) -> Value {
+    json!({
+        "startedAt": output::rfc3339(it.started_ms),
+        "certificateEndsAt": it.certificate_ends_ms.map(output::rfc3339),
+        "dataDir": it.data_dir,
+        "dataBytes": it.data_bytes,
+        "diskBytes": it.disk_bytes,
+        "diskFreeBytes": it.disk_free_bytes,
+        "log": {"last": it.log_last, "applied": it.log_applied, "snapshot": it.log_snapshot},
+    })
+}
+
+fn details_lines(it: &pb::NodeDetails) -> Vec<(&'static str, String)> {
+    let certificate = it.certificate_ends_ms.map(|at| match output::from_now(at) {
+        Some(left) => format!("valid until {} (in {left})", output::rfc3339(at)),
+        None => format!("expired at {}", output::rfc3339(at)),
+    });
+    let disk = match (it.disk_free_bytes, it.disk_bytes) {
+        (Some(free), Some(all)) => format!("; {} of {} are free", size(free), size(all)),
+        _ => String::new(),
+    };
+    vec![
+        ("started", format!("{} ({})", output::rfc3339(it.started_ms), output::ago(it.started_ms))),
+        ("certificate", certificate.unwrap_or_else(|| "none".to_owned())),
+        ("disk", format!("{} in {}{disk}", size(it.data_bytes), it.data_dir)),
+        (
+            "log",
+            format!(
+                "last entry {}, applied {}, snapshot up to {}",
+                it.log_last, it.log_applied, it.log_snapshot
+            ),
+        ),
+    ]
+}
+
+/// Bytes, for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let (mut value, mut unit) = (bytes as f64 / 1024.0, UNITS[0]);
+    for next in &UNITS[1..] {
+        if value < 1024.0 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, next);
+    }
+    format!("{value:.1} {unit}")
 }
 
 async fn list(global: &Global) -> Result<u8, Failure> {
@@ -167,4 +232,15 @@ async fn list(global: &Global) -> Result<u8, Failure> {
         output::table(global.output, &NODES, status.nodes.iter().map(node_row))?;
     }
     Ok(tell_outage(&status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_are_for_people() {
+        let all = [0, 1536, 5 << 20, 3 << 30, 7 << 40].map(size);
+        assert_eq!(all, ["0.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 GiB", "7.0 TiB"]);
+    }
 }

@@ -15,7 +15,17 @@ pub(crate) enum VarVerb {
     #[command(alias = "list")]
     Ls,
     /// Print a variable
-    Get { key: String },
+    #[command(alias = "show")]
+    Get {
+        /// Its name
+        key: String,
+    },
+    /// Remove a variable; a cluster setting gets its default again
+    #[command(aliases = ["delete", "remove", "unset"])]
+    Rm {
+        /// Its name
+        key: String,
+    },
     /// Store a variable
     ///
     /// Names that begin with `infrakit/` are cluster settings:
@@ -31,7 +41,12 @@ pub(crate) enum VarVerb {
     /// infrakit/certificate-life (2592000s): validity of the managers' certificates.
     ///
     /// infrakit/plugin/NAME/class (C, D or `none`): class of a plugin that does not report one.
-    Set { key: String, value: String },
+    Set {
+        /// Its name
+        key: String,
+        /// Its value
+        value: String,
+    },
 }
 
 pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
@@ -57,6 +72,12 @@ pub(crate) async fn run(verb: VarVerb, global: &Global) -> Result<u8, Failure> {
             if !output::object(global.output, "Variable", value)? {
                 output::block(&found.value)?;
             }
+        }
+        VarVerb::Rm { key } => {
+            let done = format!("{key}: removed");
+            let request = pb::RemoveVariableRequest { request_id: request_id(), key };
+            client.call(async |c| c.variables().remove(request.clone()).await).await?;
+            output::done(global.output, &done)?;
         }
         VarVerb::Set { key, value } => {
             let done = format!("{key}: set to `{value}`");

@@ -8,6 +8,7 @@ use raft::Replica;
 use spi::Directory;
 use tokio::sync::watch;
 
+use crate::about::About;
 use crate::call_gate::CallGate;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -33,6 +34,7 @@ pub(super) struct Parts {
     pub(super) gate: CallGate,
     pub(super) members: Arc<Members>,
     pub(super) outages: watch::Sender<Option<Outage>>,
+    pub(super) about: About,
 }
 
 impl Parts {
@@ -50,7 +52,8 @@ impl Parts {
         ));
         let assessments = Assessments::default();
         let outages = watch::Sender::new(None);
-        Self { replica, tls, dial, me, clock, metrics, world, assessments, gate, members, outages }
+        let about = About::new(config.data_dir.clone(), replica.clone(), metrics.clone());
+        Self { replica, tls, dial, me, clock, metrics, world, assessments, gate, members, outages, about }
     }
 
     pub(super) fn probe(&self) -> Probe {
@@ -60,7 +63,7 @@ impl Parts {
     /// The public API.
     pub(super) fn service(&self) -> Service {
         Service::new(
-            self.replica.clone(),
+            self.about.clone(),
             self.world.clone(),
             self.assessments.clone(),
             self.clock.clone(),

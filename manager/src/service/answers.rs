@@ -37,6 +37,9 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::NoSecret { .. } => {
             error(Code::NotFound, "set it first: `infrakit secret set NAME --file FILE`; nothing was changed")
         }
+        Refusal::NoVariable { .. } => {
+            error(Code::NotFound, "`infrakit var ls` lists the variables; nothing was changed")
+        }
         Refusal::SecretInUse { .. } => {
             error(Code::Guarded, "commit the group without the secret first; nothing was changed")
         }
@@ -115,6 +118,7 @@ mod tests {
             Refusal::NotActedOn { group: group.clone() },
             Refusal::NotAStray { group, instance: "i-1".into() },
             Refusal::BadSetting { key: "max-instances".into(), message: "no number".into() },
+            Refusal::NoVariable { key: "max-instances".into() },
         ]
     }
 
@@ -143,6 +147,7 @@ mod tests {
             Refusal::NotActedOn { .. } => 19,
             Refusal::NotAStray { .. } => 20,
             Refusal::BadSetting { .. } => 21,
+            Refusal::NoVariable { .. } => 22,
         }
     }
 

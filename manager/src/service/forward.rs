@@ -63,26 +63,38 @@ impl Forward {
         let Some(leader) = leader.filter(|_| !headers.contains_key(FORWARDED)) else {
             return Err(Status::unavailable("there is no leader at the moment"));
         };
+        self.to(leader).map(Some)
+    }
+
+    /// A channel to a manager.
+    pub(super) fn to(&self, node: NodeId) -> Result<Channel, Status> {
         let address = self
             .replica
-            .address_of(leader)
-            .ok_or_else(|| Status::unavailable("the leader's address is not known yet"))?;
+            .address_of(node)
+            .ok_or_else(|| Status::unavailable(format!("the address of manager {node} is not known yet")))?;
         let mut channels = self.channels.lock().expect("nobody panics while holding the channels");
-        if let Some((known, channel)) = channels.get(&leader)
+        if let Some((known, channel)) = channels.get(&node)
             && *known == address
         {
-            return Ok(Some(channel.clone()));
+            return Ok(channel.clone());
         }
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| Status::unavailable(format!("the leader's address `{address}`: {error}")))?
+            .map_err(|error| {
+                Status::unavailable(format!("the address `{address}` of manager {node}: {error}"))
+            })?
             .connect_timeout(Duration::from_secs(1))
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(2));
         let connector = service_fn(self.dial.connector(&address));
         let channel = endpoint.connect_with_connector_lazy(connector);
-        channels.insert(leader, (address, channel.clone()));
-        Ok(Some(channel))
+        channels.insert(node, (address, channel.clone()));
+        Ok(channel)
     }
+}
+
+/// Whether a call was passed on by another manager.
+pub(super) fn is_forwarded<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(FORWARDED)
 }
 
 /// Adds the headers of a forwarded call.

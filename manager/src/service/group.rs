@@ -187,7 +187,7 @@ impl Service {
         let assessment =
             self.assessments.of(id).filter(|_| leads(&self.role) && self.outages.borrow().is_none());
         let seen = assessment.as_ref().map(|assessment| (&assessment.observed, &assessment.plan));
-        Some(model::status::status(id, group, seen))
+        Some(model::status::status(id, group, seen, self.clock.now()))
     }
 
     pub(super) fn group(&self, state: &State, id: &GroupId, with_slots: bool) -> Option<pb::Group> {

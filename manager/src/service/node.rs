@@ -1,20 +1,44 @@
 //! Changes of membership and leadership that operators request.
 
+use std::time::Duration;
+
 use api::proto::nodes_server::Nodes;
-use api::{Code, Error, proto as pb};
+use api::{Code, Error, Services, proto as pb};
 use model::command::MemberRole;
 use model::quorum::Unsafe;
 use model::{Actor, Change, NodeId, State};
-use tonic::{Request, Response};
+use tonic::{Request, Response, Status};
 
 use super::answers::{is_done, unavailable};
+use super::forward::{is_forwarded, marked};
 use super::{Answered, Service, principal};
+
+/// How long another manager has to describe itself.
+const INSPECTED_WITHIN: Duration = Duration::from_secs(5);
 
 #[tonic::async_trait]
 impl Nodes for Service {
     async fn set_role(&self, request: Request<pb::SetMemberRoleRequest>) -> Answered<pb::SetMemberRoleReply> {
         let by = principal(&request);
         Ok(Response::new(self.set_member_role_now(request.into_inner(), &by).await?))
+    }
+
+    async fn inspect(&self, request: Request<pb::InspectNodeRequest>) -> Answered<pb::NodeDetails> {
+        // What this manager knows of its fellows is enough: also without a leader.
+        let node = find(&self.replica.published().state, &request.get_ref().manager)?;
+        if node == self.replica.identity().node {
+            return Ok(Response::new(self.about.describe().await));
+        }
+        if is_forwarded(&request) {
+            return Err(Status::unavailable(format!("manager {node} is not at its address any more")));
+        }
+        let asked = async { Services::over(self.forward.to(node)?).nodes().inspect(marked(request)).await };
+        match tokio::time::timeout(INSPECTED_WITHIN, asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                Err(Status::unavailable(format!("manager {node} did not answer within {INSPECTED_WITHIN:?}")))
+            }
+        }
     }
 
     async fn transfer_leadership(

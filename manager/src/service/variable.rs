@@ -8,6 +8,8 @@ use tonic::{Request, Response};
 
 use super::{Answered, Service, principal, role};
 
+/// Limit of the key: an error names it, in the headers of an answer.
+const LONGEST_KEY: usize = 1024;
 /// Limit of the key and the value of a variable.
 const LARGEST_VARIABLE: usize = 64 * 1024;
 
@@ -16,17 +18,21 @@ impl Variables for Service {
     async fn set(&self, request: Request<pb::SetVariableRequest>) -> Answered<pb::Done> {
         let (by, role) = (principal(&request), role(&request));
         let request = request.into_inner();
-        if request.key.is_empty() || request.key.len() + request.value.len() > LARGEST_VARIABLE {
-            return Err(Error::new(Code::Invalid, "a variable needs a name, and has at most 64 KiB").into());
-        }
-        if request.key.starts_with(model::state::RESERVED) && role < model::Role::Admin {
-            return Err(Error::new(Code::Forbidden, format!("`{}` requires the role admin", request.key))
-                .remedy("log in with a token of that role; nothing was changed")
-                .into());
-        }
+        fits(&request.key, &request.value)?;
+        may_change(&request.key, role)?;
         let id = api::request_id(&request.request_id)?;
         let change = Change::SetVariable { key: request.key, value: request.value };
         self.propose(id, &by, change).await?;
+        Ok(Response::new(pb::Done {}))
+    }
+
+    async fn remove(&self, request: Request<pb::RemoveVariableRequest>) -> Answered<pb::Done> {
+        let (by, role) = (principal(&request), role(&request));
+        let request = request.into_inner();
+        fits(&request.key, "")?;
+        may_change(&request.key, role)?;
+        let id = api::request_id(&request.request_id)?;
+        self.propose(id, &by, Change::RemoveVariable { key: request.key }).await?;
         Ok(Response::new(pb::Done {}))
     }
 
@@ -59,6 +65,23 @@ impl Variables for Service {
         variables.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Response::new(pb::VariableList { variables }))
     }
+}
+
+fn fits(key: &str, value: &str) -> Result<(), Error> {
+    if key.is_empty() || key.len() > LONGEST_KEY || key.len() + value.len() > LARGEST_VARIABLE {
+        let what = format!("a variable needs a name of at most {LONGEST_KEY} bytes, and has at most 64 KiB");
+        return Err(Error::new(Code::Invalid, what));
+    }
+    Ok(())
+}
+
+/// Cluster settings are changed by admins.
+fn may_change(key: &str, role: model::Role) -> Result<(), Error> {
+    if key.starts_with(model::state::RESERVED) && role < model::Role::Admin {
+        return Err(Error::new(Code::Forbidden, format!("`{key}` requires the role admin"))
+            .remedy("log in with a token of that role; nothing was changed"));
+    }
+    Ok(())
 }
 
 fn variable(key: &str, known: &Variable) -> pb::Variable {

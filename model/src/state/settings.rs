@@ -100,6 +100,14 @@ impl State {
         Answer::Done
     }
 
+    pub(super) fn remove_variable(&mut self, context: &mut Context<'_>, key: &str) -> Answer {
+        if self.variables.remove(key).is_none() {
+            return Answer::Refused(Refusal::NoVariable { key: key.to_owned() });
+        }
+        context.emit(None, Kind::VariableRemoved, format!("variable `{key}` is removed"));
+        Answer::Done
+    }
+
     /// How long a voter may be unreachable before autopilot removes it; none when it never does.
     pub fn dead_manager_after(&self) -> Option<Millis> {
         match self.setting(DEAD_MANAGER) {

@@ -74,6 +74,7 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
             Refusal::IsRotating => Written::IsRotating(pb::Blank {}),
             Refusal::TooOld { level } => Written::TooOld(*level),
             Refusal::NoSecret { name } => Written::NoSecret(name.as_str().to_owned()),
+            Refusal::NoVariable { key } => Written::NoVariable(key.clone()),
             Refusal::SecretInUse { name, group } => Written::SecretInUse(pb::SecretInUse {
                 name: name.as_str().to_owned(),
                 group: group.to_string(),
@@ -119,6 +120,7 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::IsRotating(_) => Refusal::IsRotating,
         Written::TooOld(level) => Refusal::TooOld { level },
         Written::NoSecret(name) => Refusal::NoSecret { name: SecretName::new(name) },
+        Written::NoVariable(key) => Refusal::NoVariable { key },
         Written::SecretInUse(it) => {
             Refusal::SecretInUse { name: SecretName::new(it.name), group: it.group.into() }
         }

@@ -106,6 +106,7 @@ fn change(change: &Change, level: u32) -> pb::command::Change {
             value: value.expose().to_vec().into(),
         }),
         Change::RemoveSecret { name } => Written::RemoveSecret(name.as_str().to_owned()),
+        Change::RemoveVariable { key } => Written::RemoveVariable(key.clone()),
     }
 }
 
@@ -184,6 +185,7 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
             Change::SetSecret { name: SecretName::new(it.name), value: Secret::new(&it.value[..]) }
         }
         Written::RemoveSecret(name) => Change::RemoveSecret { name: SecretName::new(name) },
+        Written::RemoveVariable(key) => Change::RemoveVariable { key },
     })
 }
 

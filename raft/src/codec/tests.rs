@@ -299,6 +299,8 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Duplicate { node: NodeId(1) },
         commit(spec("api", "v2", Allocation::LogicalIds(vec!["a".into()])), None),
         Change::Report(of(2).with_facts([Fact::MembersKnown])),
+        Change::RemoveVariable { key: "infrakit/max-instances".into() },
+        Change::RemoveVariable { key: "infrakit/max-instances".into() },
     ]
 }
 
