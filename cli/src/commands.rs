@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod ca;
 pub(crate) mod context;
+pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod flavor;
@@ -43,6 +44,20 @@ pub(crate) async fn interruptible(command: impl Future<Output = Result<u8, Failu
         biased;
         result = command => result,
         _ = tokio::signal::ctrl_c() => Ok(report::INTERRUPTED),
+    }
+}
+
+/// Waits for what the managers do anyway. Ctrl-C ends the waiting, and says that the work goes on.
+pub(crate) async fn watching<T>(
+    group: &str,
+    waiting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        result = waiting => result,
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(format!("no longer waiting for group `{group}`"))
+            .cause("interrupted; the managers go on with it")
+            .remedy(format!("follow it with `infrakit group describe {group} --watch`"))
+            .exit(report::INTERRUPTED)),
     }
 }
 

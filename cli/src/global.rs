@@ -21,7 +21,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "INFRAKIT_PLUGINS_DIR", hide_env_values = true)]
     pub(crate) plugins_dir: Option<PathBuf>,
     /// Log level of the daemons: off, error, warn, info, debug or trace; or TARGET=LEVEL,...
-    #[arg(long, global = true, env = "INFRAKIT_LOG", default_value = "info", hide_default_value = true, value_parser = log_level)]
+    #[arg(long, global = true, env = "INFRAKIT_LOG", hide_env_values = true, default_value = "info", hide_default_value = true, value_parser = log_level)]
     pub(crate) log_level: String,
     /// Log format of the daemons
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, hide_default_value = true)]

@@ -1,52 +1,64 @@
 //! `infrakit`: the manager, the plugins and the client commands, in one binary.
 
 mod commands;
+mod complete;
 mod contexts;
 mod escape;
+mod examples;
+mod files;
 mod global;
 mod manual;
 mod output;
 mod progress;
 mod report;
 mod settings;
+mod tips;
+mod yaml;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    backup, ca, context, doctor, events, flavor, group, instance, interruptible, login, manager, node,
+    backup, ca, context, dev, doctor, events, flavor, group, instance, interruptible, login, manager, node,
     operator, plugin, recover, restore, secret, status, token, var, version,
 };
 use global::{Format, Global};
 use report::Failure;
 
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    manual::complete(command);
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    // Also when they cannot be parsed.
+    // Also when they cannot be parsed, so it is looked for as a word.
     let words: Vec<&str> = arguments.iter().filter_map(|it| it.to_str()).collect();
     let asks_for_json = words.windows(2).any(|it| matches!(it, ["-o" | "--output", "json"]))
         || words.iter().any(|it| matches!(*it, "-ojson" | "--output=json"));
-    let command = match settings::configured(Cli::command(), &arguments) {
+    let command = match settings::configured(command(), &arguments) {
         Ok(command) => command,
         Err(failure) => {
             return report::print(&failure, if asks_for_json { Format::Json } else { Format::Table });
         }
     };
-    let parsed = command.try_get_matches_from(arguments).and_then(|it| Cli::from_arg_matches(&it));
+    let parsed = command.clone().try_get_matches_from(&arguments);
+    let parsed = parsed.map_err(|error| tips::without_environment(error, command, &arguments));
+    let parsed = parsed.and_then(|it| Cli::from_arg_matches(&it));
     let cli = match parsed {
         Ok(cli) => cli,
         // Help and version are answers; anything else is wrong usage (exit code 64).
-        Err(error) => {
+        Err(mut error) => {
+            tips::mend(&mut error);
             let code = if error.use_stderr() { report::USAGE } else { 0 };
             if code != 0 && asks_for_json {
                 let text = error.to_string();
-                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                // Without the tips and the usage that follow.
+                let text = text.split("\n\n").next().unwrap_or_default();
+                let text = text.strip_prefix("error: ").unwrap_or(text).trim_end();
                 return report::print(&Failure::usage(text), Format::Json);
             }
             // A closed pipe is the reader's choice.
@@ -71,6 +83,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// The command line, with examples, and with the names of what is there for the completion of a shell.
+pub(crate) fn command() -> Command {
+    examples::add(complete::add(Cli::command()))
+}
+
 /// Declare groups of instances; the managers create, heal and update them.
 #[derive(Parser)]
 #[command(name = "infrakit", version, propagate_version = true, max_term_width = 100)]
@@ -83,6 +100,10 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Verb {
+    /// Run a throwaway cluster of one manager in this process, to try things out
+    ///
+    /// With the simulator and the vanilla flavor, in a temporary directory that is removed at the end.
+    Dev(dev::DevArgs),
     /// Run a manager
     #[command(subcommand)]
     Manager(manager::ManagerVerb),
@@ -147,10 +168,18 @@ pub(crate) enum Verb {
     /// Replicated key-value variables and cluster settings
     #[command(subcommand)]
     Var(var::VarVerb),
-    /// Print the completions for a shell, such as `infrakit completion bash > /etc/bash_completion.d/infrakit`
-    Completion { shell: clap_complete::Shell },
+    /// Print the completions for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+        /// Complete the names of groups, managers, secrets and so on, too: the shell asks this program, and it asks
+        /// the managers
+        #[arg(long)]
+        dynamic: bool,
+    },
     /// Write a manual page for every command into a directory
     Man {
+        /// The directory; it is created
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -161,6 +190,7 @@ pub(crate) enum Verb {
 async fn run(cli: Cli) -> Result<u8, Failure> {
     let global = cli.global;
     match cli.verb {
+        Verb::Dev(args) => dev::run(args, &global).await,
         Verb::Manager(verb) => manager::run(verb, &global).await,
         Verb::Plugin(verb) => plugin::run(verb, &global).await,
         Verb::Group(verb) => interruptible(group::run(verb, &global)).await,
@@ -180,8 +210,8 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Restore(args) => restore::run(args, &global).await,
         Verb::Recover(args) => recover::run(args, &global).await,
         Verb::Var(verb) => interruptible(var::run(verb, &global)).await,
-        Verb::Completion { shell } => manual::completion(Cli::command(), shell),
-        Verb::Man { directory } => manual::pages(Cli::command(), &directory),
+        Verb::Completion { shell, dynamic } => manual::completion(command(), shell, dynamic),
+        Verb::Man { directory } => manual::pages(command(), &directory),
         Verb::Version => version(&global),
     }
 }

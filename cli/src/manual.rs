@@ -3,15 +3,33 @@
 use std::path::Path;
 
 use clap::Command;
-use clap_complete::Shell;
+use clap_complete::env::Shells;
+use clap_complete::{CompleteEnv, Shell};
 
 use crate::output;
 use crate::report::Failure;
 
-/// Prints the completions for a shell.
-pub(crate) fn completion(mut command: Command, shell: Shell) -> Result<u8, Failure> {
+/// The variable by which a shell asks for completions.
+const ASKED_BY: &str = "INFRAKIT_COMPLETE";
+
+/// Answers a shell that asks what could be typed next; does nothing for anybody else.
+pub(crate) fn complete(command: fn() -> Command) {
+    CompleteEnv::with_factory(command).var(ASKED_BY).complete();
+}
+
+/// Prints the completions for a shell: all of them, or a script that asks this program at each key.
+pub(crate) fn completion(mut command: Command, shell: Shell, is_dynamic: bool) -> Result<u8, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, "infrakit", &mut script);
+    if is_dynamic {
+        let failed = |why: &str| Failure::new(format!("{shell} cannot ask for completions")).cause(why);
+        let shells = Shells::builtins();
+        let asking = shells.completer(&shell.to_string()).ok_or_else(|| failed("it is not known"))?;
+        asking
+            .write_registration(ASKED_BY, "infrakit", "infrakit", "infrakit", &mut script)
+            .map_err(|error| failed(&error.to_string()))?;
+    } else {
+        clap_complete::generate(shell, &mut command, "infrakit", &mut script);
+    }
     output::raw(&script)?;
     Ok(0)
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::escape;
 use crate::global::{API_VERSION, Format};
 use crate::report::Failure;
+use crate::yaml;
 
 /// Writes one line, with everything escaped that would make it another one or control the terminal: ids and
 /// messages come from plugins.
@@ -44,10 +45,7 @@ pub(crate) fn object(format: Format, kind: &str, mut value: Value) -> Result<boo
         Format::Json if std::io::stdout().is_terminal() => block(&format!("{value:#}"))?,
         Format::Json => block(&value.to_string())?,
         Format::Yaml => {
-            let text = serde_yaml_ng::to_string(&value).map_err(|error| {
-                Failure::new("the output cannot be written as YAML").cause(error.to_string())
-            })?;
-            block(&format!("---\n{}", text.trim_end()))?;
+            block(&format!("---\n{}", yaml::write(&value).trim_end()))?;
         }
     }
     Ok(true)
@@ -59,11 +57,51 @@ pub(crate) fn table(
     header: &[&str],
     rows: impl IntoIterator<Item = Vec<String>>,
 ) -> Result<(), Failure> {
+    let text = rows_of(format, header, rows);
+    if text.is_empty() { Ok(()) } else { block(&text) }
+}
+
+/// The lines of such a table.
+pub(crate) fn rows_of(
+    format: Format,
+    header: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
     if format != Format::Name {
-        return block(&aligned(header, rows));
+        return aligned(header, rows);
     }
     let at = header.iter().position(|it| *it == "NAME").unwrap_or_default();
-    rows.into_iter().try_for_each(|row| line(row.get(at).map_or("", String::as_str)))
+    let name = |row: Vec<String>| escape::line(row.get(at).map_or("", String::as_str));
+    let mut names: Vec<String> = rows.into_iter().map(name).collect();
+    names.dedup();
+    names.join("\n")
+}
+
+/// Shows lines that replace those of before: on a terminal in their place, as much as fits; otherwise one block
+/// after the other.
+pub(crate) fn redraw(text: &str) -> Result<(), Failure> {
+    if !std::io::stdout().is_terminal() {
+        return block(&format!("{text}\n"));
+    }
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    // A terminal without a size says 0.
+    let or = |said: Option<u16>, usual| said.filter(|it| *it > 0).map_or(usual, usize::from);
+    let (rows, columns) = (or(size.map(|it| it.ws_row), 24), or(size.map(|it| it.ws_col), 80));
+    let screen = escape::lines(text);
+    raw(format!("\x1b[H\x1b[2J{}", fitted(&screen, rows, columns)).as_bytes())
+}
+
+/// The lines that fit, each cut to the width, and how many more there are.
+fn fitted(text: &str, rows: usize, columns: usize) -> String {
+    let cut = |line: &str| line.chars().take(columns.max(1)).collect::<String>();
+    let all: Vec<String> = text.lines().map(cut).collect();
+    // The cursor stands in the line below.
+    let space = rows.saturating_sub(1).max(2);
+    if all.len() <= space {
+        return all.join("\n") + "\n";
+    }
+    let more = all.len() - (space - 1);
+    format!("{}\n{}\n", all[..space - 1].join("\n"), cut(&format!("and {more} more lines")))
 }
 
 /// Says what was done: a sentence or a few for people, one object for programs.
@@ -140,5 +178,12 @@ mod tests {
     fn a_cell_stays_in_its_row() {
         let table = aligned(&["ID", "WHY"], [vec!["a\nb".into(), "\u{1b}[31mred".into()]]);
         assert_eq!(table, "ID    WHY\na\\nb  \\u001b[31mred");
+    }
+
+    #[test]
+    fn a_screen_has_what_fits_and_says_what_does_not() {
+        assert_eq!(fitted("one\ntwo\nthree", 4, 80), "one\ntwo\nthree\n");
+        assert_eq!(fitted("one\ntwo\nthree", 3, 12), "one\nand 2 more l\n");
+        assert_eq!(fitted("long line\nb", 24, 4), "long\nb\n");
     }
 }

@@ -63,13 +63,13 @@ impl Failure {
 impl From<api::Error> for Failure {
     fn from(error: api::Error) -> Self {
         let exit = match error.code {
-            Code::Invalid => INVALID_FILE,
-            Code::NotFound => NOT_FOUND,
+            Code::Invalid | Code::PluginRefused => INVALID_FILE,
+            Code::NotFound | Code::PluginUnavailable => NOT_FOUND,
             Code::Conflict => CONFLICT,
             Code::Guarded => REFUSED,
             Code::Forbidden => FORBIDDEN,
             Code::Unavailable => UNREACHABLE,
-            Code::PluginUnavailable | Code::PluginRefused | Code::Busy | Code::Internal => FAILED,
+            Code::Busy | Code::Internal => FAILED,
         };
         Self {
             exit,
@@ -104,7 +104,8 @@ impl From<manager::Error> for Failure {
 impl From<spi::Error> for Failure {
     fn from(error: spi::Error) -> Self {
         let (number, exit) = match error.class {
-            spi::Class::Unavailable | spi::Class::Unsure => (Some(Code::PluginUnavailable.number()), FAILED),
+            spi::Class::Unavailable => (Some(Code::PluginUnavailable.number()), NOT_FOUND),
+            spi::Class::Unsure => (Some(Code::PluginUnavailable.number()), FAILED),
             spi::Class::NotFound => (Some(Code::NotFound.number()), NOT_FOUND),
             spi::Class::InvalidSpec => (Some(Code::PluginRefused.number()), INVALID_FILE),
             spi::Class::Conflict | spi::Class::Exhausted | spi::Class::Internal => (None, FAILED),

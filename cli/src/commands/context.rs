@@ -15,7 +15,10 @@ pub(crate) enum ContextVerb {
     Ls,
     /// Remove a saved context and its certificate
     #[command(aliases = ["delete", "remove"])]
-    Rm { name: String },
+    Rm {
+        /// Its name
+        name: String,
+    },
 }
 
 pub(crate) fn run(verb: ContextVerb, global: &Global) -> Result<u8, Failure> {

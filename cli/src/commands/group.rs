@@ -17,7 +17,7 @@ use show::{describe, inspect, list};
 
 pub(super) use show::{brief_json, header, row};
 
-use super::{client, confirm, duration};
+use super::{client, confirm, duration, watching};
 use crate::global::{Format, Global};
 use crate::output;
 use crate::report::{self, Failure};
@@ -50,16 +50,22 @@ pub(crate) enum GroupVerb {
     #[command(visible_alias = "show")]
     #[command(alias = "get")]
     Describe {
+        /// The name of the group
         name: String,
         /// Print the group again at every change
         #[arg(short, long)]
         watch: bool,
     },
     /// Print the stored spec of a group
-    Inspect { name: String },
+    Inspect {
+        /// The name of the group
+        name: String,
+    },
     /// Change the number of members
     Scale {
+        /// The name of the group
         name: String,
+        /// The number of members
         size: u32,
         #[command(flatten)]
         wait: Wait,
@@ -70,7 +76,9 @@ pub(crate) enum GroupVerb {
     /// first: the answer is trusted.
     #[command(alias = "settle")]
     Resolve {
+        /// The name of the group
         name: String,
+        /// The slot: a number, or a logical id
         slot: String,
         /// No instance was created: the slot is filled again
         #[arg(long, required_unless_present = "instance", conflicts_with = "instance")]
@@ -84,7 +92,9 @@ pub(crate) enum GroupVerb {
     /// `group describe` lists them as strays. The group must have free slots: pause it, scale it, adopt, and resume it.
     /// One that was made from another template is replaced afterwards. What another cluster made is adopted, too: free it there first.
     Adopt {
+        /// The name of the group
         name: String,
+        /// The ids of the instances
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
@@ -93,7 +103,9 @@ pub(crate) enum GroupVerb {
     /// All strays that this cluster made, or these; `group describe` lists them. Never one that another cluster made.
     /// Strays are never destroyed automatically.
     DestroyStrays {
+        /// The name of the group
         name: String,
+        /// The ids of the instances [default: all that this cluster made]
         #[arg(value_name = "ID")]
         ids: Vec<String>,
         /// Do not ask for confirmation
@@ -104,12 +116,19 @@ pub(crate) enum GroupVerb {
     ///
     /// Nothing is made, destroyed, adopted or labelled, whoever leads; calls that are under way end. A commit is
     /// stored, and takes effect when the group is resumed.
-    Pause { name: String },
+    Pause {
+        /// The name of the group
+        name: String,
+    },
     /// Act for a paused group again
-    Resume { name: String },
+    Resume {
+        /// The name of the group
+        name: String,
+    },
     /// Stop managing a group; its instances stay
     #[command(visible_alias = "release")]
     Free {
+        /// The name of the group
         name: String,
         /// Do not ask for confirmation
         #[arg(short, long)]
@@ -117,6 +136,7 @@ pub(crate) enum GroupVerb {
     },
     /// Drain and destroy all members of a group, then delete it
     Destroy {
+        /// The name of the group
         name: String,
         /// Do not ask for confirmation
         #[arg(short, long)]
@@ -203,28 +223,31 @@ async fn free(name: &str, yes: bool, global: &Global) -> Result<u8, Failure> {
     // Calls that are under way are settled first, so that nobody who declares it again makes their instances twice.
     let mut told = false;
     let until = Instant::now() + RELEASED_WITHIN;
-    let left = loop {
-        match client.call(async |c| c.groups().describe(about(name)).await).await {
-            Err(error) if error.code == Code::NotFound => break group.running,
-            Err(error) => return Err(error.into()),
-            Ok(group) if group.lifecycle != "Releasing" => {
-                return Err(
-                    Failure::new(format!("`{name}` was declared again meanwhile")).exit(report::FAILED)
-                );
-            }
-            Ok(group) if !told => {
-                report::warn(&format!("{name}: {}", group.summary));
-                told = true;
-            }
-            Ok(group) if Instant::now() > until => {
-                return Err(Failure::new(format!("the calls of `{name}` are still under way"))
+    let freed = async {
+        loop {
+            match client.call(async |c| c.groups().describe(about(name)).await).await {
+                Err(error) if error.code == Code::NotFound => return Ok(group.running),
+                Err(error) => return Err(error.into()),
+                Ok(group) if group.lifecycle != "Releasing" => {
+                    return Err(
+                        Failure::new(format!("`{name}` was declared again meanwhile")).exit(report::FAILED)
+                    );
+                }
+                Ok(group) if !told => {
+                    report::warn(&format!("{name}: {}", group.summary));
+                    told = true;
+                }
+                Ok(group) if Instant::now() > until => {
+                    return Err(Failure::new(format!("the calls of `{name}` are still under way"))
                     .cause(group.waits.first().map(|first| first.message.clone()).unwrap_or_default())
                     .remedy("the managers continue; repeat the command to forget the group at once, with its calls")
                     .exit(report::DEADLINE));
+                }
+                Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
-            Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     };
+    let left = watching(name, freed).await?;
     output::done(global.output, &format!("{name}: no longer managed; {left} instances remain"))?;
     Ok(0)
 }
@@ -246,20 +269,26 @@ async fn destroy(name: &str, yes: bool, wait: &Wait, global: &Global) -> Result<
         output::line(&begun)?;
     }
     let until = Instant::now() + deadline;
-    loop {
-        match client.call(async |c| c.groups().describe(about(name)).await).await {
-            Err(error) if error.code == Code::NotFound => {
-                output::done(global.output, &format!("{name}: destroyed"))?;
-                return Ok(0);
-            }
-            Err(error) => return Err(error.into()),
-            Ok(group) if Instant::now() > until => {
-                return Err(Failure::new(format!("{} instances of `{name}` are still there", group.running))
+    let destroyed = async {
+        loop {
+            match client.call(async |c| c.groups().describe(about(name)).await).await {
+                Err(error) if error.code == Code::NotFound => {
+                    output::done(global.output, &format!("{name}: destroyed"))?;
+                    return Ok(0);
+                }
+                Err(error) => return Err(error.into()),
+                Ok(group) if Instant::now() > until => {
+                    return Err(Failure::new(format!(
+                        "{} instances of `{name}` are still there",
+                        group.running
+                    ))
                     .cause(group.waits.first().map(|first| first.message.clone()).unwrap_or_default())
                     .remedy("the managers continue to destroy them")
                     .exit(report::DEADLINE));
+                }
+                Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
-            Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
-    }
+    };
+    watching(name, destroyed).await
 }

@@ -67,10 +67,16 @@ pub(crate) struct ManagerStart {
     #[arg(long)]
     pub(crate) advertise: Option<String>,
     /// The id of the instance it runs on, which is never destroyed while this manager is a member
-    #[arg(long, value_name = "ID", env = "INFRAKIT_INSTANCE")]
+    #[arg(long, value_name = "ID", env = "INFRAKIT_INSTANCE", hide_env_values = true)]
     pub(crate) instance: Option<String>,
     /// The instance plugin of that instance, where several may have one with this id: NAME or NAME/TYPE
-    #[arg(long, value_name = "PLUGIN", env = "INFRAKIT_INSTANCE_PLUGIN", requires = "instance")]
+    #[arg(
+        long,
+        value_name = "PLUGIN",
+        env = "INFRAKIT_INSTANCE_PLUGIN",
+        hide_env_values = true,
+        requires = "instance"
+    )]
     pub(crate) instance_plugin: Option<String>,
     /// Bootstrap a new cluster
     #[arg(long, conflicts_with = "join")]
@@ -120,7 +126,7 @@ pub(crate) struct ManagerStart {
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) backup_keep: u32,
     /// Timeout of a plugin call, such as 15s
-    #[arg(long, env = "INFRAKIT_CLIENT_TIMEOUT", default_value = "15s")]
+    #[arg(long, env = "INFRAKIT_CLIENT_TIMEOUT", hide_env_values = true, default_value = "15s")]
     pub(crate) plugin_timeout: String,
 }
 
@@ -152,13 +158,22 @@ pub(crate) async fn run(verb: ManagerVerb, global: &Global) -> Result<u8, Failur
         ManagerVerb::Unlock { data_dir, unlock_key_file } => {
             let unlock = unlock_key(unlock_key_file.as_deref())?;
             keyfile::unlock(&data_dir, unlock.as_ref()).map_err(|error| cannot_lock(&error))?;
+            output::done(global.output, &format!("{}: unlocked", data_dir.display()))?;
             return Ok(0);
         }
     };
     start_logging(global)?;
     let config = configure(*start, global)?;
     let telemetry = Telemetry::start();
-    let running = manager::start(config, stop()).await.map_err(Failure::from)?;
+    // One that joins may wait for a minute.
+    let before = spi::stop_signal();
+    let running = tokio::select! {
+        running = manager::start(config, stop()) => running.map_err(Failure::from)?,
+        () = before => {
+            tracing::info!("stopped before it was a member");
+            return Ok(0);
+        }
+    };
     tracing::info!("{}", running.describe());
     let notifying = tokio::spawn(notify_service_manager(running.probe()));
     let finished = running.finished().await;
@@ -224,13 +239,27 @@ fn stop() -> impl Future<Output = ()> + Send + 'static {
     }
 }
 
-/// Whether every address is one, and others can reach this manager.
-fn check_addresses(start: &ManagerStart) -> Result<(), Failure> {
-    let told = start.join.iter().chain(&start.peers);
-    for address in told.chain(&start.advertise).chain(&start.monitor).chain([&start.listen]) {
-        if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
-            return Err(Failure::usage(format!("`{address}` is not an address")).remedy("write HOST:PORT"));
-        }
+/// A host and a port, which may be written as a URL.
+fn address(text: &str) -> Result<String, Failure> {
+    let wrong = || Failure::usage(format!("`{text}` is not an address")).remedy("write HOST:PORT");
+    // Whoever listens at port 0 gets a free one.
+    let (whole, is_any) = match text.strip_suffix(":0") {
+        Some(host) => (format!("{host}:1"), true),
+        None => (text.to_owned(), false),
+    };
+    let parsed = api::Addresses::parse(&whole).map_err(|_| wrong())?;
+    match parsed.iter().collect::<Vec<_>>()[..] {
+        [one] if !one.contains('/') && is_any => Ok(format!("{}:0", one.trim_end_matches(":1"))),
+        [one] if !one.contains('/') => Ok(one.to_owned()),
+        _ => Err(wrong()),
+    }
+}
+
+/// Reads every address, and finds out whether others can reach this manager.
+fn check_addresses(start: &mut ManagerStart) -> Result<(), Failure> {
+    let told = start.join.iter_mut().chain(&mut start.peers);
+    for text in told.chain(&mut start.advertise).chain(&mut start.monitor).chain([&mut start.listen]) {
+        *text = address(text)?;
     }
     let unspecified = start.listen.starts_with("0.0.0.0:") || start.listen.starts_with("[::]:");
     if unspecified && start.advertise.is_none() {
@@ -240,11 +269,11 @@ fn check_addresses(start: &ManagerStart) -> Result<(), Failure> {
     Ok(())
 }
 
-fn configure(start: ManagerStart, global: &Global) -> Result<Config, Failure> {
+pub(super) fn configure(mut start: ManagerStart, global: &Global) -> Result<Config, Failure> {
     if start.name.trim().is_empty() {
         return Err(Failure::usage("--name is empty"));
     }
-    check_addresses(&start)?;
+    check_addresses(&mut start)?;
     let plugin_deadline = duration(&start.plugin_timeout)?;
     if plugin_deadline > spi::Directory::DEADLINE || plugin_deadline.is_zero() {
         return Err(Failure::usage("--plugin-timeout must be more than 0 and at most 15s")

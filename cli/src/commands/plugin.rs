@@ -18,6 +18,7 @@ pub(crate) enum PluginVerb {
     /// Start plugins in this process, in the foreground
     #[command(long_about = kinds())]
     Start {
+        /// Kinds of plugins, each with the name to serve it under
         #[arg(required = true, value_name = "KIND[:NAME]")]
         plugins: Vec<String>,
         /// An option for every plugin started here that supports it, as KEY=VALUE
@@ -91,7 +92,8 @@ async fn start(desired: &[String], options: &[String], global: &Global) -> Resul
             NotMade::Options(why) => Failure::usage(why),
             NotMade::Failed(why) => Failure::new(cannot_start()).cause(why),
         })?;
-        let served = spi::serve(&directory, name, plugin)
+        let served = spi::serve_soon(&directory, name, plugin)
+            .await
             .map_err(|error| Failure::new(cannot_start()).cause(error.to_string()))?;
         tracing::info!(plugin = name, socket = %served.socket().display(), "serving");
         running.push(served);

@@ -29,6 +29,7 @@ pub(crate) enum SecretVerb {
     /// Remove a secret that no group references
     #[command(aliases = ["delete", "remove"])]
     Rm {
+        /// Its name
         name: String,
         /// Do not ask for confirmation
         #[arg(short, long)]
