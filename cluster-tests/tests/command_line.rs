@@ -38,15 +38,16 @@ async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
         (web.replace("Size: 1", "Size: one").into_bytes(), 65, "<stdin>:4:22: properties.Allocation.Size"),
         (web.replace("Size: 1", "Size: 1, LogicalIDs: [a]").into_bytes(), 65, "both Size and LogicalIDs"),
         (web.replace("Size: 1", "").into_bytes(), 65, "neither Size nor LogicalIDs"),
+        (web.replace("Size: 1", "Size: 014").into_bytes(), 65, "`014` is 12 in YAML 1.1 and 14 in YAML 1.2"),
         (web.replace("Size: 1", "LogicalIDs: [a, a]").into_bytes(), 65, "`a` is repeated"),
         (
             web.replace("vanilla", "nosuch").into_bytes(),
-            1,
+            4,
             "error[E1203]: <stdin>:6:11: properties.Flavor: plugin `nosuch` does not answer",
         ),
         (
             web.replace("Init: [echo hi]", "Init: 7").into_bytes(),
-            1,
+            65,
             "error[E1204]: <stdin>:6:11: properties.Flavor: plugin `vanilla` rejects it",
         ),
         (
@@ -57,7 +58,7 @@ async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
             ]
             .concat()
             .into_bytes(),
-            1,
+            4,
             "2 problems\n<stdin>:12:13: properties.Instance: plugin `other` does not answer",
         ),
         (large, 65, "at most 4194304 are accepted"),
@@ -259,4 +260,213 @@ async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
         assert!(shown.contains(" echo ") && !shown.contains("hidden"), "the terminal is as it was: {shown}");
         assert_eq!(text(&shell.run(&["secret", "ls", "-o", "name"]).stdout).trim(), left, "{typed:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_set_is_removed_and_a_manager_describes_itself() {
+    let shell = Shell { cluster: Cluster::of(3).await };
+    for (args, code) in [
+        (&["var", "set", "k", "v"][..], 0),
+        (&["var", "rm", "k"], 0),
+        (&["var", "get", "k"], 4),
+        (&["var", "rm", "k"], 4),
+        (&["var", "set", "infrakit/max-instances", "5"], 0),
+        (&["var", "rm", "infrakit/max-instances"], 0),
+        (&["node", "inspect", "nobody"], 4),
+    ] {
+        let output = shell.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+    }
+    let listed = text(&shell.run(&["var", "ls"]).stdout);
+    let ceiling = listed.lines().find(|line| line.starts_with("infrakit/max-instances")).expect("a setting");
+    assert!(ceiling.split_whitespace().eq(["infrakit/max-instances", "none", "default"]), "{ceiling}");
+    // Whoever is asked, the manager itself answers.
+    for name in shell.cluster.names("Voter").await.into_iter().chain(shell.cluster.names("Leader").await) {
+        let shown = text(&shell.run(&["node", "inspect", &name]).stdout);
+        for said in ["certificate  valid until ", " are free", "log          last entry "] {
+            assert!(shown.contains(said), "{name}: {shown}");
+        }
+        let object = shell.run(&["node", "inspect", &name, "-o", "json"]).stdout;
+        let object: serde_json::Value = serde_json::from_slice(&object).expect("one object");
+        let dir = object["details"]["dataDir"].as_str().unwrap_or_default();
+        assert!(object["details"]["log"]["applied"].as_u64() > Some(0), "{object}");
+        assert!(std::path::Path::new(dir).join("db").is_dir(), "{name} says {dir}");
+    }
+}
+
+/// A server of one file, and of nothing else.
+fn serve_file(body: String) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 1024];
+            let n = stream.read(&mut request).unwrap_or(0);
+            let status = if request[..n].starts_with(b"GET /web.yaml ") { "200 OK" } else { "404 Not Found" };
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_may_be_behind_a_url_and_in_the_yaml_of_before() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    let url = serve_file(group("web", 2, "v1").replace("image: v1", "image: v1, spot: yes, mode: 0755"));
+    let there = format!("{url}/web.yaml");
+    let planned = shell.run(&["group", "plan", &there, "--detailed-exitcode"]);
+    assert_eq!(planned.status.code(), Some(2), "{}", text(&planned.stderr));
+    let told = text(&planned.stderr);
+    assert!(told.contains(&format!("{there}:5:")), "{told}");
+    for said in
+        ["`yes` is true in YAML 1.1 and the text \"yes\" in YAML 1.2", "`0755` is 493 in YAML 1.1 and 755"]
+    {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    let quiet = shell.run(&["group", "commit", &there, "--yaml", "1.2", "--wait"]);
+    assert!(quiet.status.success() && !text(&quiet.stderr).contains("YAML"), "{}", text(&quiet.stderr));
+    let inspected = text(&shell.run(&["group", "inspect", "web"]).stdout);
+    assert!(inspected.contains("spot: \"yes\"") && inspected.contains("mode: 755"), "{inspected}");
+    let again = shell.feed(&["group", "commit", "-"], inspected.as_bytes());
+    let told = text(&again.stdout);
+    assert!(told.contains("web: unchanged") || told.contains(": Noop"), "{told}{}", text(&again.stderr));
+    let nowhere = shell.run(&["group", "plan", &format!("{url}/other.yaml")]);
+    assert_eq!(nowhere.status.code(), Some(65), "{}", text(&nowhere.stderr));
+    assert!(text(&nowhere.stderr).contains("responded with status 404"), "{}", text(&nowhere.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stops_waiting_is_told_that_the_work_goes_on() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    shell.cluster.fault("provision", "refuse");
+    let mut child = Command::new(cluster_tests::program())
+        .args(["-H", &shell.cluster.addresses(), "group", "commit", "-", "--wait"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let web = group("web", 2, "v1");
+    child.stdin.take().expect("a pipe").write_all(web.as_bytes()).expect("it reads");
+    let mut progress = child.stderr.take().expect("a pipe");
+    let mut told = String::new();
+    while !told.contains("0/2 ready") {
+        let mut piece = [0; 256];
+        let n = progress.read(&mut piece).expect("it says something");
+        assert!(n > 0, "it does not wait: {told}");
+        told.push_str(&String::from_utf8_lossy(&piece[..n]));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    progress.read_to_string(&mut told).expect("it ends");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{told}");
+    assert!(told.contains("the managers go on with it") && told.contains("describe web --watch"), "{told}");
+    assert!(shell.groups().contains("\"name\":\"web\""), "{}", shell.groups());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_redrawn_in_place() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    let web = group("web", 2, "v1");
+    assert!(shell.feed(&["group", "commit", "-", "--wait"], web.as_bytes()).status.success());
+    let program = cluster_tests::program().display().to_string();
+    let command =
+        format!("stty rows 4 cols 30; {program} -H {} group describe web --watch", shell.cluster.addresses());
+    let mut child = Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`script` is a part of every Debian");
+    let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
+    let mut shown = String::new();
+    while !shown.contains("more lines") {
+        let mut piece = [0; 256];
+        let n = screen.read(&mut piece).expect("it shows something");
+        assert!(n > 0, "it ends: {shown}");
+        shown.push_str(&String::from_utf8_lossy(&piece[..n]));
+    }
+    keys.write_all(b"\x03").expect("it reads");
+    screen.read_to_string(&mut shown).expect("it ends");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{shown}");
+    assert!(shown.starts_with("\x1b[H\x1b[2Jweb: 2/2 ready"), "{shown:?}");
+    let first = shown.split("\x1b[H").nth(1).expect("a screen");
+    assert!(
+        first.lines().count() <= 4 && first.lines().all(|line| line.chars().count() <= 30 + 5),
+        "{first:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_completes_the_names_of_what_is_there() {
+    let shell = Shell { cluster: Cluster::of(1).await };
+    for name in ["web", "worker"] {
+        let group = group(name, 1, "v1");
+        assert!(shell.feed(&["group", "commit", "-", "--wait"], group.as_bytes()).status.success());
+    }
+    let complete = |words: &[&str]| {
+        let output = Command::new(cluster_tests::program())
+            .env("INFRAKIT_COMPLETE", "bash")
+            .env("INFRAKIT_HOST", shell.cluster.addresses())
+            .env("INFRAKIT_PLUGINS_DIR", shell.cluster.plugins_dir())
+            .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string())
+            .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+            .env("_CLAP_COMPLETE_SPACE", "true")
+            .env("_CLAP_IFS", "\n")
+            .arg("--")
+            .args(words)
+            .output()
+            .expect("the program");
+        let mut all: Vec<String> = text(&output.stdout).lines().map(|it| it.trim().to_owned()).collect();
+        all.retain(|it| !it.starts_with('-'));
+        all.sort();
+        all
+    };
+    assert_eq!(complete(&["infrakit", "group", "describe", "w"]), ["web", "worker"]);
+    assert_eq!(complete(&["infrakit", "group", "scale", "wo"]), ["worker"]);
+    assert_eq!(complete(&["infrakit", "node", "inspect", ""]), ["m1"]);
+    assert!(shell.run(&["var", "set", "tier", "gold"]).status.success());
+    assert_eq!(complete(&["infrakit", "var", "rm", ""]), ["tier"], "what has its default cannot be removed");
+    let elsewhere = ["infrakit", "--host", "127.0.0.1:1", "group", "describe", "w"];
+    assert_eq!(complete(&elsewhere), Vec::<String>::new(), "whoever is named is asked, and nobody else");
+    assert_eq!(complete(&["infrakit", "plugin", "start", "vani"]), ["vanilla"]);
+    assert!(complete(&["infrakit", "plugin", "test", "sim"]).iter().any(|it| it.starts_with("simulator")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throwaway_cluster_converges_and_leaves_nothing() {
+    let listen = format!("127.0.0.1:{}", cluster_tests::free_ports(1)[0]);
+    let mut child = Command::new(cluster_tests::program())
+        .args(["dev", "--listen", &listen])
+        .env("INFRAKIT_LOG", "error")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let mut screen = child.stdout.take().expect("a pipe");
+    let mut shown = String::new();
+    while !shown.contains("infrakit group ls") {
+        let mut piece = [0; 256];
+        let n = screen.read(&mut piece).expect("it shows something");
+        assert!(n > 0, "it ends: {shown}");
+        shown.push_str(&String::from_utf8_lossy(&piece[..n]));
+    }
+    let dir =
+        shown.split("everything is in ").nth(1).and_then(|rest| rest.split(',').next()).expect("a directory");
+    assert!(std::path::Path::new(dir).is_dir(), "{shown}");
+    // The address is told first, and then the example is committed.
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples/web.yaml");
+    let words = ["-H", &listen, "group", "commit", "--wait", "--allow-missing-plugins", example];
+    let waited = Command::new(cluster_tests::program()).args(words).output().expect("the program");
+    assert!(waited.status.success(), "{}", text(&waited.stderr));
+    let listed = Command::new(cluster_tests::program()).args(["-H", &listen, "group", "ls"]).output();
+    let listed = text(&listed.expect("the program").stdout);
+    assert!(listed.contains("5/5"), "{listed}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert!(child.wait().expect("it ends").success());
+    assert!(!std::path::Path::new(dir).exists(), "it goes with the program");
 }
