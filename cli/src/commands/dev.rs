@@ -64,13 +64,15 @@ pub(crate) async fn run(args: DevArgs, global: &Global) -> Result<u8, Failure> {
         ))?;
         output::line("  infrakit group ls")?;
         tokio::select! {
+            // Whoever ends the cluster is not told that its managers go on.
+            biased;
+            () = &mut stopped => return Ok(()),
             committed = commit(&files, &args.listen, &plugins_dir) => {
                 // What is wrong with a file can be mended from the other terminal.
                 if let Err(failure) = committed {
                     report::print(&failure, global.output);
                 }
             }
-            () = &mut stopped => return Ok(()),
         }
         stopped.await;
         Ok::<(), Failure>(())
