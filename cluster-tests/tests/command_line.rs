@@ -27,6 +27,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What a program has shown when one of these is in it.
+fn shown_until(screen: &mut impl Read, any: &[&str]) -> String {
+    let mut shown = String::new();
+    while !any.iter().any(|it| shown.contains(it)) {
+        let mut piece = [0; 256];
+        let n = screen.read(&mut piece).expect("it can be read");
+        assert!(n > 0, "it ends without {any:?}: {shown}");
+        shown.push_str(&String::from_utf8_lossy(&piece[..n]));
+    }
+    shown
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_gets_one_clear_error_its_exit_code_and_changes_nothing() {
     let shell = Shell { cluster: Cluster::of(1).await };
@@ -247,13 +259,7 @@ async fn whoever_is_asked_for_confirmation_may_press_ctrl_c() {
             .expect("`script` is a part of every Debian");
         let (mut keys, mut screen) =
             (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-        let mut shown = String::new();
-        while !shown.contains("to continue: ") && !shown.contains("Value of secret `new`: ") {
-            let mut piece = [0; 256];
-            let n = screen.read(&mut piece).expect("it shows something");
-            assert!(n > 0, "it asks for nothing: {shown}");
-            shown.push_str(&String::from_utf8_lossy(&piece[..n]));
-        }
+        let mut shown = shown_until(&mut screen, &["to continue: ", "Value of secret `new`: "]);
         keys.write_all(typed.as_bytes()).expect("it reads");
         screen.read_to_string(&mut shown).expect("it ends");
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{typed:?}: {shown}");
@@ -352,13 +358,7 @@ async fn whoever_stops_waiting_is_told_that_the_work_goes_on() {
     let web = group("web", 2, "v1");
     child.stdin.take().expect("a pipe").write_all(web.as_bytes()).expect("it reads");
     let mut progress = child.stderr.take().expect("a pipe");
-    let mut told = String::new();
-    while !told.contains("0/2 ready") {
-        let mut piece = [0; 256];
-        let n = progress.read(&mut piece).expect("it says something");
-        assert!(n > 0, "it does not wait: {told}");
-        told.push_str(&String::from_utf8_lossy(&piece[..n]));
-    }
+    let mut told = shown_until(&mut progress, &["0/2 ready"]);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
     progress.read_to_string(&mut told).expect("it ends");
@@ -382,13 +382,7 @@ async fn a_terminal_is_redrawn_in_place() {
         .spawn()
         .expect("`script` is a part of every Debian");
     let (mut keys, mut screen) = (child.stdin.take().expect("a pipe"), child.stdout.take().expect("a pipe"));
-    let mut shown = String::new();
-    while !shown.contains("more lines") {
-        let mut piece = [0; 256];
-        let n = screen.read(&mut piece).expect("it shows something");
-        assert!(n > 0, "it ends: {shown}");
-        shown.push_str(&String::from_utf8_lossy(&piece[..n]));
-    }
+    let mut shown = shown_until(&mut screen, &["more lines"]);
     keys.write_all(b"\x03").expect("it reads");
     screen.read_to_string(&mut shown).expect("it ends");
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{shown}");
@@ -447,13 +441,7 @@ async fn a_throwaway_cluster_converges_and_leaves_nothing() {
         .spawn()
         .expect("the program");
     let mut screen = child.stdout.take().expect("a pipe");
-    let mut shown = String::new();
-    while !shown.contains("infrakit group ls") {
-        let mut piece = [0; 256];
-        let n = screen.read(&mut piece).expect("it shows something");
-        assert!(n > 0, "it ends: {shown}");
-        shown.push_str(&String::from_utf8_lossy(&piece[..n]));
-    }
+    let shown = shown_until(&mut screen, &["infrakit group ls"]);
     let dir =
         shown.split("everything is in ").nth(1).and_then(|rest| rest.split(',').next()).expect("a directory");
     assert!(std::path::Path::new(dir).is_dir(), "{shown}");

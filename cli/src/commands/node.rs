@@ -2,6 +2,7 @@
 
 use api::proto as pb;
 use clap::Subcommand;
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use super::outage::{ask, outage_json, tell_outage};
@@ -194,13 +195,13 @@ fn details_lines(it: &pb::NodeDetails) -> Vec<(&'static str, String)> {
         None => format!("expired at {}", output::rfc3339(at)),
     });
     let disk = match (it.disk_free_bytes, it.disk_bytes) {
-        (Some(free), Some(all)) => format!("; {} of {} are free", size(free), size(all)),
+        (Some(free), Some(all)) => format!("; {} of {} are free", HumanBytes(free), HumanBytes(all)),
         _ => String::new(),
     };
     vec![
         ("started", format!("{} ({})", output::rfc3339(it.started_ms), output::ago(it.started_ms))),
         ("certificate", certificate.unwrap_or_else(|| "none".to_owned())),
-        ("disk", format!("{} in {}{disk}", size(it.data_bytes), it.data_dir)),
+        ("disk", format!("{} in {}{disk}", HumanBytes(it.data_bytes), it.data_dir)),
         (
             "log",
             format!(
@@ -211,19 +212,6 @@ fn details_lines(it: &pb::NodeDetails) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Bytes, for people.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let (mut value, mut unit) = (bytes as f64 / 1024.0, UNITS[0]);
-    for next in &UNITS[1..] {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, next);
-    }
-    format!("{value:.1} {unit}")
-}
-
 async fn list(global: &Global) -> Result<u8, Failure> {
     let status = ask(global).await?;
     let items: Vec<Value> = status.nodes.iter().map(|node| node_json(node, status.term)).collect();
@@ -232,15 +220,4 @@ async fn list(global: &Global) -> Result<u8, Failure> {
         output::table(global.output, &NODES, status.nodes.iter().map(node_row))?;
     }
     Ok(tell_outage(&status))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_are_for_people() {
-        let all = [0, 1536, 5 << 20, 3 << 30, 7 << 40].map(size);
-        assert_eq!(all, ["0.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 GiB", "7.0 TiB"]);
-    }
 }

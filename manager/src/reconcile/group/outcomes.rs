@@ -229,11 +229,7 @@ impl<W: World> Reconciler<W> {
             Claim::Provision { slot } | Claim::Replace { slot } | Claim::Destroy { slot: Some(slot), .. },
         ) = (&why, claim)
         {
-            let template = group.target;
-            let before = self.observed.backoff.get(slot).filter(|before| before.template == template);
-            let (since, failures) = before.map_or((now, 0), |before| (before.since, before.failures));
-            let until = now + FIRST_PAUSE;
-            self.observed.backoff.insert(slot.clone(), Backoff { since, failures, template, until, message });
+            self.hold_slot(slot.clone(), group.target, 0, now, message);
             return;
         }
         match claim {
@@ -264,10 +260,14 @@ impl<W: World> Reconciler<W> {
 
     /// Backs off from a slot, longer after each failure in a row.
     fn slot_failed(&mut self, slot: Slot, template: Revision, now: Timestamp, message: String) {
+        self.hold_slot(slot, template, 1, now, message);
+    }
+
+    /// The same, after as many more failures of this template.
+    fn hold_slot(&mut self, slot: Slot, template: Revision, more: u32, now: Timestamp, message: String) {
         let before = self.observed.backoff.get(&slot).filter(|before| before.template == template);
-        let failures = before.map_or(0, |before| before.failures) + 1;
-        let since = before.map_or(now, |before| before.since);
-        let until = now + pause_after(failures);
+        let (since, failures) = before.map_or((now, more), |before| (before.since, before.failures + more));
+        let until = now + if more == 0 { FIRST_PAUSE } else { pause_after(failures) };
         self.observed.backoff.insert(slot, Backoff { since, failures, template, until, message });
     }
 
