@@ -19,9 +19,25 @@ const SERIAL: [u64; 4] = [2, 5, 4, 5];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A manager, in one lineage of its cluster.
-    Manager { cluster: ClusterId, lineage: u32, node: NodeId },
+    Manager {
+        /// Its cluster.
+        cluster: ClusterId,
+        /// How often the cluster was recovered or restored.
+        lineage: u32,
+        /// The manager.
+        node: NodeId,
+    },
     /// A user; the certificate is valid as long as the token of the login is.
-    Person { cluster: ClusterId, name: String, role: Role, token: TokenId },
+    Person {
+        /// The cluster that the user logged in to.
+        cluster: ClusterId,
+        /// The name that the token was created for.
+        name: String,
+        /// What the user may do.
+        role: Role,
+        /// The token of the login.
+        token: TokenId,
+    },
 }
 
 /// What one side of a connection presents, and the authorities that it trusts.
@@ -54,6 +70,7 @@ impl BadCertificate {
 }
 
 impl Subject {
+    /// What whoever has the certificate may do.
     pub fn role(&self) -> Role {
         match self {
             Subject::Manager { .. } => Role::Manager,

@@ -35,6 +35,7 @@ pub enum Code {
 /// An error of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
+    /// What kind of error it is.
     pub code: Code,
     /// What failed, in one sentence.
     pub what: String,

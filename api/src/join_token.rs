@@ -19,7 +19,9 @@ pub struct Fingerprint([u8; 32]);
 /// A join or login token: the fingerprint of the authority, and a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinToken {
+    /// The authority that whoever uses the token will trust.
     pub authority: Fingerprint,
+    /// What the managers compare.
     pub secret: Secret,
 }
 
@@ -45,6 +47,7 @@ impl fmt::Display for Fingerprint {
 /// Where a token is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenFrom {
+    /// The token itself.
     Text(Secret),
     /// `-` is the standard input.
     File(PathBuf),

@@ -1,5 +1,29 @@
-//! The public API of the managers: its messages, conversions to the model, credentials, and a client with
-//! failover.
+//! The public API of the managers: its messages, conversions to the model, credentials, and a client with failover.
+//!
+//! The API is gRPC, a service for each noun: `proto/infrakit/v1/group.proto` and the files beside it. [`proto`] is generated
+//! of them. Any manager takes any call, and forwards to the leader what it cannot answer itself.
+//!
+//! # Calling a manager
+//!
+//! On the machine of a manager its socket needs no credentials; from elsewhere a client presents the certificate that
+//! `infrakit login` was given ([`Credentials`]). [`Client::call`] asks one manager after the other until one answers; a call
+//! that changes something has a request id, so that it takes effect once however often it is sent.
+//!
+//! ```no_run
+//! use api::proto::GroupRequest;
+//!
+//! # async fn example() -> Result<(), api::Error> {
+//! let managers = api::Addresses::parse("unix:///run/infrakit/infrakit.sock")?;
+//! let client = api::Client::new(&managers, None)?;
+//!
+//! let asked = GroupRequest { group: "web".into(), ..GroupRequest::default() };
+//! let web = client.call(async |managers| managers.groups().describe(asked.clone()).await).await?;
+//! println!("{web:?}");
+//! # Ok(())
+//! # }
+//! ```
+
+#![warn(missing_docs)]
 
 mod client;
 mod convert;
@@ -11,7 +35,7 @@ mod services;
 pub mod tls;
 
 /// The generated messages, client and server of `infrakit.v1`.
-#[allow(clippy::all, unreachable_pub)]
+#[allow(clippy::all, unreachable_pub, missing_docs)]
 pub mod proto {
     tonic::include_proto!("infrakit.v1");
 }

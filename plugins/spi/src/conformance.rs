@@ -12,9 +12,11 @@ use model::plugin::PluginClass;
 use model::tags::{self, Tags};
 use model::{Description, InstanceId, Opaque};
 
-use crate::client::{Client, Hello};
-use crate::contract::{Call, Epoch, InstanceSpec, Instances, since_boot};
-use crate::{interface, json, state, wire};
+use crate::call::{Call, Epoch, since_boot};
+use crate::client::Client;
+use crate::interface;
+use crate::interface::handshake::Hello;
+use crate::interface::instance::{InstanceSpec, Instances, has_state};
 
 pub use flavor::flavors;
 
@@ -331,9 +333,7 @@ impl<P: Instances> Bench<P> {
         self.destroy(&id).await?;
         let mut outcome = Outcome::Skipped("the plugin does not list State".into());
         for item in &items {
-            let read: wire::ReadDescribed<'_> = json::read_raw(item).map_err(|error| error.to_string())?;
-            if let Some(state) = read.state {
-                state::check(state).map_err(|why| format!("{}: {why}", state.get()))?;
+            if has_state(item)? {
                 outcome = Outcome::Passed;
             }
         }

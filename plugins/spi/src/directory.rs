@@ -34,6 +34,7 @@ impl Directory {
     /// The default timeout of a call, as in Docker's InfraKit (plugin-protocol §3).
     pub const DEADLINE: Duration = Duration::from_secs(15);
 
+    /// The plugins in this directory, whose calls have the default timeout.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), deadline: Self::DEADLINE }
     }
@@ -58,6 +59,7 @@ impl Directory {
             .or_else(|| home.map(|home| home.join(".infrakit/plugins")))
     }
 
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -115,6 +117,7 @@ impl Found {
         matches!(self.endpoint, Endpoint::Unix(_))
     }
 
+    /// A client of it; it connects with the first call.
     pub fn client(&self) -> Client {
         Client::new(&self.name, self.endpoint.clone(), self.deadline)
     }

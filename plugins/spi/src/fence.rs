@@ -8,13 +8,8 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-use crate::contract::{Call, Epoch, since_boot};
+use crate::call::{Call, Epoch, since_boot};
 use crate::error::{Class, Error};
-
-/// Prefix of an object of `Fence/0.1.0` in Hello with the listing lag of the plugin.
-pub(crate) const LISTS_WITHIN: &str = "lists-within=";
-/// The object of a plugin whose listings never prove that an instance was not created: class D.
-pub(crate) const LISTS_NEVER: &str = "lists-within=never";
 
 const TOKEN: &str = "infrakit-token";
 const EPOCH: &str = "infrakit-epoch";

@@ -5,11 +5,27 @@
 //! in a map of texts, such as tags, anything is, as its JSON. The keys of maps are exact, and raw values stay
 //! byte for byte.
 
+use model::Opaque;
 use serde::de::value::{BorrowedStrDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::Error;
 use serde_json::value::RawValue;
+
+/// Any JSON value, kept byte for byte; null and absent are the same.
+pub(crate) type Any = Option<Box<RawValue>>;
+
+pub(crate) fn any(opaque: &Opaque) -> Any {
+    if opaque.is_null() {
+        return None;
+    }
+    // `Opaque` was one JSON value when it was made; if it is not, null is the honest reading.
+    RawValue::from_string(opaque.as_json().to_owned()).ok()
+}
+
+pub(crate) fn opaque(any: Any) -> Opaque {
+    any.map_or_else(Opaque::null, |raw| Opaque::from_json(raw.get()))
+}
 
 /// Reads one JSON value as Go's decoder does, but an unknown field is an error if the type says so. Raw values
 /// keep their digits.

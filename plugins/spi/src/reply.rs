@@ -2,11 +2,31 @@
 //! HTTP status are ignored.
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::bounds;
 use crate::error::{Class, Error};
-use crate::{bounds, json, wire};
+use crate::json::{self, Tried};
+use crate::rpc::FaultData;
+
+/// A reply as a tolerant client reads it: only `error` and `result` count (plugin-protocol §4).
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Reply<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
+}
+
+/// A JSON-RPC error as a tolerant client reads it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ReadFault {
+    message: String,
+    data: Tried<Option<FaultData>>,
+}
 
 /// An error of the transport or the plugin, before it is classified.
 pub(crate) enum Fault {
@@ -38,7 +58,7 @@ pub(crate) fn read<R: DeserializeOwned>(answer: &Bytes) -> Result<R, Fault> {
         Some(whole) => whole.map_err(garbled)?,
         None => return Err(Fault::Broken("the reply is empty (EOF)".into())),
     };
-    let reply: wire::Reply<'_> = json::read_raw(whole).map_err(garbled)?;
+    let reply: Reply<'_> = json::read_raw(whole).map_err(garbled)?;
     if let Some(error) = reply.error {
         return Err(said(error));
     }
@@ -48,7 +68,7 @@ pub(crate) fn read<R: DeserializeOwned>(answer: &Bytes) -> Result<R, Fault> {
 
 /// An error that is not an object, or that has no message, is its own message.
 fn said(error: &RawValue) -> Fault {
-    let fault: wire::ReadFault = json::read_raw(error).unwrap_or_default();
+    let fault: ReadFault = json::read_raw(error).unwrap_or_default();
     let class = fault.data.0.ok().flatten().and_then(|data| Class::parse(&data.class));
     let message = if fault.message.is_empty() { error.get().to_owned() } else { fault.message };
     Fault::Said { message, class }

@@ -25,7 +25,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::events::{covers, frame};
+use crate::interface::event::{covers, frame};
 use crate::{fence, socket};
 
 pub use plugin::Plugin;
@@ -196,9 +196,9 @@ async fn call(plugin: &Plugin, request: Request<Incoming>) -> Response<Body> {
 
 /// A stream of the events that the topic covers; without events, it stays open until the server is stopped.
 fn follow(plugin: &Plugin, request: &Request<Incoming>, mut until: watch::Receiver<()>) -> Response<Body> {
+    let mut query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
     let topic =
-        request.uri().query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("topic="));
-    let topic = unescape(topic.unwrap_or_default());
+        query.find(|(key, _)| key == "topic").map(|(_, topic)| topic.into_owned()).unwrap_or_default();
     let stopped = async move { while until.changed().await.is_ok() {} };
     let body = match &plugin.events {
         None => StreamBody::new(stream::pending().take_until(stopped)).boxed_unsync(),
@@ -227,24 +227,6 @@ fn follow(plugin: &Plugin, request: &Request<Incoming>, mut until: watch::Receiv
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
     response
-}
-
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = [rest.next().unwrap_or(b'0'), rest.next().unwrap_or(b'0')];
-                let code =
-                    std::str::from_utf8(&digits).ok().and_then(|digits| u8::from_str_radix(digits, 16).ok());
-                bytes.push(code.unwrap_or(b'?'));
-            }
-            other => bytes.push(other),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

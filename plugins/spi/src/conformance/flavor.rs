@@ -5,8 +5,9 @@ use model::{Allocation, Description, Opaque};
 
 use super::Report;
 use crate::client::Client;
-use crate::contract::{Attachment, Flavors, Index, InstanceSpec};
-use crate::{convert, interface};
+use crate::interface;
+use crate::interface::flavor::{Flavors, Index};
+use crate::interface::instance::{Attachment, InstanceSpec, instance_spec_to_json};
 
 /// Tests the flavor plugin at `subtype`, with these properties.
 pub async fn flavors(client: &Client, subtype: &str, properties: &Opaque) -> Report {
@@ -56,9 +57,8 @@ async fn prepare_keeps<F: Flavors>(
     if let Some(lost) = lost {
         return Err(format!("the tag {lost} is missing"));
     }
-    let show = |spec: &InstanceSpec| serde_json::to_string(&convert::spec(spec)).unwrap_or_default();
     if prepared.properties != spec.properties || prepared.logical_id != spec.logical_id {
-        return Err(format!("{} became {}", show(&spec), show(&prepared)));
+        return Err(format!("{} became {}", instance_spec_to_json(&spec), instance_spec_to_json(&prepared)));
     }
     if !prepared.init.contains("echo base") {
         return Err(format!("the base Init is missing: {:?}", prepared.init));

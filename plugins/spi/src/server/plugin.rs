@@ -5,56 +5,62 @@ use std::sync::Arc;
 
 use model::Millis;
 
-use crate::contract::{Flavors, Instances};
-use crate::events::Events;
-use crate::{fence, interface};
+use crate::fence::Fence;
+use crate::interface::event::{self, Events};
+use crate::interface::flavor::{self, Flavors};
+use crate::interface::instance::{self, Instances};
+use crate::object::{Interface, Method, Object};
+use crate::powers::Powers;
+use crate::rpc::{Addressed, Fault, Request};
 
 /// The objects of a plugin process. The base object has the name `""`.
 #[derive(Clone, Default)]
 pub struct Plugin {
-    pub(super) instances: BTreeMap<String, Arc<dyn Instances>>,
-    pub(super) flavors: BTreeMap<String, Arc<dyn Flavors>>,
+    /// By the part of their methods before the dot.
+    interfaces: BTreeMap<&'static str, Served>,
     pub(super) events: Option<Events>,
-    pub(super) knows_tokens: bool,
-    pub(super) lists_within: Millis,
-    pub(super) proves_nothing: bool,
-    pub(super) starts: bool,
-    pub(super) gate: Arc<fence::Fence>,
+    powers: Powers,
+    pub(super) gate: Arc<Fence>,
+}
+
+/// An interface and its objects.
+#[derive(Clone)]
+struct Served {
+    interface: &'static Interface,
+    objects: BTreeMap<String, Arc<dyn Object>>,
 }
 
 impl Plugin {
     /// Serves an instance plugin at this subtype.
     #[must_use]
-    pub fn with_instances(mut self, subtype: &str, instances: Arc<dyn Instances>) -> Self {
-        self.instances.insert(subtype.to_owned(), instances);
-        self
+    pub fn with_instances(self, subtype: &str, instances: Arc<dyn Instances>) -> Self {
+        self.with(&instance::INTERFACE, subtype, Arc::new(instance::Served(instances)))
     }
 
     /// Serves a flavor plugin at this subtype.
     #[must_use]
-    pub fn with_flavor(mut self, subtype: &str, flavor: Arc<dyn Flavors>) -> Self {
-        self.flavors.insert(subtype.to_owned(), flavor);
-        self
+    pub fn with_flavor(self, subtype: &str, flavor: Arc<dyn Flavors>) -> Self {
+        self.with(&flavor::INTERFACE, subtype, Arc::new(flavor::Served(flavor)))
     }
 
     /// Serves these events.
     #[must_use]
     pub fn with_events(mut self, events: Events) -> Self {
-        self.events = Some(events);
-        self
+        self.events = Some(events.clone());
+        self.with(&event::INTERFACE, "", Arc::new(events))
     }
 
     /// The plugin creates no second instance for a token that it has seen (`Fence/0.1.0`).
     #[must_use]
     pub fn knowing_tokens(mut self) -> Self {
-        self.knows_tokens = true;
+        self.powers.knows_tokens = true;
         self
     }
 
     /// A new instance may be missing from listings for this long.
     #[must_use]
     pub fn listing_within(mut self, span: Millis) -> Self {
-        self.lists_within = span;
+        self.powers.lists_within = span;
         self
     }
 
@@ -62,45 +68,62 @@ impl Plugin {
     /// Only an operator can resolve that.
     #[must_use]
     pub fn proving_nothing(mut self) -> Self {
-        self.proves_nothing = true;
+        self.powers.proves_nothing = true;
         self
     }
 
     /// The plugin can start stopped instances (`Start/0.1.0`).
     #[must_use]
     pub fn starting(mut self) -> Self {
-        self.starts = true;
+        self.powers.starts = true;
         self
     }
 
-    /// The interfaces and their objects for Hello, the base object first.
+    fn with(mut self, interface: &'static Interface, subtype: &str, object: Arc<dyn Object>) -> Self {
+        let served = Served { interface, objects: BTreeMap::new() };
+        let served = self.interfaces.entry(interface.service()).or_insert(served);
+        served.objects.insert(subtype.to_owned(), object);
+        self
+    }
+
+    /// The interfaces and their objects, the base object first.
     pub(super) fn objects(&self) -> BTreeMap<String, Vec<String>> {
         // The empty name sorts first, and is written as a dot.
-        let names = |keys: Vec<&String>| {
-            keys.into_iter().map(|key| if key.is_empty() { ".".to_owned() } else { key.clone() }).collect()
-        };
-        let mut objects = BTreeMap::new();
-        if !self.instances.is_empty() {
-            objects.insert(interface::INSTANCE.to_owned(), names(self.instances.keys().collect()));
-        }
-        if !self.flavors.is_empty() {
-            objects.insert(interface::FLAVOR.to_owned(), names(self.flavors.keys().collect()));
-        }
-        if self.events.is_some() {
-            objects.insert(interface::EVENT.to_owned(), vec![".".to_owned()]);
-        }
-        if self.starts {
-            objects.insert(interface::START.to_owned(), names(self.instances.keys().collect()));
-        }
-        if self.knows_tokens || self.proves_nothing {
-            let mut names = vec![".".to_owned()];
-            if self.proves_nothing {
-                names.push(fence::LISTS_NEVER.to_owned());
-            } else if self.lists_within > Millis(0) {
-                names.push(format!("{}{}", fence::LISTS_WITHIN, self.lists_within));
-            }
-            objects.insert(interface::FENCE.to_owned(), names);
-        }
+        let name = |key: &String| if key.is_empty() { ".".to_owned() } else { key.clone() };
+        self.interfaces
+            .values()
+            .map(|served| (served.interface.id.to_owned(), served.objects.keys().map(name).collect()))
+            .collect()
+    }
+
+    /// The same with the extensions, for Hello.
+    pub(super) fn with_extensions(&self) -> BTreeMap<String, Vec<String>> {
+        let mut objects = self.objects();
+        let instances = objects.get(instance::ID).cloned().unwrap_or_default();
+        objects.append(&mut self.powers.objects(&instances));
         objects
+    }
+
+    /// A method that is served; the error is the one of Docker's InfraKit.
+    pub(super) fn method(
+        &self,
+        request: &Request,
+        service: &str,
+        name: &str,
+    ) -> Result<&'static Method, Fault> {
+        let Some(served) = self.interfaces.get(service) else {
+            return Err(Fault::new(format!("rpc: can't find service \"{}\"", request.method)));
+        };
+        let is_served = |method: &&Method| {
+            method.name == name && method.extension.is_none_or(|extension| self.powers.has(extension))
+        };
+        served.interface.methods.iter().find(is_served).ok_or_else(|| request.no_method())
+    }
+
+    /// The object of that service which a request names.
+    pub(super) fn object(&self, request: &Request, service: &str) -> Result<&dyn Object, Fault> {
+        let Addressed { r#type } = request.params()?;
+        let object = self.interfaces.get(service).and_then(|served| served.objects.get(&r#type));
+        object.map(|object| &**object).ok_or_else(|| Fault::new(format!("no-plugin:{type}")))
     }
 }

@@ -12,10 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
-use crate::contract::{Call, Flavors, Index, InstanceSpec, Instances, Verdict};
+use crate::call::Call;
 use crate::directory::Directory;
 use crate::error::{Class, Error};
-use crate::events::Events;
+use crate::interface::event::Events;
+use crate::interface::flavor::{Flavors, Index, Verdict};
+use crate::interface::instance::{InstanceSpec, Instances};
 
 const INSTANCE: &str = include_str!("../../tests/transcripts/instance.jsonl");
 const FLAVOR: &str = include_str!("../../tests/transcripts/flavor.jsonl");

@@ -8,17 +8,19 @@ use model::{Description, InstanceId, InstanceState, LogicalId, Opaque, RunStatus
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{bounds, json, state, wire};
+use super::state;
+use crate::bounds;
+use crate::json::{self, Tried};
 
 /// The instances of a listing.
-pub(crate) struct Instances {
+pub(super) struct Instances {
     /// Each id once; what was listed last for it.
-    pub(crate) known: Vec<Description>,
+    pub(super) known: Vec<Description>,
     /// Why the others are not known, which have no usable id.
-    pub(crate) without_id: Vec<String>,
+    pub(super) without_id: Vec<String>,
 }
 
-pub(crate) fn read(items: &[Box<RawValue>]) -> Instances {
+pub(super) fn read(items: &[Box<RawValue>]) -> Instances {
     let mut places: HashMap<InstanceId, usize> = HashMap::new();
     let (mut known, mut without_id): (Vec<Description>, _) = (Vec::new(), Vec::new());
     for item in items {
@@ -71,12 +73,28 @@ fn plain(item: &RawValue) -> Option<Description> {
     })
 }
 
+/// A description in a listing, as it is read: each field by itself.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct ReadDescribed<'a> {
+    #[serde(rename = "ID")]
+    pub(super) id: Tried<String>,
+    #[serde(rename = "LogicalID")]
+    pub(super) logical_id: Tried<Option<String>>,
+    #[serde(rename = "Tags")]
+    pub(super) tags: Tried<Tags>,
+    #[serde(rename = "Properties", borrow)]
+    pub(super) properties: Option<&'a RawValue>,
+    #[serde(rename = "State")]
+    pub(super) state: Option<&'a RawValue>,
+}
+
 /// What can be read of one instance, if it has an id.
 fn instance(item: &RawValue) -> Result<Description, String> {
     if let Some(plain) = plain(item) {
         return Ok(plain);
     }
-    let read: wire::ReadDescribed<'_> = json::read_raw(item).map_err(|error| error.to_string())?;
+    let read: ReadDescribed<'_> = json::read_raw(item).map_err(|error| error.to_string())?;
     let id = bounds::id(read.id.0.map_err(|error| format!("its ID cannot be read: {error}"))?)?;
     let mut unreadable = Vec::new();
     let logical_id = match read.logical_id.0.map(|it| it.filter(|id| !id.is_empty())) {

@@ -1,20 +1,67 @@
 //! The state of an instance: as plugins of this project report it, and in the words of providers.
 
 use model::{Description, InstanceState, RunStatus, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::json::{self, Tried};
-use crate::{bounds, wire};
+use crate::bounds;
+use crate::json::{self, Any, Tried};
+
+/// The state of an instance.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: String,
+    /// What ran in it has ended and can be started again; left out when it has not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ended: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i64>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message: String,
+}
+
+/// The state of an instance as it is read, in the notations of providers: `docker inspect` and EC2 have such an
+/// object in their properties.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct ReadState {
+    status: Tried<String>,
+    name: Tried<String>,
+    ended: Tried<bool>,
+    running: Tried<Option<bool>>,
+    paused: Tried<bool>,
+    restarting: Tried<bool>,
+    dead: Tried<bool>,
+    exit_code: Tried<Option<i64>>,
+    since: Tried<String>,
+    started_at: Tried<String>,
+    finished_at: Tried<String>,
+    message: Tried<String>,
+    error: Tried<String>,
+}
+
+/// Where the properties of an instance commonly have its state.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct StateProperties<'a> {
+    #[serde(borrow)]
+    state: Option<&'a RawValue>,
+    status: Option<&'a RawValue>,
+}
 
 /// The state that a description has as its `State`, or else what its properties say.
-pub(crate) fn reported(state: Option<&RawValue>, properties: Option<&RawValue>) -> Option<InstanceState> {
+pub(super) fn reported(state: Option<&RawValue>, properties: Option<&RawValue>) -> Option<InstanceState> {
     state.and_then(read).or_else(|| derived(properties?))
 }
 
-pub(crate) fn write(description: &Description) -> wire::Any {
+pub(super) fn write(description: &Description) -> Any {
     let state = description.state.as_ref()?;
     let since = state.since.and_then(|at| jiff::Timestamp::from_millisecond(at.0.try_into().ok()?).ok());
-    let written = wire::State {
+    let written = State {
         status: state.status.as_str().to_owned(),
         ended: state.ended,
         exit_code: state.exit_code,
@@ -25,8 +72,8 @@ pub(crate) fn write(description: &Description) -> wire::Any {
 }
 
 /// Why a `State` is not in the form of the contract.
-pub(crate) fn check(state: &RawValue) -> Result<(), String> {
-    let read: wire::State = serde_json::from_str(state.get()).map_err(|error| error.to_string())?;
+pub(super) fn check(state: &RawValue) -> Result<(), String> {
+    let read: State = serde_json::from_str(state.get()).map_err(|error| error.to_string())?;
     if STATUSES.iter().all(|status| status.as_str() != read.status) {
         return Err(format!("its Status is none of {}", STATUSES.map(RunStatus::as_str).join(", ")));
     }
@@ -93,7 +140,7 @@ fn read(raw: &RawValue) -> Option<InstanceState> {
     }
 }
 
-fn read_object(read: wire::ReadState) -> Option<InstanceState> {
+fn read_object(read: ReadState) -> Option<InstanceState> {
     let exit_code = value(read.exit_code);
     let is = |it: Tried<bool>| value(it);
     let named = word(&value(read.status)).or_else(|| word(&value(read.name)));
@@ -134,7 +181,7 @@ fn time(text: &str) -> Option<Timestamp> {
 
 /// The state in the properties of a foreign plugin.
 fn derived(properties: &RawValue) -> Option<InstanceState> {
-    let wire::StateProperties { state, status } = json::read_raw(properties).ok()?;
+    let StateProperties { state, status } = json::read_raw(properties).ok()?;
     let text = |raw: Option<&RawValue>| raw.and_then(|raw| json::read_raw::<String>(raw).ok());
     if let Some(Word::Ended) = text(state).and_then(|text| word(&text)) {
         let exit_code = text(status).and_then(|sentence| exit_code_in(&sentence));

@@ -1,9 +1,26 @@
-//! Events of a plugin, and subscriptions to their topics (plugin-protocol §9.7).
+//! `Event/0.1.1`: events of a plugin, and subscriptions to their topics (plugin-protocol §9.7). The contract, its
+//! messages, and both ends of the wire.
 
+use async_trait::async_trait;
+use futures_util::{Stream, StreamExt, stream};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::header::ACCEPT;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::wire::StreamEvent;
-use crate::{bounds, json};
+use crate::call::Call;
+use crate::client::Client;
+use crate::error::{Class, Error};
+use crate::json::{self, Any};
+use crate::object::{Interface, Method, Object};
+use crate::transport::Failure;
+use crate::{bounds, rpc};
+
+/// Its name and version.
+pub const ID: &str = "Event/0.1.1";
+
+pub(crate) static INTERFACE: Interface = Interface { id: ID, methods: &[Method::plain("List")] };
 
 /// How many events a slow subscriber may lag before it loses some. An event only triggers a new listing, so a
 /// lost one costs nothing while others follow.
@@ -47,7 +64,7 @@ impl Events {
     }
 
     /// The children of a topic; none if it is unknown.
-    pub(crate) fn children(&self, topic: &str) -> Option<Vec<String>> {
+    fn children(&self, topic: &str) -> Option<Vec<String>> {
         let topic = topic.trim_matches('/');
         let stem = if topic.is_empty() || topic == "." { String::new() } else { format!("{topic}/") };
         let mut known = stem.is_empty();
@@ -63,6 +80,83 @@ impl Events {
         children.dedup();
         known.then_some(children)
     }
+}
+
+#[async_trait]
+impl Object for Events {
+    async fn answer(&self, _: &'static str, request: &rpc::Request, _: &Call) -> rpc::Result {
+        let asked: ListTopics = request.params()?;
+        rpc::done(&Nodes { nodes: self.children(&asked.topic) })
+    }
+}
+
+impl Client {
+    /// Subscribes to events. The stream ends with the connection. A server of Docker's InfraKit answers a
+    /// subscription only with the first event.
+    pub async fn events(&self, topic: &str) -> Result<impl Stream<Item = Event> + Send + use<>, Error> {
+        let target = self.transport.target();
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("topic", topic).finish();
+        let uri = hyper::Uri::builder()
+            .scheme("http")
+            .authority(target.authority().map_or("e", |authority| authority.as_str()))
+            .path_and_query(format!("{}events?{query}", directory_of(target.path())))
+            .build()
+            .map_err(|error| Error::internal(format!("`{topic}` is not a topic: {error}")))?;
+        let request = Request::get(uri)
+            .header(ACCEPT, "text/event-stream")
+            .body(Full::default())
+            .map_err(Error::internal)?;
+        let response = self.transport.open(request).await.map_err(|failure| match failure {
+            Failure::NotConnected(why) => Error::new(Class::Unavailable, why),
+            Failure::Broken(why) => Error::unsure(why),
+        })?;
+        if !response.status().is_success() {
+            return Err(Error::internal(format!("the plugin does not serve events: {}", response.status())));
+        }
+        let state = (response.into_body(), Frames::default());
+        let batches = stream::unfold(state, |(mut body, mut frames)| async move {
+            let piece = body.frame().await?.ok()?;
+            let events = piece.data_ref().map(|data| frames.push(data)).unwrap_or_default();
+            Some((stream::iter(events), (body, frames)))
+        });
+        Ok(batches.flatten())
+    }
+}
+
+fn directory_of(path: &str) -> &str {
+    path.rfind('/').map_or("/", |at| &path[..=at])
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct ListTopics {
+    topic: String,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, rename_all = "PascalCase")]
+struct Nodes {
+    nodes: Option<Vec<String>>,
+}
+
+/// An event in a stream (plugin-protocol §9.7).
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct StreamEvent {
+    #[serde(rename = "Topic")]
+    topic: String,
+    #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
+    kind: String,
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Message")]
+    message: String,
+    #[serde(rename = "Timestamp")]
+    timestamp: String,
+    #[serde(rename = "Received")]
+    received: String,
+    #[serde(rename = "Data", skip_serializing_if = "Option::is_none")]
+    data: Any,
 }
 
 /// Whether a subscription covers a topic: by string prefix when it ends in `/`, else exactly.
@@ -155,7 +249,7 @@ mod tests {
     /// Chunks as InfraKit sent them, cut at every byte.
     #[test]
     fn recorded_frames_are_read_however_they_are_cut() {
-        let recorded = include_str!("../tests/transcripts/event-sse.jsonl");
+        let recorded = include_str!("../../tests/transcripts/event-sse.jsonl");
         let mut stream = String::new();
         for line in recorded.lines() {
             let line: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
