@@ -5,7 +5,7 @@ use std::fmt::Write;
 use prost_reflect::{DescriptorPool, Value};
 
 /// One file and one service for each.
-const NOUNS: [&str; 6] = ["access", "cluster", "group", "node", "secret", "variable"];
+const NOUNS: [&str; 7] = ["access", "cluster", "group", "node", "rollout", "secret", "variable"];
 
 type Failed = Box<dyn std::error::Error>;
 

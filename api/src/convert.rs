@@ -1,7 +1,7 @@
 //! Converts values of the model to the messages of the public API and back. Messages are validated here.
 
 use model::event::Event;
-use model::spec::{Healing, HealthGate, SpecError};
+use model::spec::{Canary, Healing, HealthGate, OnFailure, SpecError};
 use model::state::Lifecycle;
 use model::status::{Condition, GroupStatus};
 use model::{
@@ -55,6 +55,21 @@ pub fn spec(spec: &GroupSpec, revision: Revision) -> pb::Spec {
         absent_for_ms: spec.healing.absent_for.map(|it| it.0),
         start_stopped: spec.healing.start,
         boot_deadline_ms: spec.healing.boot_deadline.map(|it| it.0),
+        max_surge: spec.updating.max_surge.map(|it| it.to_string()).unwrap_or_default(),
+        max_unavailable: spec.updating.max_unavailable.map(|it| it.to_string()).unwrap_or_default(),
+        healthy_deadline_ms: spec.updating.healthy_deadline.map(|it| it.0),
+        progress_deadline_ms: spec.updating.progress_deadline.map(|it| it.0),
+        max_failures: spec.updating.max_failures,
+        monitor_ms: spec.updating.monitor.0,
+        on_failure: match spec.updating.on_failure {
+            OnFailure::Pause => String::new(),
+            other => other.as_str().to_owned(),
+        },
+        canary: spec.updating.canary.map(|it| pb::Canary {
+            count: it.count,
+            bake_ms: it.bake.0,
+            manual: it.manual,
+        }),
     }
 }
 
@@ -90,8 +105,36 @@ pub fn spec_from(spec: Option<pb::Spec>) -> Result<GroupSpec, Error> {
         instance: part(spec.instance.clone(), "instance")?,
         flavor: part(spec.flavor.clone(), "flavor")?,
     };
-    let updating = Updating { gate, skip_drain: spec.skip_drain };
-    GroupSpec::new(id, allocation, template, updating, healing).map_err(|error| refused(&error))
+    let amount = |text: &str, field: &str| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|why| wrong(format!("group `{}`: {field}: {why}", spec.id))),
+    };
+    let updating = Updating {
+        gate,
+        skip_drain: spec.skip_drain,
+        max_surge: amount(&spec.max_surge, "MaxSurge")?,
+        max_unavailable: amount(&spec.max_unavailable, "MaxUnavailable")?,
+        healthy_deadline: spec.healthy_deadline_ms.map(Millis),
+        progress_deadline: spec.progress_deadline_ms.map(Millis),
+        max_failures: match spec.max_failures {
+            Some(share) if share > 1000 => {
+                return Err(wrong(format!("group `{}`: MaxFailureRatio: more than all", spec.id)));
+            }
+            share => share,
+        },
+        monitor: Millis(spec.monitor_ms),
+        on_failure: match spec.on_failure.as_str() {
+            "" => OnFailure::default(),
+            name => OnFailure::ALL.into_iter().find(|it| it.as_str() == name).ok_or_else(|| {
+                wrong(format!(
+                    "group `{}`: OnFailure: `{name}` is none of Pause, Continue, Rollback",
+                    spec.id
+                ))
+            })?,
+        },
+        canary: spec.canary.map(|it| Canary { count: it.count, bake: Millis(it.bake_ms), manual: it.manual }),
+    };
+    GroupSpec::new(id, allocation, template, updating, healing).map_err(first)
 }
 
 /// A group's status as a message.
@@ -190,18 +233,30 @@ pub fn event(event: &Event) -> pb::Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::spec::Amount;
 
     #[test]
     fn a_spec_comes_back_as_it_was_and_a_wrong_one_is_refused() {
         let part =
             |plugin: &str| Part { plugin: plugin.into(), properties: Opaque::from_json("{\"a\":1.0}") };
-        for allocation in [Allocation::Size(0), Allocation::LogicalIds(vec!["a".into(), "b".into()])] {
+        for allocation in [Allocation::Size(3), Allocation::LogicalIds(vec!["a".into(), "b".into()])] {
             for gate in [HealthGate::Once, HealthGate::Count(2), HealthGate::Duration(Millis(5))] {
                 let whole = GroupSpec {
                     id: "web".into(),
                     allocation: allocation.clone(),
                     template: Template { instance: part("file"), flavor: part("vanilla") },
-                    updating: Updating { gate, skip_drain: true },
+                    updating: Updating {
+                        gate,
+                        skip_drain: true,
+                        max_surge: matches!(allocation, Allocation::Size(_)).then_some(Amount::Percent(25)),
+                        max_unavailable: Some(Amount::Members(2)),
+                        healthy_deadline: Some(Millis::seconds(2)),
+                        progress_deadline: Some(Millis::seconds(3)),
+                        max_failures: Some(100),
+                        monitor: Millis::seconds(4),
+                        on_failure: OnFailure::Rollback,
+                        canary: Some(Canary { count: 1, bake: Millis::seconds(5), manual: true }),
+                    },
                     healing: Healing {
                         absent_for: Some(Millis(1)),
                         start: true,
@@ -229,6 +284,11 @@ mod tests {
             pb::Spec { flavor: Some(pb::Part { plugin: String::new(), ..Default::default() }), ..good() },
             pb::Spec { flavor: Some(pb::Part { plugin: "f".into(), properties: "{".into() }), ..good() },
             pb::Spec { updating_count: 1, updating_duration_ms: 1, ..good() },
+            pb::Spec { max_surge: "x".into(), ..good() },
+            pb::Spec { max_surge: "0".into(), max_unavailable: "0%".into(), ..good() },
+            pb::Spec { max_failures: Some(1001), ..good() },
+            pb::Spec { on_failure: "Explode".into(), ..good() },
+            pb::Spec { canary: Some(pb::Canary { count: 2, ..Default::default() }), ..good() },
         ] {
             assert_eq!(spec_from(Some(bad)).expect_err("it is wrong").code, Code::Invalid);
         }

@@ -6,6 +6,7 @@ use crate::proto::access_client::AccessClient;
 use crate::proto::cluster_client::ClusterClient;
 use crate::proto::groups_client::GroupsClient;
 use crate::proto::nodes_client::NodesClient;
+use crate::proto::rollouts_client::RolloutsClient;
 use crate::proto::secrets_client::SecretsClient;
 use crate::proto::variables_client::VariablesClient;
 
@@ -49,6 +50,8 @@ clients! {
     access: AccessClient,
     /// The values of `secret://NAME`.
     secrets: SecretsClient,
+    /// Rollouts.
+    rollouts: RolloutsClient,
     /// Variables and cluster settings.
     variables: VariablesClient,
 }

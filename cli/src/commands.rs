@@ -17,6 +17,7 @@ pub(crate) mod outage;
 pub(crate) mod plugin;
 pub(crate) mod recover;
 pub(crate) mod restore;
+pub(crate) mod rollout;
 pub(crate) mod secret;
 pub(crate) mod status;
 pub(crate) mod token;

@@ -28,8 +28,9 @@ enum Noun {
 }
 
 /// The arguments that name something, by the command that they are below.
-const NAMED: [(&str, &str, Noun); 15] = [
+const NAMED: [(&str, &str, Noun); 16] = [
     ("group", "name", Noun::Group),
+    ("rollout", "name", Noun::Group),
     ("events", "group", Noun::Group),
     ("node", "manager", Noun::Node),
     ("node", "managers", Noun::Node),

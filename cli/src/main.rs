@@ -23,7 +23,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
     backup, ca, context, dev, doctor, events, flavor, group, instance, interruptible, login, manager, node,
-    operator, plugin, recover, restore, secret, status, token, var, version,
+    operator, plugin, recover, restore, rollout, secret, status, token, var, version,
 };
 use global::{Format, Global};
 use report::Failure;
@@ -165,6 +165,9 @@ pub(crate) enum Verb {
     /// new lineage of the cluster: start it with its old command, then join others to it. Managers of earlier
     /// lineages are rejected.
     Recover(recover::RecoverArgs),
+    /// Follow, steer and take back the updates of groups
+    #[command(subcommand)]
+    Rollout(rollout::RolloutVerb),
     /// Replicated key-value variables and cluster settings
     #[command(subcommand)]
     Var(var::VarVerb),
@@ -209,6 +212,7 @@ async fn run(cli: Cli) -> Result<u8, Failure> {
         Verb::Backup(args) => interruptible(backup::run(args, &global)).await,
         Verb::Restore(args) => restore::run(args, &global).await,
         Verb::Recover(args) => recover::run(args, &global).await,
+        Verb::Rollout(verb) => interruptible(rollout::run(verb, &global)).await,
         Verb::Var(verb) => interruptible(var::run(verb, &global)).await,
         Verb::Completion { shell, dynamic } => manual::completion(command(), shell, dynamic),
         Verb::Man { directory } => manual::pages(command(), &directory),

@@ -8,6 +8,7 @@ mod forecast;
 mod forward;
 mod group;
 mod node;
+mod rollout;
 mod secret;
 mod strays;
 mod variable;
@@ -20,6 +21,7 @@ use api::proto::access_server::AccessServer;
 use api::proto::cluster_server::ClusterServer;
 use api::proto::groups_server::GroupsServer;
 use api::proto::nodes_server::NodesServer;
+use api::proto::rollouts_server::RolloutsServer;
 use api::proto::secrets_server::SecretsServer;
 use api::proto::variables_server::VariablesServer;
 use api::{Code, Error};
@@ -111,6 +113,7 @@ impl Service {
             .add_service(served!(NodesServer))
             .add_service(served!(AccessServer))
             .add_service(served!(SecretsServer))
+            .add_service(served!(RolloutsServer))
             .add_service(served!(VariablesServer))
     }
 

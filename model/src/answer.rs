@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::access::{BadToken, TokenId};
 use crate::ids::{GroupId, InstanceId, IntentId, NodeId, Revision};
+use crate::rollout::NoSteer;
 use crate::secret::SecretName;
 
 /// What is answered when a command is applied.
@@ -147,6 +148,11 @@ pub enum Refusal {
         group: GroupId,
         instance: InstanceId,
     },
+    /// That cannot be done to its rollout.
+    Rollout {
+        group: GroupId,
+        why: NoSteer,
+    },
     /// The variable is one that the managers obey, and this is no value for it.
     BadSetting {
         key: String,
@@ -206,6 +212,7 @@ impl fmt::Display for Refusal {
                 "`{instance}` of group `{group}` holds a slot or is being destroyed, a manager runs on it, or its slot \
                  is taken"
             ),
+            Refusal::Rollout { group, why } => write!(f, "group `{group}`: {why}"),
             Refusal::BadSetting { key, message } => write!(f, "`{key}`: {message}"),
         }
     }

@@ -9,6 +9,7 @@ use crate::ids::{
     Slot,
 };
 use crate::report::Report;
+use crate::rollout::Steer;
 use crate::secret::SecretName;
 use crate::time::{Millis, Timestamp};
 use crate::{ObjectKey, Spec};
@@ -127,6 +128,8 @@ pub enum Verb {
     Pause,
     /// End its pause.
     Resume,
+    /// Pause, resume, promote or abort its rollout.
+    Rollout(Steer),
 }
 
 impl Verb {
@@ -134,7 +137,7 @@ impl Verb {
     fn level(self) -> u32 {
         match self {
             Verb::Accept(_) | Verb::Release | Verb::Destroy => 0,
-            Verb::Pause | Verb::Resume => 2,
+            Verb::Pause | Verb::Resume | Verb::Rollout(_) => 2,
         }
     }
 
@@ -146,6 +149,10 @@ impl Verb {
             Verb::Destroy => "GroupDestroying",
             Verb::Pause => "GroupPaused",
             Verb::Resume => "GroupResumed",
+            Verb::Rollout(Steer::Pause) => "RolloutPaused",
+            Verb::Rollout(Steer::Resume) => "RolloutResumed",
+            Verb::Rollout(Steer::Promote) => "RolloutPromoted",
+            Verb::Rollout(Steer::Abort) => "RolloutRollingBack",
         }
     }
 }

@@ -203,7 +203,7 @@ impl Rehearsal<'_> {
                 Arc::make_mut(&mut seen.description).state = None;
             });
         }
-        let report = plan.report(self.id, group.revision, TERM, []);
+        let report = plan.report(self.id, (group.revision, group.target), TERM, []);
         if report.is_empty() {
             return !plan.start.is_empty();
         }

@@ -92,8 +92,11 @@ pub const MOST_REVISIONS: usize = 10;
 /// And how many bytes of opaque properties they may have together: two of the largest.
 pub const HEAVIEST_HISTORY: usize = 1 << 20;
 
-/// How many instances above its size a group may have while it is updated: start-first, one at a time.
-pub const SURGE: usize = 1;
+/// How long a new member may take to become ready, if its group does not say: providers boot machines in minutes.
+pub const HEALTHY_WITHIN: Millis = Millis::seconds(300);
+
+/// How long a rollout may go without a member that became ready, if its group does not say.
+pub const PROGRESS_WITHIN: Millis = Millis::seconds(600);
 
 /// How many answers in a row make a verdict of a change of health: one is perhaps a hiccup of the probe.
 pub const HEALTH_AGREES: u32 = 2;

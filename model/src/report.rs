@@ -2,6 +2,7 @@
 
 use crate::ids::{InstanceId, InstanceRef, IntentId, ObjectKey, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
+use crate::rollout::Finding;
 use crate::time::Timestamp;
 
 /// What the reconciler found out and wants to do, in one entry: facts first, so that the claims that follow from
@@ -40,6 +41,8 @@ pub enum Fact {
     Adopted(Adoption),
     /// Every wanted member is ready at this template.
     AllReplaced(Revision),
+    /// Something about the rollout to this template.
+    Rollout { to: Revision, finding: Finding },
     /// Listings have shown all that a group of this name had before it was declared again.
     MembersKnown,
     /// The group was being destroyed, and nothing of it is left.
@@ -109,6 +112,7 @@ impl Report {
             | Fact::Unhealthy { .. }
             | Fact::Adopted(_)
             | Fact::AllReplaced(_)
+            | Fact::Rollout { .. }
             | Fact::MembersKnown
             | Fact::Emptied => None,
         })
@@ -117,7 +121,11 @@ impl Report {
     /// The feature level whose programs know all of this.
     pub fn level(&self) -> u32 {
         let fact = |fact: &Fact| match fact {
-            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } | Fact::MembersKnown => 2,
+            Fact::Unhealthy { .. }
+            | Fact::NotDrained { .. }
+            | Fact::Started { .. }
+            | Fact::Rollout { .. }
+            | Fact::MembersKnown => 2,
             Fact::Outcome(..)
             | Fact::Gone { .. }
             | Fact::Ready { .. }

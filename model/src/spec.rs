@@ -1,6 +1,7 @@
 //! The desired state, as a user declares it. Valid by type: a [`GroupSpec`] need not be checked again.
 
 mod check;
+mod updating;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use crate::part::Part;
 use crate::time::Millis;
 
 pub use check::SpecError;
+pub use updating::{Amount, Canary, Disruption, HealthGate, OnFailure, Updating};
 
 /// Everything that can be declared. Closed: each kind has its own reconciler, and its own form in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +30,8 @@ impl Spec {
     pub fn level(&self) -> u32 {
         match self {
             Spec::Group(group) => {
-                if group.healing == Healing::default() {
-                    0
-                } else {
-                    2
-                }
+                let is_new = group.healing != Healing::default() || group.updating.is_of_level_2();
+                if is_new { 2 } else { 0 }
             }
         }
     }
@@ -96,26 +95,6 @@ impl Allocation {
     }
 }
 
-/// How healthy a replacement must be before the next member is replaced (semantics §3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HealthGate {
-    /// One healthy sample.
-    #[default]
-    Once,
-    /// This many healthy samples in a row.
-    Count(u32),
-    /// Healthy without interruption for this long.
-    Duration(Millis),
-}
-
-/// How members are replaced when the template changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Updating {
-    pub gate: HealthGate,
-    /// Skip the flavor's drain while members are replaced (`SkipBeforeInstanceDestroy: drain`).
-    pub skip_drain: bool,
-}
-
 /// What is done about members that are missing, stopped, or do not become ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Healing {
@@ -152,6 +131,15 @@ impl GroupSpec {
 
     /// The largest group: the listing of a larger one takes longer than the second between two listings.
     pub const MOST_MEMBERS: u32 = 100_000;
+
+    /// It in a few words.
+    pub fn describe(&self) -> String {
+        let members = match &self.allocation {
+            Allocation::Size(n) => format!("size {n}"),
+            Allocation::LogicalIds(ids) => format!("{} logical ids", ids.len()),
+        };
+        format!("{members} of {} with {}", self.template.instance.plugin, self.template.flavor.plugin)
+    }
 
     /// Bytes that the opaque properties take.
     pub fn weight(&self) -> usize {

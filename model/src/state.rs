@@ -13,6 +13,7 @@ mod objects;
 mod records;
 mod recovery;
 mod report;
+mod rollout;
 mod secrets;
 mod settings;
 mod settle;

@@ -6,7 +6,7 @@ use crate::ids::{Generation, GroupId, InstanceId, Revision, Slot};
 use crate::limits::STALLED_AFTER;
 use crate::observed::{Backoff, Health, HealthSample, InstanceState, Observed, RunStatus};
 use crate::plan::{Anomaly, Plan, Wait, is_own_stray};
-use crate::rollout::Phase;
+use crate::rollout::{Cause, Phase};
 use crate::spec::Allocation;
 use crate::state::{GroupState, Incarnation, Lifecycle, Member, Occupied, Paused, Verdict};
 use crate::time::Timestamp;
@@ -105,7 +105,9 @@ fn progress(group: &GroupState, converged: bool, stalled: bool) -> GroupProgress
         (Lifecycle::Managed, _) if converged => GroupProgress::Converged,
         (Lifecycle::Managed, _) if stalled => GroupProgress::Stalled,
         // The first members of a group replace nobody.
-        (Lifecycle::Managed, Phase::Running { .. }) if group.templates.len() > 1 => GroupProgress::RollingOut,
+        (Lifecycle::Managed, phase) if !phase.is_over() && group.templates.len() > 1 => {
+            GroupProgress::RollingOut
+        }
         (Lifecycle::Managed, _) => GroupProgress::Converging,
     }
 }
@@ -307,7 +309,7 @@ pub fn status(
     let running = running.len();
     let desired = group.desired();
     let converged = group.lifecycle == Lifecycle::Managed
-        && group.phase == (Phase::Succeeded { at: group.target })
+        && matches!(group.phase, Phase::Succeeded { at } | Phase::RolledBack { at } if at == group.target)
         && (running, ready, updated) == (desired, desired, desired)
         && group.intents.is_empty()
         && seen.is_none_or(|(_, plan)| plan.is_at_rest());
@@ -399,6 +401,9 @@ fn stalled(
     let is_long = |since: &Timestamp| now.since(*since) >= STALLED_AFTER;
     let waits = plan.waits.iter().find_map(|wait| match wait {
         Wait::Ceiling | Wait::Operator { .. } => Some((wait.clone(), None)),
+        Wait::Rollout { cause: Some(Cause::Failures(_) | Cause::NoProgress), .. } => {
+            Some((wait.clone(), Some(group.rollout.since)))
+        }
         Wait::Plugin { since, .. } | Wait::Start { since, .. } if is_long(since) => {
             Some((wait.clone(), Some(*since)))
         }

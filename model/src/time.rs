@@ -96,6 +96,14 @@ fn times(number: &str, unit: u128) -> Option<u128> {
     Some(whole + digits(part) * unit / 10_u128.pow(part.len() as u32))
 }
 
+impl std::ops::Mul<u64> for Millis {
+    type Output = Millis;
+
+    fn mul(self, by: u64) -> Millis {
+        Millis(self.0.saturating_mul(by))
+    }
+}
+
 impl fmt::Display for Millis {
     /// Go's form, which `parse_go` reads back: `0s`, `300ms`, `1m30s`, `1.5s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

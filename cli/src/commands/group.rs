@@ -7,15 +7,15 @@ mod strays;
 
 use std::time::{Duration, Instant};
 
-use api::{Code, proto as pb};
+use api::{Client, Code, proto as pb};
 use clap::Subcommand;
 use declare::{Files, commit, plan, print_committed, wait_for};
-use request::{Wait, about};
-
-use super::request_id;
 use show::{describe, inspect, list};
 
-pub(super) use show::{brief_json, header, row};
+pub(super) use request::{Wait, about};
+pub(super) use show::{as_spec, brief_json, header, row, wait_json};
+
+use super::request_id;
 
 use super::{client, confirm, duration, watching};
 use crate::global::{Format, Global};
@@ -168,15 +168,25 @@ pub(crate) async fn run(verb: GroupVerb, global: &Global) -> Result<u8, Failure>
 }
 
 async fn scale(name: &str, size: u32, wait: &Wait, global: &Global) -> Result<u8, Failure> {
-    let deadline = duration(&wait.timeout)?;
     let client = client(global)?;
     let request =
         pb::ScaleRequest { request_id: request_id(), group: name.to_owned(), size, if_revision: None };
     let reply = client.call(async |c| c.groups().scale(request.clone()).await).await?;
+    finish_commit(&client, reply, wait, global).await
+}
+
+/// Says what was committed, and waits for it if that was asked.
+pub(super) async fn finish_commit(
+    client: &Client,
+    reply: pb::CommitReply,
+    wait: &Wait,
+    global: &Global,
+) -> Result<u8, Failure> {
+    let deadline = duration(&wait.timeout)?;
     print_committed(&reply, global)?;
     if wait.wait {
         for committed in &reply.committed {
-            wait_for(&client, &committed.group, committed.revision, deadline).await?;
+            wait_for(client, &committed.group, committed.revision, deadline).await?;
         }
     }
     Ok(0)

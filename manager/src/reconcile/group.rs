@@ -117,7 +117,8 @@ impl<W: World> Reconciler<W> {
             // As many as an entry may carry; the others come next.
             let outcomes: Vec<_> = self.outcomes.drain(..self.outcomes.len().min(LARGEST_BATCH)).collect();
             let remarks = self.remarks.drain(..self.remarks.len().min(LARGEST_BATCH));
-            let mut report = plan.report(&self.id, group.revision, self.shared.term, outcomes);
+            let mut report =
+                plan.report(&self.id, (group.revision, group.target), self.shared.term, outcomes);
             report.facts.splice(0..0, remarks);
             let wake_at = plan.wake_at;
             self.tell_observers(&group, &plan);

@@ -37,6 +37,10 @@ pub(super) fn refused(refusal: &Refusal) -> Error {
         Refusal::NoSecret { .. } => {
             error(Code::NotFound, "set it first: `infrakit secret set NAME --file FILE`; nothing was changed")
         }
+        Refusal::Rollout { .. } => error(
+            Code::Conflict,
+            "`infrakit rollout status` shows where it stands, and `rollout history` the revisions; nothing was changed",
+        ),
         Refusal::NoVariable { .. } => {
             error(Code::NotFound, "`infrakit var ls` lists the variables; nothing was changed")
         }
@@ -116,9 +120,10 @@ mod tests {
                 intent: IntentId { index: model::LogIndex(3), offset: 0 },
             },
             Refusal::NotActedOn { group: group.clone() },
-            Refusal::NotAStray { group, instance: "i-1".into() },
+            Refusal::NotAStray { group: group.clone(), instance: "i-1".into() },
             Refusal::BadSetting { key: "max-instances".into(), message: "no number".into() },
             Refusal::NoVariable { key: "max-instances".into() },
+            Refusal::Rollout { group, why: model::rollout::NoSteer::NoCanary },
         ]
     }
 
@@ -148,6 +153,7 @@ mod tests {
             Refusal::NotAStray { .. } => 20,
             Refusal::BadSetting { .. } => 21,
             Refusal::NoVariable { .. } => 22,
+            Refusal::Rollout { .. } => 23,
         }
     }
 

@@ -146,7 +146,7 @@ impl Groups for Service {
 
 impl Service {
     /// Does this to the group that a request is about.
-    async fn object(&self, request: Request<pb::GroupRequest>, verb: Verb) -> Answered<pb::Done> {
+    pub(super) async fn object(&self, request: Request<pb::GroupRequest>, verb: Verb) -> Answered<pb::Done> {
         let by = principal(&request);
         let request = request.into_inner();
         let id = api::request_id(&request.request_id)?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::spec::{Allocation, Healing, HealthGate};
+use crate::spec::{Allocation, Amount, Canary, Healing, HealthGate, OnFailure, Updating};
 use crate::time::Millis;
 
 const WEB: &str = "\
@@ -461,6 +461,48 @@ fn the_gate_is_a_count_or_a_duration() {
         problems(&format!("{WEB}  Updating: {{SkipBeforeInstanceDestroy: bogus}}\n"))
             .contains("unknown value `bogus`")
     );
+}
+
+#[test]
+fn how_a_group_is_updated_is_read_and_what_contradicts_itself_is_told_with_its_place() {
+    let of = |updating: &str| specs(&format!("{WEB}  Updating: {updating}\n"))[0].updating;
+    assert_eq!(of("{}"), Updating::default());
+    let whole = of("{MaxSurge: 2, MaxUnavailable: 10%, HealthyDeadline: 30s, ProgressDeadline: 2m, \
+                    MaxFailureRatio: 0.1, Monitor: 5s, OnFailure: rollback, \
+                    Canary: {Count: 2, Bake: 1m, Promote: Manual}}");
+    let expected = Updating {
+        max_surge: Some(Amount::Members(2)),
+        max_unavailable: Some(Amount::Percent(10)),
+        healthy_deadline: Some(Millis::seconds(30)),
+        progress_deadline: Some(Millis::seconds(120)),
+        max_failures: Some(100),
+        monitor: Millis::seconds(5),
+        on_failure: OnFailure::Rollback,
+        canary: Some(Canary { count: 2, bake: Millis::seconds(60), manual: true }),
+        ..Updating::default()
+    };
+    assert_eq!(whole, expected);
+    assert_eq!(of("{MaxFailureRatio: 12.5%}").max_failures, Some(125));
+    for (updating, said) in [
+        (
+            "{MaxSurge: 0, MaxUnavailable: 0}",
+            "properties.Updating.MaxUnavailable: MaxSurge and MaxUnavailable",
+        ),
+        ("{MaxSurge: 110%}", "properties.Updating.MaxSurge: 110% is more than all"),
+        ("{MaxSurge: -1}", "properties.Updating.MaxSurge: `-1` is not a number of members"),
+        ("{MaxSurge: [1]}", "properties.Updating.MaxSurge: expected a number of members"),
+        ("{MaxFailureRatio: 2}", "properties.Updating.MaxFailureRatio: `2` is not a share"),
+        ("{MaxFailureRatio: 0.0001}", "is not a share from 0 to 1 in thousandths"),
+        ("{OnFailure: explode}", "unknown value `explode`; write one of `Pause`, `Continue`, `Rollback`"),
+        ("{Canary: {Count: 9}}", "properties.Updating.Canary.Count: a canary of 9 in a group of"),
+        ("{Canary: {Bak: 1m}}", "did you mean `Bake`?"),
+        ("{HealthyDeadline: 2m, ProgressDeadline: 1m}", "is longer than the ProgressDeadline of 1m"),
+        ("{HealthyDeadline: 10ms}", "10ms is not between 1s and"),
+    ] {
+        let told = problems(&format!("{WEB}  Updating: {updating}\n"));
+        assert!(told.contains(said), "{updating}: {told}");
+        assert!(told.contains("web.yaml:"), "it has a place: {told}");
+    }
 }
 
 #[test]

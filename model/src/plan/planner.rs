@@ -61,8 +61,6 @@ pub(super) struct Planner<'a> {
     /// How many more instances the group's rate allows, and the cluster's ceiling.
     pub(super) rate: usize,
     pub(super) ceiling: usize,
-    /// How many instances exist or are pending, and are not terminating: with incoming ones.
-    pub(super) incarnations: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -88,7 +86,6 @@ impl<'a> Planner<'a> {
                 .min(observed.bounds.open_for(group.intents.len())),
             rate: group.may_make(now),
             ceiling: observed.bounds.instances,
-            incarnations: group.roster.incarnations(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot, Ter
 use crate::intent::{Outcome, Reason};
 use crate::limits::{HEAVIEST_PART, LARGEST_BATCH};
 use crate::report::{Adoption, Claim, Fact, Report};
+use crate::rollout::Finding;
 use crate::time::Timestamp;
 
 /// The next steps for a group. Advice for one moment, never a program to be resumed.
@@ -38,6 +39,8 @@ pub struct Plan {
     pub strays: Vec<InstanceRef>,
     /// Every desired member is ready at this template, for the first time.
     pub replaced: Option<Revision>,
+    /// What was found out about the rollout.
+    pub findings: Vec<Finding>,
     /// What a group of this name had before it was declared again is known now.
     pub known: bool,
     /// The group was being destroyed and nothing of it is left.
@@ -93,7 +96,7 @@ impl Plan {
     pub fn report(
         &self,
         group: &GroupId,
-        revision: Revision,
+        (revision, target): (Revision, Revision),
         term: Term,
         outcomes: impl IntoIterator<Item = (IntentId, Outcome)>,
     ) -> Report {
@@ -112,6 +115,8 @@ impl Plan {
         }));
         report.facts.extend(self.adopt.iter().cloned().map(Fact::Adopted));
         report.facts.extend(self.replaced.map(Fact::AllReplaced));
+        let to = target;
+        report.facts.extend(self.findings.iter().cloned().map(|finding| Fact::Rollout { to, finding }));
         report.facts.extend(self.known.then_some(Fact::MembersKnown));
         report.facts.extend(self.finished.then_some(Fact::Emptied));
         for action in &self.actions {
@@ -153,6 +158,7 @@ impl Plan {
             && self.outcomes.is_empty()
             && self.gone.is_empty()
             && self.adopt.is_empty()
+            && self.findings.is_empty()
             && self.waits.iter().all(Wait::is_at_rest)
     }
 }

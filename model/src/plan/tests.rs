@@ -198,7 +198,7 @@ impl Story {
 
     /// What the next plan writes.
     fn report(&self) -> Report {
-        self.plan().report(&web(), self.group().revision, TERM, [])
+        self.plan().report(&web(), (self.group().revision, self.group().target), TERM, [])
     }
 
     fn plan(&self) -> Plan {
@@ -210,7 +210,7 @@ impl Story {
         self.now = self.now + Millis(1000);
         self.look();
         let plan = self.plan();
-        let report = plan.report(&web(), self.group().revision, TERM, []);
+        let report = plan.report(&web(), (self.group().revision, self.group().target), TERM, []);
         if report.is_empty() {
             let listings_seen =
                 |it: &Wait| matches!(it, Wait::Listing { .. } | Wait::Known { .. } | Wait::Missing { .. });

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::ids::{InstanceId, IntentId, LogicalId, PluginName, Slot};
 use crate::observed::{InstanceState, RunStatus};
+use crate::rollout::{Cause, Phase};
 use crate::time::{Millis, Timestamp};
 
 /// Why a group does not move on.
@@ -43,6 +44,12 @@ pub enum Wait {
     },
     /// A member did not become ready by the deadline of its group. Nobody replaces it for that.
     Overdue { slot: Slot, instance: InstanceId, since: Timestamp, deadline: Millis, message: String },
+    /// Its rollout is paused or has failed: no further member is replaced.
+    Rollout { phase: Phase, cause: Option<Cause> },
+    /// The canaries are watched; until an operator promotes them when there is no time.
+    Canary { canaries: usize, until: Option<Timestamp> },
+    /// Everybody has the new template, and is watched for a while.
+    Monitor { until: Timestamp },
     /// A label failed a moment ago.
     Label { instance: InstanceId, until: Timestamp, message: String },
     /// The end of an instance that is too much failed a moment ago.
@@ -79,6 +86,11 @@ impl Wait {
             Wait::NotRunning { .. } => "NotRunning",
             Wait::Start { .. } => "StartingAgain",
             Wait::Overdue { .. } => "BootDeadlineExceeded",
+            Wait::Rollout { cause: Some(cause), .. } => cause.code(),
+            Wait::Rollout { cause: None, .. } => "RolloutPaused",
+            Wait::Canary { until: None, .. } => "PromotionAwaited",
+            Wait::Canary { .. } => "CanariesWatched",
+            Wait::Monitor { .. } => "MembersWatched",
             Wait::Label { .. } => "LabelBackoff",
             Wait::Stray { .. } => "DestroyBackoff",
             Wait::Operator { .. } => "OperatorNeeded",
@@ -98,13 +110,15 @@ impl Wait {
             | Wait::Label { until, .. }
             | Wait::Stray { until, .. }
             | Wait::Known { until, .. }
+            | Wait::Monitor { until }
             | Wait::Rate { until } => Some(*until),
-            Wait::Start { until, .. } => *until,
+            Wait::Start { until, .. } | Wait::Canary { until, .. } => *until,
             Wait::Paused { .. }
             | Wait::Validation { .. }
             | Wait::Plugin { .. }
             | Wait::Listing { .. }
             | Wait::Calls { .. }
+            | Wait::Rollout { .. }
             | Wait::Health { .. }
             | Wait::Unhealthy { .. }
             | Wait::NotRunning { .. }
@@ -138,6 +152,9 @@ impl Wait {
             Wait::Paused { .. }
             | Wait::Validation { .. }
             | Wait::Calls { .. }
+            | Wait::Rollout { .. }
+            | Wait::Canary { .. }
+            | Wait::Monitor { .. }
             | Wait::Others
             | Wait::Ceiling
             | Wait::Rate { .. } => String::new(),
@@ -147,7 +164,11 @@ impl Wait {
     /// Nothing moves because of it, and nothing has to be looked at more often.
     pub fn is_at_rest(&self) -> bool {
         match self {
-            Wait::Paused { .. } | Wait::Unhealthy { .. } | Wait::Overdue { .. } => true,
+            Wait::Paused { .. }
+            | Wait::Unhealthy { .. }
+            | Wait::Overdue { .. }
+            | Wait::Rollout { .. }
+            | Wait::Canary { until: None, .. } => true,
             // Whoever starts will be ready or fail, and that is to be seen soon.
             Wait::NotRunning { state, .. } => state.status != RunStatus::Starting,
             _ => false,
@@ -216,6 +237,24 @@ impl fmt::Display for Wait {
                  replaces the unhealthy first",
                 because(message)
             ),
+            Wait::Rollout { phase: Phase::Failed { .. }, cause } => write!(
+                f,
+                "its rollout has failed{}: commit what mends it, or `infrakit rollout resume` or `abort`",
+                because(&cause.as_ref().map(Cause::to_string).unwrap_or_default())
+            ),
+            Wait::Rollout { cause, .. } => write!(
+                f,
+                "its rollout is paused{}: `infrakit rollout resume`, `abort` or `undo` says how it goes on",
+                because(&cause.as_ref().map(Cause::to_string).unwrap_or_default())
+            ),
+            Wait::Canary { canaries, until: None } => write!(
+                f,
+                "{canaries} of its members have the new template; `infrakit rollout promote` replaces the others"
+            ),
+            Wait::Canary { canaries, .. } => {
+                write!(f, "{canaries} of its members have the new template, and are watched")
+            }
+            Wait::Monitor { .. } => f.write_str("all members have the new template, and are watched"),
             Wait::Label { instance, message, .. } => {
                 write!(f, "{instance} is labelled again, to be adopted{}", because(message))
             }

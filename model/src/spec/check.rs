@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Allocation, GroupSpec, Healing, HealthGate, Template, Updating};
+use super::{Allocation, GroupSpec, Healing, Template, Updating};
 use crate::ids::{GroupId, LogicalId};
 use crate::time::Millis;
 
@@ -25,10 +25,25 @@ pub enum SpecError {
         name: String,
     },
     CountAndDuration,
-    HealingTime {
+    Time {
         field: &'static str,
         span: Millis,
         least: Millis,
+        most: Millis,
+    },
+    /// Neither more instances than members, nor fewer.
+    NothingMayChange {
+        named: bool,
+    },
+    SurgeOfNames,
+    /// That of a member is longer than that of the rollout.
+    Deadlines {
+        healthy: Millis,
+        progress: Millis,
+    },
+    Canary {
+        count: u32,
+        members: usize,
     },
     LongName {
         at: usize,
@@ -48,7 +63,11 @@ impl SpecError {
             | SpecError::LongName { at, .. } => format!("LogicalIDs[{at}]"),
             SpecError::TooManyMembers { named: true, .. } => "LogicalIDs".to_owned(),
             SpecError::TooManyMembers { named: false, .. } => "Size".to_owned(),
-            SpecError::HealingTime { field, .. } => (*field).to_owned(),
+            SpecError::Time { field, .. } => (*field).to_owned(),
+            SpecError::NothingMayChange { .. } => "MaxUnavailable".to_owned(),
+            SpecError::SurgeOfNames => "MaxSurge".to_owned(),
+            SpecError::Deadlines { .. } => "HealthyDeadline".to_owned(),
+            SpecError::Canary { .. } => "Canary.Count".to_owned(),
             SpecError::NeitherSizeNorNames
             | SpecError::SizeAndNames
             | SpecError::CountAndDuration
@@ -65,7 +84,16 @@ impl SpecError {
             SpecError::EmptyName { .. } => "give a name, or remove it",
             SpecError::LongName { .. } => "give a shorter name",
             SpecError::RepeatedName { .. } | SpecError::CountAndDuration => "keep one of them",
-            SpecError::HealingTime { .. } => "",
+            SpecError::Time { .. } => "",
+            SpecError::NothingMayChange { named: true } => {
+                "let at least one be away, or remove MaxUnavailable"
+            }
+            SpecError::NothingMayChange { named: false } => "let MaxSurge or MaxUnavailable be at least 1",
+            SpecError::SurgeOfNames => {
+                "remove MaxSurge: the old one of a name goes before the new one is made"
+            }
+            SpecError::Deadlines { .. } => "make it shorter than ProgressDeadline",
+            SpecError::Canary { .. } => "give a number from 1 to the number of members",
             SpecError::TooHeavy { .. } => "move large scripts behind a URL",
         }
     }
@@ -85,8 +113,21 @@ impl fmt::Display for SpecError {
             }
             SpecError::RepeatedName { name, .. } => write!(f, "the logical id `{name}` is repeated"),
             SpecError::CountAndDuration => f.write_str("both Count and Duration are given"),
-            SpecError::HealingTime { span, least, .. } => {
-                write!(f, "{span} is not between {least} and {}", Healing::LONGEST)
+            SpecError::Time { span, least, most, .. } => {
+                write!(f, "{span} is not between {least} and {most}")
+            }
+            SpecError::NothingMayChange { named: true } => {
+                f.write_str("no member may be away, and none can be replaced before it is")
+            }
+            SpecError::NothingMayChange { named: false } => {
+                f.write_str("MaxSurge and MaxUnavailable are both 0: no member could be replaced")
+            }
+            SpecError::SurgeOfNames => f.write_str("two members of one logical id are never there at once"),
+            SpecError::Deadlines { healthy, progress } => {
+                write!(f, "{healthy} is longer than the ProgressDeadline of {progress}")
+            }
+            SpecError::Canary { count, members } => {
+                write!(f, "a canary of {count} in a group of {members}")
             }
             SpecError::TooHeavy { bytes } => {
                 write!(f, "the properties have {bytes} bytes; at most {} are accepted", GroupSpec::LARGEST)
@@ -129,22 +170,6 @@ impl Allocation {
     }
 }
 
-impl HealthGate {
-    /// So many healthy samples, or healthy for so long; one sample if both are 0.
-    ///
-    /// # Errors
-    ///
-    /// Both are given.
-    pub fn new(count: u32, duration: Millis) -> Result<Self, SpecError> {
-        match (count, duration) {
-            (0, Millis(0)) => Ok(HealthGate::Once),
-            (count, Millis(0)) => Ok(HealthGate::Count(count)),
-            (0, duration) => Ok(HealthGate::Duration(duration)),
-            _ => Err(SpecError::CountAndDuration),
-        }
-    }
-}
-
 impl Healing {
     /// The longest time that a group may set: a day.
     pub const LONGEST: Millis = Millis::seconds(24 * 3600);
@@ -163,7 +188,7 @@ impl Healing {
             .into_iter()
             .filter_map(|(field, span, least)| Some((field, span?, least)))
             .filter(|(_, span, least)| !(*least..=Self::LONGEST).contains(span))
-            .map(|(field, span, least)| SpecError::HealingTime { field, span, least })
+            .map(|(field, span, least)| SpecError::Time { field, span, least, most: Self::LONGEST })
             .collect();
         if wrong.is_empty() { Ok(Self { absent_for, start, boot_deadline }) } else { Err(wrong) }
     }
@@ -174,19 +199,21 @@ impl GroupSpec {
     ///
     /// # Errors
     ///
-    /// Its properties have more than [`GroupSpec::LARGEST`] bytes.
+    /// Its properties have more than [`GroupSpec::LARGEST`] bytes, or its members cannot be updated so.
     pub fn new(
         id: GroupId,
         allocation: Allocation,
         template: Template,
         updating: Updating,
         healing: Healing,
-    ) -> Result<Self, SpecError> {
+    ) -> Result<Self, Vec<SpecError>> {
+        let mut wrong = updating.check(&allocation);
         let spec = Self { id, allocation, template, updating, healing };
-        match spec.weight() {
-            bytes if bytes > Self::LARGEST => Err(SpecError::TooHeavy { bytes }),
-            _ => Ok(spec),
+        let bytes = spec.weight();
+        if bytes > Self::LARGEST {
+            wrong.push(SpecError::TooHeavy { bytes });
         }
+        if wrong.is_empty() { Ok(spec) } else { Err(wrong) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::bounds::Bounds;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceId, InstanceRef, IntentId, Revision, Slot};
 use crate::intent::{Intent, Reason, Task};
-use crate::limits::{MOST_OPEN, SURGE};
+use crate::limits::MOST_OPEN;
 use crate::report::Claim;
 use crate::spec::Allocation;
 
@@ -104,7 +104,9 @@ impl GroupState {
         if member.incoming.is_some() {
             return Err(Denial::SlotTaken);
         }
-        if self.roster.incarnations() >= self.desired() + SURGE {
+        // Of the slots that have two, and of all that is there: also whoever is still going.
+        let surge = self.disruption(bounds).surge;
+        if self.roster.pairs() >= surge || self.roster.existing() >= self.desired() + surge {
             return Err(Denial::EnoughMembers);
         }
         self.pay_for_one(context, bounds)?;
@@ -139,6 +141,15 @@ impl GroupState {
                 if taken_over && reason == Reason::RollingUpdate && !ready {
                     return Err(Denial::NotReady);
                 }
+                // Whoever is not ready, or leaves a ready one in its place, costs nothing.
+                let stays = member
+                    .instances()
+                    .any(|it| it.instance != held.instance && it.is_ready() && it.terminating.is_none());
+                let costs = held.is_ready() && !stays && reason == Reason::RollingUpdate;
+                let least = self.desired().saturating_sub(self.disruption(bounds).unavailable);
+                if bounds.level >= 2 && costs && self.roster.ready() <= least {
+                    return Err(Denial::NotReady);
+                }
                 self.roster.update_instance(&held.instance, |it| it.terminating = Some(id));
                 held.instance
             }
@@ -161,10 +172,7 @@ impl GroupState {
     /// Whether one more would be one too many. Pets have their names.
     pub(super) fn has_enough(&self) -> bool {
         match &self.spec.allocation {
-            Allocation::Size(size) => {
-                let size = *size as usize;
-                self.roster.present() >= size || self.roster.incarnations() >= size + SURGE
-            }
+            Allocation::Size(size) => self.roster.present() >= *size as usize,
             Allocation::LogicalIds(_) => false,
         }
     }

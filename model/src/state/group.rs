@@ -5,6 +5,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::context::Context;
+use crate::bounds::Bounds;
 use crate::command::Actor;
 use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{InstanceId, InstanceRef, IntentId, LogIndex, PluginName, Revision, Slot};
@@ -13,8 +14,8 @@ use crate::limits::{
     DESTROYED_KEPT, FORGOTTEN_AFTER, HEAVIEST_HISTORY, MOST_REPEATED, MOST_REVISIONS, RATE_BASE,
     RATE_PER_MEMBER, RATE_WINDOW,
 };
-use crate::rollout::{Event as Turn, Phase};
-use crate::spec::{Allocation, GroupSpec, Template};
+use crate::rollout::{Phase, Rollout};
+use crate::spec::{Allocation, Disruption, GroupSpec, Template};
 use crate::state::{Member, Occupied, Roster, Verdict};
 use crate::time::{Millis, Timestamp};
 
@@ -36,6 +37,8 @@ pub struct GroupState {
     /// member or an open intent, so that old members are drained and destroyed by their own plugins.
     pub templates: OrdMap<Revision, Arc<TemplateRecord>>,
     pub phase: Phase,
+    /// What is known of the rollout beside its phase. Since feature level 2.
+    pub rollout: Rollout,
     pub roster: Roster,
     pub intents: OrdMap<IntentId, Intent>,
     /// The instances that are being destroyed though they hold no slot.
@@ -185,6 +188,7 @@ impl GroupState {
                 target: revision,
                 templates: OrdMap::unit(revision, fresh()),
                 phase: Phase::Running { to: revision },
+                rollout: Rollout::default(),
                 roster: Roster::default(),
                 intents: OrdMap::new(),
                 terminating_strays: OrdSet::new(),
@@ -220,7 +224,23 @@ impl GroupState {
         if group.target != target || more {
             group.list_from = context.log.index;
         }
-        group.phase = group.phase.after(Turn::Target(group.target));
+        let phase = group.phase.with_target(group.target);
+        if context.level >= 2 && (before.is_none() || phase != group.phase || group.target != target) {
+            // Of before this was recorded.
+            let succeeded = before.filter(|before| matches!(before.phase, Phase::Succeeded { .. }));
+            let stable = group.rollout.stable.or(succeeded.map(|before| before.revision));
+            group.rollout = Rollout {
+                began: context.at,
+                since: context.at,
+                progressed: context.at,
+                stable,
+                ..Rollout::default()
+            };
+        }
+        group.phase = phase;
+        if context.level >= 2 && phase == (Phase::Succeeded { at: group.target }) {
+            group.rollout.stable = Some(revision);
+        }
         group.forget_templates();
         group
     }
@@ -325,6 +345,17 @@ impl GroupState {
         }
     }
 
+    /// What a rollout may do to it. Where the cluster has no room for one more, and the spec does not say how many may be
+    /// away, one may.
+    pub fn disruption(&self, bounds: &Bounds) -> Disruption {
+        let mut may = self.spec.updating.disruption(&self.spec.allocation);
+        let is_full = bounds.instances == 0 || bounds.level < 2;
+        if is_full && self.spec.updating.max_unavailable.is_none() {
+            may.unavailable = may.unavailable.max(1);
+        }
+        may
+    }
+
     /// Whether a member may hold this slot at all.
     pub fn wants(&self, slot: &Slot) -> bool {
         match (&self.spec.allocation, slot) {
@@ -336,12 +367,7 @@ impl GroupState {
 
     /// The spec in a few words.
     pub fn describe_spec(&self) -> String {
-        let template = &self.spec.template;
-        let members = match &self.spec.allocation {
-            Allocation::Size(n) => format!("size {n}"),
-            Allocation::LogicalIds(ids) => format!("{} logical ids", ids.len()),
-        };
-        format!("{members} of {} with {}", template.instance.plugin, template.flavor.plugin)
+        self.spec.describe()
     }
 
     pub(super) fn forget_destroyed(&mut self, now: Timestamp) {

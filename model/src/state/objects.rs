@@ -103,6 +103,15 @@ impl State {
             Verb::Destroy => destroy(group),
             Verb::Pause => pause(group, context),
             Verb::Resume => resume(group, context),
+            Verb::Rollout(steer) => {
+                let group = Arc::make_mut(group);
+                let steered = group.steer(context, &id, steer);
+                self.revisions.insert(key.clone(), group.revision);
+                return steered.map_or_else(
+                    |why| Answer::Refused(Refusal::Rollout { group: id, why }),
+                    |()| Answer::Done,
+                );
+            }
         };
         if let Some(what) = done {
             context.emit(Some(&id), Kind::Object(verb), what);
@@ -147,6 +156,8 @@ fn resume(group: &mut Arc<GroupState>, context: &Context<'_>) -> Option<String> 
         group.paused = None;
         // Whatever happened meanwhile is looked at before anything is made.
         group.list_from = context.log.index;
+        // Nothing could get on meanwhile.
+        group.rollout.progressed = context.at;
         "actions are taken again".into()
     })
 }

@@ -15,7 +15,6 @@ use crate::failpoints::{Protection, is_left_out};
 use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot};
 use crate::intent::{Intent, Outcome, Task};
 use crate::report::{Adoption, Fact, Report};
-use crate::rollout::Event as Turn;
 use crate::time::Timestamp;
 
 impl State {
@@ -34,12 +33,15 @@ impl State {
         if report.outcomes().next().is_some() {
             group.forget_destroyed(context.at);
         }
+        let before = group.revision;
         let current = report.revision == group.revision || is_left_out(Protection::Admission);
         let mut held = group.held_of(context, report.outcomes());
         for fact in &report.facts {
             group.learn(context, &id, fact, current, &mut held, &mut bounds);
         }
         let mut answers = Vec::with_capacity(report.claims.len());
+        // A rollback among the facts is a revision of its own.
+        let current = current && group.revision == before;
         for (offset, claim) in report.claims.iter().enumerate() {
             let intent = IntentId { index: context.log.index, offset: offset as u32 };
             let admitted = if current {
@@ -56,6 +58,9 @@ impl State {
             group.repeat(context, &report.repeats);
         }
         group.forget_templates();
+        if group.revision != before {
+            self.revisions.insert(report.key.clone(), group.revision);
+        }
         let emptied = report.facts.contains(&Fact::Emptied);
         if emptied && group.lifecycle == Lifecycle::Destroying && group.is_empty() {
             self.groups.remove(&id);
@@ -100,14 +105,8 @@ impl GroupState {
                 }
             }
             Fact::MembersKnown => self.declared_again = None,
-            Fact::AllReplaced(at) => {
-                let before = self.phase;
-                self.phase = self.phase.after(Turn::AllReplaced(*at));
-                if self.phase != before {
-                    let what = format!("all members are ready at the template of revision {at}");
-                    context.emit(Some(id), Kind::RolloutSucceeded, what);
-                }
-            }
+            Fact::AllReplaced(at) => self.all_replaced(context, id, *at),
+            Fact::Rollout { to, finding } => self.found(context, id, *to, finding),
             // It counts after everything else has been applied: see `report`.
             Fact::Emptied => {}
         }
@@ -262,6 +261,9 @@ impl GroupState {
     fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceRef) {
         if let Some(healthy) = self.in_slot(slot, healthy).filter(|it| !it.is_ready()) {
             self.roster.update_instance(&healthy.instance, |it| it.health = Verdict::Ready);
+            if context.level >= 2 && healthy.template == self.target {
+                self.rollout.progressed = context.at;
+            }
             context.emit(Some(id), Kind::InstanceReady, of_slot(&healthy.instance, Some(slot)));
         }
     }
@@ -309,7 +311,7 @@ impl GroupState {
         self.changed = context.log.index;
         context.emit(Some(id), Kind::InstanceAdopted, of_slot(&instance, Some(slot)));
         if *template != self.target {
-            self.phase = self.phase.after(Turn::Outdated(self.target));
+            self.enter(context, self.phase.when_outdated(), None);
         }
         let generation = self.roster.next_generation(slot);
         let adopted = Occupied {

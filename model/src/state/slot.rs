@@ -118,6 +118,11 @@ impl Member {
         self.incarnations().any(Incarnation::counts)
     }
 
+    /// Somebody is here who is ready and not going.
+    pub fn is_ready(&self) -> bool {
+        self.instances().any(|it| it.is_ready() && it.terminating.is_none())
+    }
+
     /// Nobody is here, and nobody is coming.
     pub fn is_free(&self) -> bool {
         self.current.is_none() && self.incoming.is_none()
@@ -152,6 +157,12 @@ pub struct Roster {
     present: usize,
     /// How many incarnations are there or coming, and not going.
     incarnations: usize,
+    /// How many there are with those that are going.
+    existing: usize,
+    /// How many slots have two that are not going.
+    pairs: usize,
+    /// How many slots have an instance that is ready and not going.
+    ready: usize,
 }
 
 impl Roster {
@@ -202,15 +213,34 @@ impl Roster {
         self.incarnations
     }
 
+    /// How many incarnations there are, also those that are going.
+    pub fn existing(&self) -> usize {
+        self.existing
+    }
+
+    /// How many slots have somebody who stays and somebody who is to take over.
+    pub fn pairs(&self) -> usize {
+        self.pairs
+    }
+
+    /// How many slots have an instance that is ready and not going.
+    pub fn ready(&self) -> usize {
+        self.ready
+    }
+
     /// Changes one slot, and keeps what is reckoned in step.
     pub fn update<T>(&mut self, slot: &Slot, change: impl FnOnce(&mut Member) -> T) -> T {
         let mut member = self.slots.get(slot).cloned().unwrap_or_default();
         let before = member.clone();
         let result = change(&mut member);
         if member != before {
-            self.present = self.present + usize::from(member.counts()) - usize::from(before.counts());
             let counted = |it: &Member| it.incarnations().filter(|it| it.counts()).count();
-            self.incarnations = self.incarnations + counted(&member) - counted(&before);
+            let (then, now) = (counted(&before), counted(&member));
+            self.present = self.present + usize::from(now > 0) - usize::from(then > 0);
+            self.incarnations = self.incarnations + now - then;
+            self.existing = self.existing + member.incarnations().count() - before.incarnations().count();
+            self.pairs = self.pairs + usize::from(now > 1) - usize::from(then > 1);
+            self.ready = self.ready + usize::from(member.is_ready()) - usize::from(before.is_ready());
             for gone in before.instances() {
                 if member.instances().all(|it| it.instance != gone.instance) {
                     self.holders.remove(&gone.instance);

@@ -2,6 +2,7 @@
 
 use model::access::TokenId;
 use model::answer::Committed;
+use model::rollout::NoSteer;
 use model::secret::SecretName;
 use model::{Answer, NodeId, Refusal, Revision};
 
@@ -75,6 +76,9 @@ fn refusal(refusal: &Refusal) -> pb::Refusal {
             Refusal::TooOld { level } => Written::TooOld(*level),
             Refusal::NoSecret { name } => Written::NoSecret(name.as_str().to_owned()),
             Refusal::NoVariable { key } => Written::NoVariable(key.clone()),
+            Refusal::Rollout { group, why } => {
+                Written::NoSteer(pb::NoSteer { group: group.to_string(), why: why.code().to_owned() })
+            }
             Refusal::SecretInUse { name, group } => Written::SecretInUse(pb::SecretInUse {
                 name: name.as_str().to_owned(),
                 group: group.to_string(),
@@ -121,6 +125,11 @@ fn from_refusal(refusal: pb::Refusal) -> Result<Refusal, Corrupt> {
         Written::TooOld(level) => Refusal::TooOld { level },
         Written::NoSecret(name) => Refusal::NoSecret { name: SecretName::new(name) },
         Written::NoVariable(key) => Refusal::NoVariable { key },
+        Written::NoSteer(it) => {
+            let why = NoSteer::ALL.into_iter().find(|why| why.code() == it.why);
+            let why = why.ok_or_else(|| Corrupt(format!("`{}` is no reason", it.why)))?;
+            Refusal::Rollout { group: it.group.into(), why }
+        }
         Written::SecretInUse(it) => {
             Refusal::SecretInUse { name: SecretName::new(it.name), group: it.group.into() }
         }

@@ -5,6 +5,7 @@ use model::command::{
     Declaration, Machine, Manager, MemberRole, Program, Settle, Stray, StrayFate, Strays, Verb,
 };
 use model::ids::ObjectKind;
+use model::rollout::Steer;
 use model::secret::SecretName;
 use model::{
     Actor, Change, ClusterId, Command, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, PluginName,
@@ -125,6 +126,15 @@ fn object_verb(of: &ObjectKey, verb: Verb, level: u32) -> pb::command::Change {
         Verb::Destroy => Written::DestroyObject(key(of)),
         Verb::Pause => Written::Pause(key(of)),
         Verb::Resume => Written::Resume(key(of)),
+        Verb::Rollout(steer) => {
+            let steer = match steer {
+                Steer::Pause => pb::steering::Steer::Pause,
+                Steer::Resume => pb::steering::Steer::Resume,
+                Steer::Promote => pb::steering::Steer::Promote,
+                Steer::Abort => pb::steering::Steer::Abort,
+            };
+            Written::SteerRollout(pb::Steering { key: Some(key(of)), steer: steer.into() })
+        }
     }
 }
 
@@ -158,6 +168,16 @@ fn from_change(change: pb::command::Change) -> Result<Change, Corrupt> {
         Written::DestroyObject(key) => from_object_verb(key, Verb::Destroy)?,
         Written::Pause(key) => from_object_verb(key, Verb::Pause)?,
         Written::Resume(key) => from_object_verb(key, Verb::Resume)?,
+        Written::SteerRollout(it) => {
+            let steer = match it.steer() {
+                pb::steering::Steer::Pause => Steer::Pause,
+                pb::steering::Steer::Resume => Steer::Resume,
+                pb::steering::Steer::Promote => Steer::Promote,
+                pb::steering::Steer::Abort => Steer::Abort,
+            };
+            let key = it.key.ok_or_else(|| Corrupt::missing("key"))?;
+            from_object_verb(key, Verb::Rollout(steer))?
+        }
         Written::Report(it) => Change::Report(from_report(it)?),
         Written::Lead(node) => Change::Lead { node: NodeId(node) },
         Written::Duplicate(node) => Change::Duplicate { node: NodeId(node) },

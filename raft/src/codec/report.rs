@@ -2,8 +2,10 @@
 
 use model::intent::Reason;
 use model::report::{Adoption, Claim, Fact, Report};
+use model::rollout::Finding;
 use model::{
-    InstanceId, InstanceRef, IntentId, LogIndex, ObjectKey, Outcome, Revision, Slot, Term, Timestamp,
+    Generation, InstanceId, InstanceRef, IntentId, LogIndex, ObjectKey, Outcome, Revision, Slot, Term,
+    Timestamp,
 };
 
 use super::Corrupt;
@@ -134,6 +136,7 @@ fn fact(fact: &Fact) -> pb::Fact {
             }),
             Fact::Adopted(it) => Written::Adopted(adoption(it)),
             Fact::AllReplaced(at) => Written::AllReplaced(at.0),
+            Fact::Rollout { to, finding } => Written::Rollout(rollout(*to, finding)),
             Fact::MembersKnown => Written::MembersKnown(pb::Blank {}),
             Fact::Emptied => Written::Emptied(pb::Blank {}),
         }),
@@ -160,10 +163,44 @@ fn from_fact(read: pb::Fact) -> Result<Fact, Corrupt> {
             since: Timestamp(it.since),
         },
         Written::Adopted(it) => from_adoption(it)?,
+        Written::Rollout(it) => from_rollout(it)?,
         Written::MembersKnown(_) => Fact::MembersKnown,
         Written::AllReplaced(at) => Fact::AllReplaced(Revision(at)),
         Written::Emptied(_) => Fact::Emptied,
     })
+}
+
+fn rollout(to: Revision, finding: &Finding) -> pb::RolloutFinding {
+    use pb::rollout_finding::Finding as Written;
+    let written = match finding {
+        Finding::Failed { slot, generation: of } => Written::Failed(generation(slot, *of)),
+        Finding::NoProgress => Written::NoProgress(pb::Blank {}),
+        Finding::CanariesHealthy => Written::CanariesHealthy(pb::Blank {}),
+        Finding::CanariesProven => Written::CanariesProven(pb::Blank {}),
+    };
+    pb::RolloutFinding { to: to.0, finding: Some(written) }
+}
+
+fn from_rollout(read: pb::RolloutFinding) -> Result<Fact, Corrupt> {
+    use pb::rollout_finding::Finding as Written;
+    let finding = match read.finding.ok_or_else(|| Corrupt::missing("finding"))? {
+        Written::Failed(it) => {
+            let (slot, generation) = from_generation(it)?;
+            Finding::Failed { slot, generation }
+        }
+        Written::NoProgress(_) => Finding::NoProgress,
+        Written::CanariesHealthy(_) => Finding::CanariesHealthy,
+        Written::CanariesProven(_) => Finding::CanariesProven,
+    };
+    Ok(Fact::Rollout { to: Revision(read.to), finding })
+}
+
+pub(super) fn generation(of: &Slot, generation: Generation) -> pb::Generation {
+    pb::Generation { slot: Some(slot(of)), generation: generation.0 }
+}
+
+pub(super) fn from_generation(read: pb::Generation) -> Result<(Slot, Generation), Corrupt> {
+    Ok((from_slot(read.slot)?, Generation(read.generation)))
 }
 
 pub(super) fn report(report: &Report) -> pb::Report {
@@ -207,7 +244,11 @@ pub(super) fn round(report: &Report) -> pb::Round {
             Fact::Adopted(it) => round.adopt.push(adoption(it)),
             Fact::AllReplaced(at) => round.replaced = Some(at.0),
             Fact::Emptied => round.finished = true,
-            Fact::Unhealthy { .. } | Fact::NotDrained { .. } | Fact::Started { .. } | Fact::MembersKnown => {
+            Fact::Unhealthy { .. }
+            | Fact::NotDrained { .. }
+            | Fact::Started { .. }
+            | Fact::Rollout { .. }
+            | Fact::MembersKnown => {
                 debug_assert!(false, "it is of level 2")
             }
         }

@@ -1,6 +1,6 @@
 //! Specs and what they are made of, to protobuf and back.
 
-use model::spec::{Healing, HealthGate};
+use model::spec::{Amount, Canary, Healing, HealthGate, OnFailure};
 use model::{Allocation, GroupSpec, LogicalId, Millis, ObjectKey, Opaque, Part, Spec, Template, Updating};
 
 use super::Corrupt;
@@ -74,7 +74,64 @@ pub(super) fn spec(spec: &GroupSpec) -> pb::GroupSpec {
         absent_for_ms: spec.healing.absent_for.map(|it| it.0),
         start: spec.healing.start,
         boot_deadline_ms: spec.healing.boot_deadline.map(|it| it.0),
+        updating: updating(&spec.updating),
     }
+}
+
+/// What is beside gate and drain; none when it says nothing, as older programs write it.
+fn updating(it: &Updating) -> Option<pb::Updating> {
+    let amount = |it: Amount| pb::Amount {
+        amount: Some(match it {
+            Amount::Members(members) => pb::amount::Amount::Members(members),
+            Amount::Percent(share) => pb::amount::Amount::Percent(share),
+        }),
+    };
+    let written = pb::Updating {
+        max_surge: it.max_surge.map(amount),
+        max_unavailable: it.max_unavailable.map(amount),
+        healthy_deadline_ms: it.healthy_deadline.map(|it| it.0),
+        progress_deadline_ms: it.progress_deadline.map(|it| it.0),
+        max_failures: it.max_failures,
+        monitor_ms: it.monitor.0,
+        on_failure: match it.on_failure {
+            OnFailure::Pause => pb::updating::OnFailure::Pause,
+            OnFailure::Continue => pb::updating::OnFailure::Continue,
+            OnFailure::Rollback => pb::updating::OnFailure::Rollback,
+        }
+        .into(),
+        canary: it.canary.map(|it| pb::Canary { count: it.count, bake_ms: it.bake.0, manual: it.manual }),
+    };
+    (written != pb::Updating::default()).then_some(written)
+}
+
+fn from_updating(
+    read: Option<pb::Updating>,
+    gate: HealthGate,
+    skip_drain: bool,
+) -> Result<Updating, Corrupt> {
+    let read = read.unwrap_or_default();
+    let on_failure = match read.on_failure() {
+        pb::updating::OnFailure::Pause => OnFailure::Pause,
+        pb::updating::OnFailure::Continue => OnFailure::Continue,
+        pb::updating::OnFailure::Rollback => OnFailure::Rollback,
+    };
+    let amount = |it: pb::Amount| match it.amount {
+        Some(pb::amount::Amount::Members(members)) => Ok(Amount::Members(members)),
+        Some(pb::amount::Amount::Percent(share)) => Ok(Amount::Percent(share)),
+        None => Err(Corrupt::missing("amount")),
+    };
+    Ok(Updating {
+        gate,
+        skip_drain,
+        max_surge: read.max_surge.map(amount).transpose()?,
+        max_unavailable: read.max_unavailable.map(amount).transpose()?,
+        healthy_deadline: read.healthy_deadline_ms.map(Millis),
+        progress_deadline: read.progress_deadline_ms.map(Millis),
+        max_failures: read.max_failures,
+        monitor: Millis(read.monitor_ms),
+        on_failure,
+        canary: read.canary.map(|it| Canary { count: it.count, bake: Millis(it.bake_ms), manual: it.manual }),
+    })
 }
 
 pub(super) fn from_spec(spec: Option<pb::GroupSpec>) -> Result<GroupSpec, Corrupt> {
@@ -88,13 +145,13 @@ pub(super) fn from_spec(spec: Option<pb::GroupSpec>) -> Result<GroupSpec, Corrup
             }
         },
         template: from_template(spec.template)?,
-        updating: Updating {
-            gate: match spec.gate {
+        updating: {
+            let gate = match spec.gate {
                 None => HealthGate::Once,
                 Some(pb::group_spec::Gate::Count(count)) => HealthGate::Count(count),
                 Some(pb::group_spec::Gate::DurationMs(ms)) => HealthGate::Duration(Millis(ms)),
-            },
-            skip_drain: spec.skip_drain,
+            };
+            from_updating(spec.updating, gate, spec.skip_drain)?
         },
         healing: Healing {
             absent_for: spec.absent_for_ms.map(Millis),

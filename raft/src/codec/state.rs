@@ -7,6 +7,7 @@ use model::event::{Event, Kind};
 use model::ids::ObjectKind;
 use model::intent::{Intent, Task};
 use model::lineage::{Era, Lineages};
+use model::rollout::{Cause, Rollout};
 use model::secret::SecretName;
 use model::state::{
     Accepted, Incarnation, Lifecycle, Member, Occupied, Paused, Roster, StoredSecret, TemplateRecord,
@@ -21,7 +22,9 @@ use prost::Message;
 use super::access::{authorities, from_authorities, from_token, token};
 use super::answer::{answer, from_answer};
 use super::command::{from_manager, manager, request_id};
-use super::report::{destruction, from_destruction, from_intent_id, from_slot, intent_id, slot};
+use super::report::{
+    destruction, from_destruction, from_generation, from_intent_id, from_slot, generation, intent_id, slot,
+};
 use super::roster;
 use super::spec::{from_spec, from_template, spec, template, unknown_kind};
 use super::{Corrupt, FORMAT, format_at};
@@ -257,6 +260,11 @@ fn write_group(group: &GroupState, level: u32, written: &mut Vec<u8>) {
         phase: Some(match group.phase {
             Phase::Running { to } => pb::group::Phase::RunningTo(to.0),
             Phase::Succeeded { at } => pb::group::Phase::SucceededAt(at.0),
+            Phase::Baking { to } => pb::group::Phase::BakingTo(to.0),
+            Phase::Paused { to } => pb::group::Phase::PausedTo(to.0),
+            Phase::RollingBack { to } => pb::group::Phase::RollingBackTo(to.0),
+            Phase::RolledBack { at } => pb::group::Phase::RolledBackAt(at.0),
+            Phase::Failed { to } => pb::group::Phase::FailedTo(to.0),
         }),
         ..pb::Group::default()
     };
@@ -281,9 +289,43 @@ fn write_group(group: &GroupState, level: u32, written: &mut Vec<u8>) {
         declared_again: group.declared_again.map(|at| at.0),
         revisions: group.revisions.iter().map(|(at, it)| accepted(*at, it)).collect(),
         paused: group.paused.as_ref().map(|it| pb::Paused { since: it.since.0, by: it.by.0.clone() }),
+        rollout: (group.rollout != Rollout::default()).then(|| rollout(&group.rollout)),
         ..pb::Group::default()
     };
     after.encode(written).expect("a vector grows");
+}
+
+fn rollout(it: &Rollout) -> pb::Rollout {
+    pb::Rollout {
+        began: it.began.0,
+        since: it.since.0,
+        progressed: it.progressed.0,
+        promoted: it.promoted,
+        failed: it.failed.iter().map(|(slot, of)| generation(slot, *of)).collect(),
+        cause: it.cause.as_ref().map(|cause| match cause {
+            Cause::Failures(failed) => pb::rollout::Cause::Failures(*failed),
+            Cause::NoProgress => pb::rollout::Cause::NoProgress(pb::Blank {}),
+            Cause::Operator(by) => pb::rollout::Cause::Operator(by.0.clone()),
+        }),
+        stable: it.stable.map(|it| it.0),
+    }
+}
+
+fn from_rollout(read: Option<pb::Rollout>) -> Result<Rollout, Corrupt> {
+    let read = read.unwrap_or_default();
+    Ok(Rollout {
+        began: Timestamp(read.began),
+        since: Timestamp(read.since),
+        progressed: Timestamp(read.progressed),
+        promoted: read.promoted,
+        failed: read.failed.into_iter().map(from_generation).collect::<Result<_, Corrupt>>()?,
+        cause: read.cause.map(|cause| match cause {
+            pb::rollout::Cause::Failures(failed) => Cause::Failures(failed),
+            pb::rollout::Cause::NoProgress(_) => Cause::NoProgress,
+            pb::rollout::Cause::Operator(by) => Cause::Operator(Actor(by)),
+        }),
+        stable: read.stable.map(Revision),
+    })
 }
 
 fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
@@ -304,7 +346,13 @@ fn from_group(read: pb::Group) -> Result<GroupState, Corrupt> {
         phase: match read.phase.ok_or_else(|| Corrupt::missing("phase"))? {
             pb::group::Phase::RunningTo(to) => Phase::Running { to: Revision(to) },
             pb::group::Phase::SucceededAt(at) => Phase::Succeeded { at: Revision(at) },
+            pb::group::Phase::BakingTo(to) => Phase::Baking { to: Revision(to) },
+            pb::group::Phase::PausedTo(to) => Phase::Paused { to: Revision(to) },
+            pb::group::Phase::RollingBackTo(to) => Phase::RollingBack { to: Revision(to) },
+            pb::group::Phase::RolledBackAt(at) => Phase::RolledBack { at: Revision(at) },
+            pb::group::Phase::FailedTo(to) => Phase::Failed { to: Revision(to) },
         },
+        rollout: from_rollout(read.rollout)?,
         roster: Roster::default(),
         revisions: read.revisions.into_iter().map(from_accepted).collect::<Result<_, Corrupt>>()?,
         paused: read.paused.map(|it| Paused { since: Timestamp(it.since), by: Actor(it.by) }),

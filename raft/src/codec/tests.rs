@@ -27,7 +27,11 @@ fn spec(id: &str, image: &str, allocation: Allocation) -> GroupSpec {
             },
             flavor: Part { plugin: "vanilla".into(), properties: Opaque::null() },
         },
-        updating: Updating { gate: HealthGate::Duration(Millis(1500)), skip_drain: true },
+        updating: Updating {
+            gate: HealthGate::Duration(Millis(1500)),
+            skip_drain: true,
+            ..Updating::default()
+        },
         healing: Default::default(),
     }
 }

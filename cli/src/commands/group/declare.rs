@@ -209,6 +209,24 @@ pub(super) fn print_committed(reply: &pb::CommitReply, global: &Global) -> Resul
     Ok(())
 }
 
+/// Why waiting for this revision is in vain: its rollout has stopped, or was taken back.
+fn ended(name: &str, group: &pb::Group, revision: u64) -> Option<Failure> {
+    let what = match group.phase.as_str() {
+        _ if group.revision < revision => return None,
+        "Paused" => "is paused",
+        "Failed" => "has failed",
+        "RollingBack" | "RolledBack" if group.revision > revision => "was taken back",
+        _ => return None,
+    };
+    let cause = group.waits.first().map_or_else(|| group.summary.clone(), |first| first.message.clone());
+    Some(
+        Failure::new(format!("the rollout of `{name}` to revision {revision} {what}"))
+            .cause(cause)
+            .remedy(format!("`infrakit rollout status {name}` shows where it stands"))
+            .exit(report::FAILED),
+    )
+}
+
 /// Follows a group until it has converged at this revision or a later one.
 pub(super) async fn wait_for(
     client: &Client,
@@ -234,6 +252,9 @@ pub(super) async fn wait_for(
                             .remedy(format!(
                                 "`infrakit group resume {name}`; what was committed is stored"
                             )));
+                        }
+                        if let Some(ended) = ended(name, &group, revision) {
+                            return Err(ended);
                         }
                         let there = group.converged && group.revision >= revision;
                         last = Some(group);

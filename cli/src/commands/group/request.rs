@@ -15,6 +15,6 @@ pub(crate) struct Wait {
     pub(crate) timeout: String,
 }
 
-pub(super) fn about(name: &str) -> pb::GroupRequest {
+pub(crate) fn about(name: &str) -> pb::GroupRequest {
     pb::GroupRequest { request_id: request_id(), group: name.to_owned(), brief: false }
 }

@@ -84,7 +84,7 @@ fn natural(text: &str) -> Vec<(String, u64)> {
     pieces
 }
 
-fn wait_json(wait: &pb::Wait) -> Value {
+pub(crate) fn wait_json(wait: &pb::Wait) -> Value {
     json!({
         "reason": wait.reason,
         "message": wait.message,
@@ -239,6 +239,11 @@ fn text(group: &pb::Group, format: Format) -> String {
 /// The stored spec in the form that `commit` reads.
 pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> {
     let spec = client(global)?.call(async |c| c.groups().inspect(about(name)).await).await?;
+    as_spec(spec, global)
+}
+
+/// Prints a spec in the form that `commit` reads.
+pub(crate) fn as_spec(spec: pb::Spec, global: &Global) -> Result<u8, Failure> {
     let part = |part: Option<pb::Part>| -> Value {
         let part = part.unwrap_or_default();
         let properties: Value = serde_json::from_str(&part.properties).unwrap_or(Value::Null);
@@ -253,6 +258,30 @@ pub(super) async fn inspect(name: &str, global: &Global) -> Result<u8, Failure> 
     }
     if spec.skip_drain {
         updating["SkipBeforeInstanceDestroy"] = json!("drain");
+    }
+    for (name, amount) in [("MaxSurge", &spec.max_surge), ("MaxUnavailable", &spec.max_unavailable)] {
+        if !amount.is_empty() {
+            updating[name] = amount.parse::<u32>().map_or_else(|_| json!(amount), |members| json!(members));
+        }
+    }
+    let mut time = |name: &str, ms: Option<u64>| {
+        if let Some(ms) = ms {
+            updating[name] = json!(model::Millis(ms).to_string());
+        }
+    };
+    time("HealthyDeadline", spec.healthy_deadline_ms);
+    time("ProgressDeadline", spec.progress_deadline_ms);
+    time("Monitor", Some(spec.monitor_ms).filter(|ms| *ms > 0));
+    if let Some(share) = spec.max_failures {
+        updating["MaxFailureRatio"] = json!(f64::from(share) / 1000.0);
+    }
+    if !spec.on_failure.is_empty() {
+        updating["OnFailure"] = json!(spec.on_failure);
+    }
+    if let Some(canary) = &spec.canary {
+        let promote = if canary.manual { "Manual" } else { "Auto" };
+        let bake = model::Millis(canary.bake_ms).to_string();
+        updating["Canary"] = json!({"Count": canary.count, "Bake": bake, "Promote": promote});
     }
     let mut healing = json!({});
     if let Some(ms) = spec.absent_for_ms {
