@@ -110,7 +110,7 @@ async fn status(name: &str, global: &Global) -> Result<u8, Failure> {
     }
     let why = if it.message.is_empty() { String::new() } else { format!(": {}", it.message) };
     let mut lines = vec![
-        format!("{}: {} since {}{why}", it.group, it.phase, ago(it.since_ms)),
+        format!("{}: {}, {}{why}", it.group, it.phase, ago(it.since_ms)),
         format!(
             "updated {}/{}, ready {}/{}; revision {} with the template of revision {}, begun {}",
             it.updated,

@@ -26,6 +26,8 @@ struct Standing<'a> {
     at_risk: usize,
     /// How many slots have no member that serves.
     unavailable: usize,
+    /// How many this plan makes for empty slots.
+    begun: usize,
 }
 
 impl<'a> Planner<'a> {
@@ -96,7 +98,7 @@ impl<'a> Planner<'a> {
             .filter(|(slot, _)| self.group.wants(slot))
             .count();
         let at_risk = unproven + coming.len() + begun + held_back;
-        Standing { to, outdated, proven, at_risk, unavailable }
+        Standing { to, outdated, proven, at_risk, unavailable, begun }
     }
 
     /// The old ones of slots whose new ones are proven go, and so do new ones of templates that nobody wants any more:
@@ -129,7 +131,7 @@ impl<'a> Planner<'a> {
         let most = if rolls_back { surge + unavailable } else { at_risk };
         let mut room = most.saturating_sub(standing.at_risk).min(self.canaries_left(&standing));
         let roster = &self.group.roster;
-        let above = roster.existing().saturating_sub(self.group.desired());
+        let above = (roster.existing() + standing.begun).saturating_sub(self.group.desired());
         let mut surge_left = surge.saturating_sub(roster.pairs().max(above));
         let mut away = unavailable.saturating_sub(standing.unavailable);
         let named = self.group.spec.allocation.logical_ids().is_some();

@@ -5,7 +5,8 @@ use model::command::{
 use model::intent::Reason;
 use model::limits::{HEAVIEST_PART, LARGEST_BATCH};
 use model::report::{Adoption, Claim, Fact, Report};
-use model::spec::{Healing, HealthGate};
+use model::rollout::{Finding, Steer};
+use model::spec::{Amount, Canary, Healing, HealthGate, OnFailure};
 use model::{
     Actor, Allocation, Change, Command, GroupSpec, InstanceRef, IntentId, Millis, NodeId, ObjectKey, Opaque,
     Outcome, Part, RequestId, Revision, Slot, State, Template, Term, Timestamp, Updating,
@@ -215,6 +216,22 @@ fn authority(n: u8) -> Authority {
 
 /// What feature level 2 brought, one of each.
 fn changes_of_level_2() -> Vec<Change> {
+    let roll = ObjectKey::group(&"roll".into());
+    let finding = |finding| {
+        let fact = Fact::Rollout { to: Revision(1), finding };
+        Change::Report(Report::new(roll.clone(), Revision(1), Term(1)).with_facts([fact]))
+    };
+    let updating = Updating {
+        max_surge: Some(Amount::Members(2)),
+        max_unavailable: Some(Amount::Percent(25)),
+        healthy_deadline: Some(Millis(30_000)),
+        progress_deadline: Some(Millis(60_000)),
+        max_failures: Some(250),
+        monitor: Millis(5_000),
+        on_failure: OnFailure::Rollback,
+        canary: Some(Canary { count: 1, bake: Millis(10_000), manual: true }),
+        ..Updating::default()
+    };
     let key = || ObjectKey::group(&"web".into());
     let of = |revision| Report::new(key(), Revision(revision), Term(1));
     let at = |index, offset| IntentId { index, offset };
@@ -305,6 +322,16 @@ fn changes_of_level_2() -> Vec<Change> {
         Change::Report(of(2).with_facts([Fact::MembersKnown])),
         Change::RemoveVariable { key: "infrakit/max-instances".into() },
         Change::RemoveVariable { key: "infrakit/max-instances".into() },
+        commit(GroupSpec { updating, ..spec("roll", "v1", Allocation::Size(4)) }, None),
+        finding(Finding::CanariesHealthy),
+        finding(Finding::CanariesProven),
+        finding(Finding::Failed { slot: slot(0), generation: model::Generation(3) }),
+        finding(Finding::NoProgress),
+        Change::Object { key: roll.clone(), verb: Verb::Rollout(Steer::Pause) },
+        Change::Object { key: roll.clone(), verb: Verb::Rollout(Steer::Resume) },
+        Change::Object { key: roll.clone(), verb: Verb::Rollout(Steer::Promote) },
+        Change::Object { key: roll.clone(), verb: Verb::Rollout(Steer::Abort) },
+        Change::Object { key: roll, verb: Verb::Rollout(Steer::Pause) },
     ]
 }
 
