@@ -32,6 +32,10 @@ use api::{Addresses, Client};
 use model::access::Secret;
 use model::{Millis, PluginName};
 use spi::Directory;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::contexts;
 use crate::global::{Global, LogFormat};
@@ -196,15 +200,16 @@ pub(crate) async fn confirm(yes: bool, effect: &str, name: &str) -> Result<(), F
 
 /// Sends the logs of a daemon to the standard error, in colour only on a terminal.
 pub(crate) fn start_logging(global: &Global) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("openraft=error,{}", global.log_level))
+    let filter: Targets = format!("openraft=error,{}", global.log_level)
+        .parse()
         .map_err(|error| Failure::usage(format!("--log-level: {error}")))?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let logs =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
-    match global.log_format {
-        LogFormat::Text => logs.with_target(false).init(),
-        LogFormat::Json => logs.json().init(),
-    }
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
+    let lines = match global.log_format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
     Ok(())
 }
 

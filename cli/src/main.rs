@@ -28,9 +28,9 @@ use commands::{
 use global::{Format, Global};
 use report::Failure;
 
-#[cfg(feature = "jemalloc")]
+#[cfg(feature = "allocator")]
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     manual::complete(command);

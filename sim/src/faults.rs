@@ -317,7 +317,7 @@ impl Fault<'_> {
         group.changes(may_move);
         // Every member is replaced once, also those that are made of the old one meanwhile, and the one that is
         // to take a slot over.
-        group.may_destroy += group.most + 1;
+        group.may_destroy += group.most + group.may().surge as u32;
         self.story.declare(self.cluster, at).await;
     }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::ids::IntentId;
-use model::{GroupId, InstanceRef, LogIndex, Slot, State, Task, tags};
+use model::spec::Disruption;
+use model::{Allocation, GroupId, InstanceRef, LogIndex, Slot, State, Task, Updating, tags};
 
 use crate::cloud::{Cloud, Instance};
 use crate::cluster::Cluster;
@@ -16,6 +17,8 @@ pub(crate) struct Group {
     /// The plugin that its members move to at some of its changes, and back.
     pub(crate) other: Option<&'static str>,
     pub(crate) pets: bool,
+    /// How it is updated.
+    pub(crate) updating: Updating,
     /// How many members it has, more or less.
     pub(crate) usual: u32,
     pub(crate) size: u32,
@@ -28,6 +31,19 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// What its rollouts may do to it.
+    pub(crate) fn may(&self) -> Disruption {
+        self.updating.disruption(&self.allocation())
+    }
+
+    pub(crate) fn allocation(&self) -> Allocation {
+        if self.pets {
+            Allocation::LogicalIds((0..self.size).map(|n| format!("pet-{n:03}").as_str().into()).collect())
+        } else {
+            Allocation::Size(self.size)
+        }
+    }
+
     /// Another template; its members may be made by another plugin from now on.
     pub(crate) fn changes(&mut self, may_move: bool) {
         self.version += 1;
@@ -233,11 +249,12 @@ fn too_many(cloud: &Cloud, group: &Group) -> Vec<String> {
                 && it.gone.is_none_or(|gone| gone > instance.born)
         };
         let beside: Vec<&&Instance> = ours.iter().filter(counts).collect();
-        // One that takes a slot over makes one more than are wanted, and never two.
+        // Those that take slots over make as many more than are wanted as the group allows, and never more.
         let takes_over = !group.pets && beside.iter().any(|it| takes_over(cloud, instance, it));
         let there = if takes_over {
             // A claim that was repeated counts once, whatever became of each attempt.
-            beside.iter().map(|it| it.claim).collect::<BTreeSet<_>>().len().saturating_sub(1)
+            let claims = beside.iter().map(|it| it.claim).collect::<BTreeSet<_>>().len();
+            claims.saturating_sub(group.may().surge)
         } else {
             beside.iter().map(|it| it.tags.get(tags::SLOT)).collect::<BTreeSet<_>>().len()
         };

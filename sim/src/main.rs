@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use model::failpoints::PROTECTIONS;
 use sim::{Moment, Plan, Run, run};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// A whole cluster in simulated time, attacked as a seed says
 #[derive(Parser)]
@@ -54,8 +58,10 @@ fn main() -> ExitCode {
     let size = if args.rollouts { 5 } else { Plan::default().size };
     let plan = Plan { faults: args.faults, rollouts: args.rollouts, size, ..Plan::default() };
     if let Some(seed) = args.seed {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+        let named = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned());
+        let filter: Targets = named.parse().expect("RUST_LOG names levels, or targets and levels");
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+        tracing_subscriber::registry().with(lines.with_filter(filter)).init();
         let run = run(seed, &Plan { loud: true, dies_at: args.at, ..plan });
         println!("{run:#?}");
         return if run.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };

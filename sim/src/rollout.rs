@@ -1,10 +1,11 @@
 //! Rollouts under leaders that die: a group changes its template, and never has fewer members ready than are
-//! wanted, nor more than one too many.
+//! wanted and may be away, nor more than it may surge.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Phase, tags};
+use model::spec::Disruption;
+use model::tags;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
@@ -34,7 +35,7 @@ impl Story {
         let from = Instant::now();
         for _ in 0..TEMPLATES {
             self.groups[0].changes(true);
-            self.groups[0].may_destroy += self.groups[0].size + 1;
+            self.groups[0].may_destroy += self.groups[0].size + self.groups[0].may().surge as u32;
             self.count("a new template");
             self.declare(&mut cluster, 0).await;
             if raft::between(0, 3) > 0 {
@@ -47,8 +48,8 @@ impl Story {
         }
         self.until_declared(&mut cluster, &mut damage, true).await;
         let settled_in = self.settle(&mut cluster).await;
-        let size = self.groups[0].size as usize;
-        let capacity = capacity(&cluster, from, size);
+        let (size, may) = (self.groups[0].size as usize, self.groups[0].may());
+        let capacity = capacity(&cluster, from, size, may);
         let run = self.judge(&cluster);
         Run { settled_in, violations: run.violations.into_iter().chain(capacity).collect(), ..run }
     }
@@ -95,11 +96,11 @@ impl Story {
 fn rolls(cluster: &Cluster) -> bool {
     let Some(replica) = cluster.leader().and_then(|leader| cluster.replica(leader)) else { return true };
     let groups = replica.published().state.groups.clone();
-    groups.values().any(|group| matches!(group.phase, Phase::Running { .. }))
+    groups.values().any(|group| !group.phase.is_over())
 }
 
 /// How many were ready and how many were there, at each moment at which that changed.
-fn capacity(cluster: &Cluster, from: Instant, size: usize) -> Vec<String> {
+fn capacity(cluster: &Cluster, from: Instant, size: usize, may: Disruption) -> Vec<String> {
     let cloud = cluster.cloud.lock().expect("the cloud");
     let group =
         |it: &&crate::cloud::Instance| it.tags.get(tags::GROUP).is_some_and(|group| group == "cattle");
@@ -113,10 +114,10 @@ fn capacity(cluster: &Cluster, from: Instant, size: usize) -> Vec<String> {
         let total = there(at).count();
         let ready = there(at).filter(|it| it.healthy_from <= at).count();
         let after = at - from;
-        if ready < size {
+        if ready + may.unavailable < size {
             violations.push(format!("after {after:?} only {ready} of {size} were ready"));
         }
-        if total > size + 1 {
+        if total > size + may.surge {
             violations.push(format!("after {after:?} {total} were there where {size} are wanted"));
         }
     }

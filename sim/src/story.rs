@@ -9,10 +9,9 @@ use model::command::{Declaration, LEVEL, Manager, Program, Verb};
 use model::failpoints::Protection;
 use model::limits::NAMED_GONE;
 use model::part::{Opaque, Part};
-use model::spec::{Template, Updating};
+use model::spec::{Amount, Template, Updating};
 use model::{
-    Actor, Allocation, Answer, Change, ClusterId, Command, GroupId, GroupSpec, ObjectKey, Refusal, RequestId,
-    tags,
+    Actor, Answer, Change, ClusterId, Command, GroupId, GroupSpec, ObjectKey, Refusal, RequestId, tags,
 };
 use tokio::time::Instant;
 
@@ -107,6 +106,17 @@ pub fn run(seed: u64, plan: &Plan) -> Run {
     run
 }
 
+/// Any way to update: a few above the size, a few away.
+fn some_updating() -> Updating {
+    let surge = raft::between(0, 3) as u32;
+    let unavailable = raft::between(u64::from(surge == 0), 2) as u32;
+    Updating {
+        max_surge: Some(Amount::Members(surge)),
+        max_unavailable: Some(Amount::Members(unavailable)),
+        ..Updating::default()
+    }
+}
+
 pub(crate) struct Story {
     seed: u64,
     pub(crate) plan: Plan,
@@ -125,6 +135,7 @@ impl Story {
             plugin,
             other: None,
             pets,
+            updating: Updating::default(),
             usual: plan.size,
             size: plan.size,
             version: 1,
@@ -137,7 +148,11 @@ impl Story {
             seed,
             plan,
             groups: vec![
-                Group { other: Some("ours/e"), ..group("cattle", "ours/a", false) },
+                Group {
+                    other: Some("ours/e"),
+                    updating: some_updating(),
+                    ..group("cattle", "ours/a", false)
+                },
                 group("pets", "ours/b", true),
                 group("foreign", "foreign/c", false),
                 // Not one of the three: few, for an operator has to look after each.
@@ -292,19 +307,14 @@ impl Story {
             plugin: plugin.into(),
             properties: Opaque::from_json(properties),
         };
-        let allocation = if group.pets {
-            Allocation::LogicalIds((0..group.size).map(|n| format!("pet-{n:03}").as_str().into()).collect())
-        } else {
-            Allocation::Size(group.size)
-        };
         GroupSpec {
             id: GroupId::new(group.name),
-            allocation,
+            allocation: group.allocation(),
             template: Template {
                 instance: part(group.plugin, format!("{{\"version\":{}}}", group.version)),
                 flavor: part("flavor", format!("\"{}\"", group.plugin)),
             },
-            updating: Updating::default(),
+            updating: group.updating,
             healing: Default::default(),
         }
     }

@@ -240,10 +240,7 @@ impl World {
         }
         for (id, before) in &self.state().groups.clone() {
             let after = state.groups.get(id);
-            let reached = |phase: &Phase| match phase {
-                Phase::Succeeded { at } => (*at, 1),
-                Phase::Running { to } => (*to, 0),
-            };
+            let reached = |phase: &Phase| (phase.target(), phase.is_over());
             let goes_on = after.is_none_or(|after| {
                 after.revision >= before.revision && reached(&after.phase) >= reached(&before.phase)
             });

@@ -12,6 +12,7 @@ use cluster_tests::{Cluster, Options, group, until};
 use model::tags::{self, Tags};
 use spi::{Call, Instances};
 
+mod rollout;
 mod table;
 mod writes;
 
@@ -41,6 +42,9 @@ async fn main() {
     }
     if wants("recover") {
         rows.push(recover().await);
+    }
+    if wants("rollout") {
+        rows.extend(rollout::run().await);
     }
     if wants("writes") {
         rows.extend(writes::run().await);
