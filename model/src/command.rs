@@ -9,7 +9,6 @@ use crate::ids::{
     Slot,
 };
 use crate::report::Report;
-use crate::rollout::Steer;
 use crate::secret::SecretName;
 use crate::time::{Millis, Timestamp};
 use crate::{ObjectKey, Spec};
@@ -130,6 +129,19 @@ pub enum Verb {
     Resume,
     /// Pause, resume, promote or abort its rollout.
     Rollout(Steer),
+}
+
+/// What an operator does to a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    /// No further member is replaced.
+    Pause,
+    /// It goes on; what failed before is not counted any more.
+    Resume,
+    /// The canaries have proven the template.
+    Promote,
+    /// The template of before is declared again.
+    Abort,
 }
 
 impl Verb {

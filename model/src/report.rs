@@ -1,8 +1,7 @@
 //! One turn of the reconciler for one object: what it found out, and what it wants to do.
 
-use crate::ids::{InstanceId, InstanceRef, IntentId, ObjectKey, Revision, Slot, Term};
+use crate::ids::{Generation, InstanceId, InstanceRef, IntentId, ObjectKey, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
-use crate::rollout::Finding;
 use crate::time::Timestamp;
 
 /// What the reconciler found out and wants to do, in one entry: facts first, so that the claims that follow from
@@ -47,6 +46,19 @@ pub enum Fact {
     MembersKnown,
     /// The group was being destroyed, and nothing of it is left.
     Emptied,
+}
+
+/// What the leader finds out about a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The new member of this generation did not become ready by its deadline, or turned unhealthy while it was watched.
+    Failed { slot: Slot, generation: Generation },
+    /// No member became ready for longer than the group allows.
+    NoProgress,
+    /// All canaries are there and healthy.
+    CanariesHealthy,
+    /// They were healthy for as long as they are watched.
+    CanariesProven,
 }
 
 /// An instance that fills an empty slot.

@@ -74,32 +74,6 @@ pub enum Cause {
     Operator(Actor),
 }
 
-/// What the leader finds out about a rollout.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// The new member of this generation did not become ready by its deadline, or turned unhealthy while it was watched.
-    Failed { slot: Slot, generation: Generation },
-    /// No member became ready for longer than the group allows.
-    NoProgress,
-    /// All canaries are there and healthy.
-    CanariesHealthy,
-    /// They were healthy for as long as they are watched.
-    CanariesProven,
-}
-
-/// What an operator does to a rollout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steer {
-    /// No further member is replaced.
-    Pause,
-    /// It goes on; what failed before is not counted any more.
-    Resume,
-    /// The canaries have proven the template.
-    Promote,
-    /// The template of before is declared again.
-    Abort,
-}
-
 /// Why an operator cannot do that to a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSteer {

@@ -1,15 +1,15 @@
 //! The desired state, as a user declares it. Valid by type: a [`GroupSpec`] need not be checked again.
 
+mod allocation;
 mod check;
 mod updating;
 
-use std::collections::BTreeSet;
-
-use crate::ids::{GroupId, LogicalId, ObjectKey};
+use crate::ids::{GroupId, ObjectKey};
 use crate::limits::NAMED_GONE;
 use crate::part::Part;
 use crate::time::Millis;
 
+pub use allocation::Allocation;
 pub use check::SpecError;
 pub use updating::{Amount, Canary, Disruption, HealthGate, OnFailure, Updating};
 
@@ -54,45 +54,6 @@ impl From<GroupSpec> for Spec {
 pub struct Template {
     pub instance: Part,
     pub flavor: Part,
-}
-
-/// How many members, and whether they have names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Allocation {
-    /// Cattle: interchangeable, any number of them.
-    Size(u32),
-    /// Pets: exactly these, each keeping its identity. Never empty, no id twice.
-    LogicalIds(Vec<LogicalId>),
-}
-
-impl Allocation {
-    /// How many members are desired.
-    pub fn count(&self) -> usize {
-        match self {
-            Allocation::Size(n) => *n as usize,
-            Allocation::LogicalIds(ids) => ids.len(),
-        }
-    }
-
-    /// Whether it has a slot that the other one does not have.
-    pub fn wants_more_than(&self, other: &Allocation) -> bool {
-        match (self, other) {
-            (Allocation::LogicalIds(ids), Allocation::LogicalIds(others)) => {
-                let others: BTreeSet<&LogicalId> = others.iter().collect();
-                ids.iter().any(|id| !others.contains(id))
-            }
-            (Allocation::Size(size), Allocation::Size(other)) => size > other,
-            (Allocation::Size(_), Allocation::LogicalIds(_))
-            | (Allocation::LogicalIds(_), Allocation::Size(_)) => true,
-        }
-    }
-
-    pub fn logical_ids(&self) -> Option<&[LogicalId]> {
-        match self {
-            Allocation::Size(_) => None,
-            Allocation::LogicalIds(ids) => Some(ids),
-        }
-    }
 }
 
 /// What is done about members that are missing, stopped, or do not become ready.

@@ -298,15 +298,18 @@ pub fn status(
         .map(|(slot, it, incoming)| slot_status(slot, it, incoming, group, seen))
         .collect();
     slots.extend(unfilled(group, seen.map(|(observed, _)| observed)));
-    // An incoming instance counts when it has become the current one.
-    let running: Vec<_> = slots
-        .iter()
-        .filter(|slot| !slot.incoming)
-        .filter(|slot| matches!(slot.state, SlotState::Booting | SlotState::Ready | SlotState::Unhealthy))
-        .collect();
-    let ready = running.iter().filter(|slot| slot.state == SlotState::Ready).count();
-    let updated = running.iter().filter(|slot| slot.template == group.target).count();
-    let running = running.len();
+    // A slot counts by all that is there in it: while the old one goes, the new one serves already. It is updated when
+    // nobody else stays.
+    let (mut running, mut ready, mut updated) = (0, 0, 0);
+    for both in slots.chunk_by(|one, other| one.slot == other.slot) {
+        let is_there = |slot: &&SlotStatus| {
+            matches!(slot.state, SlotState::Booting | SlotState::Ready | SlotState::Unhealthy)
+        };
+        let Some(first) = both.iter().find(is_there) else { continue };
+        running += 1;
+        ready += usize::from(both.iter().any(|slot| slot.state == SlotState::Ready));
+        updated += usize::from(first.template == group.target);
+    }
     let desired = group.desired();
     let converged = group.lifecycle == Lifecycle::Managed
         && matches!(group.phase, Phase::Succeeded { at } | Phase::RolledBack { at } if at == group.target)

@@ -3,8 +3,8 @@
 use api::proto::rollouts_server::Rollouts;
 use api::{Code, Error, proto as pb};
 use model::bounds::Bounds;
+use model::command::Steer;
 use model::command::Verb;
-use model::rollout::Steer;
 use model::state::Accepted;
 use model::{GroupSpec, GroupState, Revision};
 use tonic::{Request, Response};

@@ -7,8 +7,8 @@ use crate::ObjectKey;
 use crate::ids::{GroupId, InstanceId, InstanceRef, IntentId, Revision, Slot, Term};
 use crate::intent::{Outcome, Reason};
 use crate::limits::{HEAVIEST_PART, LARGEST_BATCH};
+use crate::report::Finding;
 use crate::report::{Adoption, Claim, Fact, Report};
-use crate::rollout::Finding;
 use crate::time::Timestamp;
 
 /// The next steps for a group. Advice for one moment, never a program to be resumed.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Allocation, GroupSpec, Healing, Template, Updating};
+use super::allocation::Allocation;
+use super::updating::{Amount, HealthGate, Updating};
+use super::{GroupSpec, Healing, Template};
 use crate::ids::{GroupId, LogicalId};
 use crate::time::Millis;
 
@@ -170,6 +172,80 @@ impl Allocation {
     }
 }
 
+impl HealthGate {
+    /// So many healthy samples, or healthy for so long; one sample if both are 0.
+    ///
+    /// # Errors
+    ///
+    /// Both are given.
+    pub fn new(count: u32, duration: Millis) -> Result<Self, SpecError> {
+        match (count, duration) {
+            (0, Millis(0)) => Ok(HealthGate::Once),
+            (count, Millis(0)) => Ok(HealthGate::Count(count)),
+            (0, duration) => Ok(HealthGate::Duration(duration)),
+            _ => Err(SpecError::CountAndDuration),
+        }
+    }
+}
+
+impl Updating {
+    /// The longest time that a rollout may be told to wait: a week.
+    pub const LONGEST: Millis = Millis::seconds(7 * 24 * 3600);
+
+    /// Checked against itself and the members that it is for.
+    ///
+    /// # Errors
+    ///
+    /// Surge and unavailable are both 0, or none may fail of those that are watched; pets with a surge; a canary of
+    /// nobody, or of more than the group has; a deadline of less than a second or longer than [`Updating::LONGEST`]; a
+    /// deadline of a member that is longer than that of the rollout.
+    pub fn check(&self, allocation: &Allocation) -> Vec<SpecError> {
+        let mut wrong = Vec::new();
+        let is_none =
+            |amount: Option<Amount>| matches!(amount, Some(Amount::Members(0) | Amount::Percent(0)));
+        let is_named = matches!(allocation, Allocation::LogicalIds(_));
+        if is_none(self.max_surge) && is_none(self.max_unavailable)
+            || is_named && is_none(self.max_unavailable)
+        {
+            wrong.push(SpecError::NothingMayChange { named: is_named });
+        }
+        if is_named && self.max_surge.is_some_and(|it| !is_none(Some(it))) {
+            wrong.push(SpecError::SurgeOfNames);
+        }
+        let second = Millis::seconds(1);
+        let times = [
+            ("Duration", self.gate_duration(), Millis(0)),
+            ("HealthyDeadline", self.healthy_deadline, second),
+            ("ProgressDeadline", self.progress_deadline, second),
+            ("Monitor", Some(self.monitor), Millis(0)),
+            ("Canary.Bake", self.canary.map(|it| it.bake), Millis(0)),
+        ];
+        for (field, span, least) in times {
+            if let Some(span) = span.filter(|span| !(least..=Self::LONGEST).contains(span)) {
+                wrong.push(SpecError::Time { field, span, least, most: Self::LONGEST });
+            }
+        }
+        if let (Some(healthy), Some(progress)) = (self.healthy_deadline, self.progress_deadline)
+            && healthy > progress
+        {
+            wrong.push(SpecError::Deadlines { healthy, progress });
+        }
+        if let Some(canary) = self.canary
+            && !(1..=allocation.count()).contains(&(canary.count as usize))
+        {
+            wrong.push(SpecError::Canary { count: canary.count, members: allocation.count() });
+        }
+        wrong
+    }
+
+    fn gate_duration(&self) -> Option<Millis> {
+        match self.gate {
+            HealthGate::Duration(span) => Some(span),
+            HealthGate::Once | HealthGate::Count(_) => None,
+        }
+    }
+}
+
 impl Healing {
     /// The longest time that a group may set: a day.
     pub const LONGEST: Millis = Millis::seconds(24 * 3600);
@@ -220,6 +296,7 @@ impl GroupSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Canary;
 
     #[test]
     fn an_allocation_is_a_size_or_names_and_says_all_that_is_wrong_with_it() {
@@ -250,5 +327,34 @@ mod tests {
         assert!(of(0, 1).is_ok() && of(86_400, 86_400).is_ok());
         let fields = |wrong: Vec<SpecError>| wrong.iter().map(SpecError::field).collect::<Vec<_>>();
         assert_eq!(of(86_401, 0).map_err(fields), Err(vec!["AbsentFor".into(), "BootDeadline".into()]));
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_told() {
+        let size = |n| Allocation::Size(n);
+        let fields = |updating: Updating, of: &Allocation| -> Vec<String> {
+            updating.check(of).iter().map(SpecError::field).collect()
+        };
+        let zero = Some(Amount::Members(0));
+        let none = Updating { max_surge: zero, max_unavailable: zero, ..Updating::default() };
+        assert_eq!(fields(none, &size(3)), ["MaxUnavailable"]);
+        let canary = |count| Updating {
+            canary: Some(Canary { count, bake: Millis(0), manual: false }),
+            ..Updating::default()
+        };
+        assert_eq!(fields(canary(4), &size(3)), ["Canary.Count"]);
+        assert_eq!(fields(canary(0), &size(3)), ["Canary.Count"]);
+        assert!(fields(canary(3), &size(3)).is_empty());
+        let names = Allocation::LogicalIds(vec!["a".into()]);
+        let surge = Updating { max_surge: Some(Amount::Percent(10)), ..Updating::default() };
+        assert_eq!(fields(surge, &names), ["MaxSurge"]);
+        let late = Updating {
+            healthy_deadline: Some(Millis::seconds(20)),
+            progress_deadline: Some(Millis::seconds(10)),
+            ..Updating::default()
+        };
+        assert_eq!(fields(late, &size(1)), ["HealthyDeadline"]);
+        let short = Updating { progress_deadline: Some(Millis(10)), ..Updating::default() };
+        assert_eq!(fields(short, &size(1)), ["ProgressDeadline"]);
     }
 }

@@ -2,9 +2,11 @@
 
 use super::context::Context;
 use super::group::{GroupState, Lifecycle};
+use crate::command::Steer;
 use crate::event::Kind;
 use crate::ids::{Generation, GroupId, Revision, Slot};
-use crate::rollout::{Cause, Finding, NoSteer, Phase, Rollout, Steer};
+use crate::report::Finding;
+use crate::rollout::{Cause, NoSteer, Phase, Rollout};
 use crate::spec::{GroupSpec, OnFailure};
 
 impl GroupState {

@@ -1,11 +1,11 @@
 //! `model::Command` and what it is made of, to protobuf and back.
 
 use model::access::{Secret, TokenId};
+use model::command::Steer;
 use model::command::{
     Declaration, Machine, Manager, MemberRole, Program, Settle, Stray, StrayFate, Strays, Verb,
 };
 use model::ids::ObjectKind;
-use model::rollout::Steer;
 use model::secret::SecretName;
 use model::{
     Actor, Change, ClusterId, Command, InstanceId, InstanceRef, LogIndex, NodeId, ObjectKey, PluginName,

@@ -1,8 +1,8 @@
 //! Reports and what they are made of, to protobuf and back: as facts, and as they were until feature level 2.
 
 use model::intent::Reason;
+use model::report::Finding;
 use model::report::{Adoption, Claim, Fact, Report};
-use model::rollout::Finding;
 use model::{
     Generation, InstanceId, InstanceRef, IntentId, LogIndex, ObjectKey, Outcome, Revision, Slot, Term,
     Timestamp,

@@ -1,11 +1,12 @@
 use model::access::{Authority, Role, Secret, TokenId};
+use model::command::Steer;
 use model::command::{
     Declaration, Machine, Manager, MemberRole, NewToken, Program, Settle, Stray, StrayFate, Strays, Verb,
 };
 use model::intent::Reason;
 use model::limits::{HEAVIEST_PART, LARGEST_BATCH};
+use model::report::Finding;
 use model::report::{Adoption, Claim, Fact, Report};
-use model::rollout::{Finding, Steer};
 use model::spec::{Amount, Canary, Healing, HealthGate, OnFailure};
 use model::{
     Actor, Allocation, Change, Command, GroupSpec, InstanceRef, IntentId, Millis, NodeId, ObjectKey, Opaque,

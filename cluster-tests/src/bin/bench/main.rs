@@ -14,9 +14,11 @@ use spi::{Call, Instances};
 
 mod rollout;
 mod table;
+mod wait;
 mod writes;
 
 use table::{Row, median, quantile, row};
+use wait::converged;
 
 #[tokio::main]
 async fn main() {
@@ -57,18 +59,6 @@ async fn main() {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as u64
-}
-
-async fn converged(cluster: &Cluster, name: &str, size: u64) {
-    let brief = pb::GroupRequest { group: name.to_owned(), brief: true, ..Default::default() };
-    let mut stream =
-        cluster.client().call(async |c| c.groups().watch(brief.clone()).await).await.expect("a stream");
-    while let Ok(Some(group)) = stream.message().await {
-        if group.converged && group.ready == size {
-            return;
-        }
-    }
-    panic!("the stream ended before {name} had {size}");
 }
 
 /// Waits for a look that came ten seconds after the one before it: the pauses have grown to their longest,

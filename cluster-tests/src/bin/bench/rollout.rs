@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use api::proto as pb;
 use cluster_tests::{Cluster, Options, group};
 
-use crate::converged;
 use crate::table::{Row, median, row};
+use crate::wait::converged;
 
 /// How often each is measured, in turns.
 const TURNS: usize = 5;

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::answer::Refusal;
+use crate::command::Steer;
 use crate::limits::HEALTHY_WITHIN;
-use crate::rollout::{Cause, NoSteer, Steer};
+use crate::rollout::{Cause, NoSteer};
 use crate::spec::{Amount, Canary, OnFailure};
 
 #[test]
@@ -169,6 +170,8 @@ fn a_rollout_keeps_its_limits_at_every_step_and_ends() {
             let group = story.group();
             assert!(story.provider.len() <= size as usize + may.surge, "{told}: too many");
             assert!(group.roster.ready() + may.unavailable >= size as usize, "{told}: too few are ready");
+            let shown = crate::status::status(&web(), group, None, story.now);
+            assert_eq!(shown.ready, group.roster.ready(), "{told}: what is shown is what is so");
             if (group.phase == Phase::Succeeded { at: group.target }) && group.intents.is_empty() {
                 break;
             }
