@@ -29,6 +29,8 @@ struct Standing<'a> {
     unavailable: usize,
     /// How many this plan makes for empty slots.
     begun: usize,
+    /// The slots whose new member failed to be made a moment ago.
+    held_back: BTreeSet<&'a Slot>,
 }
 
 impl<'a> Planner<'a> {
@@ -45,10 +47,14 @@ impl<'a> Planner<'a> {
             self.conclude(&standing);
             return;
         }
-        // The health of the old is asked too, so that the sick among them go first. The shell limits
-        // how often it really asks; the planner only says what it wants to know.
-        self.wake(self.now + HEALTH_EVERY);
-        self.plan.ask.extend(standing.outdated.iter().map(|old| (old.slot.clone(), old.instance.clone())));
+        if acts {
+            // The health of the old is asked too, so that the sick among them go first. The shell limits
+            // how often it really asks; the planner only says what it wants to know.
+            self.wake(self.now + HEALTH_EVERY);
+            self.plan
+                .ask
+                .extend(standing.outdated.iter().map(|old| (old.slot.clone(), old.instance.clone())));
+        }
         // Whoever may be gone, or is about to be taken in, is known first.
         let known = self.kept == 0 && self.plan.gone.is_empty() && self.plan.adopt.is_empty();
         if !known {
@@ -91,15 +97,15 @@ impl<'a> Planner<'a> {
         let filled = |action: &&Action| matches!(action, Action::Provision { .. });
         let begun = self.plan.actions.iter().filter(filled).count();
         // What failed at this template a moment ago is tried again first.
-        let held_back = self
-            .observed
-            .backoff
+        let backoff = &self.observed.backoff;
+        let held_back: BTreeSet<&Slot> = backoff
             .iter()
             .filter(|(slot, it)| it.template == to && self.now < it.until && !coming.contains(slot))
-            .filter(|(slot, _)| self.group.wants(slot))
-            .count();
-        let at_risk = unproven + coming.len() + begun + held_back;
-        Standing { to, outdated, proven, at_risk, unavailable, begun }
+            .map(|(slot, _)| slot)
+            .filter(|slot| self.group.wants(slot))
+            .collect();
+        let at_risk = unproven + coming.len() + begun + held_back.len();
+        Standing { to, outdated, proven, at_risk, unavailable, begun, held_back }
     }
 
     /// The old ones of slots whose new ones are proven go, and so do new ones of templates that nobody wants any more:
@@ -139,6 +145,8 @@ impl<'a> Planner<'a> {
         let may_surge = self.observed.bounds.level >= 2 && !named;
         let mut candidates = standing.outdated;
         candidates.retain(|it| !it.incoming && !self.is_being_replaced(it.slot));
+        // They say themselves why they wait.
+        candidates.retain(|it| !standing.held_back.contains(it.slot) || !self.is_held_back(it.slot));
         for old in self.by_turn(candidates) {
             if room == 0 {
                 break;
@@ -151,12 +159,10 @@ impl<'a> Planner<'a> {
                 if !self.rate_allows() || !self.can_provision() {
                     break;
                 }
-                if !self.is_held_back(old.slot) {
-                    self.plan.actions.push(Action::Replace { slot: old.slot.clone() });
-                    self.rate -= 1;
-                    self.ceiling -= 1;
-                    (surge_left, room) = (surge_left - 1, room - 1);
-                }
+                self.plan.actions.push(Action::Replace { slot: old.slot.clone() });
+                self.rate -= 1;
+                self.ceiling -= 1;
+                (surge_left, room) = (surge_left - 1, room - 1);
                 continue;
             }
             // Whoever does not serve leaves nothing that was there.

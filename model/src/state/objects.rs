@@ -158,6 +158,7 @@ fn resume(group: &mut Arc<GroupState>, context: &Context<'_>) -> Option<String> 
         group.list_from = context.log.index;
         // Nothing could get on meanwhile.
         group.rollout.progressed = context.at;
+        group.rollout.since = context.at;
         "actions are taken again".into()
     })
 }

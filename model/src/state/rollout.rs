@@ -66,6 +66,9 @@ impl GroupState {
         id: &GroupId,
         steer: Steer,
     ) -> Result<(), NoSteer> {
+        if self.lifecycle != Lifecycle::Managed {
+            return Err(NoSteer::NotGoingOn);
+        }
         let by = Cause::Operator(context.by.clone());
         match (steer, self.phase) {
             (Steer::Pause, Phase::Paused { .. }) => Ok(()),

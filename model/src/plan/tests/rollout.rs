@@ -4,6 +4,7 @@ use super::*;
 use crate::answer::Refusal;
 use crate::command::Steer;
 use crate::limits::HEALTHY_WITHIN;
+use crate::observed::Backoff;
 use crate::rollout::{Cause, NoSteer};
 use crate::spec::{Amount, Canary, OnFailure};
 
@@ -381,6 +382,11 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
         assert_eq!(story.steers(steer), refused(why));
         assert_eq!(*story.group(), before);
     }
+    // One that is being destroyed is not declared again by it.
+    let mut story = Story::of(2).settles().wants("v2", Allocation::Size(2));
+    story.apply(Change::Object { key: ObjectKey::group(&web()), verb: Verb::Destroy });
+    assert_eq!(story.steers(Steer::Abort), refused(NoSteer::NotGoingOn));
+    assert_eq!(story.group().lifecycle, Lifecycle::Destroying);
     // The first rollout of a group has nothing to go back to.
     let mut story = Story::of(2);
     assert_eq!(story.steers(Steer::Abort), refused(NoSteer::NothingBefore));
@@ -391,4 +397,43 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     story.look();
     assert!(story.told().is_empty());
     assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
+}
+
+#[test]
+fn the_pause_of_a_group_is_not_the_fault_of_its_new_members() {
+    let mut chance = seeded(19);
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    for _ in 0..5 {
+        story.turn("v2", Health::Unhealthy, 9, &mut chance);
+    }
+    let key = ObjectKey::group(&web());
+    story.apply(Change::Object { key: key.clone(), verb: Verb::Pause });
+    story.now = story.now + HEALTHY_WITHIN * 10;
+    story.apply(Change::Object { key, verb: Verb::Resume });
+    for _ in 0..5 {
+        story.turn("v2", Health::Unhealthy, 9, &mut chance);
+    }
+    assert!(matches!(story.group().phase, Phase::Running { .. }), "{:?}", story.group().rollout);
+}
+
+#[test]
+fn a_slot_that_cannot_be_made_says_so_and_a_paused_rollout_asks_nobody_all_the_time() {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    story.look();
+    let until = story.now + Millis::seconds(30);
+    let failed = Backoff {
+        until,
+        since: story.now,
+        failures: 3,
+        template: story.group().target,
+        message: "no such image".into(),
+    };
+    story.observed.backoff.insert(Slot::Ordinal(0), failed);
+    let plan = story.plan();
+    assert!(plan.actions.is_empty(), "it is tried again before others are: {:?}", plan.actions);
+    assert!(plan.waits.iter().any(|it| it.reason() == "SlotBackoff"), "{:?}", plan.waits);
+    story.steers(Steer::Pause);
+    story.observed.patrolled_at = story.now;
+    let plan = story.plan();
+    assert!(plan.ask.is_empty() && plan.is_at_rest(), "{plan:?}");
 }
