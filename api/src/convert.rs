@@ -288,7 +288,7 @@ mod tests {
             pb::Spec { max_surge: "0".into(), max_unavailable: "0%".into(), ..good() },
             pb::Spec { max_failures: Some(1001), ..good() },
             pb::Spec { on_failure: "Explode".into(), ..good() },
-            pb::Spec { canary: Some(pb::Canary { count: 2, ..Default::default() }), ..good() },
+            pb::Spec { canary: Some(pb::Canary::default()), ..good() },
         ] {
             assert_eq!(spec_from(Some(bad)).expect_err("it is wrong").code, Code::Invalid);
         }

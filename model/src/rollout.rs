@@ -59,6 +59,8 @@ pub struct Rollout {
     pub failed: OrdSet<(Slot, Generation)>,
     /// Why it is paused, rolls back, or has failed.
     pub cause: Option<Cause>,
+    /// It takes another one back.
+    pub back: bool,
     /// The latest revision whose rollout succeeded: what a rollback declares again.
     pub stable: Option<Revision>,
 }
@@ -105,7 +107,7 @@ impl NoSteer {
 impl fmt::Display for NoSteer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NoSteer::NotGoingOn => "its rollout is over",
+            NoSteer::NotGoingOn => "it has no rollout that goes on",
             NoSteer::NotPaused => "its rollout is not paused",
             NoSteer::NoCanary => "its rollout has no canaries that wait to be promoted",
             NoSteer::NothingBefore => {

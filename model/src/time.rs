@@ -96,6 +96,14 @@ fn times(number: &str, unit: u128) -> Option<u128> {
     Some(whole + digits(part) * unit / 10_u128.pow(part.len() as u32))
 }
 
+impl std::ops::Add for Millis {
+    type Output = Millis;
+
+    fn add(self, other: Millis) -> Millis {
+        Millis(self.0.saturating_add(other.0))
+    }
+}
+
 impl std::ops::Mul<u64> for Millis {
     type Output = Millis;
 

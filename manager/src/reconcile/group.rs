@@ -177,11 +177,9 @@ impl<W: World> Reconciler<W> {
             }
         }
         // No samples are kept of healthy members at rest, so that a large group costs little, and none of members
-        // of unknown health, so that they are checked again in turn.
-        let rolls = matches!(group.phase, Phase::Running { .. })
-            && group.lifecycle == Lifecycle::Managed
-            // Nobody is replaced while all are of one template.
-            && group.templates.len() > 1;
+        // of unknown health, so that they are checked again in turn. Whatever a rollout may still ask for is kept.
+        let rolls = !matches!(group.phase, Phase::Succeeded { .. } | Phase::RolledBack { .. })
+            && group.lifecycle == Lifecycle::Managed;
         let worth_keeping = |id: &InstanceRef, sample: &HealthSample| {
             group.occupied(id).is_some_and(|it| rolls || !it.is_ready() || sample.health == Health::Unhealthy)
         };

@@ -454,7 +454,7 @@ impl<'a> Reader<'a> {
             on_failure: on_failure?,
             canary: canary?,
         };
-        let wrong = allocation.map(|allocation| updating.check(allocation)).unwrap_or_default();
+        let wrong = allocation.map(|allocation| updating.check_written(allocation)).unwrap_or_default();
         for error in &wrong {
             let field = error.field();
             let field = field.split('.').next().unwrap_or_default();

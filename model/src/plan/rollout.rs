@@ -12,7 +12,7 @@ use crate::limits::HEALTH_EVERY;
 use crate::observed::{Health, HealthSample};
 use crate::report::Finding;
 use crate::rollout::Phase;
-use crate::spec::{Disruption, HealthGate};
+use crate::spec::{Disruption, HealthGate, OnFailure};
 use crate::state::{Occupied, Verdict};
 use crate::time::Millis;
 
@@ -45,6 +45,12 @@ impl<'a> Planner<'a> {
         self.judge(&standing);
         if standing.outdated.is_empty() {
             self.conclude(&standing);
+        }
+        if !acts && self.plan.replaced.is_none() {
+            let (phase, cause) = (self.group.phase, self.group.rollout.cause.clone());
+            self.wait_once(Wait::Rollout { phase, cause });
+        }
+        if standing.outdated.is_empty() {
             return;
         }
         if acts {
@@ -63,11 +69,6 @@ impl<'a> Planner<'a> {
         self.end_replacements(&standing);
         if acts && self.present <= self.group.desired() {
             self.begin_replacements(standing);
-        } else if !acts {
-            self.wait_once(Wait::Rollout {
-                phase: self.group.phase,
-                cause: self.group.rollout.cause.clone(),
-            });
         }
     }
 
@@ -79,7 +80,8 @@ impl<'a> Planner<'a> {
         let mut serving = proven.clone();
         serving.extend(outdated.iter().filter(|it| it.is_ready() && !self.is_sick(it)).map(|it| it.slot));
         let unavailable = self.group.desired().saturating_sub(serving.len());
-        let unproven = new.iter().filter(|it| !proven.contains(it.slot)).count();
+        // Whoever was there before proves nothing about it, and neither does who has failed already.
+        let unproven = new.iter().filter(|it| !proven.contains(it.slot) && self.is_tried(it)).count();
         let coming: BTreeSet<&Slot> = self
             .group
             .intents
@@ -108,10 +110,24 @@ impl<'a> Planner<'a> {
         Standing { to, outdated, proven, at_risk, unavailable, begun, held_back }
     }
 
+    /// Whether it was made by this rollout, and has not failed.
+    fn is_tried(&self, member: &RunningMember<'_>) -> bool {
+        let rollout = &self.group.rollout;
+        self.group.occupied(member.instance).is_some_and(|it| {
+            it.since >= rollout.began && !rollout.failed.contains(&(member.slot.clone(), it.generation))
+        })
+    }
+
     /// The old ones of slots whose new ones are proven go, and so do new ones of templates that nobody wants any more:
     /// those have replaced nobody.
     fn end_replacements(&mut self, standing: &Standing<'a>) {
-        for old in &standing.outdated {
+        // Whoever goes because there are too many goes once.
+        let going = |action: &Action| match action {
+            Action::Destroy { slot, .. } => slot.clone(),
+            _ => None,
+        };
+        let going: BTreeSet<Slot> = self.plan.actions.iter().filter_map(going).collect();
+        for old in standing.outdated.iter().filter(|old| !going.contains(old.slot)) {
             let Some(member) = self.group.roster.get(old.slot) else { continue };
             let serves =
                 |it: Option<&Occupied>| it.is_some_and(|it| it.is_ready() && it.terminating.is_none());
@@ -133,9 +149,15 @@ impl<'a> Planner<'a> {
 
     /// Replaces as many as may be replaced now: the new one first where there is room for it.
     fn begin_replacements(&mut self, standing: Standing<'a>) {
-        let Disruption { surge, unavailable, at_risk, .. } = self.group.disruption(&self.observed.bounds);
+        let Disruption { surge, unavailable, at_risk, failures } =
+            self.group.disruption(&self.observed.bounds);
         let rolls_back = matches!(self.group.phase, Phase::RollingBack { .. });
-        let most = if rolls_back { surge + unavailable } else { at_risk };
+        let failed = self.group.rollout.failed.len();
+        let most = match self.group.spec.updating.on_failure {
+            _ if rolls_back => surge + unavailable,
+            OnFailure::Continue => surge + unavailable,
+            OnFailure::Pause | OnFailure::Rollback => self.left_at_risk(at_risk, failures, failed),
+        };
         let mut room = most.saturating_sub(standing.at_risk).min(self.canaries_left(&standing));
         let roster = &self.group.roster;
         let above = (roster.existing() + standing.begun).saturating_sub(self.group.desired());
@@ -168,6 +190,9 @@ impl<'a> Planner<'a> {
             // Whoever does not serve leaves nothing that was there.
             let serves = old.is_ready() && !self.is_sick(&old);
             if unavailable == 0 || serves && away == 0 {
+                if may_surge && surge_left > 0 && !self.ceiling_allows() {
+                    break;
+                }
                 continue;
             }
             if !self.may_be_refilled() || !self.rate_allows() {
@@ -175,6 +200,14 @@ impl<'a> Planner<'a> {
             }
             self.destroy(&old, Reason::RollingUpdate);
             (away, room) = (away - usize::from(serves), room - 1);
+        }
+    }
+
+    /// How many may be new and unproven: no more than may still fail, where the group says how many may.
+    fn left_at_risk(&self, at_risk: usize, failures: usize, failed: usize) -> usize {
+        match self.group.spec.updating.max_failures {
+            None => at_risk,
+            Some(_) => at_risk.min(failures.saturating_sub(failed)),
         }
     }
 
@@ -226,7 +259,7 @@ impl<'a> Planner<'a> {
         for member in new {
             let Some(made) = self.group.occupied(member.instance) else { continue };
             let key: (Slot, Generation) = (member.slot.clone(), made.generation);
-            if rollout.failed.contains(&key) {
+            if !self.is_tried(member) {
                 continue;
             }
             // Whoever was there when it was resumed gets its time once more.
@@ -234,7 +267,7 @@ impl<'a> Planner<'a> {
             let (from, within) = match member.health {
                 Verdict::Ready => continue,
                 Verdict::Booting => (from, within),
-                Verdict::Unhealthy { .. } if is_watched => (from, Millis(0)),
+                Verdict::Unhealthy { since } if is_watched && since >= rollout.since => (since, Millis(0)),
                 Verdict::Unhealthy { since } => (since.max(rollout.since), within),
             };
             wakes.push(from.max(self.observed.leading_since) + within);
@@ -243,9 +276,16 @@ impl<'a> Planner<'a> {
                 findings.push(Finding::Failed { slot: key.0, generation: key.1 });
             }
         }
-        // Whoever bakes is not to get on.
-        if !matches!(self.group.phase, Phase::Baking { .. }) && findings.is_empty() {
-            let most: Millis = updating.progress_within();
+        // Whoever bakes is not to get on before that is over, and where managers run nobody goes.
+        let most: Option<Millis> = match (self.group.phase, updating.canary) {
+            (Phase::Baking { .. }, Some(canary)) if canary.manual => None,
+            (Phase::Baking { .. }, Some(canary)) => Some(canary.bake + updating.progress_within()),
+            _ => Some(updating.progress_within()),
+        };
+        let hosts = &self.observed.bounds.hosts;
+        let is_possible =
+            standing.outdated.is_empty() || standing.outdated.iter().any(|it| !hosts.has(it.instance));
+        if let Some(most) = most.filter(|_| findings.is_empty() && is_possible) {
             if evidence::age(self.observed, rollout.progressed, self.now) >= most {
                 findings.push(Finding::NoProgress);
             }
@@ -269,6 +309,10 @@ impl<'a> Planner<'a> {
             && self.plan.adopt.is_empty();
         let all_ready = self.running.iter().all(RunningMember::is_ready);
         if !quiet || self.present != self.group.desired() || !all_ready {
+            return;
+        }
+        // Canaries that are the whole group are watched, too.
+        if self.canaries_left(standing) != usize::MAX {
             return;
         }
         let (rollout, watch) = (&self.group.rollout, self.group.spec.updating.monitor);

@@ -197,7 +197,7 @@ impl Updating {
     /// # Errors
     ///
     /// Surge and unavailable are both 0, or none may fail of those that are watched; pets with a surge; a canary of
-    /// nobody, or of more than the group has; a deadline of less than a second or longer than [`Updating::LONGEST`]; a
+    /// nobody; a deadline of less than a second or longer than [`Updating::LONGEST`]; a
     /// deadline of a member that is longer than that of the rollout.
     pub fn check(&self, allocation: &Allocation) -> Vec<SpecError> {
         let mut wrong = Vec::new();
@@ -231,7 +231,18 @@ impl Updating {
             wrong.push(SpecError::Deadlines { healthy, progress });
         }
         if let Some(canary) = self.canary
-            && !(1..=allocation.count()).contains(&(canary.count as usize))
+            && canary.count == 0
+        {
+            wrong.push(SpecError::Canary { count: 0, members: allocation.count() });
+        }
+        wrong
+    }
+
+    /// The same for what somebody writes. A group that is scaled to fewer members than it has canaries is one of canaries.
+    pub fn check_written(&self, allocation: &Allocation) -> Vec<SpecError> {
+        let mut wrong = self.check(allocation);
+        if let Some(canary) = self.canary
+            && canary.count as usize > allocation.count()
         {
             wrong.push(SpecError::Canary { count: canary.count, members: allocation.count() });
         }
@@ -333,7 +344,7 @@ mod tests {
     fn what_contradicts_itself_is_told() {
         let size = |n| Allocation::Size(n);
         let fields = |updating: Updating, of: &Allocation| -> Vec<String> {
-            updating.check(of).iter().map(SpecError::field).collect()
+            updating.check_written(of).iter().map(SpecError::field).collect()
         };
         let zero = Some(Amount::Members(0));
         let none = Updating { max_surge: zero, max_unavailable: zero, ..Updating::default() };

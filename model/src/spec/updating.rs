@@ -1,7 +1,7 @@
 //! How members are replaced when the template changes.
 
 use super::allocation::Allocation;
-use crate::limits::{HEALTHY_WITHIN, PROGRESS_WITHIN};
+use crate::limits::{HEALTH_EVERY, HEALTHY_WITHIN, PROGRESS_WITHIN};
 use crate::time::Millis;
 
 /// How healthy a replacement must be before it counts (semantics §3.3).
@@ -59,7 +59,8 @@ pub struct Updating {
     pub max_unavailable: Option<Amount>,
     /// How long a new member may take to become ready before it has failed; [`HEALTHY_WITHIN`] if it is not said.
     pub healthy_deadline: Option<Millis>,
-    /// How long a rollout may go without a member that became ready; [`PROGRESS_WITHIN`] if it is not said.
+    /// How long a rollout may go without a member that became ready, beside the time for which members are watched; if it
+    /// is not said, [`PROGRESS_WITHIN`], or twice the deadline of a member.
     pub progress_deadline: Option<Millis>,
     /// Which share of the group may fail, in thousandths, before [`OnFailure`] is done; if it is not said, no member
     /// may. No more members than may fail are new and unproven at any time.
@@ -164,9 +165,16 @@ impl Updating {
         self.healthy_deadline.unwrap_or(HEALTHY_WITHIN)
     }
 
-    /// How long a rollout may go without a member that became ready.
+    /// How long a rollout may go without a member that became ready: its deadline, and as long as it has to wait for the
+    /// gate and for its monitor.
     pub fn progress_within(&self) -> Millis {
-        self.progress_deadline.unwrap_or(PROGRESS_WITHIN.max(self.healthy_within() * 2))
+        let gate = match self.gate {
+            HealthGate::Once => Millis(0),
+            HealthGate::Count(count) => HEALTH_EVERY * u64::from(count),
+            HealthGate::Duration(span) => span,
+        };
+        let deadline = self.progress_deadline.unwrap_or(PROGRESS_WITHIN.max(self.healthy_within() * 2));
+        deadline + gate + self.monitor
     }
 
     /// Whether it says anything that only programs of feature level 2 know.

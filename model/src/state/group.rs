@@ -229,6 +229,9 @@ impl GroupState {
             // Of before this was recorded.
             let succeeded = before.filter(|before| matches!(before.phase, Phase::Succeeded { .. }));
             let stable = group.rollout.stable.or(succeeded.map(|before| before.revision));
+            if let Some(before) = before {
+                group.revisions.entry(before.revision).or_insert_with(|| before.accepted());
+            }
             group.rollout = Rollout {
                 began: context.at,
                 since: context.at,
@@ -237,26 +240,37 @@ impl GroupState {
                 ..Rollout::default()
             };
         }
-        group.phase = phase;
-        if context.level >= 2 && phase == (Phase::Succeeded { at: group.target }) {
+        group.phase = match phase {
+            // Nobody is watched any more.
+            Phase::Baking { to } if spec.updating.canary.is_none() => Phase::Running { to },
+            phase => phase,
+        };
+        let is_stable =
+            matches!(phase, Phase::Succeeded { at } | Phase::RolledBack { at } if at == group.target);
+        if context.level >= 2 && is_stable {
             group.rollout.stable = Some(revision);
         }
         group.forget_templates();
         group
     }
 
+    /// Its spec, as it is kept.
+    fn accepted(&self) -> Accepted {
+        Accepted { spec: self.spec.clone(), at: self.committed_at, by: self.committed_by.clone() }
+    }
+
     /// Keeps the spec for history and undo, and drops the oldest when there are too many.
     pub(super) fn keep_revision(&mut self) {
-        let accepted =
-            Accepted { spec: self.spec.clone(), at: self.committed_at, by: self.committed_by.clone() };
-        self.revisions.insert(self.revision, accepted);
+        self.revisions.insert(self.revision, self.accepted());
         let weight =
             |all: &OrdMap<Revision, Accepted>| -> usize { all.values().map(|it| it.spec.weight()).sum() };
         while self.revisions.len() > 1
             && (self.revisions.len() > MOST_REVISIONS || weight(&self.revisions) > HEAVIEST_HISTORY)
         {
-            let (_, rest) = self.revisions.without_min();
-            self.revisions = rest;
+            // What a rollback goes back to stays.
+            let is_needed = |at: &&Revision| **at == self.revision || self.rollout.stable == Some(**at);
+            let Some(oldest) = self.revisions.keys().find(|at| !is_needed(at)).copied() else { return };
+            self.revisions.remove(&oldest);
         }
     }
 

@@ -85,7 +85,7 @@ impl State {
             return Answer::Refused(Refusal::NotFound { group: id });
         };
         let done = match verb {
-            Verb::Accept(revision) => accept(group, revision),
+            Verb::Accept(revision) => accept(group, context, revision),
             // What the open calls make would be lost, or made a second time for who declares it again.
             // Whoever says it twice does not wait for that.
             Verb::Release
@@ -122,10 +122,12 @@ impl State {
 
 // Each returns what the event is to say, and nothing when it changed nothing.
 
-fn accept(group: &mut Arc<GroupState>, revision: Revision) -> Option<String> {
+fn accept(group: &mut Arc<GroupState>, context: &Context<'_>, revision: Revision) -> Option<String> {
     let waits = group.revision == revision && group.lifecycle == Lifecycle::PendingValidation;
     waits.then(|| {
-        Arc::make_mut(group).lifecycle = Lifecycle::Managed;
+        let group = Arc::make_mut(group);
+        group.lifecycle = Lifecycle::Managed;
+        group.begin_anew(context);
         "its plugins have accepted it".into()
     })
 }
@@ -156,9 +158,7 @@ fn resume(group: &mut Arc<GroupState>, context: &Context<'_>) -> Option<String> 
         group.paused = None;
         // Whatever happened meanwhile is looked at before anything is made.
         group.list_from = context.log.index;
-        // Nothing could get on meanwhile.
-        group.rollout.progressed = context.at;
-        group.rollout.since = context.at;
+        group.begin_anew(context);
         "actions are taken again".into()
     })
 }

@@ -261,7 +261,9 @@ impl GroupState {
     fn ready(&mut self, context: &mut Context<'_>, id: &GroupId, slot: &Slot, healthy: &InstanceRef) {
         if let Some(healthy) = self.in_slot(slot, healthy).filter(|it| !it.is_ready()) {
             self.roster.update_instance(&healthy.instance, |it| it.health = Verdict::Ready);
-            if context.level >= 2 && healthy.template == self.target {
+            // Whoever was ready before is no progress.
+            let is_new = healthy.health == Verdict::Booting && healthy.template == self.target;
+            if context.level >= 2 && is_new {
                 self.rollout.progressed = context.at;
             }
             context.emit(Some(id), Kind::InstanceReady, of_slot(&healthy.instance, Some(slot)));
@@ -311,7 +313,10 @@ impl GroupState {
         self.changed = context.log.index;
         context.emit(Some(id), Kind::InstanceAdopted, of_slot(&instance, Some(slot)));
         if *template != self.target {
-            self.enter(context, self.phase.when_outdated(), None);
+            let phase = self.phase.when_outdated();
+            if phase != self.phase {
+                self.enter(context, phase, None);
+            }
         }
         let generation = self.roster.next_generation(slot);
         let adopted = Occupied {

@@ -12,11 +12,14 @@ use crate::spec::{GroupSpec, OnFailure};
 impl GroupState {
     /// Every desired member is ready at this template.
     pub(super) fn all_replaced(&mut self, context: &mut Context<'_>, id: &GroupId, at: Revision) {
-        let after = self.phase.when_all_replaced(at);
-        if after == self.phase {
-            return;
-        }
-        self.enter(context, after, None);
+        let after = match self.phase.when_all_replaced(at) {
+            after if after == self.phase => return,
+            Phase::Succeeded { at } if self.rollout.back => Phase::RolledBack { at },
+            after => after,
+        };
+        // Why it was taken back is still of interest.
+        let cause = self.rollout.cause.take().filter(|_| self.rollout.back);
+        self.enter(context, after, cause);
         if context.level >= 2 {
             self.rollout.stable = Some(self.revision);
             self.rollout.failed.clear();
@@ -78,7 +81,8 @@ impl GroupState {
             }
             (Steer::Pause, _) => Err(NoSteer::NotGoingOn),
             (Steer::Resume, Phase::Paused { to } | Phase::Failed { to }) => {
-                self.enter(context, Phase::Running { to }, None);
+                let phase = if self.rollout.back { Phase::RollingBack { to } } else { Phase::Running { to } };
+                self.enter(context, phase, None);
                 self.rollout.failed.clear();
                 context.emit(Some(id), Kind::RolloutResumed, format!("to the template of revision {to}"));
                 Ok(())
@@ -175,12 +179,21 @@ impl GroupState {
             since: context.at,
             progressed: context.at,
             cause: Some(cause.clone()),
+            back: true,
             stable,
             ..Rollout::default()
         };
         let what = format!("revision {revision} has the template of before revision {from}: {cause}");
         context.emit(Some(id), Kind::RolloutRollingBack, what);
         *self = after;
+    }
+
+    /// Nothing could get on until now: whoever is on the way has its time once more.
+    pub(super) fn begin_anew(&mut self, context: &Context<'_>) {
+        if context.level >= 2 && !self.phase.is_over() {
+            self.rollout.since = context.at;
+            self.rollout.progressed = context.at;
+        }
     }
 
     pub(super) fn enter(&mut self, context: &Context<'_>, phase: Phase, cause: Option<Cause>) {

@@ -35,7 +35,10 @@ impl State {
         }
         // Also by a template of which members are left: it is needed to drain them.
         let refers = self.groups.iter().find(|(_, group)| {
-            let mut templates = group.templates.values().map(|known| &known.template);
+            // And by what a rollout may go back to.
+            let stable = group.rollout.stable.filter(|_| !group.phase.is_over());
+            let back = stable.and_then(|at| group.revisions.get(&at)).map(|it| &it.spec.template);
+            let mut templates = group.templates.values().map(|known| &known.template).chain(back);
             templates.any(|it| {
                 [&it.instance, &it.flavor].iter().any(|part| named_in(&part.properties).contains(name))
             })

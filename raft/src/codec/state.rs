@@ -308,6 +308,7 @@ fn rollout(it: &Rollout) -> pb::Rollout {
             Cause::Operator(by) => pb::rollout::Cause::Operator(by.0.clone()),
         }),
         stable: it.stable.map(|it| it.0),
+        back: it.back,
     }
 }
 
@@ -325,6 +326,7 @@ fn from_rollout(read: Option<pb::Rollout>) -> Result<Rollout, Corrupt> {
             pb::rollout::Cause::Operator(by) => Cause::Operator(Actor(by)),
         }),
         stable: read.stable.map(Revision),
+        back: read.back,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::answer::Refusal;
 use crate::command::Steer;
-use crate::limits::HEALTHY_WITHIN;
+use crate::limits::{HEALTHY_WITHIN, PROGRESS_WITHIN};
 use crate::observed::Backoff;
 use crate::rollout::{Cause, NoSteer};
 use crate::spec::{Amount, Canary, OnFailure};
@@ -221,7 +221,7 @@ fn a_broken_version_touches_no_more_than_may_fail_and_is_taken_back() {
             }
             assert!(turn < 2000, "it is not taken back: {:?} {:?}", story.group().phase, story.plan());
         }
-        let most = if canary.is_some() { 1 } else { 2 };
+        let most = 2;
         assert!(
             touched <= most && (story.made - before) as usize <= most,
             "{touched} touched, {} made",
@@ -231,7 +231,11 @@ fn a_broken_version_touches_no_more_than_may_fail_and_is_taken_back() {
         let group = story.group();
         assert_eq!(group.revision, Revision(3), "what is declared is what is wanted");
         assert_eq!(group.spec.template, spec("v1", Allocation::Size(20)).template);
-        assert!(matches!(group.rollout.cause, None | Some(Cause::Failures(_))), "{:?}", group.rollout);
+        assert!(
+            matches!(group.rollout.cause, Some(Cause::Failures(_) | Cause::NoProgress)),
+            "{:?}",
+            group.rollout
+        );
     }
 }
 
@@ -436,4 +440,71 @@ fn a_slot_that_cannot_be_made_says_so_and_a_paused_rollout_asks_nobody_all_the_t
     story.observed.patrolled_at = story.now;
     let plan = story.plan();
     assert!(plan.ask.is_empty() && plan.is_at_rest(), "{plan:?}");
+}
+
+/// The ways in which a rollout could stand still without a word: none of them lasts, and each says why.
+#[test]
+fn nothing_stands_still_without_a_word() {
+    // Canaries that are the whole group are watched, too.
+    let canary = Some(Canary { count: 1, bake: Millis::seconds(30), manual: true });
+    let updating = Updating { canary, ..Updating::default() };
+    let mut chance = seeded(23);
+    let mut story = Story::new(updated("v1", 1, updating)).settles();
+    story.commit(updated("v2", 1, updating));
+    for _ in 0..60 {
+        story.turn("v2", Health::Healthy, 9, &mut chance);
+    }
+    assert_eq!(story.group().phase, Phase::Baking { to: story.group().target });
+    story.steers(Steer::Promote);
+    story.settles().is_as_declared();
+
+    // Members that are watched for longer than a rollout may stand still.
+    let updating = Updating { monitor: PROGRESS_WITHIN * 2, ..Updating::default() };
+    let mut story = Story::new(updated("v1", 2, updating)).settles();
+    story.commit(updated("v2", 2, updating));
+    for _ in 0..(PROGRESS_WITHIN * 2).0 / 1000 + 60 {
+        story.turn("v2", Health::Healthy, 9, &mut chance);
+    }
+    assert_eq!(story.group().phase, Phase::Succeeded { at: story.group().target });
+
+    // A pet that fails has nobody of before beside it, and says so.
+    let mut story = Story::new(spec("v1", ids(&["a"]))).settles().wants("v2", ids(&["a"]));
+    for _ in 0..HEALTHY_WITHIN.0 / 1000 + 20 {
+        story.turn("v2", Health::Unhealthy, 9, &mut chance);
+    }
+    assert_eq!(story.group().phase, Phase::Paused { to: story.group().target });
+    assert!(story.plan().waits.iter().any(|it| it.reason() == "TooManyFailures"), "{:?}", story.plan().waits);
+
+    // An old member that is ill anyway does not keep a rollback from ending.
+    let mut story = Story::of(4).settles().wants("v2", Allocation::Size(4));
+    for _ in 0..6 {
+        story.turn("v2", Health::Healthy, 9, &mut chance);
+    }
+    assert!(story.of_image("v1") > 0 && story.of_image("v2") > 0, "in the middle");
+    let ill = story.group().roster.values().filter_map(Member::occupied);
+    let ill = ill.filter(|it| it.template == Revision(1)).last().expect("one of v1").instance.id.clone();
+    story.steers(Steer::Abort);
+    for _ in 0..60 {
+        story.provider.iter_mut().filter(|it| it.0 == ill).for_each(|it| it.2 = Health::Unhealthy);
+        story.turn("v2", Health::Healthy, 9, &mut chance);
+    }
+    assert_eq!((story.of_image("v2"), story.of_image("v1")), (0, 4), "{:?}", story.plan());
+}
+
+#[test]
+fn what_a_rollback_goes_back_to_is_kept_however_often_the_group_is_committed() {
+    let mut story = Story::of(3).settles().wants("v2", Allocation::Size(3));
+    story.steers(Steer::Pause);
+    for size in 0..30 {
+        story.commit(spec("v2", Allocation::Size(3 + size % 2)));
+    }
+    assert!(story.group().revisions.len() <= crate::limits::MOST_REVISIONS);
+    assert_eq!(story.group().goes_back_to(), Some(Revision(1)));
+    assert_eq!(story.steers(Steer::Abort), Answer::Done);
+    // A rollback that is paused is one when it goes on.
+    story.steers(Steer::Pause);
+    story.steers(Steer::Resume);
+    assert!(matches!(story.group().phase, Phase::RollingBack { .. }));
+    let story = story.settles();
+    assert!(matches!(story.group().phase, Phase::RolledBack { .. }), "{:?}", story.group().phase);
 }
