@@ -58,11 +58,13 @@ pub(crate) async fn watching<T>(
     waiting: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     tokio::select! {
-        result = waiting => result,
+        // It listens before anything is shown that somebody could interrupt.
+        biased;
         _ = tokio::signal::ctrl_c() => Err(Failure::new(format!("no longer waiting for group `{group}`"))
             .cause("interrupted; the managers go on with it")
             .remedy(format!("follow it with `infrakit group describe {group} --watch`"))
             .exit(report::INTERRUPTED)),
+        result = waiting => result,
     }
 }
 
