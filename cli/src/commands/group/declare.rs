@@ -209,7 +209,7 @@ pub(super) fn print_committed(reply: &pb::CommitReply, global: &Global) -> Resul
     Ok(())
 }
 
-/// Why waiting for this revision is in vain: its rollout has stopped, or was taken back.
+/// Why waiting for this revision is without success: its rollout has stopped, or was taken back.
 fn ended(name: &str, group: &pb::Group, revision: u64) -> Option<Failure> {
     let what = match group.phase.as_str() {
         _ if group.revision < revision => return None,
