@@ -6,6 +6,7 @@
 mod group;
 mod json;
 mod options;
+mod rules;
 mod scalar;
 mod spot;
 mod tree;

@@ -7,9 +7,7 @@ use super::tree::{Key, Node, Tree, Value};
 use crate::ids::{GroupId, LogicalId, PluginName};
 use crate::part::{Opaque, Part};
 use crate::problem::{Place, Problem};
-use crate::spec::{
-    Allocation, Amount, Canary, GroupSpec, Healing, HealthGate, OnFailure, SpecError, Template, Updating,
-};
+use crate::spec::{Allocation, GroupSpec, Healing, SpecError, Template, Updating};
 use crate::time::Millis;
 
 /// The problems, warnings and spots that were found.
@@ -22,7 +20,13 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    fn wrong(&mut self, place: Place, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn wrong(
+        &mut self,
+        place: Place,
+        path: &str,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.problems.push(note(place, path, what, remedy));
     }
 
@@ -117,14 +121,14 @@ pub(super) fn decode_map(tree: &Tree, known: &[&'static str], notes: &mut Notes)
 /// Fields whose values only plugins read.
 const OPAQUE: [&str; 3] = ["Properties", "Options", "Tags"];
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     tree: &'a Tree,
-    notes: &'a mut Notes,
+    pub(super) notes: &'a mut Notes,
 }
 
 /// The values of a map by the names that are known.
-struct Fields<'a> {
-    place: Place,
+pub(super) struct Fields<'a> {
+    pub(super) place: Place,
     found: Vec<(&'static str, &'a Node)>,
 }
 
@@ -138,7 +142,7 @@ struct Body {
 
 impl<'a> Fields<'a> {
     /// The value of a field; a `null` counts as absent, as InfraKit's decoder has it.
-    fn get(&self, name: &str) -> Option<&'a Node> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Node> {
         let (_, node) = self.found.iter().find(|(known, _)| *known == name)?;
         (!matches!(node.value, Value::Null)).then_some(*node)
     }
@@ -302,7 +306,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what is wrong with a block, at the place of the field or of the block.
-    fn refuse(&mut self, place: Place, path: &str, error: &SpecError) {
+    pub(super) fn refuse(&mut self, place: Place, path: &str, error: &SpecError) {
         let field = error.field();
         let path = if field.is_empty() { path.to_owned() } else { join(path, &field) };
         self.notes.wrong(place, &path, error.to_string(), error.remedy());
@@ -404,187 +408,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn updating(&mut self, node: &'a Node, path: &str, allocation: Option<&Allocation>) -> Option<Updating> {
-        let known = [
-            "Count",
-            "Duration",
-            "SkipBeforeInstanceDestroy",
-            "MaxSurge",
-            "MaxUnavailable",
-            "HealthyDeadline",
-            "ProgressDeadline",
-            "MaxFailureRatio",
-            "Monitor",
-            "OnFailure",
-            "Canary",
-        ];
-        let fields = self.fields(node, path, &known)?;
-        let count = self.or_default(&fields, path, "Count", Self::whole_number);
-        let duration = self.or_default(&fields, path, "Duration", Self::duration);
-        let skip_drain = self.or_default(&fields, path, "SkipBeforeInstanceDestroy", |reader, node, path| {
-            reader.one_of(node, path, &["drain"]).map(|_| true)
-        });
-        let max_surge = self.optional(&fields, path, "MaxSurge", Self::amount);
-        let max_unavailable = self.optional(&fields, path, "MaxUnavailable", Self::amount);
-        let healthy_deadline = self.optional(&fields, path, "HealthyDeadline", Self::duration);
-        let progress_deadline = self.optional(&fields, path, "ProgressDeadline", Self::duration);
-        let max_failures = self.optional(&fields, path, "MaxFailureRatio", Self::ratio);
-        let monitor = self.or_default(&fields, path, "Monitor", Self::duration);
-        let on_failure = self.or_default(&fields, path, "OnFailure", |reader, node, path| {
-            let names = OnFailure::ALL.map(OnFailure::as_str);
-            reader.one_of(node, path, &names).map(|at| OnFailure::ALL[at])
-        });
-        let canary = self.optional(&fields, path, "Canary", Self::canary);
-        let gate = match HealthGate::new(count?, duration?) {
-            Ok(gate) => gate,
-            Err(error) => {
-                self.refuse(fields.place, path, &error);
-                return None;
-            }
-        };
-        let updating = Updating {
-            gate,
-            skip_drain: skip_drain?,
-            max_surge: max_surge?,
-            max_unavailable: max_unavailable?,
-            healthy_deadline: healthy_deadline?,
-            progress_deadline: progress_deadline?,
-            max_failures: max_failures?,
-            monitor: monitor?,
-            on_failure: on_failure?,
-            canary: canary?,
-        };
-        let wrong = allocation.map(|allocation| updating.check_written(allocation)).unwrap_or_default();
-        for error in &wrong {
-            let field = error.field();
-            let field = field.split('.').next().unwrap_or_default();
-            let place = fields.get(field).map_or(fields.place, |node| node.place);
-            self.refuse(place, path, error);
-        }
-        wrong.is_empty().then_some(updating)
-    }
-
-    fn canary(&mut self, node: &'a Node, path: &str) -> Option<Canary> {
-        let fields = self.fields(node, path, &["Count", "Bake", "Promote"])?;
-        let count = match fields.get("Count") {
-            None => Some(1),
-            Some(node) => self.whole_number(node, &join(path, "Count")),
-        };
-        let bake = self.or_default(&fields, path, "Bake", Self::duration);
-        let manual = self.or_default(&fields, path, "Promote", |reader, node, path| {
-            reader.one_of(node, path, &["Auto", "Manual"]).map(|at| at == 1)
-        });
-        Some(Canary { count: count?, bake: bake?, manual: manual? })
-    }
-
-    /// A field that need not be there.
-    fn optional<T>(
-        &mut self,
-        fields: &Fields<'a>,
-        path: &str,
-        field: &'static str,
-        read: impl FnOnce(&mut Self, &'a Node, &str) -> Option<T>,
-    ) -> Option<Option<T>> {
-        match fields.get(field) {
-            None => Some(None),
-            Some(node) => read(self, node, &join(path, field)).map(Some),
-        }
-    }
-
-    fn or_default<T: Default>(
-        &mut self,
-        fields: &Fields<'a>,
-        path: &str,
-        field: &'static str,
-        read: impl FnOnce(&mut Self, &'a Node, &str) -> Option<T>,
-    ) -> Option<T> {
-        self.optional(fields, path, field, read).map(Option::unwrap_or_default)
-    }
-
-    /// Which of these words it is, in any case.
-    fn one_of(&mut self, node: &'a Node, path: &str, words: &[&str]) -> Option<usize> {
-        let quoted = || words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
-        let Value::String(text) = &node.value else {
-            self.mistyped(node, path, &format!("one of {}", quoted()));
-            return None;
-        };
-        let at = words.iter().position(|word| word.eq_ignore_ascii_case(text));
-        if at.is_none() {
-            let remedy = match words {
-                [only] => format!("the only value is `{only}`"),
-                _ => format!("write one of {}", quoted()),
-            };
-            self.notes.wrong(node.place, path, format!("unknown value `{text}`"), remedy);
-        }
-        at
-    }
-
-    /// A number of members, or a share such as `25%`.
-    fn amount(&mut self, node: &'a Node, path: &str) -> Option<Amount> {
-        let (Value::Number(text) | Value::String(text)) = &node.value else {
-            self.mistyped(node, path, "a number of members, or a share such as `25%`");
-            return None;
-        };
-        match text.parse() {
-            Ok(amount) => Some(amount),
-            Err(why) => {
-                self.notes.wrong(node.place, path, why, "");
-                None
-            }
-        }
-    }
-
-    /// A share in thousandths, written as a number from 0 to 1 or in percent.
-    fn ratio(&mut self, node: &'a Node, path: &str) -> Option<u32> {
-        let (Value::Number(text) | Value::String(text)) = &node.value else {
-            self.mistyped(node, path, "a share such as `0.1` or `10%`");
-            return None;
-        };
-        let thousandths = match text.strip_suffix('%') {
-            None => text.parse::<f64>().map(|it| it * 1000.0),
-            Some(percent) => percent.parse::<f64>().map(|it| it * 10.0),
-        };
-        match thousandths {
-            // Whole thousandths: the nearest one, of what no binary fraction can say.
-            Ok(share) if (0.0..=1000.0).contains(&share) && (share - share.round()).abs() < 1e-6 => {
-                Some(share.round() as u32)
-            }
-            _ => {
-                let what = format!("`{text}` is not a share from 0 to 1 in thousandths, such as 0.1 or 10%");
-                self.notes.wrong(node.place, path, what, "");
-                None
-            }
-        }
-    }
-
-    fn healing(&mut self, node: &'a Node, path: &str) -> Option<Healing> {
-        let fields = self.fields(node, path, &["AbsentFor", "Start", "BootDeadline"])?;
-        let mut time = |field: &str| match fields.get(field) {
-            None => Some(None),
-            Some(node) => self.duration(node, &join(path, field)).map(Some),
-        };
-        let (absent_for, boot_deadline) = (time("AbsentFor"), time("BootDeadline"));
-        let start = match fields.get("Start").map(|node| (&node.value, node)) {
-            None => Some(false),
-            Some((Value::Bool(start), _)) => Some(*start),
-            Some((_, node)) => {
-                self.mistyped(node, &join(path, "Start"), "`true` or `false`");
-                None
-            }
-        };
-        match Healing::new(absent_for?, start?, boot_deadline?) {
-            Ok(healing) => Some(healing),
-            Err(errors) => {
-                for error in &errors {
-                    let place = fields.get(&error.field()).map_or(fields.place, |node| node.place);
-                    self.refuse(place, path, error);
-                }
-                None
-            }
-        }
-    }
-
-    fn duration(&mut self, node: &'a Node, path: &str) -> Option<Millis> {
+    pub(super) fn duration(&mut self, node: &'a Node, path: &str) -> Option<Millis> {
         let Value::String(text) = &node.value else {
             self.mistyped(node, path, "a duration such as `10s`");
             return None;
@@ -598,7 +422,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn whole_number(&mut self, node: &'a Node, path: &str) -> Option<u32> {
+    pub(super) fn whole_number(&mut self, node: &'a Node, path: &str) -> Option<u32> {
         let Value::Number(text) = &node.value else {
             self.mistyped(node, path, "a whole number");
             return None;
@@ -636,13 +460,18 @@ impl<'a> Reader<'a> {
         found
     }
 
-    fn mistyped(&mut self, node: &Node, path: &str, desired: &str) {
+    pub(super) fn mistyped(&mut self, node: &Node, path: &str, desired: &str) {
         self.notes.wrong(node.place, path, format!("expected {desired}, found {}", node.value.kind()), "");
     }
 
     /// Sorts a map's entries by the names that are known. Names match exactly, or apart from case
     /// with a warning; anything else is a problem with the nearest name as its remedy.
-    fn fields(&mut self, node: &'a Node, path: &str, known: &[&'static str]) -> Option<Fields<'a>> {
+    pub(super) fn fields(
+        &mut self,
+        node: &'a Node,
+        path: &str,
+        known: &[&'static str],
+    ) -> Option<Fields<'a>> {
         let Value::Mapping(entries) = &node.value else {
             self.mistyped(node, path, "a map");
             return None;
@@ -695,6 +524,6 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-fn join(path: &str, field: &str) -> String {
+pub(super) fn join(path: &str, field: &str) -> String {
     if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") }
 }
