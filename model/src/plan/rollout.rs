@@ -153,10 +153,12 @@ impl<'a> Planner<'a> {
             self.group.disruption(&self.observed.bounds);
         let rolls_back = matches!(self.group.phase, Phase::RollingBack { .. });
         let failed = self.group.rollout.failed.len();
-        let most = match self.group.spec.updating.on_failure {
-            _ if rolls_back => surge + unavailable,
-            OnFailure::Continue => surge + unavailable,
-            OnFailure::Pause | OnFailure::Rollback => self.left_at_risk(at_risk, failures, failed),
+        let updating = &self.group.spec.updating;
+        // No more than may still fail, where the group says how many may and stops for it.
+        let is_bound = updating.max_failures.is_some() && updating.on_failure != OnFailure::Continue;
+        let most = match (rolls_back, is_bound) {
+            (true, _) | (_, false) => surge + unavailable,
+            (false, true) => at_risk.min(failures.saturating_sub(failed)),
         };
         let mut room = most.saturating_sub(standing.at_risk).min(self.canaries_left(&standing));
         let roster = &self.group.roster;
@@ -200,14 +202,6 @@ impl<'a> Planner<'a> {
             }
             self.destroy(&old, Reason::RollingUpdate);
             (away, room) = (away - usize::from(serves), room - 1);
-        }
-    }
-
-    /// How many may be new and unproven: no more than may still fail, where the group says how many may.
-    fn left_at_risk(&self, at_risk: usize, failures: usize, failed: usize) -> usize {
-        match self.group.spec.updating.max_failures {
-            None => at_risk,
-            Some(_) => at_risk.min(failures.saturating_sub(failed)),
         }
     }
 
